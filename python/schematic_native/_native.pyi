@@ -1,0 +1,291 @@
+"""The compiled half of schematic_native: decisions only, no I/O."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Literal, final
+
+__version__: str
+
+FailureMode = Literal["fail-closed", "fail-open"]
+
+@final
+class WarningTier:
+    """One usage warning of an entitlement."""
+
+    def __new__(cls, *, key: str, value: int) -> WarningTier: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+@final
+class FeatureEntitlement:
+    """What a company is entitled to for one feature (amounts in credits)."""
+
+    def __new__(
+        cls,
+        *,
+        feature_id: str,
+        feature_key: str,
+        value_type: str,
+        allocation: int | None = None,
+        soft_limit: int | None = None,
+        usage: int | None = None,
+        event_name: str | None = None,
+        event_subtype: str | None = None,
+        metric_period: str | None = None,
+        month_reset: str | None = None,
+        metric_reset_at: datetime | None = None,
+        credit_id: str | None = None,
+        credit_total: float | None = None,
+        credit_used: float | None = None,
+        credit_remaining: float | None = None,
+        credit_reserved: float | None = None,
+        credit_settled: float | None = None,
+        consumption_rate: float | None = None,
+        quantity_rates: Mapping[str, float] | None = None,
+        warning_tiers: list[WarningTier] | None = None,
+    ) -> FeatureEntitlement: ...
+    # One read-only property per constructor argument, of the same name and type.
+
+@final
+class CheckFlagResult:
+    """The answer of a flag check."""
+
+    def __new__(
+        cls,
+        *,
+        flag: str,
+        value: bool,
+        reason: str,
+        flag_id: str | None = None,
+        rule_id: str | None = None,
+        rule_type: str | None = None,
+        company_id: str | None = None,
+        user_id: str | None = None,
+        entitlement: FeatureEntitlement | None = None,
+        error: str | None = None,
+        feature_allocation: int | None = None,
+        feature_usage: int | None = None,
+        feature_usage_event: str | None = None,
+        feature_usage_period: str | None = None,
+        feature_usage_reset_at: datetime | None = None,
+    ) -> CheckFlagResult: ...
+    # One read-only property per constructor argument, of the same name and type.
+
+@final
+class Reservation:
+    """Credits held for one check until they are settled, cancelled or swept."""
+
+    def __new__(
+        cls,
+        *,
+        id: str,
+        lease_id: str,
+        mode: Literal["client", "server"],
+        company_id: str,
+        credit_type_id: str,
+        event_subtype: str,
+        quantity_reserved: float,
+        credits_reserved: float,
+        consumption_rate: float,
+        expires_at: datetime,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+    ) -> Reservation: ...
+    def to_dict(self) -> dict[str, object]: ...
+    @staticmethod
+    def from_dict(data: Mapping[str, object]) -> Reservation: ...
+    # One read-only property per constructor argument, of the same name and type.
+
+@final
+class CheckResult:
+    """The answer of a lease-backed check."""
+
+    def __new__(
+        cls,
+        *,
+        allowed: bool,
+        value: bool,
+        reason: str,
+        flag_key: str,
+        reservation: Reservation | None = None,
+        entitlement: FeatureEntitlement | None = None,
+        flag_id: str | None = None,
+        error: str | None = None,
+    ) -> CheckResult: ...
+    # One read-only property per constructor argument, of the same name and type.
+
+@final
+class Ingested:
+    """What became of one DataStream message. A message that cannot be read is described in `skipped`."""
+
+    entity_type: str | None      # as sent, for example "rulesengine.Company"
+    message_type: str | None     # "full", "partial", "delete", "error"
+    entity_id: str | None
+    keys: dict[str, str] | None  # of an error message: the keys whose waiters fail
+    error: str | None            # of an error message
+    skipped: list[str]           # one sentence for each thing that could not be read, for the log
+
+@final
+class PendingCheck:
+    """A lease-backed check that must wait for something before it can go on."""
+
+    need: Literal["resolve", "acquire", "extend", "plain"]
+    # resolve: request the company and / or the user over the DataStream, then resume(True);
+    #          resume(False) when they cannot be had: the answer is then a "plain" step.
+    # acquire: make sure that a live lease is in the slot, then resume(True); resume(False) if there is none.
+    # extend:  try to extend the lease by what `required_credits` needs, then resume(True) either way.
+    # plain:   the check is a plain one that cannot be answered from memory: finish it in Python.
+    missing_company: bool
+    missing_user: bool
+    company_id: str | None       # of the slot, for acquire and extend
+    credit_type_id: str | None
+    required_credits: float      # credits this check holds when granted
+    def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
+
+@final
+class Lease:
+    """A slot as the ledger has it."""
+
+    lease_id: str
+    company_id: str
+    credit_type_id: str
+    granted: float               # credits, the server's total
+    remaining: float             # credits that may still be reserved
+    expires_at: float            # epoch seconds
+
+@final
+class AcquirePlan:
+    requested_amount: float      # credits
+    expires_at: float            # epoch seconds
+
+@final
+class ExtendPlan:
+    lease_id: str
+    additional_amount: float     # credits
+    expires_at: float            # epoch seconds
+
+@final
+class EventBatch:
+    """Up to 100 events, serialised once; retried as it is."""
+
+    body: bytes                  # the JSON body of one capture request
+    count: int
+    billing: int                 # how many of them are track or identify events
+    def split(self) -> tuple[EventBatch, EventBatch]: ...
+
+@final
+class Core:
+    """Everything one client decides: cache, engine, leases and the event queue.
+
+    `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
+    attended to: "events" when a full batch waits (attended to by `take_batch`), "extend" when a lease is at or below
+    its low-water mark (attended to by `take_low_slots`).
+    """
+
+    def __new__(
+        cls,
+        *,
+        api_key: str,
+        max_companies: int = 100_000,
+        max_users: int = 100_000,
+        max_billing_events: int = 1_000_000,
+        max_flag_check_events: int = 10_000,
+        lease_size: float = 10_000,
+        lease_duration: float = 300,
+        reservation_ttl: float = 60,
+        low_water_mark: float = 0.25,
+        overrides: Mapping[str, Mapping[str, float | None]] | None = None,  # lease_size, lease_duration, ...
+        clock: Callable[[], float] | None = None,    # epoch seconds; None: the system clock
+        wake: Callable[[str], None] | None = None,
+        seed: int | None = None,                     # of reservation ids; None: the system's randomness
+    ) -> Core: ...
+
+    # The cache
+    def ingest(self, message: bytes | str) -> Ingested: ...
+    def has_flags(self) -> bool: ...                                    # a full flag set has arrived
+    def flag_keys(self) -> list[str]: ...
+    def company_id(self, keys: Mapping[str, str]) -> str | None: ...    # of a cached company; None also on a conflict
+    def user_id(self, keys: Mapping[str, str]) -> str | None: ...
+    def company_subscriptions(self) -> list[dict[str, str]]: ...        # the keys of every cached company, hottest first
+    def user_subscriptions(self) -> list[dict[str, str]]: ...
+    def company_balance(self, company_id: str, credit_type_id: str) -> float | None: ...
+
+    # Plain checks. A str tells what is missing: it is not an answer.
+    def check_flag(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        *,
+        usage: float | None = None,                        # rounded up
+        event_usage: tuple[str, float] | None = None,      # (event subtype, quantity), rounded up
+        event_quantities: tuple[str, Mapping[str, float]] | None = None,
+        credit_cost: Mapping[str, float] | None = None,    # credits by credit id
+        partial: bool = False,                             # answer with the entities that are there
+        record: bool = True,                               # enqueue the flag_check event
+    ) -> CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict"]: ...
+    def record_flag_check(
+        self, result: CheckFlagResult, company: Mapping[str, str] | None, user: Mapping[str, str] | None
+    ) -> None: ...
+
+    # Lease-backed checks
+    def check(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode = "fail-closed",
+    ) -> CheckResult | PendingCheck: ...
+    def settle(
+        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
+    ) -> bool | None: ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
+
+    # Leases, for the lease manager
+    def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...   # live or expired
+    def plan_acquire(self, company_id: str, credit_type_id: str) -> AcquirePlan | None: ...  # None: a live lease is there
+    def install_lease(
+        self, company_id: str, credit_type_id: str, lease_id: str, granted: float, expires_at: float
+    ) -> str: ...  # the id of the lease that is in the slot now: another id than `lease_id` means ours is redundant
+    def plan_extend(
+        self, company_id: str, credit_type_id: str, required_credits: float | None = None
+    ) -> ExtendPlan | None: ...  # None: no extend is needed, or none is possible
+    def apply_extend(
+        self, company_id: str, credit_type_id: str, lease_id: str, granted_total: float, expires_at: float | None
+    ) -> bool: ...
+    def take_low_slots(self) -> list[tuple[str, str]]: ...   # (company id, credit type id)
+    def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
+    def live_leases(self) -> list[Lease]: ...
+    def sweep(self) -> int: ...                               # expired holds refunded
+    def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
+
+    # Events
+    def track(
+        self,
+        event: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        traits: bytes | None = None,                          # JSON object
+        quantity: int | None = None,
+        idempotency_key: str | None = None,
+        sent_at: str | None = None,                           # RFC 3339
+        trusted_client_clock: bool | None = None,
+        backfill: bool | None = None,
+    ) -> None: ...                                            # also moves the cached company's metrics
+    def identify(
+        self,
+        keys: Mapping[str, str],
+        company: bytes | None = None,                         # JSON object {keys, name?, traits?}
+        name: str | None = None,
+        traits: bytes | None = None,                          # JSON object
+        idempotency_key: str | None = None,
+    ) -> None: ...
+    def take_batch(self) -> EventBatch | None: ...            # up to 100 events, oldest first, billing before analytics
+
+    # Counts, without I/O
+    def counts(self) -> dict[str, int]: ...
+    # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
+    # dropped_flag_checks, checks, settles, acquires, extends, swept

@@ -1,0 +1,11 @@
+//! The extension module `schematic_native._native`: conversions and errors only.
+
+use pyo3::prelude::*;
+
+/// The compiled half of `schematic_native`.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "the Python name")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}
