@@ -7,3 +7,9 @@
 
 /// An instant: milliseconds since the Unix epoch.
 pub type Millis = i64;
+
+pub mod events;
+pub mod leases;
+pub mod text;
+
+mod hash;
