@@ -8,6 +8,7 @@
 /// An instant: milliseconds since the Unix epoch.
 pub type Millis = i64;
 
+pub mod cache;
 pub mod events;
 pub mod leases;
 pub mod text;
