@@ -1,11 +1,31 @@
 //! The extension module `schematic_native._native`: conversions and errors only.
 
+mod arguments;
+mod core;
+mod events;
+mod leases;
+mod pending;
+mod results;
+
 use pyo3::prelude::*;
 
-/// The compiled half of `schematic_native`.
+/// The compiled half of `schematic_native`: decisions only, no I/O.
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the Python name")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::core::{Core, Ingested};
+    #[pymodule_export]
+    use super::events::EventBatch;
+    #[pymodule_export]
+    use super::leases::{AcquirePlan, ExtendPlan, Lease};
+    #[pymodule_export]
+    use super::pending::PendingCheck;
+    #[pymodule_export]
+    use super::results::{
+        CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,
+    };
 }
