@@ -5,5 +5,8 @@
 //! it opens no socket, reads no clock and knows no Python. Time comes in as an argument and
 //! randomness through a seed, so one seed replays a whole run.
 
+pub mod engine;
+pub mod wire;
+
 /// An instant: milliseconds since the Unix epoch.
 pub type Millis = i64;
