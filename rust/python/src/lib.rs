@@ -2,6 +2,7 @@
 
 mod arguments;
 mod core;
+mod engine;
 mod events;
 mod leases;
 mod pending;
@@ -16,6 +17,11 @@ mod _native {
     #[allow(non_upper_case_globals, reason = "the Python name")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
+
+    #[pymodule_export]
+    use super::engine::{EngineError, check_flag_json, check_flags_json};
     #[pymodule_export]
     use super::core::{Core, Ingested};
     #[pymodule_export]

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError, PyValueError},
+    IntoPyObjectExt,
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -127,12 +128,34 @@ impl FeatureEntitlement {
     }
 }
 
-fn named<T>(name: &str, value: Option<&str>, read: impl Fn(&str) -> Option<T>) -> PyResult<Option<T>> {
-    value
-        .map(|text| {
-            read(text).ok_or_else(|| PyValueError::new_err(format!("{name} has no value {text:?}")))
-        })
-        .transpose()
+/// The variant that a text names.
+fn named<T: Copy, const N: usize>(
+    name: &str,
+    text: &str,
+    variants: [T; N],
+    spell: fn(T) -> &'static str,
+) -> PyResult<T> {
+    variants.into_iter().find(|variant| spell(*variant) == text).ok_or_else(|| {
+        let known = variants.map(spell).join("', '");
+        PyValueError::new_err(format!("{name} must be one of '{known}', not {text:?}"))
+    })
+}
+
+fn value_type_of(text: &str) -> PyResult<ValueType> {
+    use ValueType::{Boolean, Credit, Numeric, Trait, Unknown, Unlimited};
+    let all = [Boolean, Credit, Numeric, Trait, Unlimited, Unknown];
+    named("value_type", text, all, ValueType::as_str)
+}
+
+fn period_of(text: &str) -> PyResult<MetricPeriod> {
+    use MetricPeriod::{AllTime, CurrentDay, CurrentMonth, CurrentWeek, Unknown};
+    let all = [AllTime, CurrentDay, CurrentMonth, CurrentWeek, Unknown];
+    named("metric_period", text, all, MetricPeriod::as_str)
+}
+
+fn reset_of(text: &str) -> PyResult<MonthReset> {
+    let all = [MonthReset::FirstOfMonth, MonthReset::BillingCycle, MonthReset::Unknown];
+    named("month_reset", text, all, MonthReset::as_str)
 }
 
 #[pymethods]
@@ -173,14 +196,14 @@ impl FeatureEntitlement {
         Ok(Self(Arc::new(Entitlement {
             feature_id: feature_id.into(),
             feature_key: feature_key.into(),
-            value_type: named("value_type", Some(value_type), ValueType::parse)?.unwrap_or(ValueType::Unknown),
+            value_type: value_type_of(value_type)?,
             allocation,
             soft_limit,
             usage,
             event_name: event_name.map(Into::into),
             event_subtype: event_subtype.map(Into::into),
-            metric_period: named("metric_period", metric_period, MetricPeriod::parse)?,
-            month_reset: named("month_reset", month_reset, MonthReset::parse)?,
+            metric_period: metric_period.map(period_of).transpose()?,
+            month_reset: month_reset.map(reset_of).transpose()?,
             metric_reset_at: metric_reset_at.map(|at| at.to_rfc3339().into()),
             credit_id: credit_id.map(Into::into),
             credit_total,

@@ -116,10 +116,14 @@ impl Cache {
             ("rulesengine.Company", "partial") => self.merge_company(ingested, data)?,
             ("rulesengine.User", "partial") => self.merge_user(ingested, data)?,
             ("rulesengine.Company", "delete") => {
-                ingested.gone(data).id.is_some_and(|id| self.companies.remove(&id));
+                if let Some(id) = ingested.gone(data).id {
+                    self.companies.remove(&id);
+                }
             }
             ("rulesengine.User", "delete") => {
-                ingested.gone(data).id.is_some_and(|id| self.users.remove(&id));
+                if let Some(id) = ingested.gone(data).id {
+                    self.users.remove(&id);
+                }
             }
             _ => ingested.skipped.push(format!("{}: not known", ingested.describe())),
         }
