@@ -67,7 +67,7 @@ class App:
             exception_handlers={
                 ServiceError: _answer_service_error,
                 404: _answer_not_found,
-                405: _answer_not_found,
+                405: _answer_wrong_method,
             },
         )
 
@@ -160,5 +160,10 @@ async def _answer_service_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_not_found(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    return refused(status, f"no such endpoint: {request.method} {request.url.path}")
+    return refused(404, f"no such endpoint: {request.method} {request.url.path}")
+
+
+async def _answer_wrong_method(request: Request, error: Exception) -> Response:
+    headers = getattr(error, "headers", None) or {}
+    allowed = headers.get("Allow", "another method")
+    return refused(405, f"{request.url.path} takes {allowed}, not {request.method}", headers)

@@ -33,25 +33,25 @@ _ENDLESS = float(2**53 - 1)  # credits: a balance that covers any cost
 
 
 def routes(service: Service) -> list[Route]:
-    """Return the routes of the API over one service."""
+    """Return the routes of the API over one service, with the methods that the published SDKs use."""
     rest = _Rest(service)
 
-    def post(path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
+    def route(method: str, path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
             require_key(service, request.headers.get("x-schematic-api-key"))
             return await handle(request)
 
-        return Route(path, endpoint, methods=["POST"])
+        return Route(path, endpoint, methods=[method])
 
     return [
-        post("/billing/credits/lease", rest.acquire),
-        post("/billing/credits/lease/{id}/extend", rest.extend),
-        post("/billing/credits/lease/{id}/release", rest.release),
-        post("/billing/credits/reservations/{id}/release", rest.release_reservation),
-        post("/flags/check", rest.check_flags),
-        post("/flags/check-bulk", rest.check_bulk),
-        post("/flags/{key}/check", rest.check_flag),
-        post("/flags/{key}/check-and-reserve", rest.check_and_reserve),
+        route("POST", "/billing/credits/lease", rest.acquire),
+        route("PUT", "/billing/credits/lease/{id}/extend", rest.extend),
+        route("PUT", "/billing/credits/lease/{id}/release", rest.release),
+        route("PUT", "/billing/credits/reservations/{id}/release", rest.release_reservation),
+        route("POST", "/flags/check", rest.check_flags),
+        route("POST", "/flags/check-bulk", rest.check_bulk),
+        route("POST", "/flags/{key}/check", rest.check_flag),
+        route("POST", "/flags/{key}/check-and-reserve", rest.check_and_reserve),
     ]
 
 
