@@ -22,9 +22,7 @@ from schematic_native._native import (
     CheckFlagResult,
     CheckResult,
     Core,
-    FailureMode,
     FeatureEntitlement,
-    PendingCheck,
     Reservation,
 )
 from schematic_native.cache import LocalCache, cache_key
@@ -76,6 +74,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
+    from schematic_native._native import FailureMode, PendingCheck
     from schematic_native.runtime import LoopThread, Runtime
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
@@ -105,6 +104,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+L = TypeVar("L")
 
 # The longest that `initialize` waits for the DataStream, in seconds.
 INITIAL_WAIT = 5.0
@@ -715,6 +715,8 @@ class Schematic(_Client):
 
     """
 
+    _thread: LoopThread | None
+
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
             raise TypeError(f"config must be SchematicConfig, got {type(config).__name__}")
@@ -796,9 +798,9 @@ class Schematic(_Client):
         if self._idle:
             return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
         outcomes = self._wait(
-            lambda runtime: runtime.check_flags(keys, company, user, timeout), timeout, {}
+            lambda runtime: runtime.check_flags(keys, company, user, timeout), timeout, None
         )
-        return self._conclude_all(keys, outcomes, default, TIMED_OUT)
+        return self._conclude_all(keys, outcomes or {}, default, TIMED_OUT)
 
     def check(
         self,
@@ -916,7 +918,7 @@ class Schematic(_Client):
 
     def _reset(self) -> None:
         super()._reset()
-        self._thread: LoopThread | None = None
+        self._thread = None
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
@@ -941,8 +943,8 @@ class Schematic(_Client):
             return self._runtime
 
     def _wait(
-        self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: T
-    ) -> T:
+        self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L
+    ) -> T | L:
         """Wait for a coroutine of the I/O thread, a little longer than it may take; `late` if it is not done."""
         runtime = self._ensure_running()
         thread = self._thread

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from schematic_native._native import CheckFlagResult, FailureMode
-
 if TYPE_CHECKING:
     from datetime import datetime
 
     import httpx
+
+    from schematic_native._native import CheckFlagResult, FailureMode
 
 DefaultValue: TypeAlias = bool | Callable[[], bool] | None
 CreditLeaseMode: TypeAlias = Literal["client", "server", "auto"]

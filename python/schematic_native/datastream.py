@@ -73,7 +73,7 @@ class Backoff:
     def next(self) -> float:
         """Return how many seconds to wait."""
         self._failures = min(self._failures + 1, 16)
-        ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**self._failures)
+        ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * float(2**self._failures))
         return FIRST_BACKOFF + (ceiling - FIRST_BACKOFF) * self._jitter()
 
     def clear(self) -> None:
@@ -269,7 +269,9 @@ class DataStream:
         if ingested.message_type == "error":
             self._faults.noted(f"DataStream: the server reports: {ingested.error}")
             pairs = frozenset(_pairs(ingested.keys or {}))
-            for entity_type in {ingested.entity_type} & {COMPANY, USER} or {COMPANY, USER}:
+            for entity_type in (COMPANY, USER):
+                if ingested.entity_type in {COMPANY, USER} - {entity_type}:
+                    continue
                 if (request := self._requests.get((entity_type, pairs))) is not None:
                     request.resolve(found=False)
         elif ingested.message_type == "full" and ingested.entity_type == FLAGS:
