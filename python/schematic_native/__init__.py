@@ -1,7 +1,7 @@
 """Schematic feature checks and credit leases, decided in Rust.
 
-`Schematic` and `AsyncSchematic` are the clients. Importing this package loads no network library: that happens when
-a client starts its I/O.
+`Schematic` and `AsyncSchematic` are the clients. Importing this package loads no network library:
+that happens when a client starts its I/O.
 """
 
 from schematic_native._native import WarningTier, __version__

@@ -1,7 +1,7 @@
 """Reading what the REST API answers: JSON values in, typed results out.
 
-A field that a newer server fills in another way is left out rather than failing the whole answer; only what an
-answer cannot do without is required.
+A field that a newer server fills in another way is left out rather than failing the whole answer;
+only what an answer cannot do without is required.
 """
 
 from __future__ import annotations

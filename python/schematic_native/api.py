@@ -137,9 +137,11 @@ class Api:
             self._given = given
         # Lease and reservation changes are PUT; a server that knows them as POST says so with 405.
         self._change_method: Literal["PUT", "POST"] = "PUT"
+        self._closed = False
 
     async def close(self) -> None:
         """Close the connections. A client of the user's stays open."""
+        self._closed = True
         owned, self._owned = self._owned, {}
         for client in owned.values():
             await client.aclose()
@@ -240,7 +242,10 @@ class Api:
         preflight: Mapping[str, object],
         deadline: float | None = None,
     ) -> Reserved:
-        """Check one flag and hold its credits on the server; all retries share one idempotency key."""
+        """Check one flag and hold its credits on the server.
+
+        All retries share one idempotency key.
+        """
         body = _subject(company, user)
         body |= {
             "quantity": quantity,
@@ -308,6 +313,8 @@ class Api:
     async def _send(
         self, method: str, url: str, content: bytes | None, timeout: float
     ) -> httpx.Response:
+        if self._closed:
+            raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
         client = self._given or self._own_client(url)

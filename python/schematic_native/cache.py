@@ -58,6 +58,9 @@ class LocalCache:
 def cache_key(
     flag_key: str, company: Mapping[str, str] | None, user: Mapping[str, str] | None
 ) -> str:
-    """Name a check: the same flag, company and user give the same text whatever the order of their keys."""
+    """Name a check.
+
+    The same flag, company and user give the same text whatever the order of their keys.
+    """
     # repr quotes what it prints, so no choice of keys can imitate another check.
     return repr((flag_key.lower(), sorted((company or {}).items()), sorted((user or {}).items())))

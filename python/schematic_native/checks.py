@@ -1,4 +1,7 @@
-"""Checks that cannot be answered from memory at once: what is missing is fetched, then the core is asked again."""
+"""Checks that cannot be answered from memory at once.
+
+What is missing is fetched, then the core is asked again.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,8 @@ class Checks:
         if settings is None:
             return None
         if settings.mode == "auto":
-            # A DataStream that has never brought its flags does not run: nothing could be decided here.
+            # A DataStream that has never brought its flags does not run: nothing could be decided
+            # here.
             return "client" if self._leases is not None and self._core.has_flags() else "server"
         if settings.mode == "client" and self._leases is None:
             return None
@@ -299,7 +303,8 @@ class Checks:
         reserved = self._core.reserved_credits(company_id, credit_type_id)
         if lease is None:
             return CreditBalance(balance or 0.0, reserved, 0.0)
-        # An expired lease lends nothing any more; what it lent has gone back to the company's balance.
+        # An expired lease lends nothing any more; what it lent has gone back to the company's
+        # balance.
         live = self._core.plan_acquire(company_id, credit_type_id) is None
         lent = lease.remaining if live else 0.0
         settled = max(0.0, lease.granted - lease.remaining - reserved)

@@ -1,8 +1,9 @@
 """The clients: `Schematic` and `AsyncSchematic`.
 
-A check that finds all it needs in memory is one call into the core, on the caller's own thread. Whatever must wait
-is a coroutine of `Runtime`, which the asynchronous client awaits and the synchronous one waits for. Neither this
-module nor anything it imports at the top loads asyncio, httpx or websockets: that happens when I/O starts.
+A check that finds all it needs in memory is one call into the core, on the caller's own thread.
+Whatever must wait is a coroutine of `Runtime`, which the asynchronous client awaits and the
+synchronous one waits for. Neither this module nor anything it imports at the top loads asyncio,
+httpx or websockets: that happens when I/O starts.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from schematic_native._native import FailureMode, PendingCheck
     from schematic_native.runtime import LoopThread, Runtime
 
@@ -108,8 +111,8 @@ L = TypeVar("L")
 
 # The longest that `initialize` waits for the DataStream, in seconds.
 INITIAL_WAIT = 5.0
-# A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that the check
-# itself can say what it ran out of time for.
+# A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
+# the check itself can say what it ran out of time for.
 GRACE = 0.05
 
 
@@ -135,14 +138,16 @@ class _Client:
         self._runtime: Runtime | None = None
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
-        # Set once flags have arrived; from then on plain checks, and those with leases, are tried in memory first.
+        # Set once flags have arrived; from then on plain checks, and those with leases, are tried
+        # in memory first.
         self._streaming = False
         self._leasing = False
 
     def _after_fork(self) -> None:
         """Own nothing of the parent's: no lease, no hold, no event, no socket, no thread.
 
-        A fresh core rather than a cleaned one, as another thread of the parent may have held a lock inside.
+        A fresh core rather than a cleaned one, as another thread of the parent may have held a lock
+        inside.
         """
         _abandoned.append((self._core, self._runtime))
         self._caches = [LocalCache() if type(c) is LocalCache else c for c in self._caches]
@@ -163,7 +168,10 @@ class _Client:
         )
 
     def set_flag_default(self, flag_key: str, value: bool) -> None:
-        """Set the answer of a flag for when none can be had; flag keys compare case-insensitively."""
+        """Set the answer of a flag for when none can be had.
+
+        Flag keys compare case-insensitively.
+        """
         self._flag_defaults |= read_flag_defaults("flag defaults", {flag_key: value})
 
     def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
@@ -216,8 +224,7 @@ class _Client:
         """Answer from memory alone from now on."""
         self._closed = True
         self._leasing = False
-        runtime, self._runtime = self._runtime, None
-        return runtime
+        return self._runtime
 
     # Plain checks
 
@@ -409,8 +416,8 @@ class _Client:
             self._core.settle(reservation, actual_quantity, traits) is None
         ):
             self._settings.logger.error(
-                "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; the hold "
-                "refunds itself when it expires",
+                "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
+                "the hold refunds itself when it expires",
                 actual_quantity,
             )
             return False
@@ -492,7 +499,7 @@ class AsyncSchematic(_Client):
             raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
         super().__init__(api_key, config or AsyncSchematicConfig())
 
-    async def __aenter__(self) -> AsyncSchematic:
+    async def __aenter__(self) -> Self:
         await self.initialize()
         return self
 
@@ -505,7 +512,10 @@ class AsyncSchematic(_Client):
         await self.shutdown()
 
     async def initialize(self) -> None:
-        """Start, and wait up to 5 s for the DataStream; what has not come by then goes on in the background."""
+        """Start, and wait up to 5 s for the DataStream.
+
+        What has not come by then goes on in the background.
+        """
         if not self._idle:
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
@@ -571,16 +581,17 @@ class AsyncSchematic(_Client):
         default_value: DefaultValue = None,
         timeout: float | None = None,
     ) -> CheckResult:
-        """Check a flag and, if a usage is stated and credit leases are configured, hold its credits.
+        """Check a flag and, if credit leases are configured, hold credits for the usage stated.
 
         Args:
             flag_key: the flag.
-            company, user: lookup keys.
+            company: its lookup keys.
+            user: its lookup keys.
             options: the keywords below in one object; a keyword wins over it.
             usage: event units to reserve credits for.
             event_subtype: the event that will be billed; None takes the entitlement's.
-            on_acquire_failure: "fail-closed" (the default) denies when credits cannot be reserved, "fail-open"
-                lets targeting alone decide.
+            on_acquire_failure: "fail-closed" (the default) denies when credits cannot be reserved,
+                "fail-open" lets targeting alone decide.
             default_value: the answer if none can be had.
             timeout: seconds the whole check may take.
 
@@ -588,8 +599,10 @@ class AsyncSchematic(_Client):
             The verdict. Settle its reservation with `track_with_reservation`.
 
         Raises:
-            TypeError, ValueError: an argument is wrong; nothing has been reserved. Faults of the server or the
-            network never raise.
+            TypeError: an argument has the wrong type; nothing has been reserved.
+            ValueError: an argument has a wrong value; nothing has been reserved.
+
+        A fault of the server or the network never raises.
 
         """
         pending = None
@@ -634,7 +647,10 @@ class AsyncSchematic(_Client):
         actual_quantity: float,
         options: TrackWithReservationOptions | None = None,
     ) -> None:
-        """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
+        """Settle a reservation.
+
+        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
+        """
         if self._settle(reservation, actual_quantity, options):
             self._running()
 
@@ -698,13 +714,13 @@ class AsyncSchematic(_Client):
             runtime = self._runtime = self._make_runtime()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
-                "this AsyncSchematic runs on another event loop: use one client per loop, or Schematic"
+                "this AsyncSchematic runs on another event loop: use one client per loop"
             )
         return runtime
 
 
 class Schematic(_Client):
-    """The synchronous client, for any thread: its I/O runs on a daemon thread with a loop of its own.
+    """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
         api_key: the key of a Schematic environment.
@@ -722,7 +738,7 @@ class Schematic(_Client):
             raise TypeError(f"config must be SchematicConfig, got {type(config).__name__}")
         super().__init__(api_key, config or SchematicConfig())
 
-    def __enter__(self) -> Schematic:
+    def __enter__(self) -> Self:
         self.initialize()
         return self
 
@@ -735,13 +751,19 @@ class Schematic(_Client):
         self.shutdown()
 
     def initialize(self) -> None:
-        """Start, and wait up to 5 s for the DataStream; what has not come by then goes on in the background."""
+        """Start, and wait up to 5 s for the DataStream.
+
+        What has not come by then goes on in the background.
+        """
         if not self._idle:
             limit = min(INITIAL_WAIT, self._settings.timeout)
             self._wait(lambda runtime: runtime.initialize(limit), limit, None)
 
     def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s. Safe from any thread."""
+        """Release the leases, deliver the events and close everything, within 5 s.
+
+        Safe from any thread.
+        """
         with self._lifecycle:
             thread, self._thread = self._thread, None
             runtime = self._shut()
@@ -815,7 +837,10 @@ class Schematic(_Client):
         default_value: DefaultValue = None,
         timeout: float | None = None,
     ) -> CheckResult:
-        """Check a flag and hold credits for it; see `AsyncSchematic.check`, whose arguments are the same."""
+        """Check a flag and hold credits for it.
+
+        See `AsyncSchematic.check`, whose arguments are the same.
+        """
         pending = None
         if (
             self._leasing
@@ -862,7 +887,10 @@ class Schematic(_Client):
         actual_quantity: float,
         options: TrackWithReservationOptions | None = None,
     ) -> None:
-        """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
+        """Settle a reservation.
+
+        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
+        """
         if self._settle(reservation, actual_quantity, options):
             self._ensure_running()
 
@@ -903,7 +931,10 @@ class Schematic(_Client):
             self._ensure_running()
 
     def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
-        """Tell a company's credits of one type; raises as `AsyncSchematic.get_credit_balance` does."""
+        """Tell a company's credits of one type.
+
+        Raises as `AsyncSchematic.get_credit_balance` does.
+        """
         _read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
         if self._idle:
@@ -931,21 +962,23 @@ class Schematic(_Client):
             if self._closed:
                 return None
             if self._runtime is None:
-                from schematic_native.runtime import LoopThread  # noqa: PLC0415 - loads what I/O needs
+                from schematic_native.runtime import LoopThread  # noqa: PLC0415 - for I/O only
 
                 async def make() -> Runtime:
                     return self._make_runtime()
 
-                thread = LoopThread()
-                self._runtime = thread.call(make())
-                self._thread = thread
+                self._thread = LoopThread()
+                self._runtime = self._thread.call(make())
                 _open_clients.add(self)
             return self._runtime
 
     def _wait(
         self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L
     ) -> T | L:
-        """Wait for a coroutine of the I/O thread, a little longer than it may take; `late` if it is not done."""
+        """Wait for a coroutine of the I/O thread, a little longer than it may take.
+
+        `late` if it is not done.
+        """
         runtime = self._ensure_running()
         thread = self._thread
         if runtime is None or thread is None:
@@ -971,9 +1004,11 @@ _NO_IDENTIFY_OPTIONS = IdentifyOptions()
 SHUTDOWN_LIMIT = 6.0
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
-# Synchronous clients with a thread, held so that their events are delivered even if nobody else holds them.
+# Synchronous clients with a thread, held so that their events are delivered even if nobody else
+# holds them.
 _open_clients: set[Schematic] = set()
-# What a forked child has from its parent: kept, as taking it apart would reach for the parent's sockets and locks.
+# What a forked child has from its parent: kept, as taking it apart would reach for the parent's
+# sockets and locks.
 _abandoned: list[object] = []
 
 
@@ -989,8 +1024,9 @@ def _close_open_clients() -> None:
 
 
 def _at_exit() -> None:
-    # Plain atexit comes after concurrent.futures has closed its executors, which resolve host names for us; the
-    # threading module's own hook comes before. It has no public name, hence the fallback.
+    # Plain atexit comes after concurrent.futures has closed its executors, which resolve host names
+    # for us; the threading module's own hook comes before. It has no public name, hence the
+    # fallback.
     register = getattr(threading, "_register_atexit", atexit.register)
     register(_close_open_clients)
 

@@ -1,6 +1,7 @@
 """What a user configures: plain dataclasses, and the check that turns them into `Settings`.
 
-A wrong field is refused when the client is made, with an error that names the field and what would be right.
+A wrong field is refused when the client is made, with an error that names the field and what would
+be right.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ LOW_WATER_MARK = 0.25
 SWEEP_INTERVAL = 1.0
 PREWARM_RESOLVE_TIMEOUT = 5.0
 LONGEST_LEASE = 3600.0
-# A hold must end before the server's own one-hour limit even when the two clocks differ by a minute.
+# A hold must end before the server's own one-hour limit even when the two clocks differ by a
+# minute.
 LONGEST_SERVER_HOLD = LONGEST_LEASE - 60.0
 
 
@@ -65,7 +67,7 @@ class EventUsage:
 
 @dataclass
 class EventQuantities:
-    """Named quantities of one event (token kinds, say), priced with the entitlement's quantity rates.
+    """Named quantities of one event (token kinds, say), priced by the entitlement.
 
     Attributes:
         event_subtype: the event's name.
@@ -223,7 +225,8 @@ class DataStreamConfig:
         max_message_size: bytes of the largest message taken, 100 MiB if None.
         cache_ttl: accepted and without effect: entities stay until newer ones push them out.
 
-    The caches and the replicator mode of other SDKs are not supported by this version and are refused.
+    The caches and the replicator mode of other SDKs are not supported by this version and are
+    refused.
 
     """
 
@@ -254,15 +257,15 @@ class CreditLeaseConfig:
     """How credits are reserved.
 
     Attributes:
-        mode: "client" reserves from a local lease, "server" asks the server at each check, "auto" is "client"
-            while the DataStream runs and "server" otherwise.
+        mode: "client" reserves from a local lease, "server" asks the server at each check, "auto"
+            is "client" while the DataStream runs and "server" otherwise.
         default_reservation_ttl: seconds until a hold that nobody settles refunds itself.
         default_lease_duration: seconds asked for at acquire and extend, at most 3600; 300 if None.
         default_lease_size: credits per acquire and smallest extend; 10 000 if None.
         low_water_mark: share of the grant at or below which a lease is extended; 0.25 if None.
         sweep_interval: seconds between two sweeps of expired holds; 1 if None.
-        prewarm_resolve_timeout: seconds to wait for a company that is to be prewarmed; 5 if None, 0 asks the
-            cache only.
+        prewarm_resolve_timeout: seconds to wait for a company that is to be prewarmed; 5 if None, 0
+            asks the cache only.
         redis_client, redis_key_prefix: shared leases; refused by this version.
         overrides: other terms by credit type id.
 
@@ -311,14 +314,17 @@ class AsyncSchematicConfig:
         base_url: the API; blank or None means the public one.
         event_buffer_period: seconds between two flushes of the event queue, 5 if None.
         event_capture_url: where events go; blank or None means the public one.
-        flag_defaults: answers by flag key for when none can be had; keys compare case-insensitively.
+        flag_defaults: answers by flag key for when none can be had; keys compare
+            case-insensitively.
         follow_redirects: whether REST calls follow redirects.
         httpx_client: a client of your own for REST and events; it is never closed by this package.
         logger: replaces the logger named "schematic_native".
         log_level: level of that logger.
         offline: no I/O at all, every check answers its default.
-        timeout: seconds a REST request may take, 60 if None; also the time of a check that names none.
-        cache_providers: where answers of plain REST checks are kept; None means 5 s in memory, [] nowhere.
+        timeout: seconds a REST request may take, 60 if None; also the time of a check that names
+            none.
+        cache_providers: where answers of plain REST checks are kept; None means 5 s in memory, []
+            nowhere.
         use_datastream: stream flags, companies and users, and decide checks in memory.
         datastream: how they are streamed.
         credit_leases: reserve credits with each check that states a usage.
@@ -343,7 +349,7 @@ class AsyncSchematicConfig:
 
 @dataclass(frozen=True)
 class LeaseSettings:
-    """`CreditLeaseConfig` with every default filled in and every value checked (seconds and credits)."""
+    """`CreditLeaseConfig` with every default filled in, checked (seconds and credits)."""
 
     mode: CreditLeaseMode = "auto"
     reservation_ttl: float = 60.0
@@ -479,8 +485,9 @@ def _read_logger(logger: object, level: object) -> logging.Logger:
     if not isinstance(level, (int, str)) or isinstance(level, bool):
         raise TypeError(f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}")
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
-    if not isinstance(number, int):
-        raise ValueError(
+    # getLevelName answers a name that it does not know with a text.
+    if isinstance(number, str):
+        raise ValueError(  # noqa: TRY004 - the type is right, the name is unknown
             f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}"
         )
     if logger is not None:
@@ -506,7 +513,8 @@ def _read_datastream(config: object) -> int:
     ):
         if getattr(config, name) is not None:
             raise ValueError(
-                f"datastream.{name} is not supported by this version: entities are cached in memory; leave it None"
+                f"datastream.{name} is not supported by this version: entities are cached in "
+                "memory; leave it None"
             )
     if config.replicator_mode:
         raise ValueError(
@@ -650,7 +658,7 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
         )
     elif not config.use_datastream:
         notices.append(
-            "credit_leases.mode='client' needs use_datastream=True: checks run as plain checks, without holds"
+            "credit_leases.mode='client' needs use_datastream=True: no check holds credits"
             if leases.mode == "client"
             else "credit_leases without use_datastream=True: every check reserves on the server"
         )
@@ -659,7 +667,7 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
     ttl = leases.default_reservation_ttl
     if leases.mode != "client" and ttl > LONGEST_SERVER_HOLD:
         notices.append(
-            f"credit_leases.default_reservation_ttl={ttl} is capped at {LONGEST_SERVER_HOLD:g} s for holds "
-            "on the server"
+            f"credit_leases.default_reservation_ttl={ttl} is capped at {LONGEST_SERVER_HOLD:g} s "
+            "for holds on the server"
         )
     return notices

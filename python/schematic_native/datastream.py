@@ -1,7 +1,8 @@
 """The DataStream: one WebSocket that keeps flags, companies and users current.
 
-It never gives up: a socket that cannot be opened, or that drops, is opened again with a backoff. What a message
-means is the core's business; this module keeps the socket, asks for entities, and tells who waits for them.
+It never gives up: a socket that cannot be opened, or that drops, is opened again with a backoff.
+What a message means is the core's business; this module keeps the socket, asks for entities, and
+tells who waits for them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Timing:
 
 
 def datastream_url(base_url: str) -> str:
-    """Derive the DataStream's URL from the API's: `api.x` becomes `datastream.x`, `http` becomes `ws`."""
+    """Derive the DataStream's URL from the API's.
+
+    `api.x` becomes `datastream.x`, `http` becomes `ws`.
+    """
     parts = urlsplit(base_url)
     host = parts.netloc
     label, dot, rest = host.partition(".")
@@ -64,7 +68,10 @@ def datastream_url(base_url: str) -> str:
 
 
 class Backoff:
-    """The pause before the next attempt: random, at least 1 s, at most 30 s, growing while nothing works."""
+    """The pause before the next attempt.
+
+    Random, at least 1 s, at most 30 s, growing while nothing works.
+    """
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
@@ -149,16 +156,17 @@ class DataStream:
         while True:
             try:
                 await self._connection()
-            except Exception as error:  # noqa: BLE001 - the one loop that must survive whatever a socket does
+            except Exception as error:  # noqa: BLE001 - must survive any fault
                 self._faults.raised(TOPIC, _describe(error))
             finally:
                 self._disconnected()
             await self._sleep(self._backoff.next())
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
-        """Ask for an entity by keys and wait until it is in the cache; False if it does not come in time.
+        """Ask for an entity by keys and wait until it is in the cache.
 
-        Concurrent calls for the same keys share one request. The deadline is an instant of the loop's clock.
+        Returns False if it does not come in time. Concurrent calls for the same keys share one
+        request. The deadline is an instant of the loop's clock.
         """
         socket = self._socket
         if socket is None or not keys:
@@ -214,7 +222,8 @@ class DataStream:
             close_timeout=self._timing.close,
             ping_interval=None,
             max_size=self._max_message_size,
-            # Messages are taken off the socket at once: a full queue would hold up the pongs as well.
+            # Messages are taken off the socket at once: a full queue would hold up the pongs as
+            # well.
             max_queue=None,
             proxy=None if is_loopback(self._url) else True,
         ) as socket:
@@ -230,7 +239,8 @@ class DataStream:
                 )
             ]
             try:
-                # The subscriptions and the stability timer end well; reader and pinger only end by raising.
+                # The subscriptions and the stability timer end well; reader and pinger only end by
+                # raising.
                 ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 for task in ended:
                     task.result()
@@ -267,19 +277,24 @@ class DataStream:
         for sentence in ingested.skipped:
             self._faults.noted(f"DataStream: {sentence}")
         if ingested.message_type == "error":
-            self._faults.noted(f"DataStream: the server reports: {ingested.error}")
-            pairs = frozenset(_pairs(ingested.keys or {}))
-            for entity_type in (COMPANY, USER):
-                if ingested.entity_type in {COMPANY, USER} - {entity_type}:
-                    continue
-                if (request := self._requests.get((entity_type, pairs))) is not None:
-                    request.resolve(found=False)
+            self._take_error(ingested)
         elif ingested.message_type == "full" and ingested.entity_type == FLAGS:
             self._take_flags()
         elif ingested.message_type == "full":
             for pair in _pairs(ingested.keys or {}):
                 for request in tuple(self._by_pair.get((ingested.entity_type or "", pair), ())):
                     request.resolve(found=True)
+
+    def _take_error(self, ingested: Ingested) -> None:
+        if not ingested.keys:
+            # With keys it is the answer to a request, and no news to anybody but its waiters.
+            self._faults.noted(f"DataStream: the server reports: {ingested.error}")
+            return
+        pairs = frozenset(_pairs(ingested.keys))
+        named = {COMPANY, USER} & {ingested.entity_type or ""}
+        for entity_type in named or {COMPANY, USER}:
+            if (request := self._requests.get((entity_type, pairs))) is not None:
+                request.resolve(found=False)
 
     def _take_flags(self) -> None:
         if not self._core.has_flags():
@@ -319,7 +334,7 @@ class DataStream:
                 await self._sleep(RESUBSCRIBE_PAUSE)
 
     async def _outlive(self, seconds: float) -> None:
-        """A connection that has lived this long was a good one, even if it was silent."""
+        """Count a connection that has lived this long as a good one, even if it was silent."""
         await asyncio.sleep(seconds)
         self._backoff.clear()
 

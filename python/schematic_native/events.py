@@ -1,7 +1,8 @@
 """Sending events: batches from the native queue to the capture service.
 
-The native queue is the buffer; at most a few requests are under way. An event leaves this process only when the
-server has taken it, or has refused that one event for what it is. Everything else is tried again.
+The native queue is the buffer; at most a few requests are under way. An event leaves this process
+only when the server has taken it, or has refused that one event for what it is. Everything else is
+tried again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MAX_REQUESTS = 4
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 30.0
 TOPIC = "event capture"
-# Statuses that speak of the batch's content; all others speak of the service, the way there, or the key.
+# Statuses that speak of the batch's content; all others speak of the service, the way there, or the
+# key.
 REFUSED = frozenset({400, 413, 422})
 
 
@@ -85,7 +87,10 @@ class EventSender:
                 self._due.clear()
 
     async def flush(self, timeout: float) -> bool:
-        """Wait until all that is queued now has been delivered or refused; False if the time was too short."""
+        """Wait until all that is queued now has been delivered or refused.
+
+        False if the time was too short.
+        """
         counts = self._core.counts()
         target = _Tally(
             self._taken.billing + counts["queued_billing"],

@@ -48,7 +48,10 @@ class Faults:
         self._logger.info("%s: works again", topic)
 
     def noted(self, message: str) -> None:
-        """Report something that is not a state, such as one unreadable message; the same words only once."""
+        """Report something that is not a state, such as one unreadable message.
+
+        The same words only once.
+        """
         message = self.redact(message)
         with self._lock:
             if message in self._noted:

@@ -1,7 +1,8 @@
 """Keeping leases: acquire, extend, sweep, release.
 
-The core decides what to ask for and what an answer means; this module owns the wire calls and lets concurrent
-callers share them. It never raises for a fault: whoever waits for a lease finds either a lease or none.
+The core decides what to ask for and what an answer means; this module owns the wire calls and lets
+concurrent callers share them. It never raises for a fault: whoever waits for a lease finds either a
+lease or none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 Slot: TypeAlias = tuple[str, str]  # company id, credit type id
 
-# A caller that needs more than a flight asks for waits for at most so many flights before it starts its own.
+# A caller that needs more than a flight asks for waits for at most so many flights before it starts
+# its own.
 MAX_JOINS = 2
 PREWARM_POLL_INTERVAL = 0.1
 COMPANY_ID_PREFIX = "comp_"
@@ -47,7 +49,8 @@ class Leases:
         api: the lease calls.
         settings: intervals, in seconds.
         faults: where failures are reported.
-        request_company: asks the DataStream for a company by keys until a deadline; None without DataStream.
+        request_company: asks the DataStream for a company by keys until a deadline; None without
+            DataStream.
         jitter: for tests; returns a number from 0 to 1.
 
     A deadline is an instant of the loop's clock; None means no limit but the request's own.
@@ -79,7 +82,10 @@ class Leases:
     async def acquire_if_needed(
         self, company_id: str, credit_type_id: str, deadline: float | None = None
     ) -> Lease | None:
-        """Return the live lease of a slot, acquiring one if there is none; None if none can be had in time."""
+        """Return the live lease of a slot, acquiring one if there is none.
+
+        None if none can be had in time.
+        """
         slot = (company_id, credit_type_id)
         if self._core.plan_acquire(*slot) is not None:
             flight = self._acquires.get(slot)
@@ -147,7 +153,10 @@ class Leases:
         await asyncio.gather(*acquires)
 
     async def close(self, deadline: float) -> None:
-        """Start nothing new, drain what is under way, then release the live leases; all until the deadline."""
+        """Start nothing new, drain what is under way, then release the live leases.
+
+        All until the deadline.
+        """
         self._closing = True
         loop = asyncio.get_running_loop()
         # A call that hangs may use up half of the time, so that some is left for the releases.
@@ -156,7 +165,8 @@ class Leases:
             await asyncio.wait(set(self._wire), timeout=left)
         leases = self._core.live_leases()
         for lease in leases:
-            # Dropped before it is released: no check may reserve from a lease that is being given back.
+            # Dropped before it is released: no check may reserve from a lease that is being given
+            # back.
             self._core.drop_lease(lease.company_id, lease.credit_type_id)
         gate = asyncio.Semaphore(RELEASES_AT_ONCE)
 
@@ -177,7 +187,10 @@ class Leases:
         asked: float,
         call: Callable[[_Flight], Coroutine[object, object, None]],
     ) -> _Flight:
-        """Start a flight and register it; it leaves the registry by identity, as another may have taken its place."""
+        """Start a flight and register it.
+
+        It leaves the registry by identity, as another may have taken its place.
+        """
         flight = _Flight(asked)
 
         def leave(_task: asyncio.Task[None]) -> None:
@@ -237,7 +250,7 @@ class Leases:
         self._core.apply_extend(*slot, plan.lease_id, lease.granted, lease.expires_at)
 
     def _pause(self, slot: Slot) -> None:
-        """Rest background extends of a slot for a while, as every check of a low lease would ask for one."""
+        """Rest background extends of a slot, as every check of a low lease would ask for one."""
         failures = self._pauses.get(slot, (0.0, 0))[1]
         length = min(LONGEST_EXTEND_PAUSE, FIRST_EXTEND_PAUSE * 2**failures)
         until = asyncio.get_running_loop().time() + length * (0.5 + 0.5 * self._jitter())
@@ -267,7 +280,10 @@ class Leases:
 
 
 async def _join(flight: _Flight, deadline: float | None) -> bool:
-    """Wait for a flight until the deadline; the flight itself goes on. Returns whether it has landed."""
+    """Wait for a flight until the deadline; the flight itself goes on.
+
+    Returns whether it has landed.
+    """
     timeout = None if deadline is None else deadline - asyncio.get_running_loop().time()
     if timeout is None or timeout > 0:
         await asyncio.wait({flight.task}, timeout=timeout)

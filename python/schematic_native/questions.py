@@ -144,7 +144,10 @@ def is_usage(value: object) -> bool:
 
 
 def plain_result(answer: CheckFlagResult) -> CheckResult:
-    """Return a plain check's answer as the answer of `check`: allowed is the value, nothing is held."""
+    """Return a plain check's answer as the answer of `check`.
+
+    Allowed is the value, nothing is held.
+    """
     return CheckResult(
         allowed=answer.value,
         value=answer.value,
@@ -176,7 +179,10 @@ def read_lease_question(
     event_subtype: object,
     on_acquire_failure: object,
 ) -> LeaseQuestion:
-    """Check the arguments of `check`. A usage that is no usage is let through: its check says so."""
+    """Check the arguments of `check`.
+
+    A usage that is no usage is let through: its check says so.
+    """
     if usage is not None and not isinstance(usage, (int, float)):
         raise TypeError(f"usage must be a number, got {usage!r}")
     if event_subtype is not None and not isinstance(event_subtype, str):

@@ -1,7 +1,7 @@
-"""The asyncio program of one client: DataStream, REST, event sender and lease work, all on one loop.
+"""The asyncio program of one client: DataStream, REST, event sender and leases on one loop.
 
-`AsyncSchematic` runs it on the caller's loop, `Schematic` on a thread of its own (`LoopThread`). Everything here is
-a coroutine of that loop; nothing here is on the fast path of a check.
+`AsyncSchematic` runs it on the caller's loop, `Schematic` on a thread of its own (`LoopThread`).
+Everything here is a coroutine of that loop; nothing here is on the fast path of a check.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that the first use waits for the DataStream, that a shutdown may take, and that a service rests
-# after a fault of its own.
+# Seconds that the first use waits for the DataStream, that a shutdown may take, and that a service
+# rests after a fault of its own.
 INITIAL_WAIT = 5.0
 SHUTDOWN_BUDGET = 5.0
 RESTART_PAUSE = 1.0
@@ -84,6 +84,7 @@ class Runtime:
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
         self._background: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
+        self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
         self._start()
 
@@ -113,7 +114,7 @@ class Runtime:
         return self._sender.pending
 
     async def initialize(self, timeout: float) -> None:
-        """Wait until the first attempt to connect has gone well or badly, for a few seconds at most."""
+        """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
     async def check_flag(
@@ -161,7 +162,7 @@ class Runtime:
         await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
 
     def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
-        """Flush the identify event, so that the server knows the company, then prewarm in the background."""
+        """Prewarm in the background, once the server has the identify event and so the company."""
 
         async def work() -> None:
             await self._sender.flush(self._settings.timeout)
@@ -181,12 +182,11 @@ class Runtime:
 
     def _start(self) -> None:
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
-        self._serve("event sender", self._sender.run)
         if self._datastream is not None:
-            self._serve("DataStream", self._datastream.run)
+            self._services.append(self._serve("DataStream", self._datastream.run))
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
-            self._serve("sweeper", self._leases.sweep)
+            self._services.append(self._serve("sweeper", self._leases.sweep))
         self._doorbell.connect(self.loop, handlers)
 
     def _make_datastream(self, on_streaming: Callable[[], None]) -> DataStream:
@@ -221,18 +221,20 @@ class Runtime:
             await asyncio.wait({outcome}, timeout=left)
             outcome.cancel()
 
-    def _serve(self, name: str, run: Callable[[], Coroutine[object, object, None]]) -> None:
+    def _serve(
+        self, name: str, run: Callable[[], Coroutine[object, object, None]]
+    ) -> asyncio.Task[None]:
         """Run a service until the end; should it ever fail, report that and start it again."""
 
         async def service() -> None:
             while True:
                 try:
                     await run()
-                except Exception as error:  # noqa: BLE001 - a fault of one service must not end the client
+                except Exception as error:  # noqa: BLE001 - one service must not end all
                     self._faults.raised(name, f"{type(error).__name__}: {error}; starting again")
                 await asyncio.sleep(RESTART_PAUSE)
 
-        self._services.append(asyncio.create_task(service(), name=f"schematic-native {name}"))
+        return asyncio.create_task(service(), name=f"schematic-native {name}")
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         if self._closing is not None:
@@ -249,13 +251,12 @@ class Runtime:
 
     async def _close(self, budget: float) -> None:
         start = self.loop.time()
-        sender, *others = self._services
-        await _cancel([*others, *self._background])
+        await _cancel([*self._services, *self._background])
         if self._leases is not None:
             # At most half of the budget, so that there is time for the events, which are billed.
             await self._leases.close(start + budget / 2)
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
-        await _cancel([sender])
+        await _cancel([self._sending])
         undelivered = await self._sender.close()
         counts = self._core.counts()
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
@@ -298,7 +299,10 @@ class LoopThread:
             raise
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End the loop and its thread; a worker thread stuck in a user's httpx.Client is not waited for longer."""
+        """End the loop and its thread.
+
+        A worker thread stuck in a user's httpx.Client is not waited for longer.
+        """
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
 

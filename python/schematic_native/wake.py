@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 class Doorbell:
     """Carries the core's wake-ups to the loop, whichever thread they come from.
 
-    It stands between the core and the runtime so that neither keeps the other alive, and so that a core can be
-    made before any loop runs. A ring that nobody hears is not lost work: the runtime looks at everything when it
-    starts.
+    It stands between the core and the runtime so that neither keeps the other alive, and so that a
+    core can be made before any loop runs. A ring that nobody hears is not lost work: the runtime
+    looks at everything when it starts.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,7 @@ class Doorbell:
         self._listener = None
 
     def __call__(self, topic: str) -> None:
+        """Ring: have the topic's handler called on the loop."""
         listener = self._listener
         if listener is None:
             return
