@@ -519,7 +519,7 @@ impl Engine {
     }
 
     fn open(&mut self, flow: &CheckFlow) -> Option<bool> {
-        let event = flow.event_subtype().map(std::string::ToString::to_string);
+        let event = flow.event_subtype().map(ToString::to_string);
         let usage = json!({"event_subtype": event, "quantity": whole_units(self.usage)});
         let call = json!({"credit_balance": "max_safe_integer", "event_usage": usage});
         debug_assert_eq!(MAX_SAFE_INTEGER, 2f64.powi(53) - 1.0);
