@@ -68,6 +68,7 @@ class App:
                 ServiceError: _answer_service_error,
                 404: _answer_not_found,
                 405: _answer_wrong_method,
+                Exception: _answer_failure,
             },
         )
 
@@ -157,6 +158,11 @@ async def _ignore_switch(on: bool) -> None:
 async def _answer_service_error(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, ServiceError) else 500
     return refused(status, str(error))
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    """Answer a fault of the emulator's own as the service would; the server logs the trace."""
+    return refused(500, f"internal error: {error!r}")
 
 
 async def _answer_not_found(request: Request, error: Exception) -> Response:

@@ -188,7 +188,9 @@ def _read_request(text: str) -> tuple[str, str, dict[str, str]]:
     data = request.get("data") if isinstance(request, dict) else None
     if not isinstance(data, dict):
         raise InvalidRequestError("the message must be an object with data")
-    action, entity_type, keys = data.get("action"), data.get("entity_type"), data.get("keys") or {}
+    # The Node SDK sends no action; it means start.
+    action = data.get("action") or "start"
+    entity_type, keys = data.get("entity_type"), data.get("keys") or {}
     if action not in {"start", "stop"}:
         raise InvalidRequestError(f"action must be start or stop, got {action!r}")
     if entity_type not in {FLAGS, FLAG, COMPANY, USER}:
@@ -199,7 +201,9 @@ def _read_request(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _message(entity_type: str | None, message_type: str, data: object, entity_id: str | None = None) -> str:
-    message = {"entity_type": entity_type, "message_type": message_type, "data": data}
+    message = {"message_type": message_type, "data": data}
+    if entity_type is not None:
+        message["entity_type"] = entity_type
     if entity_id is not None:
         message["entity_id"] = entity_id
     return orjson.dumps(message).decode()

@@ -12,7 +12,7 @@ from schematic_native.emulator.clock import format_instant
 from schematic_native.emulator.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 Entity = dict[str, Any]
 I64_MAX = 2**63 - 1
@@ -267,12 +267,10 @@ def _unindex(index: dict[tuple[str, str], str], entity: Entity | None) -> None:
 def _find(
     index: Mapping[tuple[str, str], str], keys: Mapping[str, str] | None, what: str
 ) -> str | None:
-    found = _ids(index, (keys or {}).items())
-    if len(found) > 1:
-        raise KeyConflictError(f"key conflict: the keys name {len(found)} {what}")
-    return next(iter(found), None)
-
-
-def _ids(index: Mapping[tuple[str, str], str], pairs: Iterable[tuple[str, str]]) -> set[str]:
-    ids = (index.get((name.lower(), value.lower())) for name, value in pairs)
-    return {entity_id for entity_id in ids if entity_id is not None}
+    found: str | None = None
+    for name, value in (keys or {}).items():
+        entity_id = index.get((name.lower(), value.lower()))
+        if entity_id is not None and found is not None and entity_id != found:
+            raise KeyConflictError(f"key conflict: the keys name different {what}")
+        found = entity_id or found
+    return found

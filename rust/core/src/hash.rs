@@ -38,7 +38,12 @@ mod tests {
     #[test]
     fn texts_that_differ_in_case_alone_are_the_same() {
         let long = "A".repeat(100);
-        for (a, b) in [("Acme", "aCME"), ("ÄRGER", "ärger"), ("", ""), (long.as_str(), &"a".repeat(100))] {
+        for (a, b) in [
+            ("Acme", "aCME"),
+            ("ÄRGER", "ärger"),
+            ("", ""),
+            (long.as_str(), &"a".repeat(100)),
+        ] {
             assert!(same_caseless(a, b));
             assert_eq!(hash_caseless(a), hash_caseless(b));
         }

@@ -4,6 +4,11 @@
 //! environment variable `SCHEMATIC_VECTORS`, separated by `:`. The format is told in
 //! `tests/conformance/README.md`.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a broken vector file is to stop its test"
+)]
+
 use std::{
     collections::{HashMap, VecDeque},
     fs,
@@ -24,7 +29,10 @@ use schematic_core::{
 use serde_json::{Map, Value, json};
 
 const T0: Millis = 1_700_000_000_000;
-const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/conformance/vectors");
+const OWN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/conformance/vectors"
+);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -35,13 +43,18 @@ fn main() -> ExitCode {
 fn folders() -> Vec<PathBuf> {
     let named = std::env::var("SCHEMATIC_VECTORS").unwrap_or_default();
     let named = named.split(':').filter(|folder| !folder.is_empty());
-    std::iter::once(OWN).chain(named).map(PathBuf::from).collect()
+    std::iter::once(OWN)
+        .chain(named)
+        .map(PathBuf::from)
+        .collect()
 }
 
 fn trials(folder: &Path) -> Vec<Trial> {
     let Ok(entries) = fs::read_dir(folder) else {
         let missing = format!("the folder {} cannot be read", folder.display());
-        return vec![Trial::test(folder.display().to_string(), move || Err(missing.into()))];
+        return vec![Trial::test(folder.display().to_string(), move || {
+            Err(missing.into())
+        })];
     };
     let mut files: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -54,13 +67,19 @@ fn trials(folder: &Path) -> Vec<Trial> {
 fn read(file: &Path) -> Vec<Trial> {
     let text = fs::read(file).expect("the file is there");
     let content: Value = serde_json::from_slice(&text).expect("a vector file is JSON");
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let vectors = content["vectors"].as_array().cloned().unwrap_or_default();
     assert!(!vectors.is_empty(), "{} holds no vectors", file.display());
     vectors
         .into_iter()
         .filter(|vector| {
-            vector["backends"].as_array().is_none_or(|names| names.contains(&json!("in_memory")))
+            vector["backends"]
+                .as_array()
+                .is_none_or(|names| names.contains(&json!("in_memory")))
         })
         .map(|vector| {
             let name = format!("{stem}::{}", text_of(&vector, "name"));
@@ -94,7 +113,9 @@ impl Run {
             lease_size: config["lease_size"].as_f64().unwrap_or(common.lease_size),
             lease_duration: millis("lease_duration_ms", common.lease_duration),
             reservation_ttl: millis("reservation_ttl_ms", common.reservation_ttl),
-            low_water_mark: config["low_water_mark"].as_f64().unwrap_or(common.low_water_mark),
+            low_water_mark: config["low_water_mark"]
+                .as_f64()
+                .unwrap_or(common.low_water_mark),
         };
         let run = Self {
             now: T0,
@@ -115,14 +136,21 @@ impl Run {
     }
 
     fn run(mut self, vector: &Value) -> Checked {
-        for (at, operation) in vector["operations"].as_array().into_iter().flatten().enumerate() {
+        for (at, operation) in vector["operations"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             let result = self.perform(operation);
             let name = text_of(operation, "op");
             let Some(expected) = operation.get("expect") else {
                 continue;
             };
             compare(expected, &result).map_err(|fault| {
-                Failed::from(format!("operation {at} ({name}): {fault}\nresult: {result}"))
+                Failed::from(format!(
+                    "operation {at} ({name}): {fault}\nresult: {result}"
+                ))
             })?;
         }
         Ok(())
@@ -156,17 +184,21 @@ impl Run {
             }
             "extend_lease" => {
                 let expires_at = operation["expires_at_ms"].as_i64().map(|at| T0 + at);
-                self.ledger.extend(key, amount("granted_total"), expires_at, pin);
+                self.ledger
+                    .extend(key, amount("granted_total"), expires_at, pin);
                 json!({})
             }
-            "get_lease" => self.ledger.lease(key).map_or(json!({"exists": false}), |lease| {
-                json!({
-                    "exists": true,
-                    "lease_id": &*lease.lease_id,
-                    "granted_amount": lease.granted,
-                    "local_remaining_credits": lease.remaining,
-                })
-            }),
+            "get_lease" => self
+                .ledger
+                .lease(key)
+                .map_or(json!({"exists": false}), |lease| {
+                    json!({
+                        "exists": true,
+                        "lease_id": &*lease.lease_id,
+                        "granted_amount": lease.granted,
+                        "local_remaining_credits": lease.remaining,
+                    })
+                }),
             "reserved_credits" => json!({"total": self.ledger.reserved_credits(key)}),
             "reservation_count" => json!({"count": self.ledger.open_holds()}),
             "sweep_expired" => json!({"swept": self.ledger.sweep(self.now)}),
@@ -176,12 +208,18 @@ impl Run {
             }
             "get_reservation" => json!({"exists": self.ledger.holds(&self.id(operation))}),
             "consume_reservation" => {
-                let consumed = self.ledger.consume_by_id(&self.id(operation), amount("credits"));
+                let consumed = self
+                    .ledger
+                    .consume_by_id(&self.id(operation), amount("credits"));
                 json!({"consumed": consumed})
             }
             "acquire_if_needed" => self.acquire_if_needed(key, operation),
             "maybe_extend" => {
-                self.extend(key, operation["required_credits"].as_f64(), &operation["server"]);
+                self.extend(
+                    key,
+                    operation["required_credits"].as_f64(),
+                    &operation["server"],
+                );
                 self.wire()
             }
             "release_all_local_leases" => self.release_all(),
@@ -216,7 +254,10 @@ impl Run {
 
     fn acquire_if_needed(&mut self, key: SlotKey<'_>, operation: &Value) -> Value {
         self.acquire(key, &operation["server"], &operation["install_during_wire"]);
-        let live = self.ledger.lease(key).filter(|lease| lease.expires_at > self.now);
+        let live = self
+            .ledger
+            .lease(key)
+            .filter(|lease| lease.expires_at > self.now);
         let mut result = self.wire();
         result["lease_id"] = json!(live.map(|lease| lease.lease_id.to_string()));
         result
@@ -256,7 +297,8 @@ impl Run {
         let lease = &server["lease"];
         if let Some(total) = lease["granted_total"].as_f64() {
             let expires_at = lease["expires_at_ms"].as_i64().map(|at| T0 + at);
-            self.ledger.extend(key, total, expires_at, Some(&plan.lease_id));
+            self.ledger
+                .extend(key, total, expires_at, Some(&plan.lease_id));
         }
     }
 
@@ -315,7 +357,13 @@ impl Run {
         result
     }
 
-    fn answer(&mut self, flow: &CheckFlow, step: &Step, operation: &Value, engine: &mut Engine) -> Answer {
+    fn answer(
+        &mut self,
+        flow: &CheckFlow,
+        step: &Step,
+        operation: &Value,
+        engine: &mut Engine,
+    ) -> Answer {
         let company = Arc::clone(&flow.holder().company_id);
         let credit = flow.terms().map(|terms| Arc::clone(&terms.credit_id));
         let credit = credit.unwrap_or_else(|| "".into());
@@ -336,10 +384,8 @@ impl Run {
                 self.extend(key, Some(flow.cost()), &operation["server"]["extend"]);
                 Answer::Extended
             }
-            Step::Record(hold) => match self.ledger.add(hold) {
-                true => Answer::Recorded,
-                false => Answer::StoreFailed,
-            },
+            Step::Record(hold) if self.ledger.add(hold) => Answer::Recorded,
+            Step::Record(_) => Answer::StoreFailed,
             Step::Gate { balance } => Answer::Evaluated(engine.gate(*balance, flow.cost())),
             Step::Cancel(hold) | Step::Undo(hold) => {
                 self.ledger.consume(hold, 0.0);
@@ -350,7 +396,13 @@ impl Run {
         }
     }
 
-    fn describe(&mut self, outcome: Option<Outcome>, engine: &Engine, operation: &Value, result: &mut Value) {
+    fn describe(
+        &mut self,
+        outcome: Option<Outcome>,
+        engine: &Engine,
+        operation: &Value,
+        result: &mut Value,
+    ) {
         let Some(outcome) = outcome else {
             result["fallback_called"] = json!(true);
             result["reason"] = json!("fallback");
@@ -360,7 +412,11 @@ impl Run {
         let allowed = outcome.allowed;
         result["allowed"] = json!(allowed);
         result["fallback_called"] = json!(false);
-        result["err"] = json!(outcome.failure().map(|failure| failure.as_str()));
+        result["err"] = json!(
+            outcome
+                .failure()
+                .map(schematic_core::leases::Failure::as_str)
+        );
         result["reason"] = json!(match outcome.basis {
             Basis::Gate => engine.reason.clone(),
             Basis::Open(failure) => format!("{} ({})", engine.reason, failure.as_fail_open()),
@@ -386,12 +442,16 @@ impl Run {
 
     fn track(&mut self, operation: &Value) -> Value {
         let hold = Arc::clone(&self.saved[&text_of(operation, "handle")]);
-        let quantity = operation["actual_quantity"].as_f64().expect("actual_quantity");
+        let quantity = operation["actual_quantity"]
+            .as_f64()
+            .expect("actual_quantity");
         let Some(settlement) = Settlement::begin(hold, quantity) else {
             return json!({"settled_locally": false, "track": null});
         };
         let hold = settlement.reservation();
-        let claimed = settlement.claim().and_then(|credits| self.ledger.consume(hold, credits));
+        let claimed = settlement
+            .claim()
+            .and_then(|credits| self.ledger.consume(hold, credits));
         json!({
             "settled_locally": claimed.is_some(),
             "track": {
@@ -427,14 +487,23 @@ impl Engine {
 
     fn next(&mut self, call: Value) -> Option<Value> {
         self.calls.push(call);
-        let answer = self.script.pop_front().filter(|answer| answer.get("error").is_none())?;
-        answer["reason"].as_str().unwrap_or_default().clone_into(&mut self.reason);
+        let answer = self
+            .script
+            .pop_front()
+            .filter(|answer| answer.get("error").is_none())?;
+        answer["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut self.reason);
         Some(answer)
     }
 
     fn probe(&mut self) -> Option<Terms> {
         let credit = self.script.front()?["entitlement"]["credit_id"].clone();
-        let real = credit.as_str().and_then(|credit| self.balances.get(credit)).cloned();
+        let real = credit
+            .as_str()
+            .and_then(|credit| self.balances.get(credit))
+            .cloned();
         let answer = self.next(json!({"credit_balance": real.unwrap_or_default()}))?;
         let entitlement = &answer["entitlement"];
         (entitlement["value_type"] == "credit").then_some(())?;
@@ -450,7 +519,7 @@ impl Engine {
     }
 
     fn open(&mut self, flow: &CheckFlow) -> Option<bool> {
-        let event = flow.event_subtype().map(|event| event.to_string());
+        let event = flow.event_subtype().map(ToString::to_string);
         let usage = json!({"event_subtype": event, "quantity": whole_units(self.usage)});
         let call = json!({"credit_balance": "max_safe_integer", "event_usage": usage});
         debug_assert_eq!(MAX_SAFE_INTEGER, 2f64.powi(53) - 1.0);
@@ -484,7 +553,8 @@ fn slot(object: &Value) -> (String, String) {
 
 fn text_of(object: &Value, name: &str) -> String {
     let text = object[name].as_str();
-    text.unwrap_or_else(|| panic!("{name} is a text in {object}")).to_owned()
+    text.unwrap_or_else(|| panic!("{name} is a text in {object}"))
+        .to_owned()
 }
 
 /// Everything expected is there; numbers compare as doubles.
@@ -495,10 +565,13 @@ fn compare(expected: &Value, found: &Value) -> Result<(), String> {
             let found = found.ok_or_else(|| format!("{name} is not in the result"))?;
             compare(expected, found).map_err(|fault| format!("{name}: {fault}"))
         }),
-        (Value::Array(wanted), Value::Array(there)) if wanted.len() == there.len() => {
-            wanted.iter().zip(there).try_for_each(|(wanted, there)| compare(wanted, there))
+        (Value::Array(wanted), Value::Array(there)) if wanted.len() == there.len() => wanted
+            .iter()
+            .zip(there)
+            .try_for_each(|(wanted, there)| compare(wanted, there)),
+        (Value::Number(wanted), Value::Number(there)) if wanted.as_f64() == there.as_f64() => {
+            Ok(())
         }
-        (Value::Number(wanted), Value::Number(there)) if wanted.as_f64() == there.as_f64() => Ok(()),
         _ if expected == found => Ok(()),
         _ => Err(format!("expected {expected}, found {found}")),
     }

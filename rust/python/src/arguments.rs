@@ -129,7 +129,10 @@ pub(crate) fn units(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
             "{name} must be a finite number, not {value}"
         )));
     }
-    #[allow(clippy::cast_possible_truncation, reason = "a cast from a double saturates")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a double saturates"
+    )]
     let units = quantity.ceil() as i64;
     Ok(units)
 }
@@ -200,14 +203,20 @@ pub(crate) fn instant(name: &str, seconds: f64) -> PyResult<Millis> {
 
 /// Seconds as milliseconds.
 pub(crate) fn millis(seconds: f64) -> Millis {
-    #[allow(clippy::cast_possible_truncation, reason = "a cast from a double saturates")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a double saturates"
+    )]
     let millis = (seconds * 1000.0).round() as Millis;
     millis
 }
 
 /// Milliseconds as seconds.
 pub(crate) fn seconds(millis: Millis) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "instants are far below 2^53 milliseconds")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "instants are far below 2^53 milliseconds"
+    )]
     let seconds = millis as f64 / 1000.0;
     seconds
 }

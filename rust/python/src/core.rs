@@ -38,6 +38,9 @@ pub(crate) struct Core {
     clock: Option<Py<PyAny>>,
 }
 
+/// An event's subtype, and a quantity or quantities of it.
+type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
+
 /// What became of one `DataStream` message.
 #[pyclass(frozen, get_all, module = "schematic_native._native")]
 pub(crate) struct Ingested {
@@ -72,7 +75,9 @@ impl Core {
 
 fn system_now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
+    since.map_or(0, |since| {
+        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    })
 }
 
 fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
@@ -127,7 +132,10 @@ fn override_knobs(common: LeaseKnobs, given: &Bound<'_, PyAny>) -> PyResult<Leas
     let mut values = [
         ("lease_size", common.lease_size),
         ("lease_duration", arguments::seconds(common.lease_duration)),
-        ("reservation_ttl", arguments::seconds(common.reservation_ttl)),
+        (
+            "reservation_ttl",
+            arguments::seconds(common.reservation_ttl),
+        ),
         ("low_water_mark", common.low_water_mark),
     ];
     for (name, value) in &mut values {
@@ -153,7 +161,11 @@ fn all_knobs(common: LeaseKnobs, overrides: Option<&Bound<'_, PyMapping>>) -> Py
     Ok(knobs)
 }
 
-fn find_id<E: Entity>(table: &Table<E>, name: &str, keys: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+fn find_id<E: Entity>(
+    table: &Table<E>,
+    name: &str,
+    keys: &Bound<'_, PyAny>,
+) -> PyResult<Option<String>> {
     let keys = BorrowedKeys::of(name, Some(keys))?;
     let Some(keys) = &keys else {
         return Ok(None);
@@ -164,7 +176,10 @@ fn find_id<E: Entity>(table: &Table<E>, name: &str, keys: &Bound<'_, PyAny>) -> 
     })
 }
 
-fn subscriptions<'py, E: Entity>(py: Python<'py>, table: &Table<E>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+fn subscriptions<'py, E: Entity>(
+    py: Python<'py>,
+    table: &Table<E>,
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let all = table.hottest_first();
     all.iter()
         .map(|entity| {
@@ -242,7 +257,9 @@ impl Core {
             text.to_str()?.as_bytes()
         } else {
             let kind = arguments::kind_of(message);
-            return Err(PyTypeError::new_err(format!("message must be bytes or str, not {kind}")));
+            return Err(PyTypeError::new_err(format!(
+                "message must be bytes or str, not {kind}"
+            )));
         };
         let cache = self.client.cache();
         let ingested = if bytes.len() < DETACH_FROM {
@@ -286,7 +303,11 @@ impl Core {
     }
 
     fn company_balance(&self, company_id: &str, credit_type_id: &str) -> Option<f64> {
-        self.client.cache().companies().get(company_id)?.balance(credit_type_id)
+        self.client
+            .cache()
+            .companies()
+            .get(company_id)?
+            .balance(credit_type_id)
     }
 
     // Plain checks
@@ -296,6 +317,7 @@ impl Core {
         credit_cost=None, partial=false, record=true,
     ))]
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from the call")]
     fn check_flag(
         &self,
         py: Python<'_>,
@@ -303,23 +325,36 @@ impl Core {
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
         usage: Option<&Bound<'_, PyAny>>,
-        event_usage: Option<(String, Bound<'_, PyAny>)>,
-        event_quantities: Option<(String, Bound<'_, PyAny>)>,
+        event_usage: Option<EventAndAmount<'_>>,
+        event_quantities: Option<EventAndAmount<'_>>,
         credit_cost: Option<&Bound<'_, PyAny>>,
         partial: bool,
         record: bool,
     ) -> PyResult<Py<PyAny>> {
-        let (company, user) = (BorrowedKeys::of("company", company)?, BorrowedKeys::of("user", user)?);
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
         let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let event_usage = match &event_usage {
-            Some((event, quantity)) => Some((event.as_str(), arguments::units("event_usage", quantity)?)),
+            Some((event, quantity)) => {
+                Some((event.as_str(), arguments::units("event_usage", quantity)?))
+            }
             None => None,
         };
-        let costs = credit_cost.map(|cost| BorrowedAmounts::of("credit_cost", cost)).transpose()?;
-        let costs = costs.as_ref().map(BorrowedAmounts::pairs).transpose()?.unwrap_or_default();
+        let costs = credit_cost
+            .map(|cost| BorrowedAmounts::of("credit_cost", cost))
+            .transpose()?;
+        let costs = costs
+            .as_ref()
+            .map(BorrowedAmounts::pairs)
+            .transpose()?
+            .unwrap_or_default();
         let quantities = match &event_quantities {
-            Some((event, amounts)) => Some((event, BorrowedAmounts::of("event_quantities", amounts)?)),
+            Some((event, amounts)) => {
+                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
+            }
             None => None,
         };
         let quantities = match &quantities {
@@ -327,9 +362,13 @@ impl Core {
             None => None,
         };
         let preflight = Preflight {
-            usage: usage.map(|usage| arguments::units("usage", usage)).transpose()?,
+            usage: usage
+                .map(|usage| arguments::units("usage", usage))
+                .transpose()?,
             event_usage,
-            event_quantities: quantities.as_ref().map(|(event, pairs)| (*event, pairs.as_slice())),
+            event_quantities: quantities
+                .as_ref()
+                .map(|(event, pairs)| (*event, pairs.as_slice())),
             credit_cost: &costs,
             balance: None,
         };
@@ -342,7 +381,9 @@ impl Core {
         };
         match self.client.check_flag(&request, &preflight, self.now(py)?) {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
-            Err(missing) => Ok(PyString::intern(py, what_is_missing(missing)).into_any().unbind()),
+            Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
+                .into_any()
+                .unbind()),
         }
     }
 
@@ -386,7 +427,10 @@ impl Core {
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let core = slf.get();
-        let (company, user) = (BorrowedKeys::of("company", company)?, BorrowedKeys::of("user", user)?);
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
         let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let request = CheckRequest {
@@ -420,11 +464,22 @@ impl Core {
     // Leases
 
     fn lease(&self, company_id: &str, credit_type_id: &str) -> Option<Lease> {
-        self.client.ledger().lease(slot(company_id, credit_type_id)).map(Lease::from)
+        self.client
+            .ledger()
+            .lease(slot(company_id, credit_type_id))
+            .map(Lease::from)
     }
 
-    fn plan_acquire(&self, py: Python<'_>, company_id: &str, credit_type_id: &str) -> PyResult<Option<AcquirePlan>> {
-        let plan = self.client.ledger().plan_acquire(slot(company_id, credit_type_id), self.now(py)?);
+    fn plan_acquire(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+    ) -> PyResult<Option<AcquirePlan>> {
+        let plan = self
+            .client
+            .ledger()
+            .plan_acquire(slot(company_id, credit_type_id), self.now(py)?);
         Ok(plan.map(AcquirePlan::from))
     }
 
@@ -449,7 +504,9 @@ impl Core {
         };
         let slot = slot(company_id, credit_type_id);
         let installed = self.client.ledger().install(slot, &lease, self.now(py)?);
-        Ok(installed.lease_id.map_or_else(|| lease_id.to_owned(), |there| there.to_string()))
+        Ok(installed
+            .lease_id
+            .map_or_else(|| lease_id.to_owned(), |there| there.to_string()))
     }
 
     #[pyo3(signature = (company_id, credit_type_id, required_credits=None))]
@@ -461,7 +518,10 @@ impl Core {
         required_credits: Option<f64>,
     ) -> PyResult<Option<ExtendPlan>> {
         let slot = slot(company_id, credit_type_id);
-        let plan = self.client.ledger().plan_extend(slot, required_credits, self.now(py)?);
+        let plan = self
+            .client
+            .ledger()
+            .plan_extend(slot, required_credits, self.now(py)?);
         Ok(plan.map(ExtendPlan::from))
     }
 
@@ -474,8 +534,13 @@ impl Core {
         expires_at: Option<f64>,
     ) -> PyResult<bool> {
         let slot = slot(company_id, credit_type_id);
-        let expires_at = expires_at.map(|at| arguments::instant("expires_at", at)).transpose()?;
-        Ok(self.client.ledger().extend(slot, granted_total, expires_at, Some(lease_id)))
+        let expires_at = expires_at
+            .map(|at| arguments::instant("expires_at", at))
+            .transpose()?;
+        Ok(self
+            .client
+            .ledger()
+            .extend(slot, granted_total, expires_at, Some(lease_id)))
     }
 
     fn take_low_slots(&self) -> Vec<(String, String)> {
@@ -486,7 +551,9 @@ impl Core {
     }
 
     fn drop_lease(&self, company_id: &str, credit_type_id: &str) {
-        self.client.ledger().drop_lease(slot(company_id, credit_type_id));
+        self.client
+            .ledger()
+            .drop_lease(slot(company_id, credit_type_id));
     }
 
     fn live_leases(&self, py: Python<'_>) -> PyResult<Vec<Lease>> {
@@ -500,7 +567,9 @@ impl Core {
     }
 
     fn reserved_credits(&self, company_id: &str, credit_type_id: &str) -> f64 {
-        self.client.ledger().reserved_credits(slot(company_id, credit_type_id))
+        self.client
+            .ledger()
+            .reserved_credits(slot(company_id, credit_type_id))
     }
 
     // Events
@@ -569,7 +638,10 @@ impl Core {
         dict.set_item("flags", cache.flags().len())?;
         dict.set_item("companies", cache.companies().len())?;
         dict.set_item("users", cache.users().len())?;
-        dict.set_item("evicted", cache.companies().evicted() + cache.users().evicted())?;
+        dict.set_item(
+            "evicted",
+            cache.companies().evicted() + cache.users().evicted(),
+        )?;
         dict.set_item("leases", ledger.live_leases(self.now(py)?).len())?;
         dict.set_item("open_holds", ledger.open_holds())?;
         dict.set_item("queued_billing", queue.billing)?;

@@ -6,6 +6,7 @@ use schematic_core::leases::{self, LeaseState};
 use crate::arguments::seconds;
 
 /// A slot's lease.
+#[allow(clippy::struct_field_names, reason = "the names that Python reads")]
 #[pyclass(frozen, get_all, module = "schematic_native._native")]
 pub(crate) struct Lease {
     lease_id: String,

@@ -21,9 +21,9 @@ mod _native {
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
     #[pymodule_export]
-    use super::engine::{EngineError, check_flag_json, check_flags_json};
-    #[pymodule_export]
     use super::core::{Core, Ingested};
+    #[pymodule_export]
+    use super::engine::{EngineError, check_flag_json, check_flags_json};
     #[pymodule_export]
     use super::events::EventBatch;
     #[pymodule_export]

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use pyo3::{
-    exceptions::{PyKeyError, PyTypeError, PyValueError},
     IntoPyObjectExt,
+    exceptions::{PyKeyError, PyTypeError, PyValueError},
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -22,7 +22,11 @@ use crate::arguments;
 /// A result's fields by name, in the order of its constructor.
 type Fields<'py> = Vec<(&'static str, Bound<'py, PyAny>)>;
 
-fn field<'py, T>(py: Python<'py>, name: &'static str, value: T) -> PyResult<(&'static str, Bound<'py, PyAny>)>
+fn field<'py, T>(
+    py: Python<'py>,
+    name: &'static str,
+    value: T,
+) -> PyResult<(&'static str, Bound<'py, PyAny>)>
 where
     T: IntoPyObject<'py>,
 {
@@ -65,7 +69,9 @@ macro_rules! record {
 
             fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
                 match other.cast_exact::<Self>() {
-                    Ok(other) => equal(&self.fields(py)?, &other.get().fields(py)?)?.into_py_any(py),
+                    Ok(other) => {
+                        equal(&self.fields(py)?, &other.get().fields(py)?)?.into_py_any(py)
+                    }
                     Err(_) => Ok(py.NotImplemented()),
                 }
             }
@@ -96,7 +102,10 @@ pub(crate) struct WarningTier(engine::WarningTier);
 impl WarningTier {
     #[new]
     fn new(key: &str, value: i64) -> Self {
-        Self(engine::WarningTier { key: key.into(), value })
+        Self(engine::WarningTier {
+            key: key.into(),
+            value,
+        })
     }
 
     #[getter]
@@ -112,7 +121,10 @@ impl WarningTier {
 
 impl WarningTier {
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Fields<'py>> {
-        Ok(vec![field(py, "key", self.key())?, field(py, "value", self.value())?])
+        Ok(vec![
+            field(py, "key", self.key())?,
+            field(py, "value", self.value())?,
+        ])
     }
 }
 
@@ -135,10 +147,13 @@ fn named<T: Copy, const N: usize>(
     variants: [T; N],
     spell: fn(T) -> &'static str,
 ) -> PyResult<T> {
-    variants.into_iter().find(|variant| spell(*variant) == text).ok_or_else(|| {
-        let known = variants.map(spell).join("', '");
-        PyValueError::new_err(format!("{name} must be one of '{known}', not {text:?}"))
-    })
+    variants
+        .into_iter()
+        .find(|variant| spell(*variant) == text)
+        .ok_or_else(|| {
+            let known = variants.map(spell).join("', '");
+            PyValueError::new_err(format!("{name} must be one of '{known}', not {text:?}"))
+        })
 }
 
 fn value_type_of(text: &str) -> PyResult<ValueType> {
@@ -154,7 +169,11 @@ fn period_of(text: &str) -> PyResult<MetricPeriod> {
 }
 
 fn reset_of(text: &str) -> PyResult<MonthReset> {
-    let all = [MonthReset::FirstOfMonth, MonthReset::BillingCycle, MonthReset::Unknown];
+    let all = [
+        MonthReset::FirstOfMonth,
+        MonthReset::BillingCycle,
+        MonthReset::Unknown,
+    ];
     named("month_reset", text, all, MonthReset::as_str)
 }
 
@@ -212,7 +231,12 @@ impl FeatureEntitlement {
             credit_reserved,
             credit_settled,
             consumption_rate,
-            quantity_rates: QuantityRates(rates.into_iter().map(|(name, rate)| (name.into(), rate)).collect()),
+            quantity_rates: QuantityRates(
+                rates
+                    .into_iter()
+                    .map(|(name, rate)| (name.into(), rate))
+                    .collect(),
+            ),
             warning_tiers: tiers.iter().map(|tier| tier.get().0.clone()).collect(),
         })))
     }
@@ -260,7 +284,9 @@ impl FeatureEntitlement {
     #[getter]
     fn metric_reset_at(&self) -> Option<DateTime<Utc>> {
         let text = self.0.metric_reset_at.as_deref()?;
-        DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc())
+        DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|at| at.to_utc())
     }
     #[getter]
     fn credit_id(&self) -> Option<&str> {
@@ -367,7 +393,10 @@ impl From<FlagAnswer> for CheckFlagResult {
             value: answer.value,
             reason: answer.reason,
             rule_id: answer.rule.as_ref().map(|rule| shared(&rule.id)),
-            rule_type: answer.rule.as_ref().map(|rule| Text::Static(rule.kind.as_str())),
+            rule_type: answer
+                .rule
+                .as_ref()
+                .map(|rule| Text::Static(rule.kind.as_str())),
             company_id: answer.company_id.map(Text::Shared),
             user_id: answer.user_id.map(Text::Shared),
             error: answer.error,
@@ -519,7 +548,9 @@ record!(CheckFlagResult);
 pub(crate) struct Reservation(pub Arc<Held>);
 
 fn mode_of(text: &str) -> Option<Mode> {
-    [Mode::Client, Mode::Server].into_iter().find(|mode| mode.as_str() == text)
+    [Mode::Client, Mode::Server]
+        .into_iter()
+        .find(|mode| mode.as_str() == text)
 }
 
 fn keys_dict<'py>(py: Python<'py>, keys: Option<&Keys>) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -650,7 +681,9 @@ impl Reservation {
         };
         if let Ok(text) = expires_at.extract::<&str>() {
             let at = DateTime::parse_from_rfc3339(text).map_err(|fault| {
-                PyValueError::new_err(format!("data['expires_at'] must be RFC 3339, not {text:?}: {fault}"))
+                PyValueError::new_err(format!(
+                    "data['expires_at'] must be RFC 3339, not {text:?}: {fault}"
+                ))
             })?;
             fields.set_item("expires_at", at.to_utc())?;
         }
@@ -659,7 +692,11 @@ impl Reservation {
             .map(Bound::unbind)
             .map_err(|fault| {
                 let error = PyTypeError::new_err(format!("data is not a reservation's: {fault}"));
-                if fault.is_instance_of::<PyValueError>(py) { fault } else { error }
+                if fault.is_instance_of::<PyValueError>(py) {
+                    fault
+                } else {
+                    error
+                }
             })
     }
 }
@@ -760,7 +797,9 @@ impl CheckResult {
     }
     #[getter]
     fn reservation(&self) -> Option<Reservation> {
-        self.reservation.as_ref().map(|held| Reservation(Arc::clone(held)))
+        self.reservation
+            .as_ref()
+            .map(|held| Reservation(Arc::clone(held)))
     }
     #[getter]
     fn entitlement(&self) -> Option<FeatureEntitlement> {

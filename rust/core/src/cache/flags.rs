@@ -62,7 +62,11 @@ impl Flags {
     /// Every flag's key.
     #[must_use]
     pub fn keys(&self) -> Vec<Arc<str>> {
-        self.0.read().iter().map(|flag| Arc::clone(flag.key())).collect()
+        self.0
+            .read()
+            .iter()
+            .map(|flag| Arc::clone(flag.key()))
+            .collect()
     }
 }
 

@@ -127,13 +127,18 @@ impl Cache {
                     self.users.remove(&id);
                 }
             }
-            _ => ingested.skipped.push(format!("{}: not known", ingested.describe())),
+            _ => ingested
+                .skipped
+                .push(format!("{}: not known", ingested.describe())),
         }
         Ok(())
     }
 
     fn merge_company(&self, ingested: &Ingested, data: &[u8]) -> Result<(), WireError> {
-        let known = ingested.gone(data).id.and_then(|id| self.companies.get(&id));
+        let known = ingested
+            .gone(data)
+            .id
+            .and_then(|id| self.companies.get(&id));
         if let Some(company) = known {
             self.companies.put(company.merge(data)?);
         }
@@ -159,7 +164,10 @@ impl Ingested {
             "{} message for {}{}",
             self.message_type.as_deref().unwrap_or("untyped"),
             self.entity_type.as_deref().unwrap_or("no entity type"),
-            self.entity_id.as_deref().map(|id| format!(" {id}")).unwrap_or_default(),
+            self.entity_id
+                .as_deref()
+                .map(|id| format!(" {id}"))
+                .unwrap_or_default(),
         )
     }
 
@@ -174,7 +182,11 @@ impl Ingested {
 
     fn take_fault(&mut self, data: &[u8]) {
         let fault: Fault = serde_json::from_slice(data).unwrap_or_default();
-        self.error = Some(fault.error.unwrap_or_else(|| "unspecified error".to_owned()));
+        self.error = Some(
+            fault
+                .error
+                .unwrap_or_else(|| "unspecified error".to_owned()),
+        );
         self.keys = fault.keys;
         if self.entity_type.as_deref().is_none_or(str::is_empty) {
             self.entity_type = fault.entity_type;

@@ -216,7 +216,10 @@ impl<E: Entity> Inner<E> {
 
     fn find_id(&self, id: &str) -> Option<u32> {
         self.by_id
-            .find(HASHER.hash_one(id), |&at| self.entry(at).is_some_and(|entry| **entry.entity.id() == *id))
+            .find(HASHER.hash_one(id), |&at| {
+                self.entry(at)
+                    .is_some_and(|entry| **entry.entity.id() == *id)
+            })
             .copied()
     }
 
@@ -245,7 +248,10 @@ impl<E: Entity> Inner<E> {
         let id_hash = HASHER.hash_one(&**entry.entity.id());
         let at = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
-            #[allow(clippy::cast_possible_truncation, reason = "four billion entities do not fit in memory")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "four billion entities do not fit in memory"
+            )]
             let at = (self.entries.len() - 1) as u32;
             at
         });
@@ -280,9 +286,13 @@ impl<E: Entity> Inner<E> {
                 key: nth,
             };
             // A key that moved from one entity to another belongs to the newer message.
-            let old = self.by_key.find(hash, |other| other.hash == hash && self.is_key(*other, name, value));
+            let old = self.by_key.find(hash, |other| {
+                other.hash == hash && self.is_key(*other, name, value)
+            });
             if let Some(old) = old.copied()
-                && let Ok(found) = self.by_key.find_entry(hash, |other| other.entry == old.entry && other.key == old.key)
+                && let Ok(found) = self.by_key.find_entry(hash, |other| {
+                    other.entry == old.entry && other.key == old.key
+                })
             {
                 found.remove();
             }
@@ -296,7 +306,10 @@ impl<E: Entity> Inner<E> {
         };
         for (name, value) in entity.keys() {
             let hash = hash_key(name, value);
-            while let Ok(found) = self.by_key.find_entry(hash, |other| other.hash == hash && other.entry == at) {
+            while let Ok(found) = self
+                .by_key
+                .find_entry(hash, |other| other.hash == hash && other.entry == at)
+            {
                 found.remove();
             }
         }
@@ -307,7 +320,10 @@ impl<E: Entity> Inner<E> {
         let Some(entry) = self.entries[at as usize].take() else {
             return false;
         };
-        if let Ok(found) = self.by_id.find_entry(HASHER.hash_one(&**entry.entity.id()), |&other| other == at) {
+        if let Ok(found) = self
+            .by_id
+            .find_entry(HASHER.hash_one(&**entry.entity.id()), |&other| other == at)
+        {
             found.remove();
         }
         self.free.push(at);

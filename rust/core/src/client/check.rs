@@ -2,11 +2,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     Millis,
-    client::{
-        CheckAnswer, Client, FlagRequest, Missing, Topic,
-        answer::text_of,
-        plain::Scene,
-    },
+    client::{CheckAnswer, Client, FlagRequest, Missing, Topic, answer::text_of, plain::Scene},
     engine::{Preflight, ValueType, Verdict},
     events::FlagCheck,
     leases::{
@@ -74,7 +70,11 @@ pub struct Pending {
 }
 
 impl Pending {
-    fn new(request: &CheckRequest<'_>, need: Need, started: Option<(Scene, CheckFlow)>) -> Box<Self> {
+    fn new(
+        request: &CheckRequest<'_>,
+        need: Need,
+        started: Option<(Scene, CheckFlow)>,
+    ) -> Box<Self> {
         Box::new(Self {
             need,
             flag_key: request.flag_key.into(),
@@ -123,7 +123,16 @@ impl Client {
 
     /// Goes on with a check after what it waited for came, or did not.
     pub fn resume(&self, pending: Box<Pending>, ok: bool, now: Millis) -> Progress {
-        let Pending { need, flag_key, company, user, usage, event_subtype, mode, started } = *pending;
+        let Pending {
+            need,
+            flag_key,
+            company,
+            user,
+            usage,
+            event_subtype,
+            mode,
+            started,
+        } = *pending;
         let company: Option<Vec<_>> = company.as_ref().map(|keys| keys.iter().collect());
         let user: Option<Vec<_>> = user.as_ref().map(|keys| keys.iter().collect());
         let request = CheckRequest {
@@ -160,9 +169,12 @@ impl Client {
             partial: false,
             record: true,
         };
-        let need = |company, user| match given_up {
-            true => Need::Plain,
-            false => Need::Resolve { company, user },
+        let need = |company, user| {
+            if given_up {
+                Need::Plain
+            } else {
+                Need::Resolve { company, user }
+            }
         };
         let scene = match self.scene(&plain) {
             Ok(scene) => scene,
@@ -189,13 +201,21 @@ impl Client {
         self.drive(request, scene, flow, now)
     }
 
-    fn drive(&self, request: &CheckRequest<'_>, scene: Scene, mut flow: CheckFlow, now: Millis) -> Progress {
+    fn drive(
+        &self,
+        request: &CheckRequest<'_>,
+        scene: Scene,
+        mut flow: CheckFlow,
+        now: Millis,
+    ) -> Progress {
         match self.run(&scene, &mut flow, now) {
             Stop::Decided(outcome, verdict) => {
                 Progress::Done(self.finish(&scene, &flow, outcome, verdict, now))
             }
             Stop::Plain => Progress::Done(self.plain(request, &scene, now)),
-            Stop::Waits(need) => Progress::Pending(Pending::new(request, need, Some((scene, flow)))),
+            Stop::Waits(need) => {
+                Progress::Pending(Pending::new(request, need, Some((scene, flow))))
+            }
         }
     }
 
@@ -215,10 +235,8 @@ impl Client {
                     },
                     None => Answer::StoreFailed,
                 },
-                Step::Record(hold) => match self.ledger.add(hold) {
-                    true => Answer::Recorded,
-                    false => Answer::StoreFailed,
-                },
+                Step::Record(hold) if self.ledger.add(hold) => Answer::Recorded,
+                Step::Record(_) => Answer::StoreFailed,
                 Step::Gate { balance } => {
                     let gate = gate(scene, flow, *balance, now);
                     let value = gate.error.is_none().then_some(gate.value);
@@ -239,7 +257,8 @@ impl Client {
                     // The hold was not recorded, so there is nothing to claim: the debit itself
                     // goes back to the lease that was charged.
                     if let Some(slot) = slot_of(flow) {
-                        self.ledger.refund(slot, hold.credits_reserved, Some(&hold.lease_id));
+                        self.ledger
+                            .refund(slot, hold.credits_reserved, Some(&hold.lease_id));
                     }
                     Answer::Cancelled
                 }
@@ -313,7 +332,14 @@ impl Client {
         };
         let verdict = scene.evaluate(&preflight, now);
         let reason = text_of(verdict.reason);
-        self.record_check(scene, &verdict, verdict.value, || reason.clone(), || None, true);
+        self.record_check(
+            scene,
+            &verdict,
+            verdict.value,
+            || reason.clone(),
+            || None,
+            true,
+        );
         CheckAnswer {
             allowed: verdict.value,
             value: verdict.value,

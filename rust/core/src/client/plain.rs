@@ -3,10 +3,7 @@ use std::sync::Arc;
 use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{
-        Client, FlagAnswer, Topic, Usage,
-        answer::text_of,
-    },
+    client::{Client, FlagAnswer, Topic, Usage, answer::text_of},
     engine::{Company, Flag, Preflight, User, Verdict, evaluate},
     events::FlagCheck,
     leases::Keys,
@@ -94,7 +91,11 @@ impl Client {
     }
 
     pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<Scene, Missing> {
-        let flag = self.cache.flags().get(request.flag_key).ok_or(Missing::Flag)?;
+        let flag = self
+            .cache
+            .flags()
+            .get(request.flag_key)
+            .ok_or(Missing::Flag)?;
         let partial = request.partial;
         let company = seek(self.cache.companies(), request.company, partial)?;
         let user = seek(self.cache.users(), request.user, partial)?;
@@ -195,7 +196,10 @@ impl Scene {
             reason: text_of(verdict.reason),
             error: verdict.error.map(|error| Text::from(error.to_string())),
             rule: verdict.rule.cloned(),
-            company_id: self.company.as_ref().map(|company| Arc::clone(company.id())),
+            company_id: self
+                .company
+                .as_ref()
+                .map(|company| Arc::clone(company.id())),
             user_id: self.user.as_ref().map(|user| Arc::clone(user.id())),
             entitlement: verdict.entitlement.cloned(),
             usage: Usage::of(verdict),

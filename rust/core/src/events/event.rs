@@ -195,7 +195,10 @@ fn write_settle(
         Mode::Server => body.set("reservation_id", &reservation.id.to_string()),
     }
     body.end();
-    event.set("idempotency_key", &format!("lease-reservation:{}", reservation.id));
+    event.set(
+        "idempotency_key",
+        &format!("lease-reservation:{}", reservation.id),
+    );
     event.end();
 }
 

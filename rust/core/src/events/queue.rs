@@ -182,7 +182,11 @@ impl Batch {
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         const HEAD: &[u8] = b"{\"events\":[";
-        let size = self.events.iter().map(|event| event.len() + 1).sum::<usize>();
+        let size = self
+            .events
+            .iter()
+            .map(|event| event.len() + 1)
+            .sum::<usize>();
         let mut body = Vec::with_capacity(HEAD.len() + size + 2);
         body.extend_from_slice(HEAD);
         for (at, event) in self.events.iter().enumerate() {
@@ -261,7 +265,10 @@ mod tests {
     }
 
     fn events(queue: &Queue) -> Vec<Value> {
-        let body = queue.take_batch().map(|batch| batch.body()).unwrap_or_default();
+        let body = queue
+            .take_batch()
+            .map(|batch| batch.body())
+            .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         body["events"].as_array().cloned().unwrap_or_default()
     }
@@ -278,14 +285,22 @@ mod tests {
         let counts = queue.counts();
         assert_eq!((counts.billing, counts.analytics), (3, 2));
         assert_eq!((counts.dropped_billing, counts.dropped_analytics), (1, 3));
-        let kinds: Vec<_> = events(&queue).iter().map(|event| event["type"].clone()).collect();
-        assert_eq!(kinds, ["track", "track", "track", "flag_check", "flag_check"]);
+        let kinds: Vec<_> = events(&queue)
+            .iter()
+            .map(|event| event["type"].clone())
+            .collect();
+        assert_eq!(
+            kinds,
+            ["track", "track", "track", "flag_check", "flag_check"]
+        );
     }
 
     #[test]
     fn a_full_batch_is_told_once_until_it_is_taken() {
         let queue = Queue::new("k", 1000, 1000);
-        let told = (0..3 * MAX_BATCH).filter(|_| queue.bill(track("t"))).count();
+        let told = (0..3 * MAX_BATCH)
+            .filter(|_| queue.bill(track("t")))
+            .count();
         assert_eq!(told, 1);
         assert_eq!(events(&queue).len(), MAX_BATCH);
         assert!(queue.bill(track("t")));

@@ -30,7 +30,10 @@ impl Credits {
     /// The nearest double.
     #[must_use]
     pub fn to_f64(self) -> f64 {
-        #[allow(clippy::cast_precision_loss, reason = "the nearest double is what is wanted")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "the nearest double is what is wanted"
+        )]
         let units = self.0 as f64;
         units / UNITS_PER_CREDIT
     }
@@ -68,7 +71,14 @@ mod tests {
 
     #[test]
     fn what_is_not_an_amount_is_refused() {
-        for bad in [-1.0, -0.000_1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e19] {
+        for bad in [
+            -1.0,
+            -0.000_1,
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e19,
+        ] {
             assert_eq!(Credits::new(bad), None, "{bad}");
         }
         assert_eq!(Credits::new(-0.0), Some(Credits::ZERO));
@@ -76,7 +86,15 @@ mod tests {
 
     #[test]
     fn doubles_survive_the_round_trip() {
-        for amount in [0.0, 0.1, 0.3, 1.0 / 3.0, 1e12 + 0.1, 9_007_199_254_740_993.0, 2f64.powi(62)] {
+        for amount in [
+            0.0,
+            0.1,
+            0.3,
+            1.0 / 3.0,
+            1e12 + 0.1,
+            9_007_199_254_740_993.0,
+            2f64.powi(62),
+        ] {
             assert_eq!(Credits::new(amount).map(Credits::to_f64), Some(amount));
         }
     }

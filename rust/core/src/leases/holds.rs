@@ -65,7 +65,10 @@ impl Holds {
         let (hash, second) = (id.hash(), second_of(hold.reservation.expires_at));
         let at = self.free.pop().unwrap_or_else(|| {
             self.rows.push(Row::EMPTY);
-            #[allow(clippy::cast_possible_truncation, reason = "four billion holds do not fit in memory")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "four billion holds do not fit in memory"
+            )]
             let at = (self.rows.len() - 1) as u32;
             at
         });
@@ -148,11 +151,15 @@ impl Row {
     };
 
     fn is(&self, id: &ReservationId) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.reservation.id == *id)
+        self.hold
+            .as_ref()
+            .is_some_and(|hold| hold.reservation.id == *id)
     }
 
     fn hash(&self) -> u64 {
-        self.hold.as_ref().map_or(0, |hold| hold.reservation.id.hash())
+        self.hold
+            .as_ref()
+            .map_or(0, |hold| hold.reservation.id.hash())
     }
 
     fn expires_at(&self) -> Millis {

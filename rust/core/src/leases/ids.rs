@@ -25,7 +25,10 @@ impl ReservationId {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "the low half of a random number")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the low half of a random number"
+    )]
     pub(super) fn hash(&self) -> u64 {
         match self {
             Self::Random(id) => *id as u64,
@@ -104,8 +107,12 @@ impl Ids {
     /// The next id.
     pub fn next(&self) -> ReservationId {
         let n = self.next.fetch_add(1, Relaxed);
-        let high = mix(self.seed[0].load(Relaxed).wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let low = mix(self.seed[1].load(Relaxed).wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
+        let high = mix(self.seed[0]
+            .load(Relaxed)
+            .wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let low = mix(self.seed[1]
+            .load(Relaxed)
+            .wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
         let id = u128::from(high) << 64 | u128::from(low);
         // The version and variant bits of a random UUID.
         let id = id & !(0xf << 76) | 4 << 76;
@@ -139,7 +146,12 @@ mod tests {
 
     #[test]
     fn a_foreign_spelling_stays_as_it_is() {
-        for text in ["r1", "", "ABCDEF01-2345-4789-abcd-ef0123456789", "abcdef01_2345-4789-abcd-ef0123456789"] {
+        for text in [
+            "r1",
+            "",
+            "ABCDEF01-2345-4789-abcd-ef0123456789",
+            "abcdef01_2345-4789-abcd-ef0123456789",
+        ] {
             assert_eq!(ReservationId::parse(text).to_string(), text);
         }
     }

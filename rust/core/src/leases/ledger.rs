@@ -205,7 +205,10 @@ impl Shard {
         if let Some(at) = self.find(hash, key) {
             return at;
         }
-        #[allow(clippy::cast_possible_truncation, reason = "four billion slots do not fit in memory")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "four billion slots do not fit in memory"
+        )]
         let at = self.slots.len() as u32;
         self.slots.push(Slot {
             company_id: key.company_id.into(),
@@ -215,7 +218,8 @@ impl Shard {
             low_told_until: Millis::MIN,
         });
         let slots = &self.slots;
-        self.by_key.insert_unique(hash, at, |&at| slots[at as usize].hash());
+        self.by_key
+            .insert_unique(hash, at, |&at| slots[at as usize].hash());
         at
     }
 
@@ -225,7 +229,11 @@ impl Shard {
         let slot = &mut self.slots[hold.slot as usize];
         slot.held -= hold.credits;
         let charged = &hold.reservation.lease_id;
-        if let Some(lease) = slot.lease.as_mut().filter(|lease| !charged.is_empty() && lease.id == *charged) {
+        if let Some(lease) = slot
+            .lease
+            .as_mut()
+            .filter(|lease| !charged.is_empty() && lease.id == *charged)
+        {
             lease.refund(hold.credits - used);
         }
     }
@@ -324,7 +332,12 @@ impl Ledger {
     ///
     /// # Errors
     /// Why nothing was taken.
-    pub fn try_reserve(&self, key: SlotKey<'_>, credits: f64, now: Millis) -> Result<Debit, Refusal> {
+    pub fn try_reserve(
+        &self,
+        key: SlotKey<'_>,
+        credits: f64,
+        now: Millis,
+    ) -> Result<Debit, Refusal> {
         let credits = Credits::new(credits).ok_or(Refusal::Invalid)?;
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
@@ -347,7 +360,11 @@ impl Ledger {
             return;
         };
         let (hash, shard) = self.shard(key);
-        if let Some(lease) = shard.lock().lease(hash, key).filter(|lease| fits(pin, lease)) {
+        if let Some(lease) = shard
+            .lock()
+            .lease(hash, key)
+            .filter(|lease| fits(pin, lease))
+        {
             lease.refund(credits);
         }
     }
@@ -398,7 +415,14 @@ impl Ledger {
         let live = |slot: &Slot| slot.state().filter(|lease| lease.expires_at > now);
         self.shards
             .iter()
-            .flat_map(|shard| shard.lock().slots.iter().filter_map(live).collect::<Vec<_>>())
+            .flat_map(|shard| {
+                shard
+                    .lock()
+                    .slots
+                    .iter()
+                    .filter_map(live)
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -408,7 +432,11 @@ impl Ledger {
     #[must_use]
     pub fn plan_acquire(&self, key: SlotKey<'_>, now: Millis) -> Option<AcquirePlan> {
         let (hash, shard) = self.shard(key);
-        if shard.lock().lease(hash, key).is_some_and(|lease| lease.is_live(now)) {
+        if shard
+            .lock()
+            .lease(hash, key)
+            .is_some_and(|lease| lease.is_live(now))
+        {
             return None;
         }
         let knobs = self.knobs.of(key.credit_type_id);
@@ -421,7 +449,12 @@ impl Ledger {
     /// The extend that is due, or that `required` credits need; `None` if none is, or if the lease
     /// has expired.
     #[must_use]
-    pub fn plan_extend(&self, key: SlotKey<'_>, required: Option<f64>, now: Millis) -> Option<ExtendPlan> {
+    pub fn plan_extend(
+        &self,
+        key: SlotKey<'_>,
+        required: Option<f64>,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now))?;
@@ -453,7 +486,10 @@ impl Ledger {
             return false;
         }
         slot.low_told_until = now.saturating_add(LOW_REMINDER);
-        let name = (Arc::clone(&slot.company_id), Arc::clone(&slot.credit_type_id));
+        let name = (
+            Arc::clone(&slot.company_id),
+            Arc::clone(&slot.credit_type_id),
+        );
         drop(shard);
         self.low.lock().push(name);
         true
@@ -504,13 +540,18 @@ impl Ledger {
     /// Whether a hold is open.
     #[must_use]
     pub fn holds(&self, id: &ReservationId) -> bool {
-        self.shards.iter().any(|shard| shard.lock().holds.contains(id))
+        self.shards
+            .iter()
+            .any(|shard| shard.lock().holds.contains(id))
     }
 
     /// The number of open holds.
     #[must_use]
     pub fn open_holds(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().holds.len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().holds.len())
+            .sum()
     }
 
     /// Credits in open holds of a slot.

@@ -18,6 +18,7 @@ impl Keys {
     }
 
     /// Names and values, in the caller's order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }

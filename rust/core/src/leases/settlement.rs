@@ -11,7 +11,10 @@ pub fn valid_quantity(quantity: f64) -> bool {
 /// Whole event units, as a billing event reports them.
 #[must_use]
 pub fn whole_units(quantity: f64) -> i64 {
-    #[allow(clippy::cast_possible_truncation, reason = "a cast from a double saturates")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a double saturates"
+    )]
     let units = quantity.ceil() as i64;
     units
 }
