@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -73,3 +74,11 @@ def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not come to pass in time"
         pause.wait(0.01)
+
+
+async def eventually_async(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait on other tasks until a condition holds, with a limit."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not come to pass in time"
+        await asyncio.sleep(0.005)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from conftest import eventually_async
 
 from schematic_native._native import Core
 from schematic_native.api import ApiConnectionError
@@ -90,9 +91,7 @@ async def test_events_leave_at_the_end_of_the_period_without_being_asked(core, f
     async with sending(core, capture, faults, period=0.01):
         await asyncio.sleep(0)
         track(core, "a")
-        async with asyncio.timeout(5):
-            while not capture.taken:
-                await asyncio.sleep(0.005)
+        await eventually_async(lambda: capture.taken)
 
 
 async def test_a_full_batch_wakes_the_sender(faults):
@@ -103,9 +102,7 @@ async def test_a_full_batch_wakes_the_sender(faults):
         senders.append(sender)
         await asyncio.sleep(0)
         track(core, *[f"e{n}" for n in range(100)])
-        async with asyncio.timeout(5):
-            while len(capture.taken) < 100:
-                await asyncio.sleep(0.005)
+        await eventually_async(lambda: len(capture.taken) == 100)
     assert capture.posts == 1
 
 
