@@ -17,7 +17,7 @@ pub struct Ingested {
     pub message_type: Option<String>,
     /// The entity it is about.
     pub entity_id: Option<String>,
-    /// Of an error: the keys whose waiters fail.
+    /// Of a full company or user: its keys. Of an error: the keys whose waiters fail.
     pub keys: Option<HashMap<String, String>>,
     /// Of an error: what the server says.
     pub error: Option<String>,
@@ -106,11 +106,13 @@ impl Cache {
             ("rulesengine.Company", "full") => {
                 let company = wire::parse_company(data)?;
                 ingested.entity_id = Some(company.id().to_string());
+                ingested.keys = Some(owned(company.keys()));
                 self.companies.put(company);
             }
             ("rulesengine.User", "full") => {
                 let user = wire::parse_user(data)?;
                 ingested.entity_id = Some(user.id().to_string());
+                ingested.keys = Some(owned(user.keys()));
                 self.users.put(user);
             }
             ("rulesengine.Company", "partial") => self.merge_company(ingested, data)?,
@@ -150,6 +152,10 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+fn owned<'a>(keys: impl Iterator<Item = (&'a str, &'a str)>) -> HashMap<String, String> {
+    keys.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 impl Ingested {
