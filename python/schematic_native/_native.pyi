@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 __version__: str
 
-FailureMode = Literal["fail-closed", "fail-open"]
+FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 @final
 class WarningTier:
