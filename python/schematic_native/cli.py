@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in given if not word.startswith("-")), None)
     module: _Module | None = None
     for name, subcommand in SUBCOMMANDS.items():
-        subparser = choices.add_parser(name, help=subcommand.summary, description=subcommand.summary)
+        subparser = choices.add_parser(
+            name, help=subcommand.summary, description=subcommand.summary
+        )
         if name == chosen:
             # Only the chosen module is imported: the others may need extras that are not installed.
             try:
