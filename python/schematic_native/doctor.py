@@ -32,8 +32,12 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
-    parser.add_argument("--base-url", default=API_URL, help=f"the API to reach (default: {API_URL})")
-    parser.add_argument("--redis-url", help="the Redis to reach, for example redis://localhost:6379")
+    parser.add_argument(
+        "--base-url", default=API_URL, help=f"the API to reach (default: {API_URL})"
+    )
+    parser.add_argument(
+        "--redis-url", help="the Redis to reach, for example redis://localhost:6379"
+    )
     parser.add_argument(
         "--api-key",
         default=os.environ.get("SCHEMATIC_API_KEY"),
@@ -52,7 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _installed() -> Iterator[Finding]:
-    yield Finding("schematic_native", True, f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield Finding(
+        "schematic_native",
+        True,
+        f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
+    )
     yield _extension()
     for name in DEPENDENCIES:
         try:
@@ -70,7 +78,9 @@ def _extension() -> Finding:
     answer = core.check_flag("doctor")
     works = answer == "flag" and _native.__version__ == __version__
     detail = f"{_native.__version__}, engine {_native.ENGINE_VERSION_KEY}"
-    return Finding("extension", works, detail if works else f"{detail}, but a check came to {answer!r}")
+    return Finding(
+        "extension", works, detail if works else f"{detail}, but a check came to {answer!r}"
+    )
 
 
 async def _api(base_url: str, api_key: str | None) -> Finding:
@@ -79,12 +89,20 @@ async def _api(base_url: str, api_key: str | None) -> Finding:
     headers = {"X-Schematic-Api-Key": api_key} if api_key else {}
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT) as client:
-            response = await client.post(f"{base_url.rstrip('/')}/flags/check", headers=headers, json={})
+            response = await client.post(
+                f"{base_url.rstrip('/')}/flags/check", headers=headers, json={}
+            )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding("API", False, f"{base_url} cannot be reached: {type(error).__name__}: {error}")
+        return Finding(
+            "API", False, f"{base_url} cannot be reached: {type(error).__name__}: {error}"
+        )
     status = response.status_code
     if status in {401, 403}:
-        accepted = "the API key was refused" if api_key else "no API key was given (--api-key, SCHEMATIC_API_KEY)"
+        accepted = (
+            "the API key was refused"
+            if api_key
+            else "no API key was given (--api-key, SCHEMATIC_API_KEY)"
+        )
         return Finding("API", False, f"{base_url} answers HTTP {status}: {accepted}")
     return Finding("API", response.is_success, f"{base_url} answers HTTP {status}")
 
@@ -94,7 +112,9 @@ async def _redis(url: str) -> Finding:
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     try:
-        client = redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
     except ValueError as error:
         return Finding("Redis", False, f"{url} is no Redis URL: {error}")
     try:
@@ -104,4 +124,3 @@ async def _redis(url: str) -> Finding:
     finally:
         await client.aclose()
     return Finding("Redis", True, f"version {server['redis_version']}")
-
