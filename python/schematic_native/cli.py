@@ -25,6 +25,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "emulator": Subcommand(
         "run the emulated service on a local port", "schematic_native.emulator.command", "emulator"
     ),
+    "demo": Subcommand(
+        "check, work and settle on the emulator, and audit the ledger", "schematic_native.demo", "emulator"
+    ),
+    "doctor": Subcommand("tell what is installed and what can be reached", "schematic_native.doctor"),
 }
 
 
@@ -47,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in given if not word.startswith("-")), None)
     module: _Module | None = None
     for name, subcommand in SUBCOMMANDS.items():
-        subparser = choices.add_parser(name, help=subcommand.summary, description=subcommand.summary)
+        subparser = choices.add_parser(
+            name, help=subcommand.summary, description=subcommand.summary
+        )
         if name == chosen:
             # Only the chosen module is imported: the others may need extras that are not installed.
             try:

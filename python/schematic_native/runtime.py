@@ -252,9 +252,11 @@ class Runtime:
     async def _close(self, budget: float) -> None:
         start = self.loop.time()
         await _cancel([*self._services, *self._background])
+        # Usage goes out before the leases go back: a lease that was released cannot be billed any
+        # more. If the events cannot be delivered, the leases still get their share of the budget.
+        await self._sender.flush(budget * 0.6)
         if self._leases is not None:
-            # At most half of the budget, so that there is time for the events, which are billed.
-            await self._leases.close(start + budget / 2)
+            await self._leases.close(start + budget * 0.9)
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
         await _cancel([self._sending])
         undelivered = await self._sender.close()

@@ -1,7 +1,7 @@
 """The emulator in a process of its own, for `Emulator`: seed in by stdin, ports out by stdout.
 
-The first line of stdin is the job as JSON. The pipe then stays open; its end means that the parent is gone,
-and so does this process.
+The first line of stdin is the job as JSON. The pipe then stays open; its end means that the parent
+is gone, and so does this process.
 """
 
 from __future__ import annotations

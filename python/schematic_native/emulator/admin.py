@@ -1,4 +1,4 @@
-"""The admin API under `/_emulator`: state, events, time, faults and entities, for loopback callers only."""
+"""The admin API under `/_emulator`: state, events, time, faults, entities; loopback callers only."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class _Admin:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def state(self, request: Request) -> Any:
-        return self._app.service.state()
+    async def state(self, _request: Request) -> Any:
+        return self._app.service.state() | {"requests": dict(self._app.requests)}
 
     async def events(self, request: Request) -> Any:
         try:
@@ -89,11 +89,11 @@ class _Admin:
             raise InvalidRequestError(f"after and limit must be whole numbers: {error}") from error
         return self._app.service.events(max(after, 0), max(limit, 0))
 
-    async def audit(self, request: Request) -> Any:
+    async def audit(self, _request: Request) -> Any:
         return self._app.service.audit()
 
     async def turn_clock(self, request: Request) -> Any:
-        """Advance by `advance` seconds, freeze (at `freeze` epoch seconds, or now if true), or resume."""
+        """Advance by seconds, freeze (at an instant in epoch seconds, or now if true), or resume."""
         body = await answers.read_object(request)
         service = self._app.service
         if "freeze" in body:
@@ -107,7 +107,7 @@ class _Admin:
     async def fail(self, request: Request) -> Any:
         return (await self._app.fail(await answers.read_object(request))).describe()
 
-    async def faults(self, request: Request) -> Any:
+    async def faults(self, _request: Request) -> Any:
         return [fault.describe() for fault in self._app.faults.faults.values()]
 
     async def heal(self, request: Request) -> Any:
@@ -115,7 +115,7 @@ class _Admin:
         await self._app.heal(body.get("id"))
         return {}
 
-    async def drop_sockets(self, request: Request) -> Any:
+    async def drop_sockets(self, _request: Request) -> Any:
         return {"dropped": self._app.drop_sockets()}
 
     async def send_raw(self, request: Request) -> Any:
@@ -140,7 +140,9 @@ class _Admin:
             raise InvalidRequestError(str(error)) from error
         service = self._app.service
         self._app.stream.push_moved()  # what moved before must not arrive after the whole entity
-        {"flag": service.set_flag, "company": service.set_company, "user": service.set_user}[kind](entity)
+        {"flag": service.set_flag, "company": service.set_company, "user": service.set_user}[kind](
+            entity
+        )
         self._app.stream.push_full(entity_type, entity["id"])
         return {}
 

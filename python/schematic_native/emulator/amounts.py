@@ -1,8 +1,8 @@
 """Exact amounts of credits.
 
-The wire speaks doubles, and doubles do not add up. Every amount in here is a whole number of units of
-2**-128 credits, so that sums are exact in any order and an audit may compare with `==`. Doubles from
-2**-76 credits upwards convert without loss; finer ones are refused rather than rounded.
+The wire speaks doubles, and doubles do not add up. Every amount in here is a whole number of units
+of 2**-128 credits, so that sums are exact in any order and an audit may compare with `==`. Doubles
+from 2**-76 credits upwards convert without loss; finer ones are refused rather than rounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def to_units(value: object, name: str) -> int:
     """Convert a number of credits to units without loss.
 
     Raises:
-        AmountError: The value is no finite number, is beyond 2**62, or has binary digits below 2**-128.
+        AmountError: The value is no finite number, is beyond 2**62, or has binary digits below
+        2**-128.
 
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -53,8 +54,11 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.faults = Faults()
+        # How many requests came to each kind of path, faults included.
+        self.requests: Counter[str] = Counter()
         self.stream = DataStream(service)
-        # Told by the server, which owns the sockets: cut the connection of one peer, or of all clients; listen or not.
+        # Told by the server, which owns the sockets: cut the connection of one peer, or of all
+        # clients; listen or not.
         self.cut: Callable[[Any], None] = _ignore
         self.listen: Callable[[bool], Awaitable[None]] = _ignore_switch
         self._healed = asyncio.Event()
@@ -75,6 +79,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
         place = place_of(scope["path"])
+        self.requests[place] += 1
         wait, fault = self.faults.strike(place)
         if wait:
             await asyncio.sleep(wait)
@@ -99,9 +104,9 @@ class App:
             headers = None if after is None else {"retry-after": f"{after:g}"}
             answer = refused(fault.status, f"injected fault {fault.id}", headers)
             if is_socket:
-                await WebSocket(scope, receive, send).send_denial_response(answer)  # type: ignore[arg-type]
+                await WebSocket(scope, receive, send).send_denial_response(answer)
             else:
-                await answer(scope, receive, send)  # type: ignore[arg-type]
+                await answer(scope, receive, send)
         elif fault.kind == "freeze" and is_socket:
             scope["silent"] = True
             await self._serve(scope, receive, send)
@@ -143,29 +148,29 @@ class App:
                 self.cut(connection.socket.scope["client"])
 
 
-async def _discard(message: Message) -> None:
+async def _discard(_message: Message) -> None:
     """Lose an answer: the client is about to see a broken connection."""
 
 
-def _ignore(peer: object) -> None:
+def _ignore(_peer: object) -> None:
     """Stand in for a server that is not running yet."""
 
 
-async def _ignore_switch(on: bool) -> None:
+async def _ignore_switch(_on: bool) -> None:
     """Stand in for a server that is not running yet."""
 
 
-async def _answer_service_error(request: Request, error: Exception) -> Response:
+async def _answer_service_error(_request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, ServiceError) else 500
     return refused(status, str(error))
 
 
-async def _answer_failure(request: Request, error: Exception) -> Response:
+async def _answer_failure(_request: Request, error: Exception) -> Response:
     """Answer a fault of the emulator's own as the service would; the server logs the trace."""
     return refused(500, f"internal error: {error!r}")
 
 
-async def _answer_not_found(request: Request, error: Exception) -> Response:
+async def _answer_not_found(request: Request, _error: Exception) -> Response:
     return refused(404, f"no such endpoint: {request.method} {request.url.path}")
 
 

@@ -1,14 +1,15 @@
-"""The audit: does the book agree with the ledger, and is every credit somewhere?"""
+"""The audit: the book must agree with the ledger, and every credit must be somewhere."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from schematic_native.emulator.amounts import to_credits
+from schematic_native.emulator.ledger import Lease
 
 if TYPE_CHECKING:
     from schematic_native.emulator.book import Account, Entry
-    from schematic_native.emulator.ledger import Ledger, Slot
+    from schematic_native.emulator.ledger import Ledger, Reservation, Slot
 
 _SUMS = ("opening", "granted", "balance", "leased", "reserved", "billed", "overage")
 
@@ -49,10 +50,10 @@ class _Totals:
 def audit(ledger: Ledger) -> dict[str, Any]:
     """Add the book up and compare it with the ledger's own counters.
 
-    Returns `balanced`, `problems` (sentences; empty when balanced), the number of `entries`, `leases` and
-    `reservations`, and per credit type the sums (in credits) of the equation that must hold:
-    `granted == balance + leased + reserved + billed`, where `granted` includes `opening`, and `overage` is
-    the part of `billed` that went beyond a lease or reservation.
+    Returns `balanced`, `problems` (sentences; empty when balanced), the number of `entries`,
+    `leases` and `reservations`, and per credit type the sums (in credits) of the equation that must
+    hold: `granted == balance + leased + reserved + billed`, where `granted` includes `opening`, and
+    `overage` is the part of `billed` that went beyond a lease or reservation.
     """
     totals = _Totals(ledger.book.entries)
     problems = totals.problems
@@ -108,10 +109,13 @@ def _compare_slots(totals: _Totals, ledger: Ledger, problems: list[str]) -> None
 
 def _compare_holds(totals: _Totals, ledger: Ledger, problems: list[str]) -> None:
     held: dict[Slot, int] = {}
-    for hold in [*ledger.leases.values(), *ledger.reservations.values()]:
+    holds: list[Lease | Reservation] = [*ledger.leases.values(), *ledger.reservations.values()]
+    for hold in holds:
         account = hold.account
         granted, spent = (
-            (hold.granted, hold.tracked) if account[0] == "lease" else (hold.reserved, hold.settled)
+            (hold.granted, hold.tracked)
+            if isinstance(hold, Lease)
+            else (hold.reserved, hold.settled)
         )
         slot = (hold.company_id, hold.credit_type_id)
         held[slot] = held.get(slot, 0) + hold.unspent

@@ -1,7 +1,7 @@
 """The double-entry book: every movement of credits, from one account to another.
 
-The book is what the audit reads. It is written beside the ledger's own counters and never read back by the
-ledger, so a wrong counter and a wrong entry cannot hide each other.
+The book is what the audit reads. It is written beside the ledger's own counters and never read back
+by the ledger, so a wrong counter and a wrong entry cannot hide each other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Book:
         """Write one entry; nothing is written for an amount of zero.
 
         Raises:
-            ValueError: The amount is negative. A movement backwards is an entry with the accounts swapped.
+            ValueError: The amount is negative. A movement backwards is an entry with the accounts
+            swapped.
 
         """
         if units < 0:

@@ -1,6 +1,7 @@
 """Event capture: `POST /batch`, the one path where a hot client posts thousands of requests.
 
-A bare ASGI handler: one parse of the body, one pass over the events to check them, one pass to take them.
+A bare ASGI handler: one parse of the body, one pass over the events to check them, one pass to take
+them.
 """
 
 from __future__ import annotations

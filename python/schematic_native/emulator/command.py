@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--port", type=int, default=0, help="where to listen; 0, the default, takes a free port")
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
-    parser.add_argument("--allow-remote", action="store_true", help="allow a host that is no loopback address")
-    parser.add_argument("--seed", metavar="FILE", help="wire JSON to start from (default: the one that ships)")
-    parser.add_argument("--journal", metavar="FILE", help="go on from this file and keep it up to date")
+    parser.add_argument(
+        "--port", type=int, default=0, help="where to listen; 0, the default, takes a free port"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="a loopback address (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="allow a host that is no loopback address"
+    )
+    parser.add_argument(
+        "--seed", metavar="FILE", help="wire JSON to start from (default: the one that ships)"
+    )
+    parser.add_argument(
+        "--journal", metavar="FILE", help="go on from this file and keep it up to date"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -91,7 +91,9 @@ class DataStream:
         if entity_type in {FLAGS, FLAG}:
             connection.flags = action == "start"
             if connection.flags:
-                connection.send(_message(FLAGS, "full", list(self._service.directory.flags.values())))
+                connection.send(
+                    _message(FLAGS, "full", list(self._service.directory.flags.values()))
+                )
             return
         try:
             entity_id = self._find(entity_type, keys)
@@ -105,7 +107,9 @@ class DataStream:
             connection.entity_ids.discard(entity_id)
         else:
             connection.entity_ids.add(entity_id)
-            connection.send(_message(entity_type, "full", self._wire(entity_type, entity_id), entity_id))
+            connection.send(
+                _message(entity_type, "full", self._wire(entity_type, entity_id), entity_id)
+            )
 
     def _find(self, entity_type: str, keys: dict[str, str]) -> str | None:
         directory = self._service.directory
@@ -133,7 +137,9 @@ class DataStream:
 
     def _push(self, entity_type: str, message_type: str, data: object, entity_id: str) -> None:
         followers = [
-            c for c in self.connections if (c.flags if entity_type == FLAG else entity_id in c.entity_ids)
+            c
+            for c in self.connections
+            if (c.flags if entity_type == FLAG else entity_id in c.entity_ids)
         ]
         if followers:
             text = _message(entity_type, message_type, data, entity_id)
@@ -160,7 +166,9 @@ class DataStream:
     def _company_partial(self, company_id: str, moved: Moved) -> Entity:
         data = dict(moved.fields)
         if moved.credits:
-            lines = {credit: self._service.line(company_id, credit) for credit in sorted(moved.credits)}
+            lines = {
+                credit: self._service.line(company_id, credit) for credit in sorted(moved.credits)
+            }
             data["credit_balances"] = {credit: line.remaining for credit, line in lines.items()}
             leased = {
                 credit: {"remaining": line.remaining, "reserved": line.reserved}
@@ -200,7 +208,9 @@ def _read_request(text: str) -> tuple[str, str, dict[str, str]]:
     return action, entity_type, keys
 
 
-def _message(entity_type: str | None, message_type: str, data: object, entity_id: str | None = None) -> str:
+def _message(
+    entity_type: str | None, message_type: str, data: object, entity_id: str | None = None
+) -> str:
     message = {"message_type": message_type, "data": data}
     if entity_type is not None:
         message["entity_type"] = entity_type

@@ -1,6 +1,7 @@
 """Flags, companies and users: found by id or key, and written as DataStream sends them.
 
-Balances belong to the ledger and come in as arguments; metrics live here, in the very rows that are sent.
+Balances belong to the ledger and come in as arguments; metrics live here, in the very rows that are
+sent.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Directory:
             entity["keys"] = changed["keys"] = {**known, **fresh}
             _index(index, entity)
         for trait in entity.get("traits") or []:
-            name = (trait.get("trait_definition") or {}).get("id")
+            name = (trait.get("trait_definition") or {}).get("id") or ""
             if name in traits and trait["value"] != (text := _trait_text(traits[name])):
                 trait["value"] = text
                 changed["traits"] = entity["traits"]
@@ -139,22 +140,28 @@ class Directory:
     # Metering
 
     def rates(self, company_id: str, event: str) -> Iterator[tuple[str, float, bool]]:
-        """Yield (credit type id, credits per unit, whether the company is entitled to it) for an event.
+        """Yield (credit type id, credits per unit, whether the company is entitled) for an event.
 
-        The company's entitlements come first, then the credit conditions of its own rules and of all flags.
+        The company's entitlements come first, then the credit conditions of its own rules and of
+        all flags.
         """
         company = self.companies.get(company_id)
         for entitlement in (company or {}).get("entitlements") or []:
+            credit = entitlement.get("credit_id")
             subtype = entitlement.get("event_subtype") or entitlement.get("event_name")
-            if entitlement["value_type"] == "credit" and subtype == event and entitlement.get("credit_id"):
-                yield entitlement["credit_id"], _rate(entitlement), True
+            if entitlement["value_type"] == "credit" and credit and subtype == event:
+                yield credit, _rate(entitlement), True
         for condition in self._conditions(company):
             credit = condition.get("credit_id")
-            if condition["condition_type"] == "credit" and credit and condition.get("event_subtype") == event:
+            if (
+                condition["condition_type"] == "credit"
+                and credit
+                and condition.get("event_subtype") == event
+            ):
                 yield credit, _rate(condition), False
 
     def metric_rows(self, company_id: str, event: str, now: float) -> list[Entity]:
-        """Return the company's rows for an event, making those that a rule or an entitlement reads."""
+        """Return the company's rows for an event; make those that a rule or entitlement reads."""
         company = self.companies.get(company_id)
         if company is None:
             return []
@@ -178,7 +185,11 @@ class Directory:
 
     def _rows_read(self, company: Entity, event: str) -> set[RowName]:
         read = {
-            (event, c.get("metric_period") or "all_time", c.get("metric_period_month_reset") or "first_of_month")
+            (
+                event,
+                c.get("metric_period") or "all_time",
+                c.get("metric_period_month_reset") or "first_of_month",
+            )
             for c in self._conditions(company)
             if c["condition_type"] == "metric" and c.get("event_subtype") == event
         }

@@ -65,7 +65,7 @@ class _Process:
     """The emulator in a process of its own, which ends with its parent."""
 
     def __init__(self, job: Entity) -> None:
-        self._popen = subprocess.Popen(  # noqa: S603  # Our own interpreter and module.
+        self._popen = subprocess.Popen(
             [sys.executable, "-m", "schematic_native.emulator"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -86,7 +86,9 @@ class _Process:
         finally:
             watchdog.cancel()
             watchdog.join()
-        answer = orjson.loads(line) if line else {"error": "the process ended before it was ready"}
+        answer: Entity = {"error": "the process ended before it was ready"}
+        if line:
+            answer = orjson.loads(line)
         if "error" in answer:
             self.kill()
             raise EmulatorError(f"the emulator did not start: {answer['error']}")
@@ -157,13 +159,15 @@ class Emulator:
     """A stateful stand-in for the service on one loopback port; use it as a context manager.
 
     Args:
-        seed: What it knows at the start: a file of wire JSON or the same as a mapping; by default the seed
-            that ships with the package.
+        seed: What it knows at the start: a file of wire JSON or the same as a mapping; by default
+            the seed that ships with the package.
         port: Where to listen; 0 takes any free port, and `restart` takes the same one again.
         host: A loopback address, unless `allow_remote` is true.
         process: Run in a process of its own (the default), or on a thread of this one.
-        journal: A file that commands are written to before they are obeyed; `restart(keep_state=True)` needs
-            one. `True` makes a temporary one. A file that exists is replayed, if it is of the same seed.
+        journal: A file that commands are written to before they are obeyed, which
+            `restart(keep_state=True)` needs; `True` makes a temporary one. A file that exists is
+            replayed, if it is of the same seed.
+        allow_remote: Let other machines in, if `host` does.
 
     Raises:
         SeedError: The seed is malformed; the message names the field.
@@ -208,7 +212,7 @@ class Emulator:
             self._temporary = tempfile.TemporaryDirectory(prefix="schematic-emulator-")
             self._journal = Path(self._temporary.name) / "journal.jsonl"
         elif self._journal_wanted:
-            self._journal = Path(cast("str | os.PathLike[str]", self._journal_wanted))
+            self._journal = Path(self._journal_wanted)
         try:
             self._launch(self._wanted_port)
         except BaseException:
@@ -271,7 +275,9 @@ class Emulator:
 
         """
         if keep_state and self._journal is None:
-            raise EmulatorError("keep_state: there is no journal; make the emulator with journal=True")
+            raise EmulatorError(
+                "keep_state: there is no journal; make the emulator with journal=True"
+            )
         self._hang_up()
         if self._running is not None:
             self._running.stop()
@@ -323,13 +329,13 @@ class Emulator:
     def state(self) -> Entity:
         """Return `now`, companies, leases, reservations, the number of events and billed usage.
 
-        Amounts are credits, instants epoch seconds; `anomalies` counts events that were billed otherwise
-        than a well-behaved client would have them.
+        Amounts are credits, instants epoch seconds; `anomalies` counts events that were billed
+        otherwise than a well-behaved client would have them.
         """
         return cast("Entity", self._ask("GET", "/state"))
 
     def events(self) -> list[Entity]:
-        """Return every event it took, in order; repeats of an idempotency key carry `duplicate: True`."""
+        """Return every event it took, in order; a repeated idempotency key has `duplicate: True`."""
         events: list[Entity] = []
         while True:
             page = self._ask("GET", f"/events?after={len(events)}&limit={_EVENTS_PER_PAGE}")
@@ -338,7 +344,7 @@ class Emulator:
                 return events
 
     def audit(self) -> Entity:
-        """Return whether the ledger balances, the sums per credit type, and what is wrong if it does not."""
+        """Return whether the ledger balances, the sums per credit type, and what is wrong if not."""
         return cast("Entity", self._ask("GET", "/audit"))
 
     # Time
@@ -378,7 +384,8 @@ class Emulator:
             kind: "refuse", "drop", "delay", "status", "cut" or "freeze"; see the module `faults`.
             on: "acquire", "extend", "release", "check", "capture", "datastream" or "any".
             times: How many requests it hits; None: all.
-            probability: How likely it hits a request, 0 to 1, by a generator of its own started from `seed`.
+            probability: How likely it hits a request, 0 to 1, by a generator of its own that
+                starts from `seed`.
             seed: See `probability`.
             status: The HTTP status of kind "status": 402, 503 ...
             seconds: How long kind "delay" waits.
@@ -448,7 +455,9 @@ class Emulator:
         body = {"company_id": company_id, "credit_type_id": credit_type_id, "amount": amount}
         self._ask("POST", "/balance", body)
 
-    def _ask(self, method: str, path: str, body: Entity | None = None, content: str | None = None) -> object:
+    def _ask(
+        self, method: str, path: str, body: Entity | None = None, content: str | None = None
+    ) -> object:
         if self._http is None:
             raise EmulatorError("the emulator is not running")
         payload = content.encode() if content is not None else None

@@ -15,7 +15,7 @@ _RENAMED = {"flagKey": "flag", "err": "error"}
 def evaluate(
     flag: Entity, company: Entity | None, user: Entity | None, options: Entity, now: float
 ) -> Entity:
-    """Evaluate one flag at `now` (epoch seconds); return the data of a check answer, nulls left out.
+    """Evaluate one flag at `now` (epoch seconds) and return the data of a check answer.
 
     Raises:
         ValueError: The engine refuses an entity or the options.

@@ -2,8 +2,8 @@
 
 | kind | what a request meets |
 | --- | --- |
-| refuse | on "any": nothing listens on the port and open connections are cut; elsewhere the same as drop |
-| drop | its connection is cut before anything happens; on "datastream" open sockets are cut at once too |
+| refuse | on "any": nothing listens, open connections are cut; elsewhere the same as drop |
+| drop | its connection is cut before anything happens; on "datastream" open ones too |
 | delay | it waits `seconds`, then goes on |
 | status | an error answer of `status`, before anything happens |
 | cut | it is carried out, and its connection is cut instead of an answer |
@@ -51,12 +51,24 @@ class Fault:
         _require(on in FAULT_PLACES, "on", f"one of {', '.join(FAULT_PLACES)}", on)
         if times is not None:
             _require(_is_whole(times) and times > 0, "times", "a whole number above 0", times)
-        _require(_is_number(probability) and 0 <= probability <= 1, "probability", "0 to 1", probability)
+        _require(
+            _is_number(probability) and 0 <= probability <= 1, "probability", "0 to 1", probability
+        )
         _require(_is_whole(seed), "seed", "a whole number", seed)
-        _require(_is_whole(status) and _FIRST_ERROR <= status <= _LAST_ERROR, "status", "400 to 599", status)
+        _require(
+            _is_whole(status) and _FIRST_ERROR <= status <= _LAST_ERROR,
+            "status",
+            "400 to 599",
+            status,
+        )
         _require(_is_number(seconds) and seconds >= 0, "seconds", "0 or more", seconds)
         if retry_after is not None:
-            _require(_is_number(retry_after) and retry_after >= 0, "retry_after", "0 or more", retry_after)
+            _require(
+                _is_number(retry_after) and retry_after >= 0,
+                "retry_after",
+                "0 or more",
+                retry_after,
+            )
         self.id = fault_id
         self.kind = kind
         self.on = on
@@ -84,7 +96,13 @@ class Fault:
 
     def describe(self) -> dict[str, Any]:
         """Return the fault as plain JSON."""
-        return {"id": self.id, "kind": self.kind, "on": self.on, "times": self.times, "fired": self.fired}
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "on": self.on,
+            "times": self.times,
+            "fired": self.fired,
+        }
 
 
 class Faults:
@@ -117,7 +135,7 @@ class Faults:
             self.faults.pop(fault_id, None)
 
     def strike(self, place: str) -> tuple[float, Fault | None]:
-        """Return the seconds to wait and the fault, if any, that the next request at a place meets."""
+        """Return the seconds to wait and the fault, if any, for the next request at a place."""
         wait, hit = 0.0, None
         for fault in self.faults.values():
             if fault.kind == "delay":

@@ -1,9 +1,9 @@
 """The write-ahead journal: every command the emulator obeyed, so that a killed one can go on.
 
-One JSON object a line, written before the command is carried out and before anybody is answered. A line goes
-to the system in one unbuffered write, so it survives `kill -9`; it is not forced to disk, so it does not
-survive a power cut, which is not what an emulator is for. The half-written last line of a killed process is
-cut off when the file is opened again: its command was never answered.
+One JSON object a line, written before the command is carried out and before anybody is answered. A
+line goes to the system in one unbuffered write, so it survives `kill -9`; it is not forced to disk,
+so it does not survive a power cut, which is not what an emulator is for. The half-written last line
+of a killed process is cut off when the file is opened again: its command was never answered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The credit ledger: balances, leases and reservations of every company.
 
-Pure: no clock, no randomness, no I/O. Time (epoch seconds) and new ids are arguments, amounts are units of
-`amounts.ONE`. A lease or a reservation takes its credits from the company's balance when it is made and gives
-back what was not spent when it ends; spent credits only ever move to `billed`.
+Pure: no clock, no randomness, no I/O. Time (epoch seconds) and new ids are arguments, amounts are
+units of `amounts.ONE`. A lease or a reservation takes its credits from the company's balance when
+it is made and gives back what was not spent when it ends; spent credits only ever move to `billed`.
 """
 
 from __future__ import annotations
@@ -171,11 +171,13 @@ class Ledger:
 
     # Leases
 
-    def acquire(self, now: float, lease_id: str, slot: Slot, units: int, expires_at: float) -> Lease:
+    def acquire(
+        self, now: float, lease_id: str, slot: Slot, units: int, expires_at: float
+    ) -> Lease:
         """Lend `units` to a slot, or return the lease that is already there.
 
         Raises:
-            InvalidRequestError: The amount is not positive or the expiry is not within the next hour.
+            InvalidRequestError: The amount is not positive or the expiry not within an hour.
             InsufficientCreditsError: The company's balance does not cover the amount.
 
         """
@@ -244,7 +246,7 @@ class Ledger:
         return replace(lease)
 
     def consume_lease(self, now: float, lease_id: str, units: int) -> Consumption:
-        """Bill an active or ended lease for one event; the balance pays what the lease does not have.
+        """Bill a lease for one event; the balance pays what the lease does not have, or if it ended.
 
         Raises:
             UnknownIdError: There never was such a lease.
@@ -350,8 +352,8 @@ class Ledger:
     def sweep(self, now: float) -> list[Slot]:
         """End every lease and reservation whose expiry has come, in order; return their slots.
 
-        Each ends at its own expiry, not at the instant of the sweep: so a replay that sweeps at other
-        moments writes the same book.
+        Each ends at its own expiry, not at the instant of the sweep: so a replay that sweeps at
+        other moments writes the same book.
         """
         swept: list[Slot] = []
         while self._deadlines and self._deadlines[0][0] <= now:

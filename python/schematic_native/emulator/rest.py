@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route
 
 from schematic_native.emulator import answers
-from schematic_native.emulator.evaluation import evaluate
+from schematic_native.emulator.directory import KeyConflictError
 from schematic_native.emulator.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     UnauthorizedError,
     UnknownIdError,
 )
-from schematic_native.emulator.directory import KeyConflictError
+from schematic_native.emulator.evaluation import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from schematic_native.emulator.ledger import Reservation
     from schematic_native.emulator.service import Service
 
 Entity = dict[str, Any]
@@ -33,7 +34,7 @@ _ENDLESS = float(2**53 - 1)  # credits: a balance that covers any cost
 
 
 def routes(service: Service) -> list[Route]:
-    """Return the routes of the API over one service, with the methods that the published SDKs use."""
+    """Return the routes over one service, with the methods that the published SDKs use."""
     rest = _Rest(service)
 
     def route(method: str, path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -118,7 +119,9 @@ class _Rest:
         subject = _Subject(self._service, context)
         options = answers.preflight(context)
         data: Entity = {
-            "flags": [subject.check(flag, options) for flag in self._service.directory.flags.values()],
+            "flags": [
+                subject.check(flag, options) for flag in self._service.directory.flags.values()
+            ],
             "credit_spend_policies": subject.spend_policies(),
         }
         if subject.company_id is not None:
@@ -137,15 +140,14 @@ class _Rest:
         if subject.company_id is not None:
             answered = self._service.repeated_reserve(subject.company_id, key)
             if answered is not None:
-                reservation = answers.check_reservation_data(answered[1])
-                return answers.wrapped({**answered[0], "reservation": reservation})
+                return _reserved(*answered)
         options = answers.preflight(body)
         entitlement = subject.check(flag, {}).get("entitlement") or {}
         credit = entitlement.get("credit_id")
         rate = entitlement.get("consumption_rate", 1)
         company_id = subject.company_id
-        metered = entitlement.get("value_type") == "credit" and credit and rate > 0 and quantity > 0
-        if not metered or company_id is None:
+        is_metered = entitlement.get("value_type") == "credit" and rate > 0 and quantity > 0
+        if not is_metered or not credit or company_id is None:
             return answers.wrapped(subject.check(flag, options))
         cost = {**(options.get("credit_cost") or {}), credit: quantity * rate}
         options = {**options, "credit_cost": cost}
@@ -153,25 +155,32 @@ class _Rest:
             return answers.wrapped(subject.check(flag, options))
         verdict = subject.check(flag, options)
         if not verdict["value"]:
-            raise InsufficientCreditsError(f"insufficient credits: {cost[credit]} of {credit} asked for")
-        verdict, reservation = self._service.reserve(
+            raise InsufficientCreditsError(
+                f"insufficient credits: {cost[credit]} of {credit} asked for"
+            )
+        answer = self._service.reserve(
             (company_id, credit),
-            entitlement.get("event_subtype"),
-            rate,
-            quantity,
-            self._service.clock.now() + _DEFAULT_LEASE if expires_at is None else expires_at,
-            key,
-            verdict,
+            event_subtype=entitlement.get("event_subtype"),
+            rate=rate,
+            quantity=quantity,
+            expires_at=self._service.clock.now() + _DEFAULT_LEASE
+            if expires_at is None
+            else expires_at,
+            key=key,
+            verdict=verdict,
         )
-        return answers.wrapped(
-            {**verdict, "reservation": answers.check_reservation_data(reservation)}
-        )
+        return _reserved(*answer)
 
     def _flag(self, key: str) -> Entity:
         flag = self._service.directory.flag(key)
         if flag is None:
             raise UnknownIdError(f"flag not found: {key}")
         return flag
+
+
+def _reserved(verdict: Entity, reservation: Reservation) -> Response:
+    data = {**verdict, "reservation": answers.check_reservation_data(reservation)}
+    return answers.wrapped(data)
 
 
 class _Subject:
@@ -191,7 +200,7 @@ class _Subject:
         self._user = None if self.user_id is None else directory.users[self.user_id]
 
     def check(self, flag: Entity, options: Entity, endless: str | None = None) -> Entity:
-        """Evaluate a flag; `endless` names a credit type of which the company has enough of in any case."""
+        """Evaluate a flag; `endless` names a credit type to assume enough of."""
         if self.conflict is not None:
             return {
                 "flag": flag["key"],
@@ -202,7 +211,10 @@ class _Subject:
             }
         company = self._company
         if company is not None and endless is not None:
-            company = {**company, "credit_balances": {**company["credit_balances"], endless: _ENDLESS}}
+            company = {
+                **company,
+                "credit_balances": {**company["credit_balances"], endless: _ENDLESS},
+            }
         try:
             return evaluate(flag, company, self._user, options, self._service.clock.now())
         except ValueError as error:
@@ -229,4 +241,6 @@ class _Subject:
     def spend_policies(self) -> list[Entity]:
         """Return the spend policies of the company and the user."""
         holders = (self._company or {}, self._user or {})
-        return [policy for holder in holders for policy in holder.get("credit_spend_policies") or []]
+        return [
+            policy for holder in holders for policy in holder.get("credit_spend_policies") or []
+        ]

@@ -1,6 +1,7 @@
 """The seed: what the emulated service knows when it starts, read and checked.
 
-The file is wire JSON: `{"api_key", "flags", "companies", "users"}`, each entity exactly as DataStream sends it.
+The file is wire JSON: `{"api_key", "flags", "companies", "users"}`, each entity exactly as
+DataStream sends it.
 Every complaint names the place in the file and what would be right.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,11 +21,13 @@ from schematic_native.emulator.amounts import AmountError, to_units
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 I64_MIN, I64_MAX = -(2**63), 2**63 - 1
+_LONGEST_SHOWN = 60  # characters of a wrong value in a message
 
 Entity = dict[str, Any]
+
 
 class SeedError(ValueError):
     """The seed is not what the service could send; the message names the field."""
@@ -49,14 +53,16 @@ def load_seed(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) 
 
     """
     if source is None:
-        content = resources.files("schematic_native.emulator").joinpath("inference.json").read_bytes()
-    elif isinstance(source, (bytes, int)) or not hasattr(source, "keys"):
-        content = Path(source).read_bytes()  # type: ignore[arg-type]
-    else:
+        content = (
+            resources.files("schematic_native.emulator").joinpath("inference.json").read_bytes()
+        )
+    elif isinstance(source, Mapping):
         try:
             content = orjson.dumps(dict(source))
         except TypeError as error:
             raise SeedError(f"seed: must hold JSON values only: {error}") from error
+    else:
+        content = Path(source).read_bytes()
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -96,7 +102,9 @@ def _check_unique(entities: list[Entity], path: str) -> None:
             names += [(f"key {name.lower()}", value.lower()) for name, value in pairs]
         for name in names:
             if name in seen:
-                raise SeedError(f"{path}[{index}]: {name[0]} {name[1]!r} is taken by {path}[{seen[name]}]")
+                raise SeedError(
+                    f"{path}[{index}]: {name[0]} {name[1]!r} is taken by {path}[{seen[name]}]"
+                )
             seen[name] = index
 
 
@@ -105,7 +113,7 @@ def _check_unique(entities: list[Entity], path: str) -> None:
 
 def _show(value: object) -> str:
     text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _object(value: object, path: str) -> Entity:
@@ -289,7 +297,14 @@ _ENTITLEMENT = _struct(
         "credit_id": _text,
         "consumption_rate": _rate,
         **dict.fromkeys(
-            ("credit_total", "credit_used", "credit_remaining", "credit_reserved", "credit_settled"), _number
+            (
+                "credit_total",
+                "credit_used",
+                "credit_remaining",
+                "credit_reserved",
+                "credit_settled",
+            ),
+            _number,
         ),
         "quantity_rates": _map(_maybe(_number)),
         "warning_tiers": _list(_struct({"key": _text, "value": _whole}, {})),

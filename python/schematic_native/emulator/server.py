@@ -1,7 +1,7 @@
 """The server: one loopback port for the service and one for control, on one event loop.
 
-The control port serves the same application. It exists because a client port that refuses connections could
-not be told to stop refusing.
+The control port serves the same application. It exists because a client port that refuses
+connections could not be told to stop refusing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ def require_loopback(host: str, *, allow_remote: bool) -> None:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves signals to whoever runs it."""
+    """Leaves signals to whoever runs it, and tells when it listens."""
+
+    on_ready: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +83,7 @@ class Server:
         self.port: int = self._sockets[0].getsockname()[1]
         self.control_port: int = self._sockets[1].getsockname()[1]
         self._config = uvicorn.Config(
-            self.app,  # type: ignore[arg-type]
+            self.app,
             ws="websockets-sansio",
             ws_ping_interval=None,
             ws_per_message_deflate=False,
@@ -101,11 +107,9 @@ class Server:
         """Serve until `stop` is called."""
         self._lock = asyncio.Lock()
         gc.freeze()  # What exists now stays; collections need not visit it again.
+        self._server.on_ready = on_ready
         serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
         try:
-            while not self._server.started and not serving.done():
-                await asyncio.sleep(0)
-            on_ready()
             while not serving.done():
                 await asyncio.wait({serving}, timeout=_SWEEP_INTERVAL)
                 self.app.service.sweep()
@@ -126,7 +130,7 @@ class Server:
         """Reset the connection of one peer address."""
         for connection in list(self._server.server_state.connections):
             if getattr(connection, "client", None) == peer:
-                transport = connection.transport  # type: ignore[union-attr]
+                transport = getattr(connection, "transport", None)
                 if transport is not None:
                     transport.abort()
 
@@ -160,8 +164,8 @@ class Server:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it on, every answer on a
-    # connection that stays open waits 40 ms for an acknowledgement.
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it on, every
+    # answer on a connection that stays open waits 40 ms for an acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

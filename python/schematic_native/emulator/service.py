@@ -1,7 +1,8 @@
 """The emulated service: the ledger, the entities and the events behind one set of commands.
 
-Every change goes through `_obey`: it is journaled with its instant and the ids it will use, then carried out.
-Carrying out reads no clock and draws no randomness, so replaying the journal rebuilds the same service.
+Every change goes through `_obey`: it is journaled with its instant and the ids it will use, then
+carried out. Carrying out reads no clock and draws no randomness, so replaying the journal rebuilds
+the same service.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -118,7 +119,7 @@ class Service:
 
     def acquire(self, company_id: str, credit: str, amount: float, expires_at: float) -> Lease:
         """Lend `amount` credits until `expires_at`, or return the slot's active lease."""
-        return self._obey(  # type: ignore[no-any-return]
+        answer = self._obey(
             "acquire",
             lease_id=_new_id("lse"),
             company_id=company_id,
@@ -126,13 +127,23 @@ class Service:
             amount=amount,
             expires_at=expires_at,
         )
+        return cast("Lease", answer)
 
     def _acquire(
-        self, at: float, lease_id: str, company_id: str, credit: str, amount: float, expires_at: float
+        self,
+        at: float,
+        *,
+        lease_id: str,
+        company_id: str,
+        credit: str,
+        amount: float,
+        expires_at: float,
     ) -> Lease:
         self._sweep(at)
         slot = self._slot(company_id, credit)
-        lease = self.ledger.acquire(at, lease_id, slot, _units(amount, "requested_amount"), expires_at)
+        lease = self.ledger.acquire(
+            at, lease_id, slot, _units(amount, "requested_amount"), expires_at
+        )
         self._note_credit(*slot)
         return lease
 
@@ -140,12 +151,13 @@ class Service:
         self, lease_id: str, amount: float, expires_at: float | None, key: str | None
     ) -> Lease:
         """Add `amount` credits to a lease; a repeated key gets the first answer again."""
-        return self._obey(  # type: ignore[no-any-return]
+        answer = self._obey(
             "extend", lease_id=lease_id, amount=amount, expires_at=expires_at, key=key
         )
+        return cast("Lease", answer)
 
     def _extend(
-        self, at: float, lease_id: str, amount: float, expires_at: float | None, key: str | None
+        self, at: float, *, lease_id: str, amount: float, expires_at: float | None, key: str | None
     ) -> Lease:
         self._sweep(at)
         units = _units(amount, "additional_amount")
@@ -155,7 +167,7 @@ class Service:
 
     def release(self, lease_id: str) -> Lease:
         """End a lease and refund what it did not spend."""
-        return self._obey("release", lease_id=lease_id)  # type: ignore[no-any-return]
+        return cast("Lease", self._obey("release", lease_id=lease_id))
 
     def _release(self, at: float, lease_id: str) -> Lease:
         self._sweep(at)
@@ -168,6 +180,7 @@ class Service:
     def reserve(
         self,
         slot: Slot,
+        *,
         event_subtype: str | None,
         rate: float,
         quantity: int,
@@ -176,7 +189,7 @@ class Service:
         verdict: Entity,
     ) -> tuple[Entity, Reservation]:
         """Hold `quantity * rate` credits for a check; return its verdict and the reservation."""
-        return self._obey(  # type: ignore[no-any-return]
+        answer = self._obey(
             "reserve",
             reservation_id=_new_id("res"),
             slot=slot,
@@ -187,10 +200,12 @@ class Service:
             key=key,
             verdict=verdict,
         )
+        return cast("tuple[Entity, Reservation]", answer)
 
     def _reserve(
         self,
         at: float,
+        *,
         reservation_id: str,
         slot: Slot,
         event_subtype: str | None,
@@ -223,14 +238,17 @@ class Service:
         self._note_credit(*slot)
         return verdict, reservation
 
-    def repeated_reserve(self, company_id: str, key: str | None) -> tuple[Entity, Reservation] | None:
+    def repeated_reserve(
+        self, company_id: str, key: str | None
+    ) -> tuple[Entity, Reservation] | None:
         """Return the first answer to an idempotency key, for a day."""
         reservation = self.ledger.repeated_reserve(self.clock.now(), company_id, key)
         return None if reservation is None else (self._verdicts[reservation.id], reservation)
 
     def release_reservation(self, reservation_id: str) -> Reservation:
         """Refund a reservation whole."""
-        return self._obey("release_reservation", reservation_id=reservation_id)  # type: ignore[no-any-return]
+        answer = self._obey("release_reservation", reservation_id=reservation_id)
+        return cast("Reservation", answer)
 
     def _release_reservation(self, at: float, reservation_id: str) -> Reservation:
         self._sweep(at)
@@ -310,7 +328,7 @@ class Service:
                 moved.credits.add(credit)
 
     def _billed_company(self, body: Entity, hold: Lease | Reservation | None) -> str | None:
-        """Name who pays: the hold's company, whatever the event says, else the one its keys name."""
+        """Name who pays: the hold's company, else the one that the event names."""
         keys = body.get("company")
         try:
             named = self.directory.company_id(keys) if isinstance(keys, dict) else None
@@ -322,7 +340,9 @@ class Service:
             self._note_anomaly("track event of one company with the lease of another")
         return hold.company_id
 
-    def _track_lease(self, at: float, lease: Lease, meter: Meter, quantity: int, moved: Moved) -> None:
+    def _track_lease(
+        self, at: float, lease: Lease, meter: Meter, quantity: int, moved: Moved
+    ) -> None:
         rate = meter.rates.get(lease.credit_type_id)
         if rate is None:
             self._note_anomaly("track event that its lease's credit does not meter")
@@ -353,7 +373,9 @@ class Service:
 
     def _merge(self, kind: str, body: Entity) -> None:
         keys, traits = body.get("keys"), body.get("traits")
-        pairs = {k: v for k, v in keys.items() if isinstance(v, str)} if isinstance(keys, dict) else {}
+        pairs = (
+            {k: v for k, v in keys.items() if isinstance(v, str)} if isinstance(keys, dict) else {}
+        )
         find = self.directory.company_id if kind == "companies" else self.directory.user_id
         try:
             entity_id = find(pairs)
@@ -394,15 +416,19 @@ class Service:
         self._meters.clear()
         self.directory.put_company(company)
         postpaid = company.get("credit_postpaid") or {}
-        amounts = {credit: _units(v, "balance") for credit, v in (company.get("credit_balances") or {}).items()}
+        amounts = {
+            credit: _units(v, "balance")
+            for credit, v in (company.get("credit_balances") or {}).items()
+        }
         for credit, units in amounts.items():
             slot = (company["id"], credit)
             self.ledger.grant(at, slot, units - self.ledger.balances.get(slot, 0), kind)
         for credit, terms in postpaid.items():
             if terms is not None:
                 limit = terms.get("overdraft_limit")
-                units = None if limit is None else _units(limit, "overdraft_limit")
-                self.ledger.overdraft[company["id"], credit] = units
+                self.ledger.overdraft[company["id"], credit] = (
+                    None if limit is None else _units(limit, "overdraft_limit")
+                )
 
     def set_flag(self, flag: Entity) -> None:
         """Add or replace a checked flag."""
@@ -493,7 +519,9 @@ class Service:
     def lines(self, company_id: str) -> dict[str, CreditLine]:
         """Return what a company has of every credit type, by id."""
         return {
-            credit: self.line(owner, credit) for owner, credit in self.ledger.balances if owner == company_id
+            credit: self.line(owner, credit)
+            for owner, credit in self.ledger.balances
+            if owner == company_id
         }
 
     def company_wire(self, company_id: str) -> Entity:
@@ -524,7 +552,9 @@ class Service:
             "now": self.clock.now(),
             "companies": {owner: self._company_state(owner) for owner in sorted(owners)},
             "leases": {lease.id: _lease_state(lease) for lease in self.ledger.leases.values()},
-            "reservations": {r.id: _reservation_state(r) for r in self.ledger.reservations.values()},
+            "reservations": {
+                r.id: _reservation_state(r) for r in self.ledger.reservations.values()
+            },
             "events": self._event_count,
             "billed": {owner: dict(usage) for owner, usage in self.usage.items()},
             "anomalies": dict(self.anomalies),
