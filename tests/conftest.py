@@ -21,7 +21,7 @@ ACME = {"id": "acme"}
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
+    with Emulator(process=False) as running:
         yield running
 
 
@@ -40,8 +40,9 @@ def dead_url() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    left = [t for t in threading.enumerate() if t.name == "schematic-native"]
+    left = [t for t in set(threading.enumerate()) - before if t.name == "schematic-native"]
     for thread in left:
         thread.join(5)
     assert not any(thread.is_alive() for thread in left)

@@ -134,7 +134,9 @@ async def test_a_refused_key_is_reported_as_what_it_is(core, faults):
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, status, caplog):
     capture = Capture()
-    capture.refuse = lambda events: status if any(e["body"]["event"] == "bad" for e in events) else None
+    capture.refuse = lambda events: (
+        status if any(e["body"]["event"] == "bad" for e in events) else None
+    )
     async with sending(core, capture, faults) as sender:
         track(core, *[f"e{n}" for n in range(60)], "bad", *[f"f{n}" for n in range(39)])
         assert await sender.flush(5)
