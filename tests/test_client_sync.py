@@ -525,7 +525,7 @@ def test_shutdown_is_idempotent_safe_from_another_thread_and_final(emulator, cap
         thread.join()
     client.shutdown()
     late = client.check(INFERENCE, ACME, usage=1)
-    assert (late.allowed, late.reservation) == (False, None) or late.reservation is None
+    assert (late.allowed, late.reservation, late.reason) == (False, None, "lease_acquire_failed")
     client.track("too late")
     client.initialize()
     assert "shut down" in caplog.text
