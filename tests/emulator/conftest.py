@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,6 +28,7 @@ class Wire:
             base_url=emulator.base_url,
             headers={"X-Schematic-Api-Key": emulator.api_key},
             trust_env=False,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             timeout=10,
         )
 

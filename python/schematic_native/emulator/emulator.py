@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -242,6 +243,8 @@ class Emulator:
             base_url=f"http://127.0.0.1:{self._running.control_port}{PREFIX}",
             timeout=_CONTROL_TIMEOUT,
             trust_env=False,
+            # Plain loopback HTTP: an empty context spares loading the certificates of the world.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
     def stop(self) -> None:
