@@ -25,6 +25,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "emulator": Subcommand(
         "run the emulated service on a local port", "schematic_native.emulator.command", "emulator"
     ),
+    "demo": Subcommand(
+        "check, work and settle on the emulator, and audit the ledger", "schematic_native.demo", "emulator"
+    ),
 }
 
 

@@ -79,7 +79,7 @@ class _Admin:
         self._app = app
 
     async def state(self, _request: Request) -> Any:
-        return self._app.service.state()
+        return self._app.service.state() | {"requests": dict(self._app.requests)}
 
     async def events(self, request: Request) -> Any:
         try:

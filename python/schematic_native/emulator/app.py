@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -53,6 +54,8 @@ class App:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.faults = Faults()
+        # How many requests came to each kind of path, faults included.
+        self.requests: Counter[str] = Counter()
         self.stream = DataStream(service)
         # Told by the server, which owns the sockets: cut the connection of one peer, or of all
         # clients; listen or not.
@@ -76,6 +79,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket."""
         place = place_of(scope["path"])
+        self.requests[place] += 1
         wait, fault = self.faults.strike(place)
         if wait:
             await asyncio.sleep(wait)

@@ -1,0 +1,69 @@
+//! What a preflight costs, in credits.
+
+use super::condition::{
+    CACHE_CREATION_INPUT_TOKENS, CACHED_INPUT_TOKENS, CreditCondition, QuantityRate, RateKind,
+};
+use super::preflight::Preflight;
+
+/// The engine counts no more than this of any one quantity.
+const QUANTITY_CAP: f64 = 1e9;
+
+/// Credits that a draw takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    pub credits: f64,
+    /// Said by the caller: then a draw of nothing needs no balance.
+    pub explicit: bool,
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "the engine prices usage in doubles"
+)]
+pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Cost {
+    let said = preflight
+        .credit_cost
+        .iter()
+        .find(|&&(credit, _)| *credit == *condition.credit.text);
+    if let Some(&(_, credits)) = said {
+        return Cost {
+            credits,
+            explicit: true,
+        };
+    }
+    let event = condition.event.as_deref();
+    let credits = match preflight.event_quantities {
+        Some((named, quantities)) if event == Some(named) => quantities_cost(condition, quantities),
+        _ => match preflight.usage_of(event) {
+            Some(usage) => usage as f64 * condition.rate,
+            None => condition.rate,
+        },
+    };
+    Cost {
+        credits,
+        explicit: false,
+    }
+}
+
+/// The rate of one unit, plus every quantity at its own rate, added up in the order of the rates.
+fn quantities_cost(condition: &CreditCondition, quantities: &[(&str, f64)]) -> f64 {
+    let quantity = |name: &str| {
+        let found = quantities.iter().find(|&&(known, _)| known == name);
+        found.map(|&(_, quantity)| quantity.min(QUANTITY_CAP))
+    };
+    let units = |rate: &QuantityRate| {
+        let units = quantity(&rate.name)?;
+        if rate.kind != RateKind::InputTokens {
+            return Some(units);
+        }
+        // Subsets are taken off even if they have no rate of their own.
+        let cached = quantity(CACHED_INPUT_TOKENS).unwrap_or(0.0);
+        let created = quantity(CACHE_CREATION_INPUT_TOKENS).unwrap_or(0.0);
+        Some((units - cached - created).max(0.0))
+    };
+    condition
+        .quantity_rates
+        .iter()
+        .filter_map(|rate| units(rate).map(|units| units * rate.rate))
+        .fold(condition.rate, |total, credits| total + credits)
+}

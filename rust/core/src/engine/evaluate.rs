@@ -1,0 +1,368 @@
+//! The evaluation of a flag.
+
+use chrono::{DateTime, Utc};
+
+use super::company::Company;
+use super::condition::{
+    Condition, CreditCondition, Membership, MetricCondition, TraitCondition, TraitOwner,
+};
+use super::cost::{Cost, cost};
+use super::flag::Flag;
+use super::metric::Metric;
+use super::period::{MetricPeriod, MonthReset};
+use super::preflight::Preflight;
+use super::rule::{Pool, Rule, RuleType};
+use super::spend::Violation;
+use super::table::{Ids, Key};
+use super::user::User;
+use super::value::{Operand, Operator, Scalar, Value, compare, compare_integers};
+use super::verdict::{Cycle, FeatureUsage, Reason, Verdict};
+use crate::Millis;
+
+const NO_RULE_MATCHED: &str = "No rules matched; default value for flag";
+const FLAG_NOT_FOUND: &str = "Flag not found";
+
+/// Evaluates a flag for a company and a user, either of which may be missing.
+///
+/// Without `now` no usage or spend window resets.
+#[must_use]
+pub fn evaluate<'a>(
+    flag: &'a Flag,
+    company: Option<&'a Company>,
+    user: Option<&'a User>,
+    preflight: &Preflight<'_>,
+    now: Option<Millis>,
+) -> Verdict<'a> {
+    let mut verdict = Verdict {
+        value: flag.default_value(),
+        reason: Reason::Static(NO_RULE_MATCHED),
+        error: None,
+        rule: None,
+        entitlement: None,
+        usage: None,
+        violation: None,
+    };
+    if let Err(error) = preflight.validate() {
+        verdict.error = Some(error);
+        return verdict;
+    }
+    if flag.id().is_empty() {
+        verdict.reason = Reason::Static(FLAG_NOT_FOUND);
+        return verdict;
+    }
+    verdict.entitlement =
+        company.and_then(|company| company.entitlement_by(flag.key_hash, flag.key()));
+    let asked = Asked {
+        company,
+        user,
+        preflight,
+        now: now.and_then(DateTime::from_timestamp_millis),
+    };
+    decide(flag, &asked, &mut verdict);
+    verdict
+}
+
+/// Lets the first matching rule decide.
+fn decide<'a>(flag: &'a Flag, asked: &Asked<'a, '_>, verdict: &mut Verdict<'a>) {
+    let company_rules = asked.company.map_or(&[][..], |it| {
+        it.parts.rules.of_flag(flag.id_hash, flag.id())
+    });
+    let user_rules = asked.user.map_or(&[][..], |it| {
+        it.parts.rules.of_flag(flag.id_hash, flag.id())
+    });
+    let mut earlier_violation = None;
+    for rule in Pool::new(&flag.rules, company_rules, user_rules) {
+        let mut violation = None;
+        if !asked.matches(rule, &mut violation) {
+            earlier_violation = earlier_violation.or(violation);
+            continue;
+        }
+        verdict.value = rule.value;
+        verdict.reason = Reason::Rule(&rule.name.reason);
+        verdict.rule = Some(&rule.name);
+        if rule.kind.is_entitlement() {
+            verdict.usage = asked.feature_usage(rule);
+        }
+        match rule.kind {
+            RuleType::Default => deny(verdict, earlier_violation),
+            kind if kind.is_usage_exceeded() => deny(verdict, violation),
+            _ => {}
+        }
+        return;
+    }
+    deny(verdict, earlier_violation);
+}
+
+/// A refusal that a spend policy brought about says so.
+fn deny<'a>(verdict: &mut Verdict<'a>, violation: Option<Violation<'a>>) {
+    if let (false, Some(violation)) = (verdict.value, violation) {
+        verdict.reason = Reason::Policy(violation);
+        verdict.violation = Some(violation);
+    }
+}
+
+/// A metric condition without a value fails its whole rule, wherever it stands.
+struct RuleFails;
+
+/// What an evaluation is about.
+struct Asked<'a, 'p> {
+    company: Option<&'a Company>,
+    user: Option<&'a User>,
+    preflight: &'p Preflight<'p>,
+    now: Option<DateTime<Utc>>,
+}
+
+impl<'a> Asked<'a, '_> {
+    /// Whether the rule matches; `violation` becomes the first spend policy that refused on the way.
+    fn matches(&self, rule: &'a Rule, violation: &mut Option<Violation<'a>>) -> bool {
+        rule.kind.is_unconditional() || self.all_hold(rule, violation).unwrap_or(false)
+    }
+
+    fn all_hold(
+        &self,
+        rule: &'a Rule,
+        violation: &mut Option<Violation<'a>>,
+    ) -> Result<bool, RuleFails> {
+        for condition in &rule.conditions {
+            if !self.holds(condition, violation)? {
+                return Ok(false);
+            }
+        }
+        for group in &rule.groups {
+            if !self.any_holds(group, violation)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn any_holds(
+        &self,
+        group: &'a [Condition],
+        violation: &mut Option<Violation<'a>>,
+    ) -> Result<bool, RuleFails> {
+        for condition in group {
+            if self.holds(condition, violation)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    #[inline]
+    fn holds(
+        &self,
+        condition: &'a Condition,
+        violation: &mut Option<Violation<'a>>,
+    ) -> Result<bool, RuleFails> {
+        Ok(match condition {
+            Condition::Member { of, ids, negated } => self
+                .is_member(*of, ids)
+                .is_some_and(|member| member != *negated),
+            Condition::BasePlan { operator, ids } => self.base_plan_holds(*operator, ids),
+            Condition::Metric(metric) => self.metric_holds(metric),
+            Condition::MetricWithoutValue if self.company.is_some() => return Err(RuleFails),
+            Condition::Never | Condition::MetricWithoutValue => false,
+            Condition::Trait(condition) => self.trait_holds(condition),
+            Condition::Credit(credit) => self.credit_holds(credit, violation),
+        })
+    }
+
+    /// `None` without the entity that the condition is about.
+    fn is_member(&self, of: Membership, ids: &Ids) -> Option<bool> {
+        Some(match of {
+            Membership::User => {
+                let user = self.user?;
+                ids.contains(user.id_hash, user.id())
+            }
+            Membership::Company => {
+                let company = self.company?;
+                ids.contains(company.id_hash, company.id())
+            }
+            Membership::Plan => self.company?.parts.plans.intersects(ids),
+            Membership::PlanVersion => self.company?.parts.plan_versions.intersects(ids),
+            Membership::BillingProduct => self.company?.parts.billing_products.intersects(ids),
+        })
+    }
+
+    fn base_plan_holds(&self, operator: Operator, ids: &Ids) -> bool {
+        let Some(company) = self.company else {
+            return false;
+        };
+        let plan = company.parts.base_plan.as_ref();
+        let is_listed = plan.is_some_and(|plan| ids.contains(plan.hash, &plan.text));
+        match operator {
+            Operator::Eq => is_listed,
+            Operator::Ne => !is_listed,
+            Operator::IsEmpty => plan.is_none(),
+            Operator::NotEmpty => plan.is_some(),
+            _ => false,
+        }
+    }
+
+    fn metric_holds(&self, condition: &MetricCondition) -> bool {
+        let Some(company) = self.company else {
+            return false;
+        };
+        let mut used = metric_row(company, condition).map_or(0, Metric::value);
+        if let Some(usage) = self.preflight.usage_of(Some(&condition.event)) {
+            used = used.wrapping_add(usage);
+        }
+        let allowed = match &condition.comparison {
+            Some(definition) => {
+                let value = company.parts.traits.matching(definition);
+                value.and_then(Value::as_integer).unwrap_or(0)
+            }
+            None => condition.value,
+        };
+        compare_integers(condition.operator, used, allowed)
+    }
+
+    fn trait_holds(&self, condition: &TraitCondition) -> bool {
+        let traits = match condition.owner {
+            TraitOwner::Company => self.company.map(|company| &company.parts.traits),
+            TraitOwner::User => self.user.map(|user| &user.parts.traits),
+        };
+        let Some(traits) = traits else { return false };
+        let value_of = |definition: &Key| traits.matching(definition).map(Value::as_operand);
+        let mut left = value_of(&condition.definition)
+            .unwrap_or_else(|| Operand::missing(condition.comparable));
+        if let Some(usage) = self.preflight.positive_usage() {
+            left.scalar = match left.scalar {
+                Scalar::Int(integer) => Scalar::Int(integer.wrapping_add(usage)),
+                Scalar::Float(_) => Scalar::Int(usage),
+                other => other,
+            };
+        }
+        let right = match &condition.comparison {
+            Some(definition) if !definition.text.is_empty() => {
+                value_of(definition).unwrap_or_else(|| Operand::missing(condition.comparable))
+            }
+            _ => condition.value.as_operand(),
+        };
+        compare(condition.operator, left, right)
+    }
+
+    fn credit_holds(
+        &self,
+        condition: &'a CreditCondition,
+        violation: &mut Option<Violation<'a>>,
+    ) -> bool {
+        let Some(company) = self.company else {
+            return false;
+        };
+        let cost = cost(condition, self.preflight);
+        let covered = match self.refusing_policy(company, &condition.credit, cost.credits) {
+            Some(refused) => {
+                violation.get_or_insert(refused);
+                false
+            }
+            None => self.is_covered(company, &condition.credit, cost),
+        };
+        covered != condition.negated
+    }
+
+    /// The company's policies go before the user's.
+    fn refusing_policy(
+        &self,
+        company: &'a Company,
+        credit: &Key,
+        cost: f64,
+    ) -> Option<Violation<'a>> {
+        let by_company = company
+            .parts
+            .policies
+            .refusing(credit, None, cost, self.now);
+        let by_user = || {
+            let policies = &self.user?.parts.policies;
+            policies.refusing(credit, Some(company.id()), cost, self.now)
+        };
+        by_company
+            .or_else(by_user)
+            .map(|policy| Violation { policy, cost })
+    }
+
+    fn is_covered(&self, company: &Company, credit: &Key, cost: Cost) -> bool {
+        let overdraft = match company
+            .postpaid(credit)
+            .map(|postpaid| postpaid.overdraft_limit)
+        {
+            Some(None) => return true,
+            Some(Some(limit)) => limit,
+            None => 0.0,
+        };
+        let balance = match self.preflight.balance {
+            Some((replaced, balance)) if *replaced == *credit.text => balance,
+            _ => company.balance_by(credit.hash, &credit.text).unwrap_or(0.0),
+        };
+        let available = balance + overdraft;
+        // A draw of nothing still needs credits, unless the caller said that it is one.
+        if cost.credits == 0.0 && !cost.explicit {
+            available > 0.0
+        } else {
+            available >= cost.credits
+        }
+    }
+
+    /// Allocation and usage as the first metric or trait condition outside the groups measures them.
+    fn feature_usage(&self, rule: &'a Rule) -> Option<FeatureUsage<'a>> {
+        let company = self.company?;
+        let measured = rule
+            .conditions
+            .iter()
+            .find_map(|condition| match condition {
+                Condition::Metric(metric) => {
+                    Some((self.metric_usage(company, metric), &metric.comparison))
+                }
+                Condition::Trait(condition) => {
+                    Some((trait_usage(company, condition), &condition.comparison))
+                }
+                _ => None,
+            });
+        let (usage, comparison) = measured?;
+        let compared = comparison
+            .as_deref()
+            .and_then(|definition| company.parts.traits.of_definition(definition))
+            .and_then(Value::as_integer);
+        Some(FeatureUsage {
+            allocation: compared.unwrap_or(usage.allocation),
+            ..usage
+        })
+    }
+
+    fn metric_usage(&self, company: &Company, condition: &'a MetricCondition) -> FeatureUsage<'a> {
+        FeatureUsage {
+            allocation: condition.value,
+            usage: metric_row(company, condition).map_or(0, Metric::value),
+            event: Some(&condition.event),
+            period: Some(condition.period.unwrap_or(MetricPeriod::AllTime)),
+            cycle: Cycle {
+                period: condition.period,
+                reset: condition.reset,
+                subscription: company.parts.subscription,
+                now: self.now,
+            },
+        }
+    }
+}
+
+/// The company's trait is reported even where the condition is about the user's.
+fn trait_usage<'a>(company: &Company, condition: &TraitCondition) -> FeatureUsage<'a> {
+    let value = company.parts.traits.of_definition(&condition.definition);
+    FeatureUsage {
+        allocation: condition.value.as_integer().unwrap_or(0),
+        usage: value.and_then(Value::as_integer).unwrap_or(0),
+        event: None,
+        period: None,
+        cycle: Cycle::default(),
+    }
+}
+
+fn metric_row<'a>(company: &'a Company, condition: &MetricCondition) -> Option<&'a Metric> {
+    let period = condition.period.unwrap_or(MetricPeriod::AllTime);
+    let reset = condition.reset.unwrap_or(MonthReset::FirstOfMonth);
+    company
+        .parts
+        .metrics
+        .row(condition.row_hash, &condition.event, period, reset)
+}

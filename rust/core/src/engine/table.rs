@@ -1,0 +1,167 @@
+//! Entries found by a hash that was computed when they were compiled.
+//!
+//! Every id that a condition names is hashed once, when its flag arrives; every id that an entity holds is
+//! hashed once, when the entity arrives. An evaluation then looks up by stored hashes and compares the text
+//! only to confirm, so its cost does not grow with the entity.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+/// Up to this many entries a scan over stored hashes beats a table, and needs no memory of its own.
+const SCAN_LIMIT: usize = 6;
+
+/// The hash of an id, the same for flags and entities.
+pub(crate) fn hash(text: &str) -> u64 {
+    let mut hasher = FixedState::with_seed(0x5363_6865_6d61_7469).build_hasher();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
+/// An id with its hash.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub hash: u64,
+    pub text: Box<str>,
+}
+
+impl Key {
+    pub fn new(text: &str) -> Self {
+        Self {
+            hash: hash(text),
+            text: text.into(),
+        }
+    }
+
+    /// Whether this is the key of `text`, whose hash is `hash`.
+    pub fn is(&self, hash: u64, text: &str) -> bool {
+        self.hash == hash && *self.text == *text
+    }
+}
+
+/// What can be an entry of a [`Table`].
+pub(crate) trait Entry {
+    /// The hash that the entry is found by.
+    fn hash(&self) -> u64;
+    /// Whether two entries have the same key.
+    fn same_key(&self, other: &Self) -> bool;
+}
+
+impl Entry for Key {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn same_key(&self, other: &Self) -> bool {
+        self.is(other.hash, &other.text)
+    }
+}
+
+/// An immutable list of entries with distinct keys. Cloning shares; an empty table owns nothing.
+#[derive(Debug)]
+pub(crate) struct Table<T>(Option<Arc<Inner<T>>>);
+
+#[derive(Debug)]
+struct Inner<T> {
+    entries: Box<[T]>,
+    /// Positions in `entries`; empty while a scan does.
+    index: HashTable<u32>,
+}
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Entry> Table<T> {
+    /// Of entries with the same key the first is kept.
+    pub fn first_wins(entries: impl IntoIterator<Item = T>) -> Self {
+        let entries = entries.into_iter();
+        let mut kept: Vec<T> = Vec::with_capacity(entries.size_hint().0);
+        let mut index = HashTable::new();
+        for entry in entries {
+            if index.is_empty() && kept.len() == SCAN_LIMIT {
+                for (position, earlier) in (0u32..).zip(&kept) {
+                    index.insert_unique(earlier.hash(), position, |&at| kept[at as usize].hash());
+                }
+            }
+            let known = if index.is_empty() {
+                kept.iter().any(|earlier| earlier.same_key(&entry))
+            } else {
+                index
+                    .find(entry.hash(), |&at| kept[at as usize].same_key(&entry))
+                    .is_some()
+            };
+            let Ok(position) = u32::try_from(kept.len()) else {
+                break;
+            };
+            if known {
+                continue;
+            }
+            let hash = entry.hash();
+            kept.push(entry);
+            if !index.is_empty() {
+                index.insert_unique(hash, position, |&at| kept[at as usize].hash());
+            }
+        }
+        if kept.is_empty() {
+            return Self(None);
+        }
+        index.shrink_to_fit(|&at| kept[at as usize].hash());
+        Self(Some(Arc::new(Inner {
+            entries: kept.into_boxed_slice(),
+            index,
+        })))
+    }
+
+    /// The entry with this hash for which `is_it` holds.
+    pub fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+        let inner = self.0.as_deref()?;
+        if inner.index.is_empty() {
+            return inner
+                .entries
+                .iter()
+                .find(|entry| entry.hash() == hash && is_it(entry));
+        }
+        let position = inner.index.find(hash, |&at| {
+            let entry = &inner.entries[at as usize];
+            entry.hash() == hash && is_it(entry)
+        })?;
+        inner.entries.get(*position as usize)
+    }
+}
+
+impl<T> Table<T> {
+    pub fn entries(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], |inner| &inner.entries)
+    }
+}
+
+/// A set of ids.
+pub(crate) type Ids = Table<Key>;
+
+impl Ids {
+    pub fn contains(&self, hash: u64, text: &str) -> bool {
+        self.find(hash, |key| *key.text == *text).is_some()
+    }
+
+    pub fn intersects(&self, other: &Ids) -> bool {
+        let (few, many) = if self.entries().len() <= other.entries().len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        few.entries()
+            .iter()
+            .any(|key| many.contains(key.hash, &key.text))
+    }
+}

@@ -1,0 +1,83 @@
+//! Users, and traits, which companies have too.
+
+use std::sync::Arc;
+
+use super::rule::FlagRules;
+use super::spend::CreditPolicies;
+use super::table::{Entry, Key, Table, hash};
+use super::value::Value;
+
+/// A compiled user. A partial update builds a new one that shares what did not change.
+#[derive(Debug)]
+pub struct User {
+    pub(crate) parts: UserParts,
+    pub(super) id_hash: u64,
+}
+
+/// What a user is made of. Cloning shares.
+#[derive(Debug, Clone)]
+pub(crate) struct UserParts {
+    pub id: Arc<str>,
+    pub keys: Arc<[(Box<str>, Box<str>)]>,
+    pub policies: Table<CreditPolicies>,
+    pub rules: Table<FlagRules>,
+    pub traits: Table<Trait>,
+}
+
+/// A trait of a company or user, found by the id of its definition.
+#[derive(Debug)]
+pub(crate) struct Trait {
+    pub definition: Key,
+    pub value: Value,
+}
+
+impl Entry for Trait {
+    fn hash(&self) -> u64 {
+        self.definition.hash
+    }
+
+    fn same_key(&self, other: &Self) -> bool {
+        self.definition.same_key(&other.definition)
+    }
+}
+
+impl Table<Trait> {
+    pub fn of_definition(&self, definition: &Key) -> Option<&Value> {
+        self.find(definition.hash, |entry| {
+            *entry.definition.text == *definition.text
+        })
+        .map(|entry| &entry.value)
+    }
+
+    /// What a condition sees, for which an empty id names no trait.
+    pub fn matching(&self, definition: &Key) -> Option<&Value> {
+        if definition.text.is_empty() {
+            None
+        } else {
+            self.of_definition(definition)
+        }
+    }
+}
+
+impl User {
+    pub(crate) fn new(parts: UserParts) -> Self {
+        Self {
+            id_hash: hash(&parts.id),
+            parts,
+        }
+    }
+
+    /// The user's id.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.parts.id
+    }
+
+    /// The lookup keys, as (name, value).
+    pub fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts
+            .keys
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+    }
+}

@@ -1,0 +1,231 @@
+//! Trait values and the comparisons of conditions.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use super::date::parse_date;
+
+/// How a condition compares. An operator that this engine does not know is [`Operator::Unknown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Operator {
+    Eq,
+    Ne,
+    Gt,
+    Lt,
+    Gte,
+    Lte,
+    IsEmpty,
+    NotEmpty,
+    #[serde(other)]
+    Unknown,
+}
+
+/// How the values of a trait compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Comparable {
+    #[serde(rename = "string")]
+    Text,
+    Bool,
+    Int,
+    Date,
+    /// Of a newer server: conditions on such a trait are false.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A trait value read as what its trait compares as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scalar {
+    Text,
+    Bool(bool),
+    /// An `int` that is one.
+    Int(i64),
+    /// An `int` that is not: a finite number, or 0 for what is none.
+    Float(f64),
+    Date(Option<DateTime<Utc>>),
+    Unknown,
+}
+
+impl Scalar {
+    pub fn read(comparable: Comparable, text: &str) -> Self {
+        match comparable {
+            Comparable::Text => Self::Text,
+            Comparable::Bool => Self::Bool(text == "true" || text == "1"),
+            Comparable::Int => match text.parse() {
+                Ok(integer) => Self::Int(integer),
+                Err(_) => Self::Float(
+                    text.parse()
+                        .ok()
+                        .filter(|f: &f64| f.is_finite())
+                        .unwrap_or(0.0),
+                ),
+            },
+            Comparable::Date => Self::Date(parse_date(text)),
+            Comparable::Unknown => Self::Unknown,
+        }
+    }
+
+    fn comparable(self) -> Comparable {
+        match self {
+            Self::Text => Comparable::Text,
+            Self::Bool(_) => Comparable::Bool,
+            Self::Int(_) | Self::Float(_) => Comparable::Int,
+            Self::Date(_) => Comparable::Date,
+            Self::Unknown => Comparable::Unknown,
+        }
+    }
+}
+
+/// A trait value: its text, and what was read from it when it was compiled.
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    pub text: Box<str>,
+    pub scalar: Scalar,
+}
+
+impl Value {
+    pub fn new(comparable: Comparable, text: &str) -> Self {
+        Self {
+            text: text.into(),
+            scalar: Scalar::read(comparable, text),
+        }
+    }
+
+    pub fn as_operand(&self) -> Operand<'_> {
+        Operand {
+            text: &self.text,
+            scalar: self.scalar,
+        }
+    }
+
+    /// The value as a whole number, whatever its trait compares as.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self.scalar {
+            Scalar::Int(integer) => Some(integer),
+            _ => self.text.parse().ok(),
+        }
+    }
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub text: &'a str,
+    pub scalar: Scalar,
+}
+
+impl Operand<'_> {
+    /// The value of a trait that an entity does not have.
+    pub fn missing(comparable: Comparable) -> Self {
+        Operand {
+            text: "",
+            scalar: Scalar::read(comparable, ""),
+        }
+    }
+}
+
+/// Compares as the left side's type has it; a right side of another type is read again as that one.
+pub(crate) fn compare(operator: Operator, left: Operand<'_>, right: Operand<'_>) -> bool {
+    let comparable = left.scalar.comparable();
+    let right_scalar = if right.scalar.comparable() == comparable {
+        right.scalar
+    } else {
+        Scalar::read(comparable, right.text)
+    };
+    match (left.scalar, right_scalar) {
+        (Scalar::Text, _) => compare_texts(operator, left.text, right.text),
+        (Scalar::Bool(left), Scalar::Bool(right)) => compare_bools(operator, left, right),
+        (Scalar::Int(left), Scalar::Int(right)) => compare_integers(operator, left, right),
+        (Scalar::Date(left), Scalar::Date(right)) => compare_dates(operator, left, right),
+        (left @ (Scalar::Int(_) | Scalar::Float(_)), right) => {
+            compare_floats(operator, as_float(left), as_float(right))
+        }
+        _ => false,
+    }
+}
+
+/// An integer's text and the integer itself round to the same double, so the text need not be read again.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "the engine compares in doubles where one side is no integer"
+)]
+fn as_float(scalar: Scalar) -> f64 {
+    match scalar {
+        Scalar::Int(integer) => integer as f64,
+        Scalar::Float(float) => float,
+        _ => 0.0,
+    }
+}
+
+pub(crate) fn compare_integers(operator: Operator, left: i64, right: i64) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::Gt => left > right,
+        Operator::Lt => left < right,
+        Operator::Gte => left >= right,
+        Operator::Lte => left <= right,
+        Operator::IsEmpty => left == 0,
+        Operator::NotEmpty => left > 0,
+        Operator::Unknown => false,
+    }
+}
+
+fn compare_floats(operator: Operator, left: f64, right: f64) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::Gt => left > right,
+        Operator::Lt => left < right,
+        Operator::Gte => left >= right,
+        Operator::Lte => left <= right,
+        Operator::IsEmpty => left == 0.0,
+        Operator::NotEmpty => left > 0.0,
+        Operator::Unknown => false,
+    }
+}
+
+fn compare_texts(operator: Operator, left: &str, right: &str) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::Gt => left > right,
+        Operator::Lt => left < right,
+        Operator::Gte => left >= right,
+        Operator::Lte => left <= right,
+        Operator::IsEmpty => left.is_empty(),
+        Operator::NotEmpty => !left.is_empty(),
+        Operator::Unknown => false,
+    }
+}
+
+/// A bool is never empty, and has no order.
+fn compare_bools(operator: Operator, left: bool, right: bool) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::NotEmpty => true,
+        _ => false,
+    }
+}
+
+/// A missing date sorts before every instant: exactly the order of `Option`.
+fn compare_dates(
+    operator: Operator,
+    left: Option<DateTime<Utc>>,
+    right: Option<DateTime<Utc>>,
+) -> bool {
+    match operator {
+        Operator::Eq => left == right,
+        Operator::Ne => left != right,
+        Operator::Gt => left > right,
+        Operator::Lt => left < right,
+        Operator::Gte => left >= right,
+        Operator::Lte => left <= right,
+        Operator::IsEmpty => left.is_none(),
+        Operator::NotEmpty => left.is_some(),
+        Operator::Unknown => false,
+    }
+}

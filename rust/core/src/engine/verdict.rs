@@ -1,0 +1,89 @@
+//! What an evaluation answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::entitlement::Entitlement;
+use super::period::{MetricPeriod, MonthReset, Subscription, next_reset};
+use super::preflight::PreflightError;
+use super::rule::RuleName;
+use super::spend::Violation;
+
+/// The answer of an evaluation, borrowed from what was evaluated.
+#[derive(Debug)]
+pub struct Verdict<'a> {
+    /// The answer.
+    pub value: bool,
+    /// Why.
+    pub reason: Reason<'a>,
+    /// Why the preflight was refused; the flag's default is then the answer.
+    pub error: Option<PreflightError>,
+    /// The rule that matched.
+    pub rule: Option<&'a Arc<RuleName>>,
+    /// What the company is entitled to for the flag's feature, whichever rule matched.
+    pub entitlement: Option<&'a Arc<Entitlement>>,
+    /// Allocation and usage, where an entitlement rule matched that measures them.
+    pub usage: Option<FeatureUsage<'a>>,
+    /// The spend policy that decided, if one did.
+    pub violation: Option<Violation<'a>>,
+}
+
+/// Why a flag has its value. Displays as the text of the result.
+#[derive(Debug, Clone, Copy)]
+pub enum Reason<'a> {
+    /// Nothing about a rule.
+    Static(&'static str),
+    /// A rule matched.
+    Rule(&'a Arc<str>),
+    /// A spend policy refused.
+    Policy(Violation<'a>),
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(text) => f.write_str(text),
+            Self::Rule(text) => f.write_str(text),
+            Self::Policy(violation) => violation.fmt(f),
+        }
+    }
+}
+
+/// How much of a feature is granted and used.
+#[derive(Debug, Clone, Copy)]
+pub struct FeatureUsage<'a> {
+    /// Units granted.
+    pub allocation: i64,
+    /// Units used, without the preflight.
+    pub usage: i64,
+    /// The event that counts; `None` for a trait.
+    pub event: Option<&'a Arc<str>>,
+    /// The period that it counts over; `None` for a trait.
+    pub period: Option<MetricPeriod>,
+    pub(super) cycle: Cycle,
+}
+
+/// What is needed to find out when usage starts anew; few callers ask.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cycle {
+    pub period: Option<MetricPeriod>,
+    pub reset: Option<MonthReset>,
+    pub subscription: Option<Subscription>,
+    pub now: Option<DateTime<Utc>>,
+}
+
+impl FeatureUsage<'_> {
+    /// When usage starts anew, if it does and the evaluation had a clock.
+    #[must_use]
+    pub fn reset_at(&self) -> Option<DateTime<Utc>> {
+        let Cycle {
+            period,
+            reset,
+            subscription,
+            now,
+        } = self.cycle;
+        next_reset(period, reset, subscription, now?)
+    }
+}

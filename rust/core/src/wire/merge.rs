@@ -1,0 +1,178 @@
+//! Partial updates of cached entities.
+
+use std::sync::Arc;
+
+use super::models::{CompanyPartial, UserPartial};
+use super::text::{Map, Text};
+use super::{WireError, compile, read};
+use crate::engine::{
+    Balance, Company, CompanyParts, Entitlement, Feature, Key, Metric, MetricPeriod, MonthReset,
+    PolicyScope, Table, User, hash, row_hash,
+};
+
+impl Company {
+    /// The company with what a partial message changes: keys and balances merge name by name, metrics
+    /// row by row, and everything else in the message replaces what was there. Entitlements follow the balances
+    /// and metrics, unless the message brings entitlements of its own. What did not change is shared.
+    ///
+    /// # Errors
+    /// The message cannot be read, or names another company.
+    pub fn merge(&self, partial: &[u8]) -> Result<Company, WireError> {
+        const WHAT: &str = "partial company";
+        let partial: CompanyPartial<'_> = read(WHAT, partial)?;
+        check_id(WHAT, partial.id.as_ref(), self.id())?;
+        let brings_entitlements = partial.entitlements.is_some();
+        let moves_balances =
+            partial.credit_balances.is_some() || partial.credit_lease_balance.is_some();
+        let moves_metrics = partial.metrics.is_some();
+        let mut parts = self.parts.clone();
+        replace(&mut parts, partial);
+        if !brings_entitlements && (moves_balances || moves_metrics) {
+            parts.features = followed(&parts);
+        }
+        Ok(Company::new(parts))
+    }
+}
+
+impl User {
+    /// The user with what a partial message changes: keys merge name by name, and everything else in the message
+    /// replaces what was there. What did not change is shared.
+    ///
+    /// # Errors
+    /// The message cannot be read, or names another user.
+    pub fn merge(&self, partial: &[u8]) -> Result<User, WireError> {
+        const WHAT: &str = "partial user";
+        let partial: UserPartial<'_> = read(WHAT, partial)?;
+        check_id(WHAT, partial.id.as_ref(), self.id())?;
+        let mut parts = self.parts.clone();
+        if let Some(keys) = partial.keys {
+            parts.keys = merged_keys(&parts.keys, keys);
+        }
+        if let Some(traits) = partial.traits {
+            parts.traits = compile::traits(&traits);
+        }
+        if let Some(rules) = partial.rules {
+            parts.rules = compile::rules_by_flag(&rules);
+        }
+        if let Some(policies) = partial.credit_spend_policies {
+            parts.policies = compile::policies(&policies, PolicyScope::Company);
+        }
+        Ok(User::new(parts))
+    }
+}
+
+fn check_id(what: &'static str, found: Option<&Text<'_>>, expected: &str) -> Result<(), WireError> {
+    match found {
+        Some(found) if **found != *expected => Err(WireError::OtherEntity {
+            what,
+            found: found.to_string(),
+            expected: expected.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn replace(parts: &mut CompanyParts, partial: CompanyPartial<'_>) {
+    if let Some(keys) = partial.keys {
+        parts.keys = merged_keys(&parts.keys, keys);
+    }
+    if let Some(balances) = partial.credit_balances {
+        parts.balances = merged_balances(&parts.balances, &compile::balances(balances));
+    }
+    if let Some(leased) = partial.credit_lease_balance {
+        let leased = compile::lease_balances(leased);
+        parts.balances = merged_balances(&parts.balances, &leased);
+    }
+    if let Some(metrics) = partial.metrics {
+        let pushed = compile::metrics(&metrics);
+        let rows = pushed.entries().iter().chain(parts.metrics.entries());
+        parts.metrics = Table::first_wins(rows.cloned());
+    }
+    if let Some(id) = partial.base_plan_id {
+        parts.base_plan = id.as_deref().map(Key::new);
+    }
+    if let Some(ids) = partial.plan_ids {
+        parts.plans = compile::ids(&ids);
+    }
+    if let Some(ids) = partial.plan_version_ids {
+        parts.plan_versions = compile::ids(&ids);
+    }
+    if let Some(ids) = partial.billing_product_ids {
+        parts.billing_products = compile::ids(&ids);
+    }
+    if let Some(postpaid) = partial.credit_postpaid {
+        parts.postpaid = compile::postpaid(postpaid);
+    }
+    if let Some(policies) = partial.credit_spend_policies {
+        parts.policies = compile::policies(&policies, PolicyScope::User);
+    }
+    if let Some(entitlements) = partial.entitlements {
+        parts.features = compile::features(entitlements);
+    }
+    if let Some(rules) = partial.rules {
+        parts.rules = compile::rules_by_flag(&rules);
+    }
+    if let Some(subscription) = partial.subscription {
+        parts.subscription = subscription.as_ref().map(compile::subscription);
+    }
+    if let Some(traits) = partial.traits {
+        parts.traits = compile::traits(&traits);
+    }
+}
+
+type Keys = Arc<[(Box<str>, Box<str>)]>;
+
+fn merged_keys(known: &Keys, pushed: Map<'_, Text<'_>>) -> Keys {
+    let mut merged = known.to_vec();
+    for (name, value) in &*compile::keys(pushed) {
+        match merged.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => known.clone_from(value),
+            None => merged.push((name.clone(), value.clone())),
+        }
+    }
+    merged.into()
+}
+
+fn merged_balances(known: &Table<Balance>, pushed: &Table<Balance>) -> Table<Balance> {
+    Table::first_wins(pushed.entries().iter().chain(known.entries()).cloned())
+}
+
+/// The entitlements as the balances and metrics now have them. One that did not move stays shared.
+fn followed(parts: &CompanyParts) -> Table<Feature> {
+    Table::first_wins(parts.features.entries().iter().map(|feature| {
+        let was = &*feature.entitlement;
+        let remaining = remaining_credits(parts, was).or(was.credit_remaining);
+        let usage = metered_usage(parts, was).or(was.usage);
+        if remaining == was.credit_remaining && usage == was.usage {
+            return feature.clone();
+        }
+        Feature {
+            key_hash: feature.key_hash,
+            entitlement: Arc::new(Entitlement {
+                credit_remaining: remaining,
+                usage,
+                ..was.clone()
+            }),
+        }
+    }))
+}
+
+fn remaining_credits(parts: &CompanyParts, entitlement: &Entitlement) -> Option<f64> {
+    let credit = entitlement.credit_id.as_deref()?;
+    let hash = hash(credit);
+    parts
+        .balances
+        .find(hash, |entry| *entry.credit.text == *credit)
+        .map(|entry| entry.amount)
+}
+
+fn metered_usage(parts: &CompanyParts, entitlement: &Entitlement) -> Option<i64> {
+    let event = entitlement.event_name.as_deref()?;
+    let period = entitlement.metric_period.unwrap_or(MetricPeriod::AllTime);
+    let reset = entitlement.month_reset.unwrap_or(MonthReset::FirstOfMonth);
+    let hash = row_hash(event, period, reset);
+    parts
+        .metrics
+        .row(hash, event, period, reset)
+        .map(Metric::value)
+}
