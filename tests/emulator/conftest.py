@@ -35,7 +35,9 @@ class Wire:
     def at(self, seconds: float) -> str:
         return format_instant(self.emulator.state()["now"] + seconds)
 
-    def acquire(self, amount: float, company: str = "comp_acme", seconds: float = 300) -> httpx.Response:
+    def acquire(
+        self, amount: float, company: str = "comp_acme", seconds: float = 300
+    ) -> httpx.Response:
         return self.http.post(
             "/billing/credits/lease",
             json={
@@ -75,7 +77,9 @@ class Wire:
             },
         )
 
-    def event(self, quantity: float | None = None, key: str | None = None, **body: Any) -> dict[str, Any]:
+    def event(
+        self, quantity: float | None = None, key: str | None = None, **body: Any
+    ) -> dict[str, Any]:
         event: dict[str, Any] = {
             "api_key": self.emulator.api_key,
             "type": "track",

@@ -21,7 +21,9 @@ def test_every_rfc_3339_spelling_is_read(text: str, seconds: float) -> None:
     assert parse_instant(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "1970-01-01", "1970-01-01T00:00:00", "tomorrow", "1970-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["", "1970-01-01", "1970-01-01T00:00:00", "tomorrow", "1970-13-01T00:00:00Z"]
+)
 def test_what_is_no_instant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"instant|month"):
         parse_instant(text)

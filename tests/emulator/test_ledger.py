@@ -22,7 +22,9 @@ def ledger() -> Ledger:
     return ledger
 
 
-def reservation(name: str = "res_1", quantity: int = 10, expires_at: float = NOW + 60) -> Reservation:
+def reservation(
+    name: str = "res_1", quantity: int = 10, expires_at: float = NOW + 60
+) -> Reservation:
     return Reservation(
         id=name,
         company_id=SLOT[0],

@@ -86,7 +86,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.bill(self.now, slot, units)
         self.used += units
 
-    @rule(slot=SLOTS, rate=AMOUNTS, quantity=st.integers(0, 20), seconds=st.floats(1, 3600), key=KEYS)
+    @rule(
+        slot=SLOTS, rate=AMOUNTS, quantity=st.integers(0, 20), seconds=st.floats(1, 3600), key=KEYS
+    )
     def reserve(
         self, slot: tuple[str, str], rate: int, quantity: int, seconds: float, key: str | None
     ) -> None:

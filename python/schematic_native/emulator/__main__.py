@@ -7,6 +7,7 @@ is gone, and so does this process.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from typing import Any
@@ -25,6 +26,7 @@ def main() -> int:
     except (OSError, SeedError, ValueError) as error:
         _report({"error": str(error)})
         return 1
+    gc.freeze()  # What exists now stays; no collection need visit it again.
     asyncio.run(_serve(server))
     return 0
 

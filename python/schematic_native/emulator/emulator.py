@@ -130,7 +130,7 @@ class _Thread:
     def __init__(self, seed: Seed, host: str, port: int, journal: Path | None) -> None:
         try:
             self.server = Server(seed, host, port, journal)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise EmulatorError(f"the emulator did not start: {error}") from error
         self.port = self.server.port
         self.control_port = self.server.control_port

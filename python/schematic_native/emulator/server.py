@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -113,7 +112,6 @@ class Server:
         """Serve until `stop` is called."""
         self._lock = asyncio.Lock()
         self._server.stopping = asyncio.Event()
-        gc.freeze()  # What exists now stays; collections need not visit it again.
         self._server.on_ready = on_ready
         serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
         try:
