@@ -16,7 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig, Schematic, SchematicConfig
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
 from schematic_native.emulator import Emulator
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,7 +33,11 @@ if TYPE_CHECKING:
 
 USAGE, USED = 10, 7
 CALLS = ("check", "track_with_reservation")
-SYNC, ASYNC, PEER = "schematic_native Schematic", "schematic_native AsyncSchematic", "schematichq 1.4.6 AsyncSchematic"
+SYNC, ASYNC, PEER = (
+    "schematic_native Schematic",
+    "schematic_native AsyncSchematic",
+    "schematichq 1.4.6 AsyncSchematic",
+)
 
 
 @dataclass
@@ -67,7 +77,12 @@ def _expect_held(results: list[Any]) -> None:
 
 def _settings(url: str) -> dict[str, Any]:
     leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
-    return {"base_url": url, "event_capture_url": url, "use_datastream": True, "credit_leases": leases}
+    return {
+        "base_url": url,
+        "event_capture_url": url,
+        "use_datastream": True,
+        "credit_leases": leases,
+    }
 
 
 async def _let_events_out(client: Schematic | AsyncSchematic) -> None:
@@ -136,13 +151,18 @@ async def _measure(size: str, subject: Subject, samples: int) -> list[Figure]:
     taken = [await subject.sample(subject.per_sample) for _ in range(samples)]
     checks = [sample.check / subject.per_sample * 1e6 for sample in taken]
     settles = [sample.settle / subject.per_sample * 1e6 for sample in taken]
-    return [_figure(size, subject.name, call, times) for call, times in zip(CALLS, (checks, settles), strict=True)]
+    return [
+        _figure(size, subject.name, call, times)
+        for call, times in zip(CALLS, (checks, settles), strict=True)
+    ]
 
 
 def _figure(size: str, subject: str, call: str, times: list[float]) -> Figure:
     ordered = sorted(times)
     tenth = len(ordered) // 10
-    return Figure(size, subject, call, statistics.median(ordered), ordered[tenth], ordered[-1 - tenth])
+    return Figure(
+        size, subject, call, statistics.median(ordered), ordered[tenth], ordered[-1 - tenth]
+    )
 
 
 async def _compare(size: str, samples: int) -> list[Figure]:
@@ -164,13 +184,19 @@ async def _compare(size: str, samples: int) -> list[Figure]:
             await peer.prewarm(COMPANY, [CREDIT])
             figures += await _measure(size, subject, samples)
         if not emulator.audit()["balanced"]:
-            raise SystemExit("the emulator's book does not balance: the figures are of a broken run")
+            raise SystemExit(
+                "the emulator's book does not balance: the figures are of a broken run"
+            )
     return figures
 
 
 def _show(figures: list[Figure]) -> None:
-    peers = {(figure.world, figure.call): figure.median for figure in figures if figure.subject == PEER}
-    print(f"{'world':<6} {'call':<23} {'subject':<34} {'median':>11}   {'80 % of samples':<21} {'ratio':>7}")
+    peers = {
+        (figure.world, figure.call): figure.median for figure in figures if figure.subject == PEER
+    }
+    print(
+        f"{'world':<6} {'call':<23} {'subject':<34} {'median':>11}   {'80 % of samples':<21} {'ratio':>7}"
+    )
     for figure in sorted(figures, key=lambda figure: (figure.world != "small", figure.call)):
         peer = peers.get((figure.world, figure.call))
         ratio = f"{peer / figure.median:,.0f}x" if peer else ""
@@ -184,11 +210,17 @@ def _show(figures: list[Figure]) -> None:
 def main() -> None:
     """Measure, show, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=30, help="samples of each subject (default: 30)")
+    parser.add_argument(
+        "--samples", type=int, default=30, help="samples of each subject (default: 30)"
+    )
     parser.add_argument("--worlds", nargs="+", choices=("small", "big"), default=["small", "big"])
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    figures = [figure for size in arguments.worlds for figure in asyncio.run(_compare(size, arguments.samples))]
+    figures = [
+        figure
+        for size in arguments.worlds
+        for figure in asyncio.run(_compare(size, arguments.samples))
+    ]
     _show(figures)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))

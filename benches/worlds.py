@@ -17,7 +17,13 @@ _SCOPE = {"account_id": "acct_bench", "environment_id": "env_bench"}
 
 
 def _condition(number: str, kind: str, **fields: Any) -> dict[str, Any]:
-    return {"id": f"cond_{number}", "condition_type": kind, "operator": "eq", "trait_value": "", **_SCOPE} | fields
+    return {
+        "id": f"cond_{number}",
+        "condition_type": kind,
+        "operator": "eq",
+        "trait_value": "",
+        **_SCOPE,
+    } | fields
 
 
 def _trait(number: int) -> dict[str, Any]:
@@ -29,10 +35,19 @@ def _other_rule(number: int) -> dict[str, Any]:
     conditions = [
         _condition(f"plan_{number}", "plan", resource_ids=["plan_pro"]),
         _condition(
-            f"trait_{number}", "trait", trait_definition=_trait(number), trait_value=f"not {number}", resource_ids=[]
+            f"trait_{number}",
+            "trait",
+            trait_definition=_trait(number),
+            trait_value=f"not {number}",
+            resource_ids=[],
         ),
     ]
-    rule = {"id": f"rule_{number}", "name": f"Rule {number}", "rule_type": "plan_entitlement", "priority": number}
+    rule = {
+        "id": f"rule_{number}",
+        "name": f"Rule {number}",
+        "rule_type": "plan_entitlement",
+        "priority": number,
+    }
     return rule | {"value": True, "conditions": conditions, "condition_groups": [], **_SCOPE}
 
 
@@ -111,7 +126,10 @@ def world(size: str) -> dict[str, Any]:
         "credit_balances": {CREDIT: BALANCE},
         "entitlements": [_entitlement(number) for number in range(each)],
         "metrics": [_metric(number) for number in range(each)],
-        "traits": [{"trait_definition": _trait(number), "value": f"value {number}"} for number in range(each)],
+        "traits": [
+            {"trait_definition": _trait(number), "value": f"value {number}"}
+            for number in range(each)
+        ],
         "rules": [],
         "subscription": None,
         **_SCOPE,

@@ -28,6 +28,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "demo": Subcommand(
         "check, work and settle on the emulator, and audit the ledger", "schematic_native.demo", "emulator"
     ),
+    "doctor": Subcommand("tell what is installed and what can be reached", "schematic_native.doctor"),
 }
 
 

@@ -93,7 +93,9 @@ class Tally:
 def _requests(seed: int) -> Iterator[tuple[dict[str, str], int, int]]:
     """Yield (company, tokens asked for, tokens used) for ever; most traffic is of one company."""
     generator = random.Random(seed)  # noqa: S311 - traffic, not secrets
-    companies = [{"id": "acme"}] * 1996 + [{"id": name} for name in ("few", "none", "over", "override")]
+    companies = [{"id": "acme"}] * 1996 + [
+        {"id": name} for name in ("few", "none", "over", "override")
+    ]
     generator.shuffle(companies)
     while True:
         for company in companies:
@@ -114,7 +116,9 @@ def _run_threads(url: str, api_key: str, threads: int, seconds: float, watch: Wa
         client.prewarm({"id": "acme"}, ["credit_inference"])
         watch.begin(tallies, lambda: client.status().queued_events)
         workers = [
-            threading.Thread(target=_work, args=(client, number, tally, watch), name=f"worker-{number}")
+            threading.Thread(
+                target=_work, args=(client, number, tally, watch), name=f"worker-{number}"
+            )
             for number, tally in enumerate(tallies)
         ]
         for worker in workers:
@@ -153,7 +157,9 @@ async def _run_tasks(url: str, api_key: str, tasks: int, seconds: float, watch: 
     async with AsyncSchematic(api_key, config) as client:
         await client.prewarm({"id": "acme"}, ["credit_inference"])
         watch.begin(tallies, lambda: client.status().queued_events)
-        workers = [_work_async(client, number, tally, watch) for number, tally in enumerate(tallies)]
+        workers = [
+            _work_async(client, number, tally, watch) for number, tally in enumerate(tallies)
+        ]
         watching = asyncio.to_thread(watch.until, time.monotonic() + seconds)
         await asyncio.gather(watching, *workers)
     return _sum(tallies)
@@ -228,7 +234,9 @@ class Watch:
         self._show(self.seconds, last=True)
 
     def _fail(self, seconds: float) -> None:
-        print(f"\n  kill -9 of the emulator (process {self._emulator.pid}); it is back in {seconds:g} s")
+        print(
+            f"\n  kill -9 of the emulator (process {self._emulator.pid}); it is back in {seconds:g} s"
+        )
         self._emulator.kill()
         time.sleep(seconds)
         self._emulator.restart(keep_state=True)
@@ -265,8 +273,14 @@ def _report(tally: Tally, state: dict[str, Any], seconds: float) -> None:
         ("leases extended", f"{requests.get('extend', 0):,} requests"),
         ("lease calls", f"{1000 * wire / max(tally.checks, 1):.2f} per 1000 checks"),
         ("events delivered", f"{state['events']:,} in {requests.get('capture', 0):,} requests"),
-        ("check", f"p50 {_percentile(tally.check_times, 0.5)}, p99 {_percentile(tally.check_times, 0.99)}"),
-        ("settle", f"p50 {_percentile(tally.settle_times, 0.5)}, p99 {_percentile(tally.settle_times, 0.99)}"),
+        (
+            "check",
+            f"p50 {_percentile(tally.check_times, 0.5)}, p99 {_percentile(tally.check_times, 0.99)}",
+        ),
+        (
+            "settle",
+            f"p50 {_percentile(tally.settle_times, 0.5)}, p99 {_percentile(tally.settle_times, 0.99)}",
+        ),
     ]
     width = max(len(name) for name, _ in rows)
     print()
@@ -293,7 +307,10 @@ def _audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
             granted == consumed + released,
             f"granted {granted:,g} = consumed {consumed:,g} + released {released:,g} credits",
         ),
-        (consumed == tally.credits, f"consumed {consumed:,g} = the program's own {tally.credits:,g} credits"),
+        (
+            consumed == tally.credits,
+            f"consumed {consumed:,g} = the program's own {tally.credits:,g} credits",
+        ),
         (book["balanced"], "the emulator's book balances: nothing minted, nothing lost"),
     ]
     print("\n  audit")
@@ -307,9 +324,13 @@ def _audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to run (default: 5)")
-    parser.add_argument("--threads", type=int, default=2, help="worker threads, or tasks with --async (default: 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="worker threads, or tasks with --async (default: 2)"
+    )
     parser.add_argument("--async", dest="use_async", action="store_true", help="use AsyncSchematic")
-    parser.add_argument("--seed", metavar="FILE", help="what the emulator knows (default: the packaged example)")
+    parser.add_argument(
+        "--seed", metavar="FILE", help="what the emulator knows (default: the packaged example)"
+    )
     parser.add_argument(
         "--outage",
         type=float,
@@ -322,14 +343,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo; 0 only if the audit balances."""
     for name, value in (("--seconds", arguments.seconds), ("--threads", arguments.threads)):
         if not value > 0:
-            print(f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr)
+            print(
+                f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr
+            )
             return 2
     kind = "AsyncSchematic" if arguments.use_async else "Schematic"
     with Emulator(seed=arguments.seed, journal=arguments.outage is not None) as emulator:
-        print(f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers")
+        print(
+            f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers"
+        )
         watch = Watch(emulator, arguments.outage)
-        parameters = (emulator.base_url, emulator.api_key, arguments.threads, arguments.seconds, watch)
-        tally = asyncio.run(_run_tasks(*parameters)) if arguments.use_async else _run_threads(*parameters)
+        parameters = (
+            emulator.base_url,
+            emulator.api_key,
+            arguments.threads,
+            arguments.seconds,
+            watch,
+        )
+        tally = (
+            asyncio.run(_run_tasks(*parameters))
+            if arguments.use_async
+            else _run_threads(*parameters)
+        )
         state = emulator.state()
         _report(tally, state, watch.seconds)
         return 0 if _audit(tally, state, emulator.audit()) else 1

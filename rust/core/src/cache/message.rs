@@ -155,7 +155,8 @@ impl Cache {
 }
 
 fn owned<'a>(keys: impl Iterator<Item = (&'a str, &'a str)>) -> HashMap<String, String> {
-    keys.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    keys.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl Ingested {

@@ -286,24 +286,21 @@ impl Client {
         verdict: Option<Verdict<'_>>,
         now: Millis,
     ) -> CheckAnswer {
-        let verdict = verdict.unwrap_or_else(|| scene.evaluate(&Preflight::default(), now));
-        let reason = match outcome.basis {
-            Basis::Gate => text_of(verdict.reason),
-            Basis::Open(failure) => {
+        let reason = match (outcome.basis, &verdict) {
+            (Basis::Gate, Some(verdict)) => text_of(verdict.reason),
+            (Basis::Open(failure), Some(verdict)) => {
                 Text::from(format!("{} ({})", verdict.reason, failure.as_fail_open()))
             }
-            Basis::Static(failure) if outcome.allowed => Text::Static(failure.as_fail_open()),
-            Basis::Static(failure) => Text::Static(failure.as_str()),
+            _ => static_reason(&outcome),
         };
+        // What was not evaluated was decided by no rule and grants no entitlement.
+        let (rule, entitlement) =
+            verdict.map_or((None, None), |verdict| (verdict.rule, verdict.entitlement));
         let failure = outcome.failure();
-        self.record_check(
-            scene,
-            &verdict,
-            outcome.allowed,
-            || reason.clone(),
-            || failure.map(|failure| Text::Static(failure.as_str())),
-            true,
-        );
+        self.record_event(|| FlagCheck {
+            error: failure.map(|failure| Text::Static(failure.as_str())),
+            ..scene.record(rule, outcome.allowed, reason.clone())
+        });
         if outcome.low
             && let Some(slot) = slot_of(flow)
             && self.ledger.note_low(slot, now)
@@ -315,7 +312,7 @@ impl Client {
             value: outcome.allowed,
             reason,
             flag_key: Text::Shared(Arc::clone(scene.flag.key())),
-            entitlement: verdict.entitlement.cloned(),
+            entitlement: entitlement.cloned(),
             flag: Some(Arc::clone(&scene.flag)),
             reservation: outcome.reservation,
             error: failure,
@@ -332,14 +329,10 @@ impl Client {
         };
         let verdict = scene.evaluate(&preflight, now);
         let reason = text_of(verdict.reason);
-        self.record_check(
-            scene,
-            &verdict,
-            verdict.value,
-            || reason.clone(),
-            || None,
-            true,
-        );
+        self.record_event(|| FlagCheck {
+            preflight: true,
+            ..scene.record(verdict.rule, verdict.value, reason.clone())
+        });
         CheckAnswer {
             allowed: verdict.value,
             value: verdict.value,
@@ -373,7 +366,7 @@ impl Client {
             req_company: keys(request.company),
             req_user: keys(request.user),
             error: Some(Text::Static(failure.as_str())),
-            preflight: true,
+            preflight: false,
         });
         CheckAnswer {
             allowed,
@@ -386,6 +379,15 @@ impl Client {
             error: Some(failure),
         }
     }
+}
+
+/// The reason of a check that no evaluation decided.
+fn static_reason(outcome: &Outcome) -> Text {
+    Text::Static(match outcome.failure() {
+        Some(failure) if outcome.allowed => failure.as_fail_open(),
+        Some(failure) => failure.as_str(),
+        None => Failure::EngineError.as_str(),
+    })
 }
 
 /// How the feature is metered, if a credit entitlement says so.

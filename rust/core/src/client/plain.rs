@@ -4,7 +4,7 @@ use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
     client::{Client, FlagAnswer, Topic, Usage, answer::text_of},
-    engine::{Company, Flag, Preflight, User, Verdict, evaluate},
+    engine::{Company, Flag, Preflight, RuleName, User, Verdict, evaluate},
     events::FlagCheck,
     leases::Keys,
     text::Text,
@@ -116,33 +116,10 @@ impl Client {
 
     /// Queues the record of a plain check.
     fn record(&self, scene: &Scene, verdict: &Verdict<'_>, preflight: bool) {
-        let reason = || text_of(verdict.reason);
-        let error = || verdict.error.map(|error| Text::from(error.to_string()));
-        self.record_check(scene, verdict, verdict.value, reason, error, preflight);
-    }
-
-    pub(super) fn record_check(
-        &self,
-        scene: &Scene,
-        verdict: &Verdict<'_>,
-        value: bool,
-        reason: impl FnOnce() -> Text,
-        error: impl FnOnce() -> Option<Text>,
-        preflight: bool,
-    ) {
-        let shared = |text: &Arc<str>| Text::Shared(Arc::clone(text));
         self.record_event(|| FlagCheck {
-            flag_key: shared(scene.flag.key()),
-            value,
-            reason: reason(),
-            flag_id: Some(shared(scene.flag.id())),
-            rule_id: verdict.rule.map(|rule| shared(&rule.id)),
-            company_id: scene.company.as_ref().map(|company| shared(company.id())),
-            user_id: scene.user.as_ref().map(|user| shared(user.id())),
-            req_company: scene.company_keys.clone(),
-            req_user: scene.user_keys.clone(),
-            error: error(),
+            error: verdict.error.map(|error| Text::from(error.to_string())),
             preflight,
+            ..scene.record(verdict.rule, verdict.value, text_of(verdict.reason))
         });
     }
 
@@ -187,6 +164,24 @@ impl Scene {
             preflight,
             Some(now),
         )
+    }
+
+    /// The record of a check that came to this value.
+    pub fn record(&self, rule: Option<&Arc<RuleName>>, value: bool, reason: Text) -> FlagCheck {
+        let shared = |text: &Arc<str>| Text::Shared(Arc::clone(text));
+        FlagCheck {
+            flag_key: shared(self.flag.key()),
+            value,
+            reason,
+            flag_id: Some(shared(self.flag.id())),
+            rule_id: rule.map(|rule| shared(&rule.id)),
+            company_id: self.company.as_ref().map(|company| shared(company.id())),
+            user_id: self.user.as_ref().map(|user| shared(user.id())),
+            req_company: self.company_keys.clone(),
+            req_user: self.user_keys.clone(),
+            error: None,
+            preflight: false,
+        }
     }
 
     fn answer(&self, verdict: &Verdict<'_>) -> FlagAnswer {
