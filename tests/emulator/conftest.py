@@ -104,7 +104,7 @@ class Wire:
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """One on a thread, from the seed that ships; whatever a test does to it, its books must balance."""
+    """One on a thread, from the seed that ships; its books must balance after every test."""
     with Emulator(process=False) as running:
         yield running
         report = running.audit()

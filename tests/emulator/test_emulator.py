@@ -8,13 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from conftest import Wire
+from test_datastream import Stream
 
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_process_starts_answers_and_ends() -> None:
@@ -182,6 +186,23 @@ def test_a_journal_of_another_seed_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(EmulatorError, match="another seed"):
         Emulator(seed={"api_key": "b"}, process=False, journal=journal).start()
+
+
+def test_two_emulators_never_share_a_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(process=False, journal=journal), pytest.raises(EmulatorError, match="in use"):
+        Emulator(journal=journal).start()
+
+
+def test_a_restarted_emulator_pushes_what_moves(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    for _ in range(2):
+        with Emulator(process=False, journal=journal) as emulator:
+            client, stream = Wire(emulator), Stream(emulator)
+            with client.http, stream.socket:
+                stream.follow("acme")
+                client.track(1)
+                assert "credit_balances" in stream.next()["data"]
 
 
 def test_state_is_kept_only_with_a_journal() -> None:

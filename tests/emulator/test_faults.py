@@ -173,6 +173,7 @@ def test_the_admin_api_is_never_struck(wire: Wire) -> None:
         ({"kind": "explode"}, "kind"),
         ({"kind": "drop", "on": "lunch"}, "on"),
         ({"kind": "drop", "times": 0}, "times"),
+        ({"kind": "refuse", "times": 1}, "times"),
         ({"kind": "drop", "probability": 2}, "probability"),
         ({"kind": "status", "status": 200}, "status"),
         ({"kind": "delay", "seconds": -1}, "seconds"),

@@ -80,7 +80,7 @@ def spoil(seed: dict[str, Any], path: list[str | int], value: object) -> dict[st
         (
             ["flags", 0, "rules", 0, "conditions", 1, "consumption_rate"],
             -1,
-            r"^flags\[0\]\.rules\[0\]\.conditions\[1\]\.consumption_rate: expected a rate of 0 or more",
+            r"^flags\[0\]\.rules\[0\]\.conditions\[1\]\.consumption_rate: expected a rate",
         ),
         (
             ["flags", 0, "rules", 0, "conditions", 0, "trait_value"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 from typing import Any
@@ -20,6 +21,8 @@ from schematic_native.emulator.server import Server
 
 def main() -> int:
     """Serve until the parent closes the pipe or the process is told to end."""
+    # Ctrl-C is the parent's to decide about: it closes the pipe when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = orjson.loads(sys.stdin.buffer.readline())
     try:
         server = Server(load_seed(job["seed"]), job["host"], job["port"], job["journal"])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +20,7 @@ from schematic_native.emulator.server import Server, require_loopback
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -338,7 +338,7 @@ class Emulator:
         return cast("Entity", self._ask("GET", "/state"))
 
     def events(self) -> list[Entity]:
-        """Return every event it took, in order; a repeated idempotency key has `duplicate: True`."""
+        """Return every event it took, in order; repeats of a key carry `duplicate: True`."""
         events: list[Entity] = []
         while True:
             page = self._ask("GET", f"/events?after={len(events)}&limit={_EVENTS_PER_PAGE}")
@@ -347,7 +347,7 @@ class Emulator:
                 return events
 
     def audit(self) -> Entity:
-        """Return whether the ledger balances, the sums per credit type, and what is wrong if not."""
+        """Return whether the ledger balances, the sums per credit type and what is wrong."""
         return cast("Entity", self._ask("GET", "/audit"))
 
     # Time
