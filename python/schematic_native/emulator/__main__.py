@@ -7,6 +7,8 @@ is gone, and so does this process.
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
 import sys
 import threading
 from typing import Any
@@ -19,12 +21,15 @@ from schematic_native.emulator.server import Server
 
 def main() -> int:
     """Serve until the parent closes the pipe or the process is told to end."""
+    # Ctrl-C is the parent's to decide about: it closes the pipe when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = orjson.loads(sys.stdin.buffer.readline())
     try:
         server = Server(load_seed(job["seed"]), job["host"], job["port"], job["journal"])
     except (OSError, SeedError, ValueError) as error:
         _report({"error": str(error)})
         return 1
+    gc.freeze()  # What exists now stays; no collection need visit it again.
     asyncio.run(_serve(server))
     return 0
 

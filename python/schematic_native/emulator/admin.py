@@ -1,4 +1,4 @@
-"""The admin API under `/_emulator`: state, events, time, faults, entities; loopback callers only."""
+"""The admin API under `/_emulator`: state, events, time, faults, entities; for loopback only."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class _Admin:
         return self._app.service.audit()
 
     async def turn_clock(self, request: Request) -> Any:
-        """Advance by seconds, freeze (at an instant in epoch seconds, or now if true), or resume."""
+        """Advance by seconds, freeze (at an instant in epoch seconds, or now: true) or resume."""
         body = await answers.read_object(request)
         service = self._app.service
         if "freeze" in body:

@@ -34,7 +34,7 @@ async def capture(service: Service, receive: Receive, send: Send) -> None:
     """Take one batch from an ASGI request and answer it."""
     status = 200
     try:
-        answer: dict[str, Any] = {"events": _take(service, await _body(receive))}
+        answer: dict[str, Any] = {"events": take(service, await _body(receive))}
     except BatchTooLargeError as error:
         status, answer = 400, {"error": str(error), "max_size": LARGEST_BATCH}
     except ServiceError as error:
@@ -54,7 +54,13 @@ async def _body(receive: Receive) -> bytes:
     return body
 
 
-def _take(service: Service, body: bytes) -> int:
+def take(service: Service, body: bytes) -> int:
+    """Check one batch and hand it to the service; return how many events it had.
+
+    Raises:
+        ServiceError: The batch is refused whole, and nothing of it was taken.
+
+    """
     try:
         batch = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, OverflowError, ValueError) as error:
         sys.stderr.write(f"schematic-native emulator: {error}\n")
         return 1
+    gc.freeze()  # What exists now stays; no collection need visit it again.
     asyncio.run(_serve(server, seed.api_key))
     return 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from schematic_native.emulator.server import Server, require_loopback
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -129,7 +130,7 @@ class _Thread:
     def __init__(self, seed: Seed, host: str, port: int, journal: Path | None) -> None:
         try:
             self.server = Server(seed, host, port, journal)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise EmulatorError(f"the emulator did not start: {error}") from error
         self.port = self.server.port
         self.control_port = self.server.control_port
@@ -242,6 +243,8 @@ class Emulator:
             base_url=f"http://127.0.0.1:{self._running.control_port}{PREFIX}",
             timeout=_CONTROL_TIMEOUT,
             trust_env=False,
+            # Plain loopback HTTP: an empty context spares loading the certificates of the world.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
     def stop(self) -> None:
@@ -335,7 +338,7 @@ class Emulator:
         return cast("Entity", self._ask("GET", "/state"))
 
     def events(self) -> list[Entity]:
-        """Return every event it took, in order; a repeated idempotency key has `duplicate: True`."""
+        """Return every event it took, in order; repeats of a key carry `duplicate: True`."""
         events: list[Entity] = []
         while True:
             page = self._ask("GET", f"/events?after={len(events)}&limit={_EVENTS_PER_PAGE}")
@@ -344,7 +347,7 @@ class Emulator:
                 return events
 
     def audit(self) -> Entity:
-        """Return whether the ledger balances, the sums per credit type, and what is wrong if not."""
+        """Return whether the ledger balances, the sums per credit type and what is wrong."""
         return cast("Entity", self._ask("GET", "/audit"))
 
     # Time

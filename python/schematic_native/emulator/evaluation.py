@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from schematic_native._native import check_flag_json
+
 Entity = dict[str, Any]
 
 # The engine's names for what the REST API calls otherwise; other names only lose their camel case.
@@ -21,8 +23,6 @@ def evaluate(
         ValueError: The engine refuses an entity or the options.
 
     """
-    from schematic_native.rulesengine import check_flag_json
-
     envelope = {"flag": flag, "company": company, "user": user, "options": options}
     result = orjson.loads(check_flag_json(orjson.dumps(envelope), now=now))
     data = {_RENAMED.get(k) or _snake(k): v for k, v in result.items() if v is not None}

@@ -51,6 +51,8 @@ class Fault:
         _require(on in FAULT_PLACES, "on", f"one of {', '.join(FAULT_PLACES)}", on)
         if times is not None:
             _require(_is_whole(times) and times > 0, "times", "a whole number above 0", times)
+            endless = kind == "refuse" and on == "any"
+            _require(not endless, "times", "nothing: refuse on any lasts until cleared", times)
         _require(
             _is_number(probability) and 0 <= probability <= 1, "probability", "0 to 1", probability
         )

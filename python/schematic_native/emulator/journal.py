@@ -8,6 +8,7 @@ of a killed process is cut off when the file is opened again: its command was ne
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class Journal:
         whole, self.commands = _read(self.path, seed_digest)
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._descriptor = os.open(self.path, flags)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise JournalError(f"{self.path} is in use by another emulator") from error
         os.ftruncate(self._descriptor, whole)
         if not whole:
             self._write(orjson.dumps({"format": _FORMAT, "seed": seed_digest}))

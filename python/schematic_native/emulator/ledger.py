@@ -246,7 +246,7 @@ class Ledger:
         return replace(lease)
 
     def consume_lease(self, now: float, lease_id: str, units: int) -> Consumption:
-        """Bill a lease for one event; the balance pays what the lease does not have, or if it ended.
+        """Bill a lease for one event; the balance pays what the lease does not have.
 
         Raises:
             UnknownIdError: There never was such a lease.

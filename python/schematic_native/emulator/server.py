@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any
@@ -51,10 +50,15 @@ class _QuietServer(uvicorn.Server):
     """Leaves signals to whoever runs it, and tells when it listens."""
 
     on_ready: Callable[[], None]
+    stopping: asyncio.Event
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_ready()
+
+    async def main_loop(self) -> None:
+        # The base class looks ten times a second whether it should end; ours is told.
+        await self.stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -92,6 +96,7 @@ class Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            date_header=False,
             timeout_graceful_shutdown=1,
             backlog=_BACKLOG,
         )
@@ -106,7 +111,7 @@ class Server:
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `stop` is called."""
         self._lock = asyncio.Lock()
-        gc.freeze()  # What exists now stays; collections need not visit it again.
+        self._server.stopping = asyncio.Event()
         self._server.on_ready = on_ready
         serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
         try:
@@ -123,8 +128,9 @@ class Server:
     async def stop(self) -> None:
         """Cut what would keep clients waiting, and end `run`."""
         await self.app.heal()
-        self.app.drop_sockets()
-        self._server.should_exit = True
+        for connection in list(self._server.server_state.connections):
+            self._cut(getattr(connection, "client", None))
+        self._server.stopping.set()
 
     def _cut(self, peer: Any) -> None:
         """Reset the connection of one peer address."""

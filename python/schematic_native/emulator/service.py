@@ -78,6 +78,8 @@ class Service:
                 self._repeat(command)
             journal.commands = []
             self._journal = journal
+        # Nobody has listened so far; what is noted from here on is announced.
+        self.moved = {}
 
     def _plant(self, seed: Seed) -> None:
         seed_copy = orjson.loads(orjson.dumps([seed.flags, seed.companies, seed.users]))
@@ -299,7 +301,7 @@ class Service:
         if not isinstance(event, str) or quantity is None:
             self._note_anomaly("unreadable track event")
             return
-        lease_id, reservation_id = body.get("lease_id"), body.get("reservation_id")
+        lease_id, reservation_id = _hold_id(body, "lease_id"), _hold_id(body, "reservation_id")
         lease = self.ledger.leases.get(lease_id) if lease_id else None
         reservation = None
         if not lease_id and reservation_id:
@@ -622,6 +624,11 @@ def _units(amount: object, name: str) -> int:
         return to_units(amount, name)
     except AmountError as error:
         raise InvalidRequestError(str(error)) from error
+
+
+def _hold_id(body: Entity, name: str) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) else None
 
 
 def _quantity(value: object) -> int | None:
