@@ -7,13 +7,16 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
 from schematic_native.faults import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 API_KEY = "sch_dev_emulator"
 ACME = {"id": "acme"}

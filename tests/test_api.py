@@ -7,7 +7,6 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from servers import Answer, HttpServer, data
 
 from schematic_native.answers import read_instant, write_instant
 from schematic_native.api import (
@@ -20,6 +19,7 @@ from schematic_native.api import (
     UnreadableApiAnswerError,
 )
 from schematic_native.config import Settings
+from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"
 LEASE = {"id": "lse_1", "granted_amount": 100, "expires_at": "2030-01-01T00:00:00.123456789Z"}
@@ -304,7 +304,7 @@ def test_instants_are_read_as_go_writes_them(text, epoch):
 
 @pytest.mark.parametrize("text", ["", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z"])
 def test_what_is_no_instant_is_refused(text):
-    with pytest.raises(ValueError, match="instant|month"):
+    with pytest.raises(ValueError, match=r"instant|month"):
         read_instant(text)
 
 

@@ -7,11 +7,10 @@ import sys
 import textwrap
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import ACME, API_KEY, eventually_async, plain, streaming
-from servers import Answer, HttpServer, data
 
 from schematic_native import (
     AsyncSchematic,
@@ -22,7 +21,11 @@ from schematic_native import (
     IdentifyOptions,
     Schematic,
 )
-from schematic_native.emulator import Emulator
+from tests.conftest import ACME, API_KEY, eventually_async, plain, streaming
+from tests.servers import Answer, HttpServer, data
+
+if TYPE_CHECKING:
+    from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
 CREDIT = "credit_inference"
@@ -199,7 +202,11 @@ async def test_the_socket_comes_back_after_a_drop(emulator, caplog):
 async def test_a_malformed_message_breaks_nothing(emulator, caplog):
     async with make(streaming(emulator)) as client:
         assert await client.check_flag(INFERENCE, ACME) is True
-        for junk in ("{", "[1]", '{"entity_type": "rulesengine.Company", "message_type": "full", "data": 7}'):
+        for junk in (
+            "{",
+            "[1]",
+            '{"entity_type": "rulesengine.Company", "message_type": "full", "data": 7}',
+        ):
             await asyncio.to_thread(emulator.send_raw, junk)
         await eventually_async(lambda: len(caplog.records) >= 3)
         assert client.status().ready

@@ -14,8 +14,6 @@ from datetime import datetime, timezone
 
 import httpx
 import pytest
-from conftest import ACME, API_KEY, eventually, plain, streaming
-from servers import Answer, HttpServer, data
 
 from schematic_native import (
     CheckFlagOptions,
@@ -33,6 +31,8 @@ from schematic_native import (
     TrackWithReservationOptions,
 )
 from schematic_native.emulator import Emulator
+from tests.conftest import ACME, API_KEY, eventually, plain, streaming
+from tests.servers import Answer, HttpServer, data
 
 INFERENCE = "inference"
 CREDIT = "credit_inference"
@@ -579,7 +579,8 @@ def test_importing_the_package_loads_no_network_library():
         import schematic_native, schematic_native.client
         loaded = {"httpx", "websockets", "redis", "asyncio", "ssl"} & set(sys.modules)
         assert not loaded, loaded
-        schematic_native.Schematic("key", schematic_native.SchematicConfig(offline=True)).check_flag("f")
+        config = schematic_native.SchematicConfig(offline=True)
+        schematic_native.Schematic("key", config).check_flag("f")
         loaded = {"httpx", "websockets", "redis", "asyncio", "ssl"} & set(sys.modules)
         assert not loaded, loaded
     """

@@ -4,17 +4,22 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually_async
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Response
 
 from schematic_native._native import Core
 from schematic_native.datastream import COMPANY, USER, Backoff, DataStream, Timing, datastream_url
-from schematic_native.faults import Faults
+from tests.conftest import eventually_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from websockets.http11 import Response
+
+    from schematic_native.faults import Faults
 
 FLAG = {
     "id": "f1",

@@ -3,16 +3,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually_async
 
 from schematic_native._native import Core
 from schematic_native.api import ApiConnectionError
 from schematic_native.events import EventSender
-from schematic_native.faults import Faults
+from tests.conftest import eventually_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from schematic_native.faults import Faults
 
 OUTAGE = "unreachable"
 

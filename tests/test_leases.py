@@ -5,14 +5,13 @@ import json
 from importlib.resources import files
 
 import pytest
-from conftest import ACME, eventually_async
 
 from schematic_native._native import CheckResult, Core
 from schematic_native.answers import GrantedLease
 from schematic_native.api import ApiConnectionError, ApiError
 from schematic_native.config import LeaseSettings
-from schematic_native.faults import Faults
 from schematic_native.leases import Leases
+from tests.conftest import ACME, eventually_async
 
 COMPANY, CREDIT = "comp_acme", "credit_inference"
 SLOT = (COMPANY, CREDIT)
@@ -73,7 +72,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def core(clock) -> Core:
-    """A core that knows the flag `inference` (2 credits a unit) and the company acme; leases of 1000."""
+    """A core that knows the flag `inference` (2 credits a unit) and acme; leases of 1000."""
     core = Core(api_key="k", clock=clock, lease_size=1000)
     seed = json.loads(files("schematic_native.emulator").joinpath("inference.json").read_text())
     messages = [("rulesengine.Flags", seed["flags"]), ("rulesengine.Company", seed["companies"][0])]
@@ -98,8 +97,8 @@ def install(core: Core, api: LeaseApi, granted: float = 1000, lease_id: str = "l
     assert core.install_lease(*SLOT, lease_id, granted, api.clock() + 300) == lease_id
 
 
-def hold(core: Core, credits: float) -> CheckResult:
-    answer = core.check("inference", ACME, None, credits / 2)
+def hold(core: Core, amount: float) -> CheckResult:
+    answer = core.check("inference", ACME, None, amount / 2)
     assert isinstance(answer, CheckResult)
     assert answer.allowed
     return answer
