@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from servers import Answer, HttpServer, data
+from tests.servers import Answer, HttpServer, data
 
 from schematic_native.answers import read_instant, write_instant
 from schematic_native.api import (

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from conftest import eventually_async
+from tests.conftest import eventually_async
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Response
 

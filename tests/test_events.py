@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from conftest import eventually_async
+from tests.conftest import eventually_async
 
 from schematic_native._native import Core
 from schematic_native.api import ApiConnectionError

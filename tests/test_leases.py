@@ -5,7 +5,7 @@ import json
 from importlib.resources import files
 
 import pytest
-from conftest import ACME, eventually_async
+from tests.conftest import ACME, eventually_async
 
 from schematic_native._native import CheckResult, Core
 from schematic_native.answers import GrantedLease

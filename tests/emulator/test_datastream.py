@@ -10,7 +10,7 @@ from websockets.sync.client import ClientConnection, connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Wire
+    from tests.emulator.conftest import Wire
 
     from schematic_native.emulator import Emulator
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import Wire
-from test_datastream import Stream
+from tests.emulator.conftest import Wire
+from tests.emulator.test_datastream import Stream
 
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
 

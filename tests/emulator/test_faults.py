@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from test_datastream import Stream
+from tests.emulator.test_datastream import Stream
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from schematic_native.emulator import EmulatorError
 from schematic_native.emulator.faults import Fault
 
 if TYPE_CHECKING:
-    from conftest import Wire
+    from tests.emulator.conftest import Wire
 
     from schematic_native.emulator import Emulator
 
