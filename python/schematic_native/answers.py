@@ -18,6 +18,11 @@ _INSTANT = re.compile(
 )
 
 
+VALUE_TYPES = frozenset({"boolean", "credit", "numeric", "trait", "unlimited", "unknown"})
+METRIC_PERIODS = frozenset({"all_time", "current_day", "current_month", "current_week"})
+MONTH_RESETS = frozenset({"first_of_month", "billing_cycle"})
+
+
 class UnreadableAnswerError(Exception):
     """An answer of the API lacks something it cannot do without."""
 
@@ -149,14 +154,14 @@ def _entitlement(value: object) -> FeatureEntitlement | None:
     return FeatureEntitlement(
         feature_id=feature_id,
         feature_key=feature_key,
-        value_type=value_type,
+        value_type=_one_of(VALUE_TYPES, value_type) or "unknown",
         allocation=_integer(value.get("allocation")),
         soft_limit=_integer(value.get("soft_limit")),
         usage=_integer(value.get("usage")),
         event_name=_text(value.get("event_name")),
         event_subtype=_text(value.get("event_subtype")),
-        metric_period=_text(value.get("metric_period")),
-        month_reset=_text(value.get("month_reset")),
+        metric_period=_one_of(METRIC_PERIODS, value.get("metric_period")),
+        month_reset=_one_of(MONTH_RESETS, value.get("month_reset")),
         metric_reset_at=_instant(value.get("metric_reset_at")),
         credit_id=_text(value.get("credit_id")),
         credit_total=_number(value.get("credit_total")),
@@ -205,6 +210,13 @@ def _required_number(data: Mapping[str, object], name: str) -> float:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _one_of(known: frozenset[str], value: object) -> str | None:
+    """Return a word as it is if it is known; a newer server's words are "unknown"."""
+    if not isinstance(value, str):
+        return None
+    return value if value in known else "unknown"
 
 
 def _number(value: object) -> float | None:

@@ -318,11 +318,14 @@ class Api:
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
         client = self._given or self._own_client(url)
+        # httpx limits each phase of a request, so that a server may drip its answer for ever: the
+        # limit that counts is the one on the whole. A call in a worker thread needs both, as it
+        # cannot be cancelled.
+        phase_timeout = timeout if isinstance(client, _ThreadedClient) else None
         request = client.request(
-            method, url, content=content, headers=self._headers, timeout=timeout
+            method, url, content=content, headers=self._headers, timeout=phase_timeout
         )
         try:
-            # httpx limits each phase of a request; a server that drips its answer is limited here.
             return await asyncio.wait_for(request, timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             raise ApiConnectionError("no answer in time") from None

@@ -6,6 +6,7 @@ be right.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -435,8 +436,13 @@ def read_flag_defaults(name: str, values: object) -> dict[str, bool]:
 
 def is_loopback(url: str) -> bool:
     """Tell whether a URL names this machine, which no proxy can reach for us."""
-    host = (urlsplit(url).hostname or "").lower()
-    return host in {"localhost", "::1"} or host.startswith("127.") or host.endswith(".localhost")
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _require(name: str, value: object, kind: type) -> None:

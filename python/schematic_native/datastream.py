@@ -214,7 +214,7 @@ class DataStream:
             "X-Schematic-Client": "schematic-native",
             "X-Schematic-Client-Version": __version__,
         }
-        async with connect(
+        socket = await connect(
             self._url,
             additional_headers=headers,
             user_agent_header=f"schematic-native/{__version__}",
@@ -222,32 +222,31 @@ class DataStream:
             close_timeout=self._timing.close,
             ping_interval=None,
             max_size=self._max_message_size,
-            # Messages are taken off the socket at once: a full queue would hold up the pongs as
-            # well.
+            # Messages are taken off the socket at once: a full queue would hold up the pongs too.
             max_queue=None,
             proxy=None if is_loopback(self._url) else True,
-        ) as socket:
-            self._socket = socket
-            self._flags_arrived.clear()
-            tasks = [
-                asyncio.ensure_future(work)
-                for work in (
-                    self._read(socket),
-                    self._keep_alive(socket),
-                    self._subscribe(socket),
-                    self._outlive(STABLE_AFTER),
-                )
-            ]
-            try:
-                # The subscriptions and the stability timer end well; reader and pinger only end by
-                # raising.
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-                for task in ended:
-                    task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        )
+        self._socket = socket
+        self._flags_arrived.clear()
+        services = (
+            self._read(socket),
+            self._keep_alive(socket),
+            self._subscribe(socket),
+            self._outlive(STABLE_AFTER),
+        )
+        tasks = [asyncio.ensure_future(service) for service in services]
+        try:
+            # The subscriptions and the stability timer end well; the reader and the pinger only
+            # end by raising.
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                task.result()
+        finally:
+            self._disconnected()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await socket.close()
 
     def _disconnected(self) -> None:
         self._socket = None

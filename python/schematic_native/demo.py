@@ -288,7 +288,7 @@ def _report(tally: Tally, state: dict[str, Any], seconds: float) -> None:
         print(f"  {name:<{width}}  {value}")
 
 
-def _audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
+def audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
     """Hold the emulator's ledger against the program's own count."""
     billed = {company: events.get(EVENT, 0) for company, events in state["billed"].items()}
     billed = {company: units for company, units in billed.items() if units}
@@ -367,4 +367,4 @@ def run(arguments: argparse.Namespace) -> int:
         )
         state = emulator.state()
         _report(tally, state, watch.seconds)
-        return 0 if _audit(tally, state, emulator.audit()) else 1
+        return 0 if audit(tally, state, emulator.audit()) else 1

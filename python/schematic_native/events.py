@@ -57,7 +57,7 @@ class EventSender:
         self._jitter = jitter
         self._first_retry_delay = first_retry_delay
         self._due = asyncio.Event()
-        self._recovered = asyncio.Event()
+        self._resting: set[asyncio.Event] = set()
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._deliveries: set[asyncio.Task[None]] = set()
         self._taken = _Tally()
@@ -79,12 +79,13 @@ class EventSender:
         """Send until cancelled."""
         while True:
             await self._drain()
+            # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
+            timer = asyncio.get_running_loop().call_later(self._period, self._due.set)
             try:
-                await asyncio.wait_for(self._due.wait(), self._period)
-            except asyncio.TimeoutError:
-                continue
+                await self._due.wait()
             finally:
-                self._due.clear()
+                timer.cancel()
+            self._due.clear()
 
     async def flush(self, timeout: float) -> bool:
         """Wait until all that is queued now has been delivered or refused.
@@ -155,11 +156,14 @@ class EventSender:
 
     async def _rest(self, delay: float) -> None:
         """Wait, but no longer than until another batch has gone through."""
-        recovered = self._recovered
+        over = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(delay, over.set)
+        self._resting.add(over)
         try:
-            await asyncio.wait_for(recovered.wait(), delay)
-        except asyncio.TimeoutError:
-            return
+            await over.wait()
+        finally:
+            timer.cancel()
+            self._resting.discard(over)
 
     async def _try(self, batch: EventBatch) -> str | None:
         """Post a batch once; returns what went wrong if it must be posted again."""
@@ -191,8 +195,8 @@ class EventSender:
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)
-        self._recovered.set()
-        self._recovered = asyncio.Event()
+        for over in self._resting:
+            over.set()
 
 
 class _Tally:

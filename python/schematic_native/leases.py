@@ -163,6 +163,11 @@ class Leases:
         drained_by = (loop.time() + deadline) / 2
         while self._wire and (left := drained_by - loop.time()) > 0:
             await asyncio.wait(set(self._wire), timeout=left)
+        # What hangs is given up before the leases are counted, so that none can come afterwards.
+        rest = list(self._wire)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
         leases = self._core.live_leases()
         for lease in leases:
             # Dropped before it is released: no check may reserve from a lease that is being given
@@ -175,10 +180,6 @@ class Leases:
                 await self._release(lease_id, deadline)
 
         await asyncio.gather(*(release(lease.lease_id) for lease in leases))
-        rest = list(self._wire)
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
 
     def _fly(
         self,

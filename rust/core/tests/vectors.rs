@@ -21,9 +21,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use schematic_core::{
     Millis,
     leases::{
-        Answer, Basis, CheckFlow, FailureMode, Holder, Ids, Keys, Knobs, LeaseKnobs, Ledger,
-        MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation, ReservationId, Settlement, SlotKey,
-        Step, Terms, whole_units,
+        AcquirePlan, Answer, Basis, CheckFlow, ExtendPlan, FailureMode, Holder, Ids, Keys, Knobs,
+        LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation, ReservationId,
+        Settlement, SlotKey, Step, Terms, whole_units,
     },
 };
 use serde_json::{Map, Value, json};
@@ -74,6 +74,11 @@ fn read(file: &Path) -> Vec<Trial> {
         .into_owned();
     let vectors = content["vectors"].as_array().cloned().unwrap_or_default();
     assert!(!vectors.is_empty(), "{} holds no vectors", file.display());
+    assert!(
+        vectors.iter().all(expects),
+        "a vector in {} expects nothing",
+        file.display()
+    );
     vectors
         .into_iter()
         .filter(|vector| {
@@ -88,6 +93,14 @@ fn read(file: &Path) -> Vec<Trial> {
         .collect()
 }
 
+/// A vector that expects nothing could not fail.
+fn expects(vector: &Value) -> bool {
+    let operations = vector["operations"].as_array().into_iter().flatten();
+    operations
+        .into_iter()
+        .any(|operation| operation.get("expect").is_some())
+}
+
 /// One vector under way: a ledger, a clock that only the vector moves, and a scripted service.
 struct Run {
     now: Millis,
@@ -96,9 +109,9 @@ struct Run {
     ids: Ids,
     saved: HashMap<String, Arc<Reservation>>,
     acquires: usize,
-    last_acquire: Option<f64>,
+    last_acquire: Option<AcquirePlan>,
     extends: usize,
-    last_extend: Option<(String, f64)>,
+    last_extend: Option<ExtendPlan>,
     released: Vec<String>,
 }
 
@@ -197,6 +210,7 @@ impl Run {
                         "lease_id": &*lease.lease_id,
                         "granted_amount": lease.granted,
                         "local_remaining_credits": lease.remaining,
+                        "expires_at_ms": lease.expires_at - T0,
                     })
                 }),
             "reserved_credits" => json!({"total": self.ledger.reserved_credits(key)}),
@@ -268,7 +282,7 @@ impl Run {
             return true;
         };
         self.acquires += 1;
-        self.last_acquire = Some(plan.requested_amount);
+        self.last_acquire = Some(plan);
         if during.is_object() {
             self.install(during, &slot(during));
         }
@@ -293,13 +307,13 @@ impl Run {
             return;
         };
         self.extends += 1;
-        self.last_extend = Some((plan.lease_id.to_string(), plan.additional_amount));
         let lease = &server["lease"];
         if let Some(total) = lease["granted_total"].as_f64() {
             let expires_at = lease["expires_at_ms"].as_i64().map(|at| T0 + at);
             self.ledger
                 .extend(key, total, expires_at, Some(&plan.lease_id));
         }
+        self.last_extend = Some(plan);
     }
 
     fn release_all(&mut self) -> Value {
@@ -316,12 +330,16 @@ impl Run {
     }
 
     fn wire(&self) -> Value {
+        let acquire = self.last_acquire.as_ref();
+        let extend = self.last_extend.as_ref();
         json!({
             "wire_acquires": self.acquires,
-            "last_acquire_requested_amount": self.last_acquire,
+            "last_acquire_requested_amount": acquire.map(|plan| plan.requested_amount),
+            "last_acquire_expires_at_ms": acquire.map(|plan| plan.expires_at - T0),
             "wire_extends": self.extends,
-            "last_extend_lease_id": self.last_extend.as_ref().map(|(id, _)| id),
-            "last_extend_additional_amount": self.last_extend.as_ref().map(|(_, amount)| amount),
+            "last_extend_lease_id": extend.map(|plan| &*plan.lease_id),
+            "last_extend_additional_amount": extend.map(|plan| plan.additional_amount),
+            "last_extend_expires_at_ms": extend.map(|plan| plan.expires_at - T0),
             "released_lease_ids": self.released,
         })
     }
@@ -384,13 +402,16 @@ impl Run {
                 self.extend(key, Some(flow.cost()), &operation["server"]["extend"]);
                 Answer::Extended
             }
-            Step::Record(hold) if self.ledger.add(hold) => Answer::Recorded,
-            Step::Record(_) => Answer::StoreFailed,
+            Step::Record(hold) => {
+                assert!(self.ledger.add(hold), "a fresh id is always recorded");
+                Answer::Recorded
+            }
             Step::Gate { balance } => Answer::Evaluated(engine.gate(*balance, flow.cost())),
-            Step::Cancel(hold) | Step::Undo(hold) => {
+            Step::Cancel(hold) => {
                 self.ledger.consume(hold, 0.0);
                 Answer::Cancelled
             }
+            Step::Undo(_) => unreachable!("a fresh id is always recorded"),
             Step::Open => Answer::Evaluated(engine.open(flow)),
             Step::Plain | Step::Done(_) => unreachable!("these end the loop"),
         }
@@ -485,12 +506,14 @@ impl Engine {
         }
     }
 
+    /// The next scripted answer, or `None` where the script has the engine fail.
     fn next(&mut self, call: Value) -> Option<Value> {
         self.calls.push(call);
-        let answer = self
-            .script
-            .pop_front()
-            .filter(|answer| answer.get("error").is_none())?;
+        let answer = self.script.pop_front();
+        let answer = answer.expect("the script answers every question to the engine");
+        if answer.get("error").is_some() {
+            return None;
+        }
         answer["reason"]
             .as_str()
             .unwrap_or_default()
@@ -499,9 +522,12 @@ impl Engine {
     }
 
     fn probe(&mut self) -> Option<Terms> {
-        let credit = self.script.front()?["entitlement"]["credit_id"].clone();
+        let credit = self
+            .script
+            .front()
+            .map(|answer| &answer["entitlement"]["credit_id"]);
         let real = credit
-            .as_str()
+            .and_then(Value::as_str)
             .and_then(|credit| self.balances.get(credit))
             .cloned();
         let answer = self.next(json!({"credit_balance": real.unwrap_or_default()}))?;

@@ -33,7 +33,13 @@ pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Co
     }
     let event = condition.event.as_deref();
     let credits = match preflight.event_quantities {
-        Some((named, quantities)) if event == Some(named) => quantities_cost(condition, quantities),
+        Some((named, quantities)) if event == Some(named) => {
+            let units = preflight
+                .event_quantity
+                .filter(|&units| units > 0.0)
+                .unwrap_or(1.0);
+            quantities_cost(condition, units * condition.rate, quantities)
+        }
         _ => match preflight.usage_of(event) {
             Some(usage) => usage as f64 * condition.rate,
             None => condition.rate,
@@ -45,8 +51,8 @@ pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Co
     }
 }
 
-/// The rate of one unit, plus every quantity at its own rate, added up in the order of the rates.
-fn quantities_cost(condition: &CreditCondition, quantities: &[(&str, f64)]) -> f64 {
+/// `base` credits, plus every quantity at its own rate, added up in the order of the rates.
+fn quantities_cost(condition: &CreditCondition, base: f64, quantities: &[(&str, f64)]) -> f64 {
     let quantity = |name: &str| {
         let found = quantities.iter().find(|&&(known, _)| known == name);
         found.map(|&(_, quantity)| quantity.min(QUANTITY_CAP))
@@ -65,5 +71,5 @@ fn quantities_cost(condition: &CreditCondition, quantities: &[(&str, f64)]) -> f
         .quantity_rates
         .iter()
         .filter_map(|rate| units(rate).map(|units| units * rate.rate))
-        .fold(condition.rate, |total, credits| total + credits)
+        .fold(base, |total, credits| total + credits)
 }

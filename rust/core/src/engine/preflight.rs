@@ -9,6 +9,9 @@ pub struct Preflight<'a> {
     pub event_usage: Option<(&'a str, i64)>,
     /// Several quantities of one event, by its subtype. Names are distinct.
     pub event_quantities: Option<(&'a str, &'a [(&'a str, f64)])>,
+    /// Units of the event that the quantities come on top of; one unit if there are none. Only looked at beside
+    /// `event_quantities`.
+    pub event_quantity: Option<f64>,
     /// Credits by credit id, instead of what usage would cost. Ids are distinct.
     pub credit_cost: &'a [(&'a str, f64)],
     /// Replaces the company's balance of this one credit.
@@ -28,11 +31,13 @@ pub enum PreflightError {
 
 impl Preflight<'_> {
     pub(super) fn validate(&self) -> Result<(), PreflightError> {
+        let has_negative_quantity = |(_, quantities): (&str, &[(&str, f64)])| {
+            self.event_quantity.is_some_and(|units| units < 0.0)
+                || quantities.iter().any(|&(_, quantity)| quantity < 0.0)
+        };
         let negative_usage = self.usage.is_some_and(|usage| usage < 0)
             || self.event_usage.is_some_and(|(_, quantity)| quantity < 0)
-            || self.event_quantities.is_some_and(|(_, quantities)| {
-                quantities.iter().any(|&(_, quantity)| quantity < 0.0)
-            });
+            || self.event_quantities.is_some_and(has_negative_quantity);
         if negative_usage {
             return Err(PreflightError::NegativeUsage);
         }

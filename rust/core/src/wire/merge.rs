@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::models::{CompanyPartial, UserPartial};
+use super::models::{CompanyPartial, LeaseBalance, UserPartial};
 use super::text::{Map, Text};
 use super::{WireError, compile, read};
 use crate::engine::{
@@ -19,16 +19,27 @@ impl Company {
     /// The message cannot be read, or names another company.
     pub fn merge(&self, partial: &[u8]) -> Result<Company, WireError> {
         const WHAT: &str = "partial company";
-        let partial: CompanyPartial<'_> = read(WHAT, partial)?;
+        let mut partial: CompanyPartial<'_> = read(WHAT, partial)?;
         check_id(WHAT, partial.id.as_ref(), self.id())?;
-        let brings_entitlements = partial.entitlements.is_some();
-        let moves_balances =
-            partial.credit_balances.is_some() || partial.credit_lease_balance.is_some();
+        let follows = partial.entitlements.is_none();
         let moves_metrics = partial.metrics.is_some();
         let mut parts = self.parts.clone();
+        let moved = moved_balances(
+            partial.credit_balances.take(),
+            partial.credit_lease_balance.take(),
+        );
+        if !moved.entries().is_empty() {
+            let balances = moved.entries().iter().chain(parts.balances.entries());
+            parts.balances = Table::first_wins(balances.cloned());
+        }
         replace(&mut parts, partial);
-        if !brings_entitlements && (moves_balances || moves_metrics) {
-            parts.features = followed(&parts);
+        if follows && (moves_metrics || !moved.entries().is_empty()) {
+            let metrics = if moves_metrics {
+                parts.metrics.clone()
+            } else {
+                Table::default()
+            };
+            parts.features = followed(&parts.features, &moved, &metrics);
         }
         Ok(Company::new(parts))
     }
@@ -75,13 +86,6 @@ fn check_id(what: &'static str, found: Option<&Text<'_>>, expected: &str) -> Res
 fn replace(parts: &mut CompanyParts, partial: CompanyPartial<'_>) {
     if let Some(keys) = partial.keys {
         parts.keys = merged_keys(&parts.keys, keys);
-    }
-    if let Some(balances) = partial.credit_balances {
-        parts.balances = merged_balances(&parts.balances, &compile::balances(balances));
-    }
-    if let Some(leased) = partial.credit_lease_balance {
-        let leased = compile::lease_balances(leased);
-        parts.balances = merged_balances(&parts.balances, &leased);
     }
     if let Some(metrics) = partial.metrics {
         let pushed = compile::metrics(&metrics);
@@ -133,46 +137,53 @@ fn merged_keys(known: &Keys, pushed: Map<'_, Text<'_>>) -> Keys {
     merged.into()
 }
 
-fn merged_balances(known: &Table<Balance>, pushed: &Table<Balance>) -> Table<Balance> {
-    Table::first_wins(pushed.entries().iter().chain(known.entries()).cloned())
+/// The balances that a message brings; what leases leave goes before what it says of the balance itself.
+fn moved_balances(
+    balances: Option<Map<'_, f64>>,
+    leased: Option<Map<'_, LeaseBalance>>,
+) -> Table<Balance> {
+    let leased = leased.map(compile::lease_balances).unwrap_or_default();
+    let balances = balances.map(compile::balances).unwrap_or_default();
+    Table::first_wins(leased.entries().iter().chain(balances.entries()).cloned())
 }
 
-/// The entitlements as the balances and metrics now have them. One that did not move stays shared.
-fn followed(parts: &CompanyParts) -> Table<Feature> {
-    Table::first_wins(parts.features.entries().iter().map(|feature| {
+/// The entitlements as the balances that moved and the metrics now have them. One that did not move stays shared.
+fn followed(
+    features: &Table<Feature>,
+    moved: &Table<Balance>,
+    metrics: &Table<Arc<Metric>>,
+) -> Table<Feature> {
+    Table::first_wins(features.entries().iter().map(|feature| {
         let was = &*feature.entitlement;
-        let remaining = remaining_credits(parts, was).or(was.credit_remaining);
-        let usage = metered_usage(parts, was).or(was.usage);
-        if remaining == was.credit_remaining && usage == was.usage {
+        let credit_remaining = remaining_credits(moved, was).or(was.credit_remaining);
+        let usage = metered_usage(metrics, was).or(was.usage);
+        if credit_remaining == was.credit_remaining && usage == was.usage {
             return feature.clone();
         }
+        let entitlement = Arc::new(Entitlement {
+            usage,
+            credit_remaining,
+            ..was.clone()
+        });
         Feature {
             key_hash: feature.key_hash,
-            entitlement: Arc::new(Entitlement {
-                credit_remaining: remaining,
-                usage,
-                ..was.clone()
-            }),
+            entitlement,
         }
     }))
 }
 
-fn remaining_credits(parts: &CompanyParts, entitlement: &Entitlement) -> Option<f64> {
+fn remaining_credits(moved: &Table<Balance>, entitlement: &Entitlement) -> Option<f64> {
     let credit = entitlement.credit_id.as_deref()?;
-    let hash = hash(credit);
-    parts
-        .balances
-        .find(hash, |entry| *entry.credit.text == *credit)
+    moved
+        .find(hash(credit), |entry| *entry.credit.text == *credit)
         .map(|entry| entry.amount)
 }
 
-fn metered_usage(parts: &CompanyParts, entitlement: &Entitlement) -> Option<i64> {
+fn metered_usage(metrics: &Table<Arc<Metric>>, entitlement: &Entitlement) -> Option<i64> {
     let event = entitlement.event_name.as_deref()?;
     let period = entitlement.metric_period.unwrap_or(MetricPeriod::AllTime);
     let reset = entitlement.month_reset.unwrap_or(MonthReset::FirstOfMonth);
-    let hash = row_hash(event, period, reset);
-    parts
-        .metrics
-        .row(hash, event, period, reset)
+    metrics
+        .row(row_hash(event, period, reset), event, period, reset)
         .map(Metric::value)
 }

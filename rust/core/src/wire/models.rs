@@ -74,12 +74,12 @@ pub(crate) struct Flag<'a> {
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(crate) struct Rule<'a> {
     pub id: Text<'a>,
+    #[serde(alias = "flagId", default)]
+    pub flag_id: Option<Text<'a>>,
     #[serde(alias = "accountId")]
     pub account_id: Unread,
     #[serde(alias = "environmentId")]
     pub environment_id: Unread,
-    #[serde(alias = "flagId", default)]
-    pub flag_id: Option<Text<'a>>,
     #[serde(alias = "ruleType")]
     pub rule_type: RuleType,
     pub name: Text<'a>,
@@ -159,10 +159,24 @@ pub(crate) struct Company<'a> {
     pub base_plan_id: Option<Text<'a>>,
     #[serde(alias = "billingProductIds", default, deserialize_with = "or_default")]
     pub billing_product_ids: Vec<Text<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub keys: Map<'a, Text<'a>>,
+    #[serde(alias = "planIds", default, deserialize_with = "or_default")]
+    pub plan_ids: Vec<Text<'a>>,
+    #[serde(alias = "planVersionIds", default, deserialize_with = "or_default")]
+    pub plan_version_ids: Vec<Text<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub metrics: Vec<Metric<'a>>,
     #[serde(alias = "creditBalances", default, deserialize_with = "or_default")]
     pub credit_balances: Map<'a, f64>,
     #[serde(alias = "creditPostpaid", default, deserialize_with = "or_default")]
     pub credit_postpaid: Map<'a, Option<Postpaid>>,
+    #[serde(default)]
+    pub subscription: Option<Subscription<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub traits: Vec<Trait<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub rules: Vec<Rule<'a>>,
     #[serde(
         alias = "creditSpendPolicies",
         default,
@@ -171,20 +185,6 @@ pub(crate) struct Company<'a> {
     pub credit_spend_policies: Vec<SpendPolicy<'a>>,
     #[serde(default, deserialize_with = "or_default")]
     pub entitlements: Vec<Entitlement<'a>>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub keys: Map<'a, Text<'a>>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub metrics: Vec<Metric<'a>>,
-    #[serde(alias = "planIds", default, deserialize_with = "or_default")]
-    pub plan_ids: Vec<Text<'a>>,
-    #[serde(alias = "planVersionIds", default, deserialize_with = "or_default")]
-    pub plan_version_ids: Vec<Text<'a>>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub rules: Vec<Rule<'a>>,
-    #[serde(default)]
-    pub subscription: Option<Subscription<'a>>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub traits: Vec<Trait<'a>>,
 }
 
 /// A user.
@@ -200,14 +200,14 @@ pub(crate) struct User<'a> {
     pub keys: Map<'a, Text<'a>>,
     #[serde(default, deserialize_with = "or_default")]
     pub traits: Vec<Trait<'a>>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub rules: Vec<Rule<'a>>,
     #[serde(
         alias = "creditSpendPolicies",
         default,
         deserialize_with = "or_default"
     )]
     pub credit_spend_policies: Vec<SpendPolicy<'a>>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub rules: Vec<Rule<'a>>,
 }
 
 /// What changed about a company. A field that is not there did not.
@@ -220,28 +220,28 @@ pub(crate) struct CompanyPartial<'a> {
     pub base_plan_id: Option<Option<Text<'a>>>,
     #[serde(alias = "billingProductIds", default, deserialize_with = "present")]
     pub billing_product_ids: Option<Vec<Text<'a>>>,
-    #[serde(alias = "creditBalances", default, deserialize_with = "present")]
-    pub credit_balances: Option<Map<'a, f64>>,
-    #[serde(alias = "creditPostpaid", default, deserialize_with = "present")]
-    pub credit_postpaid: Option<Map<'a, Option<Postpaid>>>,
-    #[serde(alias = "creditSpendPolicies", default, deserialize_with = "present")]
-    pub credit_spend_policies: Option<Vec<SpendPolicy<'a>>>,
-    #[serde(default, deserialize_with = "present")]
-    pub entitlements: Option<Vec<Entitlement<'a>>>,
     #[serde(default, deserialize_with = "present")]
     pub keys: Option<Map<'a, Text<'a>>>,
-    #[serde(default, deserialize_with = "present")]
-    pub metrics: Option<Vec<Metric<'a>>>,
     #[serde(alias = "planIds", default, deserialize_with = "present")]
     pub plan_ids: Option<Vec<Text<'a>>>,
     #[serde(alias = "planVersionIds", default, deserialize_with = "present")]
     pub plan_version_ids: Option<Vec<Text<'a>>>,
     #[serde(default, deserialize_with = "present")]
-    pub rules: Option<Vec<Rule<'a>>>,
+    pub metrics: Option<Vec<Metric<'a>>>,
+    #[serde(alias = "creditBalances", default, deserialize_with = "present")]
+    pub credit_balances: Option<Map<'a, f64>>,
+    #[serde(alias = "creditPostpaid", default, deserialize_with = "present")]
+    pub credit_postpaid: Option<Map<'a, Option<Postpaid>>>,
     #[serde(default, deserialize_with = "present")]
     pub subscription: Option<Option<Subscription<'a>>>,
     #[serde(default, deserialize_with = "present")]
     pub traits: Option<Vec<Trait<'a>>>,
+    #[serde(default, deserialize_with = "present")]
+    pub rules: Option<Vec<Rule<'a>>>,
+    #[serde(alias = "creditSpendPolicies", default, deserialize_with = "present")]
+    pub credit_spend_policies: Option<Vec<SpendPolicy<'a>>>,
+    #[serde(default, deserialize_with = "present")]
+    pub entitlements: Option<Vec<Entitlement<'a>>>,
     #[serde(alias = "creditLeaseBalance", default, deserialize_with = "present")]
     pub credit_lease_balance: Option<Map<'a, LeaseBalance>>,
 }
@@ -256,10 +256,10 @@ pub(crate) struct UserPartial<'a> {
     pub keys: Option<Map<'a, Text<'a>>>,
     #[serde(default, deserialize_with = "present")]
     pub traits: Option<Vec<Trait<'a>>>,
-    #[serde(default, deserialize_with = "present")]
-    pub rules: Option<Vec<Rule<'a>>>,
     #[serde(alias = "creditSpendPolicies", default, deserialize_with = "present")]
     pub credit_spend_policies: Option<Vec<SpendPolicy<'a>>>,
+    #[serde(default, deserialize_with = "present")]
+    pub rules: Option<Vec<Rule<'a>>>,
 }
 
 /// What is left of a credit that leases draw on.
@@ -348,7 +348,8 @@ pub(crate) struct Entitlement<'a> {
     pub credit_reserved: Option<f64>,
     #[serde(alias = "creditSettled", default)]
     pub credit_settled: Option<f64>,
-    #[serde(alias = "consumptionRate", default)]
+    // Without a default: as an array, an entitlement must reach this far.
+    #[serde(alias = "consumptionRate")]
     pub consumption_rate: Option<f64>,
     #[serde(alias = "quantityRates", default, deserialize_with = "or_default")]
     pub quantity_rates: Map<'a, Option<f64>>,
@@ -412,13 +413,13 @@ pub(crate) struct SpendWindow<'a> {
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(crate) struct Options<'a> {
     #[serde(default)]
+    pub credit_cost: Map<'a, f64>,
+    #[serde(default)]
     pub usage: Option<i64>,
     #[serde(default)]
     pub event_usage: Option<EventUsage<'a>>,
     #[serde(default)]
     pub event_quantities: Option<EventQuantities<'a>>,
-    #[serde(default)]
-    pub credit_cost: Map<'a, f64>,
 }
 
 /// Units of usage of one event.
@@ -434,6 +435,8 @@ pub(crate) struct EventUsage<'a> {
 #[serde(bound(deserialize = "'de: 'a"))]
 pub(crate) struct EventQuantities<'a> {
     pub event_subtype: Text<'a>,
+    #[serde(default)]
+    pub quantity: Option<f64>,
     #[serde(default, deserialize_with = "or_default")]
     pub quantities: Map<'a, Option<f64>>,
 }

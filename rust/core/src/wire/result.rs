@@ -45,6 +45,7 @@ pub fn check_flag_json(envelope: &[u8], now: Option<Millis>) -> Result<String, W
             .as_ref()
             .map(|(event, quantity)| (&**event, *quantity)),
         event_quantities: quantities.as_ref().map(|(event, pairs)| (*event, &**pairs)),
+        event_quantity: options.event_quantity,
         credit_cost: &credit_cost,
         balance: None,
     };
@@ -140,6 +141,7 @@ struct Many<'a> {
 struct Options {
     usage: Option<i64>,
     event_usage: Option<(Box<str>, i64)>,
+    event_quantity: Option<f64>,
     quantities: Option<(Box<str>, Amounts)>,
     credit_cost: Amounts,
 }
@@ -150,6 +152,7 @@ impl Options {
     fn new(options: models::Options<'_>) -> Self {
         Self {
             usage: options.usage,
+            event_quantity: options.event_quantities.as_ref().and_then(|it| it.quantity),
             event_usage: options
                 .event_usage
                 .map(|it| (Box::from(&*it.event_subtype), it.quantity)),
