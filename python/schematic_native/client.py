@@ -375,8 +375,9 @@ class _Client:
         usage = question.usage
         if usage is not None and not is_usage(usage):
             return question.fail("invalid_usage")
-        if usage and self._settings.leases is not None and not self._idle:
-            return None
+        if usage and self._settings.leases is not None and not self._settings.offline:
+            # A client that is shut down can hold nothing, so it must not let usage pass unheld.
+            return question.fail("lease_acquire_failed") if self._closed else None
         answer = self._answer_now(question.plain(), default)
         return None if answer is None else plain_result(answer)
 

@@ -633,7 +633,10 @@ def _at_least_zero(name: str, value: object, what: str) -> float:
 def _notices(config: SchematicConfig | AsyncSchematicConfig) -> Iterator[tuple[int, str]]:
     """Say what is worth knowing about a configuration: a level and a sentence each."""
     if config.credit_leases is not None and config.use_datastream and not config.offline:
-        yield logging.INFO, "credit leases are kept per process: each process acquires its own"
+        yield (
+            logging.INFO,
+            ("credit leases are kept in this process alone: other processes do not see its holds"),
+        )
     for sentence in _idle_knobs(config):
         yield logging.WARNING, sentence
 
