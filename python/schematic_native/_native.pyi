@@ -334,7 +334,7 @@ class Core:
         *,
         usage: float | None = None,  # rounded up
         event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
-        event_quantities: tuple[str, Mapping[str, float]] | None = None,
+        event_quantities: tuple[str, Mapping[str, float], float | None] | None = None,
         credit_cost: Mapping[str, float] | None = None,  # credits by credit id
         partial: bool = False,  # answer with the entities that are there
         record: bool = True,  # enqueue the flag_check event

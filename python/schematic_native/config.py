@@ -76,11 +76,13 @@ class EventQuantities:
     Attributes:
         event_subtype: the event's name.
         quantities: units by name, for example {"input_tokens": 1200}.
+        quantity: units of the event itself, on top of which the named ones come; None counts one.
 
     """
 
     event_subtype: str
     quantities: Mapping[str, float]
+    quantity: float | None = None
 
 
 @dataclass

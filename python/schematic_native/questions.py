@@ -37,7 +37,7 @@ class Preflight:
 
     usage: float | None = None
     event_usage: tuple[str, float] | None = None
-    event_quantities: tuple[str, Mapping[str, float]] | None = None
+    event_quantities: tuple[str, Mapping[str, float], float | None] | None = None
     credit_cost: Mapping[str, float] | None = None
 
     def __bool__(self) -> bool:
@@ -52,8 +52,11 @@ class Preflight:
             event, quantity = self.event_usage
             wire["event_usage"] = {"event_subtype": event, "quantity": math.ceil(quantity)}
         if self.event_quantities is not None:
-            event, quantities = self.event_quantities
-            wire["event_quantities"] = {"event_subtype": event, "quantities": dict(quantities)}
+            event, named, units = self.event_quantities
+            quantities: dict[str, object] = {"event_subtype": event, "quantities": dict(named)}
+            if units is not None:
+                quantities["quantity"] = units
+            wire["event_quantities"] = quantities
         if self.credit_cost is not None:
             wire["credit_cost"] = dict(self.credit_cost)
         return wire
@@ -304,6 +307,9 @@ def _read_preflight(options: CheckFlagOptions) -> Preflight:
             else (
                 read_text("event_quantities.event_subtype", quantities.event_subtype),
                 _read_amounts("event_quantities.quantities", quantities.quantities),
+                None
+                if quantities.quantity is None
+                else _read_amount("event_quantities.quantity", quantities.quantity),
             )
         ),
         credit_cost=(

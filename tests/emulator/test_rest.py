@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Wire
-
     from schematic_native.emulator import Emulator
+
+    from .conftest import Wire
 
 
 def test_an_acquired_lease_has_every_field_of_the_wire(wire: Wire) -> None:

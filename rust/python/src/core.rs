@@ -15,13 +15,12 @@ use schematic_core::{
     Millis,
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
-    engine::Preflight,
     events::{FlagCheck, Identify, Track},
     leases::{Knobs, LeaseKnobs, NewLease, SlotKey},
 };
 
 use crate::{
-    arguments::{self, BorrowedAmounts, BorrowedKeys, millis},
+    arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
     leases::{AcquirePlan, ExtendPlan, Lease},
     pending,
@@ -37,9 +36,6 @@ pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
 }
-
-/// An event's subtype, and a quantity or quantities of it.
-type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
 
 /// What became of one `DataStream` message.
 #[pyclass(frozen, get_all, module = "schematic_native._native")]
@@ -317,7 +313,6 @@ impl Core {
         credit_cost=None, partial=false, record=true,
     ))]
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
-    #[allow(clippy::needless_pass_by_value, reason = "extracted from the call")]
     fn check_flag(
         &self,
         py: Python<'_>,
@@ -325,8 +320,8 @@ impl Core {
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
         usage: Option<&Bound<'_, PyAny>>,
-        event_usage: Option<EventAndAmount<'_>>,
-        event_quantities: Option<EventAndAmount<'_>>,
+        event_usage: Option<(String, Bound<'_, PyAny>)>,
+        event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
         partial: bool,
         record: bool,
@@ -337,41 +332,7 @@ impl Core {
         );
         let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let event_usage = match &event_usage {
-            Some((event, quantity)) => {
-                Some((event.as_str(), arguments::units("event_usage", quantity)?))
-            }
-            None => None,
-        };
-        let costs = credit_cost
-            .map(|cost| BorrowedAmounts::of("credit_cost", cost))
-            .transpose()?;
-        let costs = costs
-            .as_ref()
-            .map(BorrowedAmounts::pairs)
-            .transpose()?
-            .unwrap_or_default();
-        let quantities = match &event_quantities {
-            Some((event, amounts)) => {
-                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
-            }
-            None => None,
-        };
-        let quantities = match &quantities {
-            Some((event, amounts)) => Some((event.as_str(), amounts.pairs()?)),
-            None => None,
-        };
-        let preflight = Preflight {
-            usage: usage
-                .map(|usage| arguments::units("usage", usage))
-                .transpose()?,
-            event_usage,
-            event_quantities: quantities
-                .as_ref()
-                .map(|(event, pairs)| (*event, pairs.as_slice())),
-            credit_cost: &costs,
-            balance: None,
-        };
+        let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
             company: company.as_deref(),
@@ -379,7 +340,9 @@ impl Core {
             partial,
             record,
         };
-        match self.client.check_flag(&request, &preflight, self.now(py)?) {
+        let now = self.now(py)?;
+        let answer = preflight.ask(|preflight| self.client.check_flag(&request, preflight, now))?;
+        match answer {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
             Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
                 .into_any()
