@@ -1,5 +1,58 @@
-"""Schematic feature checks and credit leases, decided in Rust."""
+"""Schematic feature checks and credit leases, decided in Rust.
 
-from schematic_native._native import __version__
+`Schematic` and `AsyncSchematic` are the clients. Importing this package loads no network library:
+that happens when a client starts its I/O.
+"""
 
-__all__ = ["__version__"]
+from schematic_native._native import WarningTier, __version__
+from schematic_native.client import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CheckFlagOptions,
+    CheckFlagResult,
+    CheckOptions,
+    CheckResult,
+    ClientStatus,
+    CreditBalance,
+    CreditLeaseConfig,
+    DataStreamConfig,
+    EventBodyIdentifyCompany,
+    EventQuantities,
+    EventUsage,
+    FeatureEntitlement,
+    IdentifyOptions,
+    LeaseConfigOverride,
+    LocalCache,
+    Reservation,
+    Schematic,
+    SchematicConfig,
+    TrackOptions,
+    TrackWithReservationOptions,
+)
+
+__all__ = [
+    "AsyncSchematic",
+    "AsyncSchematicConfig",
+    "CheckFlagOptions",
+    "CheckFlagResult",
+    "CheckOptions",
+    "CheckResult",
+    "ClientStatus",
+    "CreditBalance",
+    "CreditLeaseConfig",
+    "DataStreamConfig",
+    "EventBodyIdentifyCompany",
+    "EventQuantities",
+    "EventUsage",
+    "FeatureEntitlement",
+    "IdentifyOptions",
+    "LeaseConfigOverride",
+    "LocalCache",
+    "Reservation",
+    "Schematic",
+    "SchematicConfig",
+    "TrackOptions",
+    "TrackWithReservationOptions",
+    "WarningTier",
+    "__version__",
+]

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 __version__: str
 
-FailureMode = Literal["fail-closed", "fail-open"]
+FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 @final
 class WarningTier:
@@ -46,7 +46,46 @@ class FeatureEntitlement:
         quantity_rates: Mapping[str, float] | None = None,
         warning_tiers: list[WarningTier] | None = None,
     ) -> FeatureEntitlement: ...
-    # One read-only property per constructor argument, of the same name and type.
+    @property
+    def feature_id(self) -> str: ...
+    @property
+    def feature_key(self) -> str: ...
+    @property
+    def value_type(self) -> str: ...
+    @property
+    def allocation(self) -> int | None: ...
+    @property
+    def soft_limit(self) -> int | None: ...
+    @property
+    def usage(self) -> int | None: ...
+    @property
+    def event_name(self) -> str | None: ...
+    @property
+    def event_subtype(self) -> str | None: ...
+    @property
+    def metric_period(self) -> str | None: ...
+    @property
+    def month_reset(self) -> str | None: ...
+    @property
+    def metric_reset_at(self) -> datetime | None: ...
+    @property
+    def credit_id(self) -> str | None: ...
+    @property
+    def credit_total(self) -> float | None: ...
+    @property
+    def credit_used(self) -> float | None: ...
+    @property
+    def credit_remaining(self) -> float | None: ...
+    @property
+    def credit_reserved(self) -> float | None: ...
+    @property
+    def credit_settled(self) -> float | None: ...
+    @property
+    def consumption_rate(self) -> float | None: ...
+    @property
+    def quantity_rates(self) -> dict[str, float] | None: ...
+    @property
+    def warning_tiers(self) -> list[WarningTier] | None: ...
 
 @final
 class CheckFlagResult:
@@ -71,7 +110,36 @@ class CheckFlagResult:
         feature_usage_period: str | None = None,
         feature_usage_reset_at: datetime | None = None,
     ) -> CheckFlagResult: ...
-    # One read-only property per constructor argument, of the same name and type.
+    @property
+    def flag(self) -> str: ...
+    @property
+    def value(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def flag_id(self) -> str | None: ...
+    @property
+    def rule_id(self) -> str | None: ...
+    @property
+    def rule_type(self) -> str | None: ...
+    @property
+    def company_id(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def entitlement(self) -> FeatureEntitlement | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def feature_allocation(self) -> int | None: ...
+    @property
+    def feature_usage(self) -> int | None: ...
+    @property
+    def feature_usage_event(self) -> str | None: ...
+    @property
+    def feature_usage_period(self) -> str | None: ...
+    @property
+    def feature_usage_reset_at(self) -> datetime | None: ...
 
 @final
 class Reservation:
@@ -96,7 +164,30 @@ class Reservation:
     def to_dict(self) -> dict[str, object]: ...
     @staticmethod
     def from_dict(data: Mapping[str, object]) -> Reservation: ...
-    # One read-only property per constructor argument, of the same name and type.
+    @property
+    def id(self) -> str: ...
+    @property
+    def lease_id(self) -> str: ...
+    @property
+    def mode(self) -> Literal["client", "server"]: ...
+    @property
+    def company_id(self) -> str: ...
+    @property
+    def credit_type_id(self) -> str: ...
+    @property
+    def event_subtype(self) -> str: ...
+    @property
+    def quantity_reserved(self) -> float: ...
+    @property
+    def credits_reserved(self) -> float: ...
+    @property
+    def consumption_rate(self) -> float: ...
+    @property
+    def expires_at(self) -> datetime: ...
+    @property
+    def company(self) -> dict[str, str] | None: ...
+    @property
+    def user(self) -> dict[str, str] | None: ...
 
 @final
 class CheckResult:
@@ -114,18 +205,35 @@ class CheckResult:
         flag_id: str | None = None,
         error: str | None = None,
     ) -> CheckResult: ...
-    # One read-only property per constructor argument, of the same name and type.
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def value(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def flag_key(self) -> str: ...
+    @property
+    def reservation(self) -> Reservation | None: ...
+    @property
+    def entitlement(self) -> FeatureEntitlement | None: ...
+    @property
+    def flag_id(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
 
 @final
 class Ingested:
     """What became of one DataStream message. A message that cannot be read is described in `skipped`."""
 
-    entity_type: str | None      # as sent, for example "rulesengine.Company"
-    message_type: str | None     # "full", "partial", "delete", "error"
+    entity_type: str | None  # as sent, for example "rulesengine.Company"
+    message_type: str | None  # "full", "partial", "delete", "error"
     entity_id: str | None
-    keys: dict[str, str] | None  # of an error message: the keys whose waiters fail
-    error: str | None            # of an error message
-    skipped: list[str]           # one sentence for each thing that could not be read, for the log
+    keys: (
+        dict[str, str] | None
+    )  # of a full company or user: all its keys; of an error: the keys whose waiters fail
+    error: str | None  # of an error message
+    skipped: list[str]  # one sentence for each thing that could not be read, for the log
 
 @final
 class PendingCheck:
@@ -139,9 +247,9 @@ class PendingCheck:
     # plain:   the check is a plain one that cannot be answered from memory: finish it in Python.
     missing_company: bool
     missing_user: bool
-    company_id: str | None       # of the slot, for acquire and extend
+    company_id: str | None  # of the slot, for acquire and extend
     credit_type_id: str | None
-    required_credits: float      # credits this check holds when granted
+    required_credits: float  # credits this check holds when granted
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
 
 @final
@@ -151,28 +259,28 @@ class Lease:
     lease_id: str
     company_id: str
     credit_type_id: str
-    granted: float               # credits, the server's total
-    remaining: float             # credits that may still be reserved
-    expires_at: float            # epoch seconds
+    granted: float  # credits, the server's total
+    remaining: float  # credits that may still be reserved
+    expires_at: float  # epoch seconds
 
 @final
 class AcquirePlan:
-    requested_amount: float      # credits
-    expires_at: float            # epoch seconds
+    requested_amount: float  # credits
+    expires_at: float  # epoch seconds
 
 @final
 class ExtendPlan:
     lease_id: str
-    additional_amount: float     # credits
-    expires_at: float            # epoch seconds
+    additional_amount: float  # credits
+    expires_at: float  # epoch seconds
 
 @final
 class EventBatch:
     """Up to 100 events, serialised once; retried as it is."""
 
-    body: bytes                  # the JSON body of one capture request
+    body: bytes  # the JSON body of one capture request
     count: int
-    billing: int                 # how many of them are track or identify events
+    billing: int  # how many of them are track or identify events
     def split(self) -> tuple[EventBatch, EventBatch]: ...
 
 @final
@@ -196,19 +304,24 @@ class Core:
         lease_duration: float = 300,
         reservation_ttl: float = 60,
         low_water_mark: float = 0.25,
-        overrides: Mapping[str, Mapping[str, float | None]] | None = None,  # lease_size, lease_duration, ...
-        clock: Callable[[], float] | None = None,    # epoch seconds; None: the system clock
+        overrides: Mapping[str, Mapping[str, float | None]]
+        | None = None,  # lease_size, lease_duration, ...
+        clock: Callable[[], float] | None = None,  # epoch seconds; None: the system clock
         wake: Callable[[str], None] | None = None,
-        seed: int | None = None,                     # of reservation ids; None: the system's randomness
+        seed: int | None = None,  # of reservation ids; None: the system's randomness
     ) -> Core: ...
 
     # The cache
     def ingest(self, message: bytes | str) -> Ingested: ...
-    def has_flags(self) -> bool: ...                                    # a full flag set has arrived
+    def has_flags(self) -> bool: ...  # a full flag set has arrived
     def flag_keys(self) -> list[str]: ...
-    def company_id(self, keys: Mapping[str, str]) -> str | None: ...    # of a cached company; None also on a conflict
+    def company_id(
+        self, keys: Mapping[str, str]
+    ) -> str | None: ...  # of a cached company; None also on a conflict
     def user_id(self, keys: Mapping[str, str]) -> str | None: ...
-    def company_subscriptions(self) -> list[dict[str, str]]: ...        # the keys of every cached company, hottest first
+    def company_subscriptions(
+        self,
+    ) -> list[dict[str, str]]: ...  # the keys of every cached company, hottest first
     def user_subscriptions(self) -> list[dict[str, str]]: ...
     def company_balance(self, company_id: str, credit_type_id: str) -> float | None: ...
 
@@ -219,15 +332,18 @@ class Core:
         company: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
         *,
-        usage: float | None = None,                        # rounded up
-        event_usage: tuple[str, float] | None = None,      # (event subtype, quantity), rounded up
+        usage: float | None = None,  # rounded up
+        event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
         event_quantities: tuple[str, Mapping[str, float]] | None = None,
-        credit_cost: Mapping[str, float] | None = None,    # credits by credit id
-        partial: bool = False,                             # answer with the entities that are there
-        record: bool = True,                               # enqueue the flag_check event
+        credit_cost: Mapping[str, float] | None = None,  # credits by credit id
+        partial: bool = False,  # answer with the entities that are there
+        record: bool = True,  # enqueue the flag_check event
     ) -> CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict"]: ...
     def record_flag_check(
-        self, result: CheckFlagResult, company: Mapping[str, str] | None, user: Mapping[str, str] | None
+        self,
+        result: CheckFlagResult,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
     ) -> None: ...
 
     # Lease-backed checks
@@ -242,11 +358,15 @@ class Core:
     ) -> CheckResult | PendingCheck: ...
     def settle(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
-    ) -> bool | None: ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
+    ) -> (
+        bool | None
+    ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
 
     # Leases, for the lease manager
-    def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...   # live or expired
-    def plan_acquire(self, company_id: str, credit_type_id: str) -> AcquirePlan | None: ...  # None: a live lease is there
+    def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired
+    def plan_acquire(
+        self, company_id: str, credit_type_id: str
+    ) -> AcquirePlan | None: ...  # None: a live lease is there
     def install_lease(
         self, company_id: str, credit_type_id: str, lease_id: str, granted: float, expires_at: float
     ) -> str: ...  # the id of the lease that is in the slot now: another id than `lease_id` means ours is redundant
@@ -254,12 +374,17 @@ class Core:
         self, company_id: str, credit_type_id: str, required_credits: float | None = None
     ) -> ExtendPlan | None: ...  # None: no extend is needed, or none is possible
     def apply_extend(
-        self, company_id: str, credit_type_id: str, lease_id: str, granted_total: float, expires_at: float | None
+        self,
+        company_id: str,
+        credit_type_id: str,
+        lease_id: str,
+        granted_total: float,
+        expires_at: float | None,
     ) -> bool: ...
-    def take_low_slots(self) -> list[tuple[str, str]]: ...   # (company id, credit type id)
+    def take_low_slots(self) -> list[tuple[str, str]]: ...  # (company id, credit type id)
     def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
     def live_leases(self) -> list[Lease]: ...
-    def sweep(self) -> int: ...                               # expired holds refunded
+    def sweep(self) -> int: ...  # expired holds refunded
     def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
 
     # Events
@@ -268,22 +393,24 @@ class Core:
         event: str,
         company: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
-        traits: bytes | None = None,                          # JSON object
+        traits: bytes | None = None,  # JSON object
         quantity: int | None = None,
         idempotency_key: str | None = None,
-        sent_at: str | None = None,                           # RFC 3339
+        sent_at: str | None = None,  # RFC 3339
         trusted_client_clock: bool | None = None,
         backfill: bool | None = None,
-    ) -> None: ...                                            # also moves the cached company's metrics
+    ) -> None: ...  # also moves the cached company's metrics
     def identify(
         self,
         keys: Mapping[str, str],
-        company: bytes | None = None,                         # JSON object {keys, name?, traits?}
+        company: bytes | None = None,  # JSON object {keys, name?, traits?}
         name: str | None = None,
-        traits: bytes | None = None,                          # JSON object
+        traits: bytes | None = None,  # JSON object
         idempotency_key: str | None = None,
     ) -> None: ...
-    def take_batch(self) -> EventBatch | None: ...            # up to 100 events, oldest first, billing before analytics
+    def take_batch(
+        self,
+    ) -> EventBatch | None: ...  # up to 100 events, oldest first, billing before analytics
 
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...

@@ -5,8 +5,15 @@
 //! it opens no socket, reads no clock and knows no Python. Time comes in as an argument and
 //! randomness through a seed, so one seed replays a whole run.
 
+pub mod cache;
+pub mod client;
 pub mod engine;
+pub mod events;
+pub mod leases;
+pub mod text;
 pub mod wire;
+
+mod hash;
 
 /// An instant: milliseconds since the Unix epoch.
 pub type Millis = i64;

@@ -1,19 +1,37 @@
 //! The extension module `schematic_native._native`: conversions and errors only.
 
+mod arguments;
+mod core;
 mod engine;
+mod events;
+mod leases;
+mod pending;
+mod results;
 
 use pyo3::prelude::*;
 
-/// The compiled half of `schematic_native`.
+/// The compiled half of `schematic_native`: decisions only, no I/O.
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use crate::engine::{EngineError, check_flag_json, check_flags_json};
+    #[allow(non_upper_case_globals, reason = "the Python name")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
     #[pymodule_export]
-    #[allow(non_upper_case_globals, reason = "the Python name")]
-    const __version__: &str = env!("CARGO_PKG_VERSION");
+    use super::core::{Core, Ingested};
+    #[pymodule_export]
+    use super::engine::{EngineError, check_flag_json, check_flags_json};
+    #[pymodule_export]
+    use super::events::EventBatch;
+    #[pymodule_export]
+    use super::leases::{AcquirePlan, ExtendPlan, Lease};
+    #[pymodule_export]
+    use super::pending::PendingCheck;
+    #[pymodule_export]
+    use super::results::{
+        CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,
+    };
 }

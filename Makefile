@@ -1,0 +1,89 @@
+# Everything a person does here is one target. `make` alone lists them.
+# Each target installs what it needs into .venv and builds the extension when a source changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.json')
+
+DEMO_FLAGS ?=
+TEST_FLAGS ?=
+BENCH_FLAGS ?=
+FUZZ_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMPS)/venv:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9,<2'
+	@mkdir -p $(STAMPS) && touch $@
+
+# Dependencies of each kind of work; groups are told in pyproject.toml.
+$(STAMPS)/deps-%: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install --quiet $(if $(filter runtime,$*),,--group $*)
+	@touch $@
+
+# The extension and the package, installed in place: Python files are read from the checkout.
+$(STAMPS)/built: $(STAMPS)/venv $(RUST_SOURCES) pyproject.toml
+	@command -v cargo >/dev/null || { echo "Rust is needed to build the extension: see https://rustup.rs" >&2; exit 1; }
+	$(BIN)/maturin develop --quiet --release --extras emulator
+	@touch $@
+
+.PHONY: build
+build: $(STAMPS)/built ## build the extension and install the package into .venv
+
+.PHONY: demo
+demo: $(STAMPS)/built ## run the main job on the embedded emulator (DEMO_FLAGS="--seconds 5 --threads 4")
+	$(BIN)/schematic-native demo $(DEMO_FLAGS)
+
+.PHONY: test
+test: test-rust test-python ## pass every test
+
+.PHONY: test-rust
+test-rust:
+	cargo test --quiet --locked -p schematic_core
+
+.PHONY: test-python
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer
+	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+.PHONY: lint
+lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test ## formatters, linters, type checkers, stubs
+	cargo fmt --check
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
+
+.PHONY: format
+format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
+	cargo fmt
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(STAMPS)/built $(STAMPS)/deps-bench $(STAMPS)/deps-peer ## compare with the published SDK in one run
+	$(BIN)/python benches/compare.py $(BENCH_FLAGS)
+
+.PHONY: fuzz
+fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the engine with the published one on random inputs
+	$(BIN)/python -m tests.engine.fuzz $(FUZZ_FLAGS)
+
+.PHONY: wheel
+wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
+	rm -rf dist
+	$(BIN)/maturin build --quiet --release --out dist
+	$(BIN)/maturin sdist --quiet --out dist
+	@ls -l dist
+
+.PHONY: clean
+clean: ## forget everything that was built
+	rm -rf $(VENV) target dist python/schematic_native/*.so .bench

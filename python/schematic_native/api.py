@@ -1,0 +1,422 @@
+"""REST over httpx: one request, its retries, its errors.
+
+Errors form one small family under `ApiError`. None of them ever carries the API key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from schematic_native._native import __version__
+from schematic_native.answers import (
+    GrantedLease,
+    UnreadableAnswerError,
+    read_flag_result,
+    read_flag_results,
+    read_lease,
+    read_object,
+    read_reservation,
+    write_instant,
+)
+from schematic_native.config import CreditBalance, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from schematic_native._native import CheckFlagResult, Reservation
+    from schematic_native.config import Settings
+
+T = TypeVar("T")
+
+MAX_RETRIES = 2
+FIRST_RETRY_DELAY = 1.0
+LONGEST_RETRY_DELAY = 60.0
+USER_AGENT = f"schematic-native/{__version__}"
+_ERROR_TEXT_LIMIT = 300
+
+
+class ApiError(Exception):
+    """A call of the API failed.
+
+    Attributes:
+        status: the HTTP status, None if there was no answer.
+        message: what the server said, or what happened instead.
+
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message if status is None else f"HTTP {status}: {message}")
+        self.message = message
+        self.status = status
+
+
+class ApiConnectionError(ApiError):
+    """The API could not be reached, or did not answer in time."""
+
+
+class AuthenticationError(ApiError):
+    """The API refused the API key (401 or 403)."""
+
+
+class PaymentRequiredError(ApiError):
+    """The company lacks the credits (402)."""
+
+
+class NotFoundError(ApiError):
+    """What the call names does not exist (404)."""
+
+
+class UnreadableApiAnswerError(ApiError):
+    """The API answered something that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The answer of check-and-reserve: the verdict, and the hold if there is one."""
+
+    verdict: CheckFlagResult
+    reservation: Reservation | None
+
+
+class _ThreadedClient:
+    """Runs the calls of a user's synchronous httpx.Client in worker threads."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    async def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        return await asyncio.to_thread(self._client.request, method, url, **arguments)
+
+
+class Api:
+    """The calls of the API that this package makes.
+
+    Args:
+        settings: where and how.
+        sleep, clock, jitter: for tests; `jitter` returns a number from 0 to 1.
+
+    A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._sleep = sleep
+        self._clock = clock
+        self._jitter = jitter
+        self._headers = {
+            "X-Schematic-Api-Key": settings.api_key,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": USER_AGENT,
+        }
+        # One client for each of the two hosts, as only one of them may be on this machine.
+        self._owned: dict[bool, httpx.AsyncClient] = {}
+        self._given: httpx.AsyncClient | _ThreadedClient | None = None
+        given = settings.httpx_client
+        if isinstance(given, httpx.Client):
+            self._given = _ThreadedClient(given)
+        elif given is not None:
+            self._given = given
+        # Lease and reservation changes are PUT; a server that knows them as POST says so with 405.
+        self._change_method: Literal["PUT", "POST"] = "PUT"
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close the connections. A client of the user's stays open."""
+        self._closed = True
+        owned, self._owned = self._owned, {}
+        for client in owned.values():
+            await client.aclose()
+
+    async def acquire_lease(
+        self,
+        company_id: str,
+        credit_type_id: str,
+        requested_amount: float,
+        expires_at: float,
+        deadline: float | None = None,
+    ) -> GrantedLease:
+        """Ask for a lease: credits, and epoch seconds."""
+        body = {
+            "company_id": company_id,
+            "credit_type_id": credit_type_id,
+            "requested_amount": requested_amount,
+            "expires_at": write_instant(expires_at),
+        }
+        return _read(read_lease, await self._call("POST", "billing/credits/lease", body, deadline))
+
+    async def extend_lease(
+        self,
+        lease_id: str,
+        additional_amount: float,
+        expires_at: float,
+        deadline: float | None = None,
+    ) -> GrantedLease:
+        """Ask for more credits on a lease; all retries share one idempotency key."""
+        body = {
+            "additional_amount": additional_amount,
+            "expires_at": write_instant(expires_at),
+            "idempotency_key": str(uuid.uuid4()),
+        }
+        path = f"billing/credits/lease/{quote(lease_id, safe='')}/extend"
+        return _read(read_lease, await self._change(path, body, deadline))
+
+    async def release_lease(self, lease_id: str, deadline: float | None = None) -> None:
+        """Give a lease back."""
+        await self._change(
+            f"billing/credits/lease/{quote(lease_id, safe='')}/release", None, deadline
+        )
+
+    async def release_reservation(self, reservation_id: str, deadline: float | None = None) -> None:
+        """Give a hold on the server back."""
+        path = f"billing/credits/reservations/{quote(reservation_id, safe='')}/release"
+        await self._change(path, None, deadline)
+
+    async def check_flag(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        preflight: Mapping[str, object] | None = None,
+        deadline: float | None = None,
+    ) -> CheckFlagResult:
+        """Check one flag."""
+        body = _subject(company, user)
+        if preflight:
+            body["preflight"] = preflight
+        path = f"flags/{quote(flag_key, safe='')}/check"
+        return _read(read_flag_result, await self._call("POST", path, body, deadline))
+
+    async def check_flags(
+        self,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        deadline: float | None = None,
+    ) -> list[CheckFlagResult]:
+        """Check all flags."""
+        answer = await self._call("POST", "flags/check", _subject(company, user), deadline)
+        return _read(read_flag_results, answer)
+
+    async def credit_balance(
+        self, company: Mapping[str, str], credit_type_id: str, deadline: float | None = None
+    ) -> CreditBalance:
+        """Ask for a company's balance of one credit type."""
+        answer = await self._call("POST", "flags/check", _subject(company, None), deadline)
+        balances = _read(lambda data: read_object(data, "the check of all flags"), answer).get(
+            "credit_balances"
+        )
+        balance = balances.get(credit_type_id) if isinstance(balances, dict) else None
+        if not isinstance(balance, dict):
+            raise NotFoundError(f"the company has no balance of credit type {credit_type_id!r}")
+        parts = [balance.get(name, 0) for name in ("remaining", "reserved", "settled")]
+        if not all(isinstance(part, (int, float)) for part in parts):
+            raise UnreadableApiAnswerError("the credit balance has an amount that is not a number")
+        return CreditBalance(*map(float, parts))
+
+    async def check_and_reserve(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        quantity: int,
+        event_subtype: str | None,
+        expires_at: float,
+        preflight: Mapping[str, object],
+        deadline: float | None = None,
+    ) -> Reserved:
+        """Check one flag and hold its credits on the server.
+
+        All retries share one idempotency key.
+        """
+        body = _subject(company, user)
+        body |= {
+            "quantity": quantity,
+            "expires_at": write_instant(expires_at),
+            "idempotency_key": str(uuid.uuid4()),
+            "preflight": preflight,
+        }
+        path = f"flags/{quote(flag_key, safe='')}/check-and-reserve"
+        data = await self._call("POST", path, body, deadline)
+
+        def read(value: object) -> Reserved:
+            verdict = read_flag_result(value)
+            hold = read_object(value, "the flag check").get("reservation")
+            if hold is None:
+                return Reserved(verdict, None)
+            return Reserved(verdict, read_reservation(hold, event_subtype, company, user))
+
+        return _read(read, data)
+
+    async def post_events(self, body: bytes) -> int:
+        """Post one batch of events, once, and return the status.
+
+        Raises:
+            ApiConnectionError: there was no answer.
+
+        """
+        url = f"{self._settings.event_capture_url}/batch"
+        response = await self._send("POST", url, body, self._settings.timeout)
+        return response.status_code
+
+    async def _change(self, path: str, body: object, deadline: float | None) -> object:
+        try:
+            return await self._call(self._change_method, path, body, deadline)
+        except ApiError as error:
+            if error.status != httpx.codes.METHOD_NOT_ALLOWED or self._change_method == "POST":
+                raise
+        self._change_method = "POST"
+        return await self._call("POST", path, body, deadline)
+
+    async def _call(self, method: str, path: str, body: object, deadline: float | None) -> object:
+        """Make one call with its retries, and return the answer's data."""
+        content = None if body is None else orjson.dumps(body)
+        url = f"{self._settings.base_url}/{path}"
+        attempt = 0
+        while True:
+            delay = FIRST_RETRY_DELAY * 2**attempt * (0.5 + 0.5 * self._jitter())
+            try:
+                response = await self._send(method, url, content, self._time_left(deadline))
+            except ApiConnectionError as error:
+                failure: ApiError = error
+            else:
+                if response.is_success:
+                    return _data(response)
+                failure = self._failure(response)
+                if not _is_temporary(response.status_code):
+                    raise failure
+                asked = self._asked_delay(response)
+                delay = delay if asked is None else asked
+            attempt += 1
+            delay = min(delay, LONGEST_RETRY_DELAY)
+            if attempt > MAX_RETRIES or _passes(deadline, delay):
+                raise failure
+            await self._sleep(delay)
+
+    async def _send(
+        self, method: str, url: str, content: bytes | None, timeout: float
+    ) -> httpx.Response:
+        if self._closed:
+            raise ApiConnectionError("the client is shut down")
+        if timeout <= 0:
+            raise ApiConnectionError("no time is left for the request")
+        client = self._given or self._own_client(url)
+        # httpx limits each phase of a request, so that a server may drip its answer for ever: the
+        # limit that counts is the one on the whole. A call in a worker thread needs both, as it
+        # cannot be cancelled.
+        phase_timeout = timeout if isinstance(client, _ThreadedClient) else None
+        request = client.request(
+            method, url, content=content, headers=self._headers, timeout=phase_timeout
+        )
+        try:
+            return await asyncio.wait_for(request, timeout)
+        except (asyncio.TimeoutError, httpx.TimeoutException):
+            raise ApiConnectionError("no answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
+            # RuntimeError: a client of the user's that has been closed.
+            detail = str(error).replace(self._settings.api_key or "\0", "***")
+            raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
+
+    def _own_client(self, url: str) -> httpx.AsyncClient:
+        loopback = is_loopback(url)
+        client = self._owned.get(loopback)
+        if client is None:
+            client = httpx.AsyncClient(
+                follow_redirects=self._settings.follow_redirects, trust_env=not loopback
+            )
+            self._owned[loopback] = client
+        return client
+
+    def _time_left(self, deadline: float | None) -> float:
+        if deadline is None:
+            return self._settings.timeout
+        return min(self._settings.timeout, deadline - asyncio.get_running_loop().time())
+
+    def _failure(self, response: httpx.Response) -> ApiError:
+        message = _error_text(response).replace(self._settings.api_key or "\0", "***")
+        status = response.status_code
+        kinds = {401: AuthenticationError, 403: AuthenticationError, 402: PaymentRequiredError}
+        kinds[404] = NotFoundError
+        return kinds.get(status, ApiError)(message, status)
+
+    def _asked_delay(self, response: httpx.Response) -> float | None:
+        """Seconds that the server asks us to wait, None if it says nothing that can be read."""
+        headers = response.headers
+        for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            try:
+                delay = float(headers[name]) * unit
+            except (KeyError, ValueError):
+                continue
+            if delay >= 0:
+                return delay
+        try:
+            instant = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
+        except (KeyError, ValueError, OverflowError):
+            try:
+                instant = float(headers["x-ratelimit-reset"])
+            except (KeyError, ValueError):
+                return None
+        delay = instant - self._clock()
+        return delay if delay >= 0 else None
+
+
+def _subject(
+    company: Mapping[str, str] | None, user: Mapping[str, str] | None
+) -> dict[str, object]:
+    subject: dict[str, object] = {}
+    if company:
+        subject["company"] = dict(company)
+    if user:
+        subject["user"] = dict(user)
+    return subject
+
+
+def _read(reader: Callable[[object], T], data: object) -> T:
+    try:
+        return reader(data)
+    except (UnreadableAnswerError, TypeError, ValueError, OverflowError) as error:
+        raise UnreadableApiAnswerError(str(error)) from error
+
+
+def _data(response: httpx.Response) -> object:
+    if not response.content:
+        return None
+    try:
+        answer = orjson.loads(response.content)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableApiAnswerError("the answer is not JSON", response.status_code) from error
+    return answer.get("data") if isinstance(answer, dict) else None
+
+
+def _error_text(response: httpx.Response) -> str:
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        body = None
+    error = body.get("error") if isinstance(body, dict) else None
+    return error[:_ERROR_TEXT_LIMIT] if isinstance(error, str) else response.reason_phrase
+
+
+def _is_temporary(status: int) -> bool:
+    return status in {408, 429} or status >= httpx.codes.INTERNAL_SERVER_ERROR
+
+
+def _passes(deadline: float | None, delay: float) -> bool:
+    return deadline is not None and asyncio.get_running_loop().time() + delay >= deadline

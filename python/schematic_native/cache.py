@@ -1,0 +1,66 @@
+"""Answers of plain REST checks, kept for a few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from schematic_native._native import CheckFlagResult
+
+
+class LocalCache:
+    """An in-memory cache, least recently used out; safe to use from any thread.
+
+    Args:
+        max_size: entries.
+        ttl: milliseconds an entry lives.
+
+    """
+
+    def __init__(
+        self, max_size: int = 1000, ttl: int = 5000, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_size = max_size
+        self._ttl = ttl
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, CheckFlagResult]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> CheckFlagResult | None:
+        """Return the answer kept under `key`, None if there is none or it is too old."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            if entry[0] <= self._clock():
+                del self._entries[key]
+                return None
+            self._entries.move_to_end(key)
+            return entry[1]
+
+    def set(self, key: str, val: CheckFlagResult, ttl_override: int | None = None) -> None:
+        """Keep `val` under `key` for `ttl_override` milliseconds, or the cache's own time."""
+        ttl = self._ttl if ttl_override is None else ttl_override
+        if self._max_size <= 0 or ttl <= 0:
+            return
+        with self._lock:
+            self._entries[key] = (self._clock() + ttl / 1000, val)
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._max_size:
+                self._entries.popitem(last=False)
+
+
+def cache_key(
+    flag_key: str, company: Mapping[str, str] | None, user: Mapping[str, str] | None
+) -> str:
+    """Name a check.
+
+    The same flag, company and user give the same text whatever the order of their keys.
+    """
+    # repr quotes what it prints, so no choice of keys can imitate another check.
+    return repr((flag_key.lower(), sorted((company or {}).items()), sorted((user or {}).items())))

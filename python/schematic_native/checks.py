@@ -1,0 +1,316 @@
+"""Checks that cannot be answered from memory at once.
+
+What is missing is fetched, then the core is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING
+
+from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
+from schematic_native.api import ApiError, NotFoundError, PaymentRequiredError
+from schematic_native.config import LONGEST_SERVER_HOLD, CreditBalance
+from schematic_native.datastream import COMPANY, USER
+from schematic_native.questions import (
+    KEY_CONFLICT,
+    FlagQuestion,
+    LeaseQuestion,
+    Unanswered,
+    is_usage,
+    plain_result,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from schematic_native._native import Core
+    from schematic_native.api import Api, Reserved
+    from schematic_native.config import CreditLeaseMode, LeaseSettings
+    from schematic_native.datastream import DataStream
+    from schematic_native.faults import Faults
+    from schematic_native.leases import Leases
+    from schematic_native.questions import Keys
+
+REST_TOPIC = "flag checks over REST"
+RESERVE_TOPIC = "reservations on the server"
+INSUFFICIENT_CREDITS = "Insufficient credits"
+
+
+class Checks:
+    """Finishes the checks of one client.
+
+    Args:
+        core: asked first and last.
+        api: asked when memory cannot answer.
+        faults: where failures are reported.
+        datastream: fetches what is missing; None without DataStream.
+        leases: acquires and extends; None without credit leases in the client.
+        lease_settings: None without credit leases.
+        remember: keeps a plain answer of the API for a while.
+        spawn: runs work in the background.
+
+    A deadline is an instant of the loop's clock.
+
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        api: Api,
+        faults: Faults,
+        *,
+        datastream: DataStream | None,
+        leases: Leases | None,
+        lease_settings: LeaseSettings | None,
+        remember: Callable[[FlagQuestion, CheckFlagResult], None],
+        spawn: Callable[[Coroutine[object, object, None]], object],
+    ) -> None:
+        self._core = core
+        self._api = api
+        self._faults = faults
+        self._datastream = datastream
+        self._leases = leases
+        self._lease_settings = lease_settings
+        self._remember = remember
+        self._spawn = spawn
+
+    @property
+    def mode(self) -> CreditLeaseMode | None:
+        """Where credits are reserved right now; None if nowhere."""
+        settings = self._lease_settings
+        if settings is None:
+            return None
+        if settings.mode == "auto":
+            # A DataStream that has never brought its flags does not run: nothing could be decided
+            # here.
+            return "client" if self._leases is not None and self._core.has_flags() else "server"
+        if settings.mode == "client" and self._leases is None:
+            return None
+        return settings.mode
+
+    async def check_flag(
+        self, question: FlagQuestion, deadline: float
+    ) -> CheckFlagResult | Unanswered:
+        """Answer a plain check from memory, fetching what is missing, or else over REST."""
+        if self._datastream is not None and self._core.has_flags():
+            answer = question.ask(self._core)
+            if not isinstance(answer, CheckFlagResult) and answer not in {"flag", "conflict"}:
+                await self._fetch(
+                    question.company if "company" in answer else None,
+                    question.user if "user" in answer else None,
+                    deadline,
+                )
+                answer = question.ask(self._core)
+            if isinstance(answer, CheckFlagResult):
+                return answer
+            if answer == "conflict":
+                return Unanswered(KEY_CONFLICT)
+        return await self._ask_api(question, deadline)
+
+    async def check_flags(
+        self,
+        flag_keys: Sequence[str] | None,
+        company: Keys | None,
+        user: Keys | None,
+        deadline: float,
+    ) -> dict[str, CheckFlagResult | Unanswered]:
+        """Answer plain checks of several flags, or of all; by flag key."""
+        if self._datastream is not None and self._core.has_flags():
+            keys = self._core.flag_keys() if flag_keys is None else flag_keys
+            answers: dict[str, CheckFlagResult | Unanswered] = {}
+            for key in keys:
+                question = FlagQuestion(key, company, user)
+                answers[key] = await self.check_flag(question, deadline)
+            return answers
+        try:
+            results = await self._api.check_flags(company, user, deadline)
+        except ApiError as error:
+            self._faults.raised(REST_TOPIC, str(error))
+            return {key: _unanswered(error) for key in flag_keys or ()}
+        self._faults.cleared(REST_TOPIC)
+        if flag_keys is None:
+            return {result.flag: result for result in results}
+        found = {result.flag.lower(): result for result in results}
+        missing = Unanswered("flag not found: default value")
+        return {key: found.get(key.lower(), missing) for key in flag_keys}
+
+    async def check(
+        self, question: LeaseQuestion, pending: PendingCheck | None, deadline: float
+    ) -> CheckResult | Unanswered:
+        """Finish a check that may reserve credits."""
+        if pending is not None:
+            return await self._finish(question, pending, deadline)
+        usage, mode = question.usage, self.mode
+        if not usage or mode is None:
+            return await self._plain(question, deadline)
+        if mode == "server":
+            return await self._reserve_on_server(question, usage, deadline)
+        answer = question.ask(self._core)
+        return await self._finish(question, answer, deadline)
+
+    async def credit_balance(
+        self, company: Keys, credit_type_id: str, deadline: float
+    ) -> CreditBalance:
+        """Tell a company's credits, from memory if it is streamed, or else over REST."""
+        if self._datastream is not None and self._core.has_flags():
+            if self._core.company_id(company) is None:
+                await self._fetch(company, None, deadline)
+            company_id = self._core.company_id(company)
+            if company_id is not None:
+                balance = self._local_balance(company_id, credit_type_id)
+                if balance is not None:
+                    return balance
+        return await self._api.credit_balance(company, credit_type_id, deadline)
+
+    async def _finish(
+        self, question: LeaseQuestion, answer: CheckResult | PendingCheck, deadline: float
+    ) -> CheckResult | Unanswered:
+        """Do what a pending check needs, and ask again, until it is answered."""
+        while isinstance(answer, PendingCheck):
+            if answer.need == "plain":
+                return await self._plain(question, deadline)
+            if answer.need == "resolve":
+                found = await self._fetch(
+                    question.company if answer.missing_company else None,
+                    question.user if answer.missing_user else None,
+                    deadline,
+                )
+                answer = answer.resume(found)
+            else:
+                answer = answer.resume(await self._fund(answer, deadline))
+        return answer
+
+    async def _fund(self, pending: PendingCheck, deadline: float) -> bool:
+        """Acquire or extend the lease that a check reserves from."""
+        company_id, credit_type_id = pending.company_id, pending.credit_type_id
+        if self._leases is None or company_id is None or credit_type_id is None:
+            return False
+        if pending.need == "acquire":
+            lease = await self._leases.acquire_if_needed(company_id, credit_type_id, deadline)
+            return lease is not None
+        await self._leases.maybe_extend(
+            company_id, credit_type_id, pending.required_credits, deadline
+        )
+        return True
+
+    async def _plain(self, question: LeaseQuestion, deadline: float) -> CheckResult | Unanswered:
+        answer = await self.check_flag(question.plain(), deadline)
+        return answer if isinstance(answer, Unanswered) else plain_result(answer)
+
+    async def _fetch(self, company: Keys | None, user: Keys | None, deadline: float) -> bool:
+        """Request entities over the DataStream; tells whether all of them have come."""
+        if self._datastream is None:
+            return False
+        wanted = [(kind, keys) for kind, keys in ((COMPANY, company), (USER, user)) if keys]
+        requests = [self._datastream.request(kind, keys, deadline) for kind, keys in wanted]
+        return all(await asyncio.gather(*requests))
+
+    async def _ask_api(
+        self, question: FlagQuestion, deadline: float
+    ) -> CheckFlagResult | Unanswered:
+        try:
+            answer = await self._api.check_flag(
+                question.flag_key,
+                question.company,
+                question.user,
+                question.preflight.to_wire(),
+                deadline,
+            )
+        except NotFoundError as error:
+            return _unanswered(error)
+        except ApiError as error:
+            self._faults.raised(REST_TOPIC, str(error))
+            return _unanswered(error)
+        self._faults.cleared(REST_TOPIC)
+        self._remember(question, answer)
+        return answer
+
+    async def _reserve_on_server(
+        self, question: LeaseQuestion, usage: float, deadline: float
+    ) -> CheckResult | Unanswered:
+        """Check and reserve in one call; the server logs the check."""
+        settings = self._lease_settings
+        if settings is None or not is_usage(usage):
+            return question.fail("invalid_usage")
+        lifetime = min(settings.reservation_ttl, LONGEST_SERVER_HOLD)
+        try:
+            reserved = await self._api.check_and_reserve(
+                question.flag_key,
+                question.company,
+                question.user,
+                math.ceil(usage),
+                question.event_subtype,
+                time.time() + lifetime,
+                question.plain().preflight.to_wire(),
+                deadline,
+            )
+        except PaymentRequiredError as error:
+            self._faults.cleared(RESERVE_TOPIC)
+            return CheckResult(
+                allowed=False,
+                value=False,
+                reason=INSUFFICIENT_CREDITS,
+                flag_key=question.flag_key,
+                error=error.message,
+            )
+        except ApiError as error:
+            self._faults.raised(RESERVE_TOPIC, str(error))
+            failure = "server_reservation_failed"
+            if question.on_acquire_failure == "fail-open":
+                return Unanswered(f"{failure}_fail_open", failure)
+            return question.fail(failure)
+        self._faults.cleared(RESERVE_TOPIC)
+        return self._take_hold(question, reserved)
+
+    def _take_hold(self, question: LeaseQuestion, reserved: Reserved) -> CheckResult:
+        """Hand the hold to the caller, unless it could not be settled or is not needed."""
+        verdict, hold = reserved.verdict, reserved.reservation
+        error = verdict.error
+        if hold is not None and (not hold.event_subtype or not verdict.value):
+            self._spawn(self._release(hold.id))
+            if not hold.event_subtype:
+                error = "missing_event_subtype"
+                if question.on_acquire_failure == "fail-closed":
+                    return question.fail(error)
+            hold = None
+        return CheckResult(
+            allowed=verdict.value,
+            value=verdict.value,
+            reason=verdict.reason,
+            flag_key=question.flag_key,
+            reservation=hold,
+            entitlement=verdict.entitlement,
+            flag_id=verdict.flag_id,
+            error=error,
+        )
+
+    async def _release(self, reservation_id: str) -> None:
+        try:
+            await self._api.release_reservation(reservation_id)
+        except ApiError as error:
+            # The server takes the hold back when it expires.
+            self._faults.noted(f"reservation {reservation_id} could not be released: {error}")
+
+    def _local_balance(self, company_id: str, credit_type_id: str) -> CreditBalance | None:
+        """Add up what the server last told and what this process's own lease holds."""
+        balance = self._core.company_balance(company_id, credit_type_id)
+        lease = self._core.lease(company_id, credit_type_id)
+        if balance is None and lease is None:
+            return None
+        reserved = self._core.reserved_credits(company_id, credit_type_id)
+        if lease is None:
+            return CreditBalance(balance or 0.0, reserved, 0.0)
+        # An expired lease lends nothing any more; what it lent has gone back to the company's
+        # balance.
+        live = self._core.plan_acquire(company_id, credit_type_id) is None
+        lent = lease.remaining if live else 0.0
+        settled = max(0.0, lease.granted - lease.remaining - reserved)
+        return CreditBalance((balance or 0.0) + lent, reserved, settled)
+
+
+def _unanswered(error: ApiError) -> Unanswered:
+    what = "flag not found" if isinstance(error, NotFoundError) else "error"
+    return Unanswered(f"{what}: default value ({error})", str(error))

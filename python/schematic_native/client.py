@@ -1,0 +1,1098 @@
+"""The clients: `Schematic` and `AsyncSchematic`.
+
+A check that finds all it needs in memory is one call into the core, on the caller's own thread.
+Whatever must wait is a coroutine of `Runtime`, which the asynchronous client awaits and the
+synchronous one waits for. Neither this module nor anything it imports at the top loads asyncio,
+httpx or websockets: that happens when I/O starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timezone
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from schematic_native._native import (
+    CheckFlagResult,
+    CheckResult,
+    Core,
+    FeatureEntitlement,
+    Reservation,
+)
+from schematic_native.cache import LocalCache, cache_key
+from schematic_native.config import (
+    AsyncSchematicConfig,
+    CheckFlagOptions,
+    CheckOptions,
+    ClientStatus,
+    CreditBalance,
+    CreditLeaseConfig,
+    DataStreamConfig,
+    DefaultValue,
+    EventBodyIdentifyCompany,
+    EventQuantities,
+    EventUsage,
+    FlagCache,
+    IdentifyOptions,
+    LeaseConfigOverride,
+    SchematicConfig,
+    TrackOptions,
+    TrackWithReservationOptions,
+    read_config,
+    read_flag_defaults,
+)
+from schematic_native.faults import Faults
+from schematic_native.questions import (
+    CLOSED,
+    KEY_CONFLICT,
+    OFFLINE,
+    TIMED_OUT,
+    FlagQuestion,
+    Keys,
+    LeaseQuestion,
+    Unanswered,
+    check_default,
+    check_options,
+    check_timeout,
+    is_usage,
+    plain_result,
+    read_flag_question,
+    read_keys,
+    read_lease_question,
+    read_text,
+    resolve_default,
+)
+from schematic_native.wake import Doorbell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from schematic_native._native import FailureMode, PendingCheck
+    from schematic_native.runtime import LoopThread, Runtime
+
+# What `from schematic.client import ...` offers for users, so that they change one import line.
+__all__ = [
+    "AsyncSchematic",
+    "AsyncSchematicConfig",
+    "CheckFlagOptions",
+    "CheckFlagResult",
+    "CheckOptions",
+    "CheckResult",
+    "ClientStatus",
+    "CreditBalance",
+    "CreditLeaseConfig",
+    "DataStreamConfig",
+    "EventBodyIdentifyCompany",
+    "EventQuantities",
+    "EventUsage",
+    "FeatureEntitlement",
+    "IdentifyOptions",
+    "LeaseConfigOverride",
+    "LocalCache",
+    "Reservation",
+    "Schematic",
+    "SchematicConfig",
+    "TrackOptions",
+    "TrackWithReservationOptions",
+]
+
+T = TypeVar("T")
+L = TypeVar("L")
+
+# The longest that `initialize` waits for the DataStream, in seconds.
+INITIAL_WAIT = 5.0
+# A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
+# the check itself can say what it ran out of time for.
+GRACE = 0.05
+
+
+class _Client:
+    """What both clients are, apart from how they wait."""
+
+    def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
+        self._settings = read_config(api_key, config)
+        self._flag_defaults = read_flag_defaults("flag_defaults", config.flag_defaults or {})
+        self._caches = _read_caches(config.cache_providers)
+        self._closed = False
+        self._reset()
+        for level, notice in self._settings.notices:
+            self._settings.logger.log(level, "%s", notice)
+        _clients.add(self)
+
+    def _reset(self) -> None:
+        """Start from nothing: in a new client, and in a new process after a fork."""
+        self._pid = os.getpid()
+        self._faults = Faults(self._settings.logger, self._settings.api_key)
+        self._doorbell = Doorbell()
+        self._core = self._make_core()
+        self._runtime: Runtime | None = None
+        # Held only to start and to end the runtime.
+        self._lifecycle = threading.RLock()
+        # Set once flags have arrived; from then on plain checks, and those with leases, are tried
+        # in memory first.
+        self._streaming = False
+        self._leasing = False
+
+    def _after_fork(self) -> None:
+        """Own nothing of the parent's: no lease, no hold, no event, no socket, no thread.
+
+        A fresh core rather than a cleaned one, as another thread of the parent may have held a lock
+        inside.
+        """
+        _abandoned.append((self._core, self._runtime))
+        self._caches = [LocalCache() if type(c) is LocalCache else c for c in self._caches]
+        self._reset()
+
+    def _make_core(self) -> Core:
+        leases = self._settings.leases
+        if leases is None:
+            return Core(api_key=self._settings.api_key, wake=self._doorbell)
+        return Core(
+            api_key=self._settings.api_key,
+            lease_size=leases.lease_size,
+            lease_duration=leases.lease_duration,
+            reservation_ttl=leases.reservation_ttl,
+            low_water_mark=leases.low_water_mark,
+            overrides=leases.overrides,
+            wake=self._doorbell,
+        )
+
+    def set_flag_default(self, flag_key: str, value: bool) -> None:
+        """Set the answer of a flag for when none can be had.
+
+        Flag keys compare case-insensitively.
+        """
+        self._flag_defaults |= read_flag_defaults("flag defaults", {flag_key: value})
+
+    def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
+        """Set the answers of several flags for when none can be had."""
+        self._flag_defaults |= read_flag_defaults("values", values)
+
+    def status(self) -> ClientStatus:
+        """Tell what the client has and does, without I/O."""
+        counts = self._core.counts()
+        runtime = self._runtime
+        queued = counts["queued_billing"] + counts["queued_flag_checks"]
+        dropped = counts["dropped_billing"] + counts["dropped_flag_checks"]
+        return ClientStatus(
+            connected=runtime is not None and runtime.connected,
+            ready=runtime is not None and runtime.ready,
+            cached_flags=counts["flags"],
+            cached_companies=counts["companies"],
+            cached_users=counts["users"],
+            leases=counts["leases"],
+            open_holds=counts["open_holds"],
+            queued_events=queued + (0 if runtime is None else runtime.pending_events),
+            sent_events=0 if runtime is None else runtime.sent_events,
+            dropped_events=dropped + (0 if runtime is None else runtime.refused_events),
+            last_error=self._faults.last_error,
+        )
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no I/O may be done."""
+        return self._settings.offline or self._closed
+
+    def _make_runtime(self) -> Runtime:
+        from schematic_native.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
+
+        return Runtime(
+            self._settings,
+            self._core,
+            self._doorbell,
+            self._faults,
+            on_streaming=self._stream,
+            remember=self._remember,
+        )
+
+    def _stream(self) -> None:
+        self._streaming = True
+        leases = self._settings.leases
+        self._leasing = leases is not None and leases.mode != "server" and not self._closed
+
+    def _shut(self) -> Runtime | None:
+        """Answer from memory alone from now on."""
+        self._closed = True
+        self._leasing = False
+        return self._runtime
+
+    # Plain checks
+
+    def _read_flag(
+        self,
+        flag_key: str,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckFlagOptions | None,
+    ) -> tuple[FlagQuestion, DefaultValue, float]:
+        check_options(options, CheckFlagOptions)
+        question = read_flag_question(flag_key, company, user, options)
+        if options is None:
+            return question, None, self._settings.timeout
+        check_default(options.default_value)
+        return question, options.default_value, self._limit(options.timeout)
+
+    def _limit(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._settings.timeout
+        check_timeout(timeout)
+        return timeout
+
+    def _answer_now(self, question: FlagQuestion, default: DefaultValue) -> CheckFlagResult | None:
+        """Answer a plain check without waiting, if that is possible."""
+        if self._settings.offline:
+            return self._conclude(question, Unanswered(OFFLINE), default)
+        if self._streaming:
+            answer = question.ask(self._core)
+            if isinstance(answer, CheckFlagResult):
+                return answer
+            if answer == "conflict":
+                return self._conclude(question, Unanswered(KEY_CONFLICT), default)
+        if self._closed:
+            return self._conclude(question, Unanswered(CLOSED), default)
+        return None if question.preflight else self._recall(question)
+
+    def _conclude(
+        self, question: FlagQuestion, outcome: CheckFlagResult | Unanswered, default: DefaultValue
+    ) -> CheckFlagResult:
+        """Turn an outcome into an answer: the caller's default if there was none."""
+        if isinstance(outcome, CheckFlagResult):
+            return outcome
+        answer = CheckFlagResult(
+            flag=question.flag_key,
+            value=self._default(question.flag_key, default),
+            reason=outcome.reason,
+            error=outcome.error,
+        )
+        if outcome.reason == KEY_CONFLICT:
+            # Decided here, by the entities in memory, so it is logged like any other local answer.
+            self._core.record_flag_check(answer, question.company, question.user)
+        return answer
+
+    def _default(self, flag_key: str, default: DefaultValue) -> bool:
+        return resolve_default(default, self._flag_defaults.get(flag_key.lower(), False))
+
+    def _recall(self, question: FlagQuestion) -> CheckFlagResult | None:
+        key = cache_key(question.flag_key, question.company, question.user)
+        for cache in self._caches:
+            try:
+                answer = cache.get(key)
+            except Exception as error:  # noqa: BLE001 - a user's cache must not fail a check
+                self._faults.noted(f"cache_providers: get failed: {type(error).__name__}: {error}")
+                continue
+            if isinstance(answer, CheckFlagResult):
+                return answer
+        return None
+
+    def _remember(self, question: FlagQuestion, answer: CheckFlagResult) -> None:
+        if question.preflight:
+            return
+        key = cache_key(question.flag_key, question.company, question.user)
+        for cache in self._caches:
+            try:
+                cache.set(key, answer)
+            except Exception as error:  # noqa: BLE001 - a user's cache must not fail a check
+                self._faults.noted(f"cache_providers: set failed: {type(error).__name__}: {error}")
+
+    def _read_flags(
+        self,
+        flag_keys: Sequence[str] | None,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckFlagOptions | None,
+    ) -> tuple[list[str] | None, DefaultValue, float]:
+        _, default, timeout = self._read_flag("flag_keys", company, user, options)
+        if flag_keys is None:
+            return None, default, timeout
+        return _read_texts("flag_keys", flag_keys), default, timeout
+
+    def _conclude_all(
+        self,
+        flag_keys: Sequence[str] | None,
+        outcomes: Mapping[str, CheckFlagResult | Unanswered],
+        default: DefaultValue,
+        otherwise: str,
+    ) -> list[CheckFlagResult]:
+        """Return one answer for each flag asked for, or for each that is known."""
+        if flag_keys is None:
+            flag_keys = list(outcomes) or list(self._flag_defaults)
+        missing = Unanswered(otherwise)
+        return [
+            self._conclude(FlagQuestion(key, None, None), outcomes.get(key, missing), default)
+            for key in flag_keys
+        ]
+
+    # Checks that may reserve credits
+
+    def _begin_check(
+        self,
+        flag_key: str,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+        pending: PendingCheck | None,
+    ) -> CheckResult | _Waiting:
+        """Answer a check without waiting if that is possible, or tell what to wait for."""
+        if options is not None:
+            check_options(options, CheckOptions)
+            usage = options.usage if usage is None else usage
+            event_subtype = options.event_subtype if event_subtype is None else event_subtype
+            on_acquire_failure = on_acquire_failure or options.on_acquire_failure
+            default_value = options.default_value if default_value is None else default_value
+            timeout = options.timeout if timeout is None else timeout
+        check_default(default_value)
+        limit = self._limit(timeout)
+        question = read_lease_question(
+            flag_key, company, user, usage, event_subtype, on_acquire_failure
+        )
+        if pending is None:
+            if self._leasing and question.usage is not None:
+                answer = question.ask(self._core)
+                if isinstance(answer, CheckResult):
+                    return answer
+                pending = answer
+            elif (now := self._check_now(question, default_value)) is not None:
+                return now
+        return _Waiting(question, pending, default_value, limit)
+
+    def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
+        """Answer a check without waiting, if that is possible and it reserves nothing."""
+        usage = question.usage
+        if usage is not None and not is_usage(usage):
+            return question.fail("invalid_usage")
+        if usage and self._settings.leases is not None and not self._idle:
+            return None
+        answer = self._answer_now(question.plain(), default)
+        return None if answer is None else plain_result(answer)
+
+    def _conclude_check(self, waiting: _Waiting, outcome: CheckResult | Unanswered) -> CheckResult:
+        if isinstance(outcome, CheckResult):
+            return outcome
+        plain = waiting.question.plain()
+        return plain_result(self._conclude(plain, outcome, waiting.default))
+
+    def _late(self, question: LeaseQuestion) -> CheckResult | Unanswered:
+        """Resolve a check whose coroutine did not come back in time."""
+        if question.usage and self._settings.leases is not None:
+            return question.fail("lease_acquire_failed")
+        return Unanswered(TIMED_OUT)
+
+    # Events
+
+    def _settle(
+        self,
+        reservation: Reservation | None,
+        actual_quantity: float,
+        options: TrackWithReservationOptions | None,
+    ) -> bool:
+        """Settle a reservation; tells whether an event was queued."""
+        check_options(options, TrackWithReservationOptions)
+        traits = _read_json("traits", None if options is None else options.traits)
+        if reservation is None:
+            self._settings.logger.error("track_with_reservation: there is no reservation to settle")
+            return False
+        if not isinstance(reservation, Reservation):
+            raise TypeError(f"reservation must be a Reservation, got {type(reservation).__name__}")
+        if isinstance(actual_quantity, bool) or not isinstance(actual_quantity, (int, float)):
+            raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
+        if self._refuses_event("track_with_reservation"):
+            return False
+        if not is_usage(actual_quantity) or (
+            self._core.settle(reservation, actual_quantity, traits) is None
+        ):
+            self._settings.logger.error(
+                "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
+                "the hold refunds itself when it expires",
+                actual_quantity,
+            )
+            return False
+        return True
+
+    def _track(
+        self,
+        event: str,
+        company: Keys | None,
+        user: Keys | None,
+        traits: Mapping[str, Any] | None,
+        quantity: int | None,
+        options: TrackOptions | None,
+    ) -> bool:
+        """Queue a track event; tells whether one was queued."""
+        check_options(options, TrackOptions)
+        options = options or _NO_TRACK_OPTIONS
+        sent_at = options.sent_at
+        if sent_at is not None:
+            # Without a zone there is no instant; UTC is what servers keep.
+            sent_at = (
+                sent_at if sent_at.tzinfo is not None else sent_at.replace(tzinfo=timezone.utc)
+            )
+        if self._refuses_event("track"):
+            return False
+        self._core.track(
+            event,
+            company,
+            user,
+            _read_json("traits", traits),
+            quantity,
+            options.idempotency_key,
+            None if sent_at is None else sent_at.isoformat(),
+            options.trusted_client_clock,
+            options.backfill,
+        )
+        return True
+
+    def _identify(
+        self,
+        keys: Keys,
+        company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
+        name: str | None,
+        traits: Mapping[str, Any] | None,
+        options: IdentifyOptions | None,
+    ) -> tuple[Keys, list[str]] | None:
+        """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
+        check_options(options, IdentifyOptions)
+        options = options or _NO_IDENTIFY_OPTIONS
+        company_keys, company_body = _read_company(company)
+        prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
+        if self._refuses_event("identify"):
+            return None
+        self._core.identify(
+            keys, company_body, name, _read_json("traits", traits), options.idempotency_key
+        )
+        return company_keys, prewarm
+
+    def _refuses_event(self, method: str) -> bool:
+        if self._closed:
+            self._faults.noted(f"{method}: the client is shut down; the event is dropped")
+        return self._idle
+
+
+class AsyncSchematic(_Client):
+    """The asynchronous client: its I/O runs on the event loop of its first use.
+
+    Args:
+        api_key: the key of a Schematic environment.
+        config: see `AsyncSchematicConfig`.
+
+    Raises:
+        TypeError, ValueError: a configuration field is wrong; the message names it.
+
+    """
+
+    def __init__(self, api_key: str, config: AsyncSchematicConfig | None = None) -> None:
+        if config is not None and not isinstance(config, AsyncSchematicConfig):
+            raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
+        super().__init__(api_key, config or AsyncSchematicConfig())
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    async def initialize(self) -> None:
+        """Start, and wait up to 5 s for the DataStream.
+
+        What has not come by then goes on in the background.
+        """
+        if not self._idle:
+            await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
+
+    async def shutdown(self) -> None:
+        """Release the leases, deliver the events and close everything, within 5 s."""
+        runtime = self._shut()
+        if runtime is not None and not runtime.loop.is_closed():
+            await runtime.close()
+
+    async def check_flag(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> bool:
+        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
+        if self._streaming and options is None:
+            answer = self._core.check_flag(flag_key, company, user)
+            if type(answer) is CheckFlagResult:
+                return answer.value
+        return (await self.check_flag_with_entitlement(flag_key, company, user, options)).value
+
+    async def check_flag_with_entitlement(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> CheckFlagResult:
+        """Check a flag and tell why, and what the company is entitled to."""
+        question, default, timeout = self._read_flag(flag_key, company, user, options)
+        answer = self._answer_now(question, default)
+        if answer is None:
+            outcome = await self._running().check_flag(question, timeout)
+            answer = self._conclude(question, outcome, default)
+        return answer
+
+    async def check_flags(
+        self,
+        flag_keys: Sequence[str] | None = None,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> list[CheckFlagResult]:
+        """Check several flags, or all if `flag_keys` is None."""
+        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
+        if self._idle:
+            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
+        outcomes = await self._running().check_flags(keys, company, user, timeout)
+        return self._conclude_all(keys, outcomes, default, TIMED_OUT)
+
+    async def check(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckOptions | None = None,
+        *,
+        usage: float | None = None,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+    ) -> CheckResult:
+        """Check a flag and, if credit leases are configured, hold credits for the usage stated.
+
+        Args:
+            flag_key: the flag.
+            company: its lookup keys.
+            user: its lookup keys.
+            options: the keywords below in one object; a keyword wins over it.
+            usage: event units to reserve credits for.
+            event_subtype: the event that will be billed; None takes the entitlement's.
+            on_acquire_failure: "fail-closed" (the default) denies when credits cannot be reserved,
+                "fail-open" lets targeting alone decide.
+            default_value: the answer if none can be had.
+            timeout: seconds the whole check may take.
+
+        Returns:
+            The verdict. Settle its reservation with `track_with_reservation`.
+
+        Raises:
+            TypeError: an argument has the wrong type; nothing has been reserved.
+            ValueError: an argument has a wrong value; nothing has been reserved.
+
+        A fault of the server or the network never raises.
+
+        """
+        pending = None
+        if (
+            self._leasing
+            and usage is not None
+            and options is None
+            and default_value is None
+            and timeout is None
+        ):
+            answer = self._core.check(
+                flag_key,
+                company,
+                user,
+                usage,
+                event_subtype,
+                "fail-closed" if on_acquire_failure is None else on_acquire_failure,
+            )
+            if type(answer) is CheckResult:
+                return answer
+            pending = answer
+        begun = self._begin_check(
+            flag_key,
+            company,
+            user,
+            options,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            pending,
+        )
+        if isinstance(begun, CheckResult):
+            return begun
+        outcome = await self._running().check(begun.question, begun.pending, begun.timeout)
+        return self._conclude_check(begun, outcome)
+
+    async def track_with_reservation(
+        self,
+        reservation: Reservation | None,
+        actual_quantity: float,
+        options: TrackWithReservationOptions | None = None,
+    ) -> None:
+        """Settle a reservation.
+
+        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
+        """
+        if self._settle(reservation, actual_quantity, options):
+            self._running()
+
+    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+        """Acquire leases ahead of the first check, best effort: a failure is logged."""
+        _read_company_keys(company)
+        credit_types = _read_texts("credit_type_ids", credit_type_ids)
+        if not self._idle:
+            await self._running().prewarm(company, credit_types, self._settings.timeout)
+
+    async def identify(
+        self,
+        keys: Keys,
+        company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        traits: Mapping[str, Any] | None = None,
+        options: IdentifyOptions | None = None,
+    ) -> None:
+        """Create or update a user, and its company given as {keys, name?, traits?}."""
+        queued = self._identify(keys, company, name, traits, options)
+        if queued is not None:
+            runtime = self._running()
+            if queued[1]:
+                runtime.prewarm_after_identify(*queued)
+
+    async def track(
+        self,
+        event: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        traits: Mapping[str, Any] | None = None,
+        quantity: int | None = None,
+        options: TrackOptions | None = None,
+    ) -> None:
+        """Queue a track event; it is sent in the background."""
+        if self._track(event, company, user, traits, quantity, options):
+            self._running()
+
+    async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+        """Tell a company's credits of one type.
+
+        Raises:
+            schematic_native.api.ApiError: the balance is not in memory and the API did not tell it.
+            RuntimeError: the client is offline or shut down.
+
+        """
+        _read_company_keys(company)
+        read_text("credit_type_id", credit_type_id)
+        if self._idle:
+            raise RuntimeError("a client that is offline or shut down knows no balances")
+        return await self._running().credit_balance(company, credit_type_id, self._settings.timeout)
+
+    def _running(self) -> Runtime:
+        """Return the runtime, started on the loop of the first use."""
+        import asyncio  # noqa: PLC0415 - loaded when I/O starts
+
+        if self._pid != os.getpid():
+            self._after_fork()
+        runtime = self._runtime
+        if runtime is None or runtime.loop.is_closed():
+            runtime = self._runtime = self._make_runtime()
+        elif runtime.loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "this AsyncSchematic runs on another event loop: use one client per loop"
+            )
+        return runtime
+
+
+class Schematic(_Client):
+    """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
+
+    Args:
+        api_key: the key of a Schematic environment.
+        config: see `SchematicConfig`.
+
+    Raises:
+        TypeError, ValueError: a configuration field is wrong; the message names it.
+
+    """
+
+    _thread: LoopThread | None
+
+    def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
+        if config is not None and not isinstance(config, SchematicConfig):
+            raise TypeError(f"config must be SchematicConfig, got {type(config).__name__}")
+        super().__init__(api_key, config or SchematicConfig())
+
+    def __enter__(self) -> Self:
+        self.initialize()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def initialize(self) -> None:
+        """Start, and wait up to 5 s for the DataStream.
+
+        What has not come by then goes on in the background.
+        """
+        if not self._idle:
+            limit = min(INITIAL_WAIT, self._settings.timeout)
+            self._wait(lambda runtime: runtime.initialize(limit), limit, None)
+
+    def shutdown(self) -> None:
+        """Release the leases, deliver the events and close everything, within 5 s.
+
+        Safe from any thread.
+        """
+        with self._lifecycle:
+            thread, self._thread = self._thread, None
+            runtime = self._shut()
+            _open_clients.discard(self)
+        if thread is not None and runtime is not None:
+            try:
+                thread.call(runtime.close(), SHUTDOWN_LIMIT)
+            except TimeoutError:
+                self._faults.raised("shutdown", "not finished in time")
+            thread.stop()
+
+    def check_flag(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> bool:
+        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
+        if self._streaming and options is None:
+            answer = self._core.check_flag(flag_key, company, user)
+            if type(answer) is CheckFlagResult:
+                return answer.value
+        return self.check_flag_with_entitlement(flag_key, company, user, options).value
+
+    def check_flag_with_entitlement(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> CheckFlagResult:
+        """Check a flag and tell why, and what the company is entitled to."""
+        question, default, timeout = self._read_flag(flag_key, company, user, options)
+        answer = self._answer_now(question, default)
+        if answer is None:
+            outcome = self._wait(
+                lambda runtime: runtime.check_flag(question, timeout),
+                timeout,
+                Unanswered(TIMED_OUT),
+            )
+            answer = self._conclude(question, outcome, default)
+        return answer
+
+    def check_flags(
+        self,
+        flag_keys: Sequence[str] | None = None,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> list[CheckFlagResult]:
+        """Check several flags, or all if `flag_keys` is None."""
+        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
+        if self._idle:
+            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
+        outcomes = self._wait(
+            lambda runtime: runtime.check_flags(keys, company, user, timeout), timeout, None
+        )
+        return self._conclude_all(keys, outcomes or {}, default, TIMED_OUT)
+
+    def check(
+        self,
+        flag_key: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        options: CheckOptions | None = None,
+        *,
+        usage: float | None = None,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+    ) -> CheckResult:
+        """Check a flag and hold credits for it.
+
+        See `AsyncSchematic.check`, whose arguments are the same.
+        """
+        pending = None
+        if (
+            self._leasing
+            and usage is not None
+            and options is None
+            and default_value is None
+            and timeout is None
+        ):
+            answer = self._core.check(
+                flag_key,
+                company,
+                user,
+                usage,
+                event_subtype,
+                "fail-closed" if on_acquire_failure is None else on_acquire_failure,
+            )
+            if type(answer) is CheckResult:
+                return answer
+            pending = answer
+        begun = self._begin_check(
+            flag_key,
+            company,
+            user,
+            options,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            pending,
+        )
+        if isinstance(begun, CheckResult):
+            return begun
+        outcome = self._wait(
+            lambda runtime: runtime.check(begun.question, begun.pending, begun.timeout),
+            begun.timeout,
+            self._late(begun.question),
+        )
+        return self._conclude_check(begun, outcome)
+
+    def track_with_reservation(
+        self,
+        reservation: Reservation | None,
+        actual_quantity: float,
+        options: TrackWithReservationOptions | None = None,
+    ) -> None:
+        """Settle a reservation.
+
+        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
+        """
+        if self._settle(reservation, actual_quantity, options):
+            self._ensure_running()
+
+    def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+        """Acquire leases ahead of the first check, best effort: a failure is logged."""
+        _read_company_keys(company)
+        credit_types = _read_texts("credit_type_ids", credit_type_ids)
+        if not self._idle:
+            limit = self._settings.timeout
+            self._wait(lambda runtime: runtime.prewarm(company, credit_types, limit), limit, None)
+
+    def identify(
+        self,
+        keys: Keys,
+        company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        traits: Mapping[str, Any] | None = None,
+        options: IdentifyOptions | None = None,
+    ) -> None:
+        """Create or update a user, and its company given as {keys, name?, traits?}."""
+        queued = self._identify(keys, company, name, traits, options)
+        if queued is not None:
+            runtime = self._ensure_running()
+            if queued[1] and runtime is not None:
+                runtime.loop.call_soon_threadsafe(runtime.prewarm_after_identify, *queued)
+
+    def track(
+        self,
+        event: str,
+        company: Keys | None = None,
+        user: Keys | None = None,
+        traits: Mapping[str, Any] | None = None,
+        quantity: int | None = None,
+        options: TrackOptions | None = None,
+    ) -> None:
+        """Queue a track event; it is sent in the background."""
+        if self._track(event, company, user, traits, quantity, options):
+            self._ensure_running()
+
+    def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+        """Tell a company's credits of one type.
+
+        Raises as `AsyncSchematic.get_credit_balance` does.
+        """
+        _read_company_keys(company)
+        read_text("credit_type_id", credit_type_id)
+        if self._idle:
+            raise RuntimeError("a client that is offline or shut down knows no balances")
+        limit = self._settings.timeout
+        balance = self._wait(
+            lambda runtime: runtime.credit_balance(company, credit_type_id, limit), limit, None
+        )
+        if balance is None:
+            raise TimeoutError("the credit balance did not come in time")
+        return balance
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._thread = None
+
+    def _ensure_running(self) -> Runtime | None:
+        """Start the I/O thread at the first use; None once the client is shut down."""
+        if self._pid != os.getpid():
+            self._after_fork()
+        runtime = self._runtime
+        if runtime is not None:
+            return runtime
+        with self._lifecycle:
+            if self._closed:
+                return None
+            if self._runtime is None:
+                from schematic_native.runtime import LoopThread  # noqa: PLC0415 - for I/O only
+
+                async def make() -> Runtime:
+                    return self._make_runtime()
+
+                self._thread = LoopThread()
+                self._runtime = self._thread.call(make())
+                _open_clients.add(self)
+            return self._runtime
+
+    def _wait(
+        self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L
+    ) -> T | L:
+        """Wait for a coroutine of the I/O thread, a little longer than it may take.
+
+        `late` if it is not done.
+        """
+        runtime = self._ensure_running()
+        thread = self._thread
+        if runtime is None or thread is None:
+            return late
+        try:
+            return thread.call(work(runtime), timeout + GRACE)
+        except TimeoutError:
+            return late
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A check that must wait: what it asks, what the core has begun, and for how many seconds."""
+
+    question: LeaseQuestion
+    pending: PendingCheck | None
+    default: DefaultValue
+    timeout: float
+
+
+_NO_TRACK_OPTIONS = TrackOptions()
+_NO_IDENTIFY_OPTIONS = IdentifyOptions()
+SHUTDOWN_LIMIT = 6.0
+
+_clients: weakref.WeakSet[_Client] = weakref.WeakSet()
+# Synchronous clients with a thread, held so that their events are delivered even if nobody else
+# holds them.
+_open_clients: set[Schematic] = set()
+# What a forked child has from its parent: kept, as taking it apart would reach for the parent's
+# sockets and locks.
+_abandoned: list[object] = []
+
+
+def _forget_parent() -> None:
+    _open_clients.clear()
+    for client in list(_clients):
+        client._after_fork()  # noqa: SLF001 - the same module
+
+
+def _close_open_clients() -> None:
+    for client in list(_open_clients):
+        client.shutdown()
+
+
+def _at_exit() -> None:
+    # Plain atexit comes after concurrent.futures has closed its executors, which resolve host names
+    # for us; the threading module's own hook comes before. It has no public name, hence the
+    # fallback.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_close_open_clients)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
+    if providers is None:
+        return [LocalCache()]
+    if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
+        raise TypeError(f"cache_providers must be a list, got {type(providers).__name__}")
+    for number, provider in enumerate(providers):
+        if not callable(getattr(provider, "get", None)) or not callable(
+            getattr(provider, "set", None)
+        ):
+            raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
+    return list(providers)
+
+
+def _read_texts(name: str, values: object) -> list[str]:
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of str, got {values!r}")
+    return [read_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
+
+
+def _read_company_keys(company: object) -> None:
+    if not read_keys("company", company):
+        raise ValueError("company must hold at least one key")
+
+
+def _read_json(name: str, value: object) -> bytes | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {type(value).__name__}")
+    try:
+        return orjson.dumps(dict(value))
+    except TypeError as error:
+        raise TypeError(f"{name} must hold JSON values: {error}") from error
+
+
+def _read_company(company: object) -> tuple[Keys, bytes | None]:
+    """Read the company of an identify: a mapping, or an object with keys, name and traits."""
+    if company is None:
+        return {}, None
+    if isinstance(company, Mapping):
+        unknown = set(company) - {"keys", "name", "traits"}
+        if unknown:
+            raise ValueError(
+                f"company takes keys, name and traits, got {sorted(map(str, unknown))}"
+            )
+        keys, name, traits = (company.get(part) for part in ("keys", "name", "traits"))
+    else:
+        keys, name, traits = (getattr(company, part, None) for part in ("keys", "name", "traits"))
+    company_keys = read_keys("company.keys", keys)
+    if not company_keys:
+        raise ValueError("company.keys must hold at least one key")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"company.name must be a str, got {name!r}")
+    if traits is not None and not isinstance(traits, Mapping):
+        raise TypeError(f"company.traits must be a mapping, got {type(traits).__name__}")
+    parts = {"keys": dict(company_keys), "name": name, "traits": traits and dict(traits)}
+    body = {part: value for part, value in parts.items() if value is not None}
+    return company_keys, _read_json("company", body)
+
+
+_at_exit()

@@ -1,0 +1,370 @@
+"""`schematic-native demo`: the main job, end to end, on the embedded emulator.
+
+A program opens a client, the client connects over real sockets, and worker threads (or tasks) check, work and
+settle as fast as they can. At the end the emulator's ledger is held against what the program counted itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from schematic_native.emulator import Emulator
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from schematic_native import CheckResult
+
+FLAG = "inference"
+EVENT = "inference_tokens"
+# Credits asked for at a time: enough that a hot loop seldom waits for the service.
+LEASE_SIZE = 500_000
+# A check may wait this long, in seconds, for the service.
+TIMEOUT = 1.0
+# The program holds back while this many events wait to be sent, so that the last can be delivered in time.
+MOST_QUEUED = 20_000
+# Pairs of check and settle between two looks at the clock and the queue.
+STRIDE = 64
+
+
+@dataclass
+class Tally:
+    """What one worker counted itself."""
+
+    allowed: int = 0
+    denied: Counter[str] = field(default_factory=Counter)
+    # Whole units settled, by company.
+    units: Counter[str] = field(default_factory=Counter)
+    credits: float = 0.0
+    settles: int = 0
+    # Nanoseconds each check and each settle took.
+    check_times: array[int] = field(default_factory=lambda: array("Q"))
+    settle_times: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, other: Tally) -> None:
+        """Add what another worker counted."""
+        self.allowed += other.allowed
+        self.denied += other.denied
+        self.units += other.units
+        self.credits += other.credits
+        self.settles += other.settles
+        self.check_times.extend(other.check_times)
+        self.settle_times.extend(other.settle_times)
+
+    @property
+    def checks(self) -> int:
+        """Checks made."""
+        return len(self.check_times)
+
+    def note(self, result: CheckResult, nanoseconds: int) -> None:
+        """Count a check."""
+        self.check_times.append(nanoseconds)
+        if result.allowed:
+            self.allowed += 1
+        else:
+            self.denied[result.error or result.reason] += 1
+
+    def settled(self, result: CheckResult, units: int, nanoseconds: int) -> None:
+        """Count a settle."""
+        reservation = result.reservation
+        if reservation is not None:
+            self.settle_times.append(nanoseconds)
+            self.settles += 1
+            self.units[reservation.company_id] += units
+            self.credits += units * reservation.consumption_rate
+
+
+def _requests(seed: int) -> Iterator[tuple[dict[str, str], int, int]]:
+    """Yield (company, tokens asked for, tokens used) for ever; most traffic is of one company."""
+    generator = random.Random(seed)  # noqa: S311 - traffic, not secrets
+    companies = [{"id": "acme"}] * 1996 + [
+        {"id": name} for name in ("few", "none", "over", "override")
+    ]
+    generator.shuffle(companies)
+    while True:
+        for company in companies:
+            asked = generator.randint(1, 16)
+            yield company, asked, generator.randint(0, asked)
+
+
+def _run_threads(url: str, api_key: str, threads: int, seconds: float, watch: Watch) -> Tally:
+    config = SchematicConfig(
+        base_url=url,
+        event_capture_url=url,
+        use_datastream=True,
+        timeout=TIMEOUT,
+        credit_leases=CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE),
+    )
+    tallies = [Tally() for _ in range(threads)]
+    with Schematic(api_key, config) as client:
+        client.prewarm({"id": "acme"}, ["credit_inference"])
+        watch.begin(tallies, lambda: client.status().queued_events)
+        workers = [
+            threading.Thread(
+                target=_work, args=(client, number, tally, watch), name=f"worker-{number}"
+            )
+            for number, tally in enumerate(tallies)
+        ]
+        for worker in workers:
+            worker.start()
+        watch.until(time.monotonic() + seconds)
+        for worker in workers:
+            worker.join()
+    return _sum(tallies)
+
+
+def _work(client: Schematic, number: int, tally: Tally, watch: Watch) -> None:
+    clock = time.perf_counter_ns
+    traffic = _requests(number)
+    while not watch.over.is_set():
+        watch.wait_for_room()
+        for _, (company, asked, used) in zip(range(STRIDE), traffic, strict=False):
+            begun = clock()
+            result = client.check(FLAG, company, usage=asked)
+            checked = clock()
+            tally.note(result, checked - begun)
+            if result.reservation is not None:
+                checked = clock()
+                client.track_with_reservation(result.reservation, used)
+                tally.settled(result, used, clock() - checked)
+
+
+async def _run_tasks(url: str, api_key: str, tasks: int, seconds: float, watch: Watch) -> Tally:
+    config = AsyncSchematicConfig(
+        base_url=url,
+        event_capture_url=url,
+        use_datastream=True,
+        timeout=TIMEOUT,
+        credit_leases=CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE),
+    )
+    tallies = [Tally() for _ in range(tasks)]
+    async with AsyncSchematic(api_key, config) as client:
+        await client.prewarm({"id": "acme"}, ["credit_inference"])
+        watch.begin(tallies, lambda: client.status().queued_events)
+        workers = [
+            _work_async(client, number, tally, watch) for number, tally in enumerate(tallies)
+        ]
+        watching = asyncio.to_thread(watch.until, time.monotonic() + seconds)
+        await asyncio.gather(watching, *workers)
+    return _sum(tallies)
+
+
+async def _work_async(client: AsyncSchematic, number: int, tally: Tally, watch: Watch) -> None:
+    clock = time.perf_counter_ns
+    traffic = _requests(number)
+    while not watch.over.is_set():
+        # Nothing on the fast path waits, so the loop gets its turn here.
+        await asyncio.sleep(0)
+        while watch.is_full():
+            await asyncio.sleep(0.005)
+        for _, (company, asked, used) in zip(range(STRIDE), traffic, strict=False):
+            begun = clock()
+            result = await client.check(FLAG, company, usage=asked)
+            checked = clock()
+            tally.note(result, checked - begun)
+            if result.reservation is not None:
+                checked = clock()
+                await client.track_with_reservation(result.reservation, used)
+                tally.settled(result, used, clock() - checked)
+
+
+def _sum(tallies: list[Tally]) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total
+
+
+class Watch:
+    """Shows progress, holds the workers back while events queue up, and ends the run."""
+
+    def __init__(self, emulator: Emulator, outage: float | None) -> None:
+        self.over = threading.Event()
+        self.seconds = 0.0
+        self._emulator = emulator
+        self._outage = outage
+        self._tallies: list[Tally] = []
+        self._queued: Callable[[], int] = int
+        self._terminal = sys.stdout.isatty()
+
+    def begin(self, tallies: list[Tally], queued: Callable[[], int]) -> None:
+        """Watch these workers."""
+        self._tallies = tallies
+        self._queued = queued
+
+    def is_full(self) -> bool:
+        """Whether enough events wait to be sent."""
+        return not self.over.is_set() and self._queued() > MOST_QUEUED
+
+    def wait_for_room(self) -> None:
+        """Wait until fewer events wait to be sent."""
+        while self.is_full():
+            self.over.wait(0.005)
+
+    def until(self, end: float) -> None:
+        """Show progress until `end` on the monotonic clock; in the middle comes the outage, if one is due."""
+        begun = time.monotonic()
+        middle = begun + (end - begun) / 3
+        try:
+            while (now := time.monotonic()) < end:
+                if self._outage is not None and now >= middle:
+                    self._fail(self._outage)
+                    self._outage = None
+                self._show(now - begun)
+                self.over.wait(min(0.2 if self._terminal else 1.0, max(end - now, 0.0)))
+        finally:
+            self.seconds = time.monotonic() - begun
+            self.over.set()
+        self._show(self.seconds, last=True)
+
+    def _fail(self, seconds: float) -> None:
+        print(
+            f"\n  kill -9 of the emulator (process {self._emulator.pid}); it is back in {seconds:g} s"
+        )
+        self._emulator.kill()
+        time.sleep(seconds)
+        self._emulator.restart(keep_state=True)
+        print("  the emulator is back")
+
+    def _show(self, seconds: float, *, last: bool = False) -> None:
+        checks = sum(tally.checks for tally in self._tallies)
+        settles = sum(tally.settles for tally in self._tallies)
+        line = f"  {seconds:4.1f} s  {checks:>10,} checks  {settles:>10,} settles  {self._queued():>7,} events queued"
+        if self._terminal:
+            print(f"\r{line}", end="\n" if last else "", flush=True)
+        else:
+            print(line, flush=True)
+
+
+def _percentile(times: array[int], share: float) -> str:
+    if not times:
+        return "-"
+    ordered = sorted(times)
+    return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1000:,.2f} us"
+
+
+def _report(tally: Tally, state: dict[str, Any], seconds: float) -> None:
+    requests = state["requests"]
+    leases = state["leases"].values()
+    wire = sum(requests.get(kind, 0) for kind in ("acquire", "extend", "release", "check"))
+    rows = [
+        ("checks", f"{tally.checks:,} ({tally.checks / seconds:,.0f} a second)"),
+        ("allowed", f"{tally.allowed:,}"),
+        *((f"denied: {reason}", f"{count:,}") for reason, count in tally.denied.most_common()),
+        ("settled", f"{tally.settles:,} reservations, {sum(tally.units.values()):,} tokens"),
+        ("credits consumed", f"{tally.credits:,g}"),
+        ("leases acquired", f"{len(leases):,}"),
+        ("leases extended", f"{requests.get('extend', 0):,} requests"),
+        ("lease calls", f"{1000 * wire / max(tally.checks, 1):.2f} per 1000 checks"),
+        ("events delivered", f"{state['events']:,} in {requests.get('capture', 0):,} requests"),
+        (
+            "check",
+            f"p50 {_percentile(tally.check_times, 0.5)}, p99 {_percentile(tally.check_times, 0.99)}",
+        ),
+        (
+            "settle",
+            f"p50 {_percentile(tally.settle_times, 0.5)}, p99 {_percentile(tally.settle_times, 0.99)}",
+        ),
+    ]
+    width = max(len(name) for name, _ in rows)
+    print()
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
+    """Hold the emulator's ledger against the program's own count."""
+    billed = {company: events.get(EVENT, 0) for company, events in state["billed"].items()}
+    billed = {company: units for company, units in billed.items() if units}
+    settled = {company: units for company, units in tally.units.items() if units}
+    leases = state["leases"]
+    granted = sum(lease["granted"] for lease in leases.values())
+    consumed = sum(lease["tracked"] for lease in leases.values())
+    ended = [lease for lease in leases.values() if lease["released_at"] is not None]
+    released = sum(lease["granted"] - lease["tracked"] for lease in ended)
+    claims = [
+        (
+            billed == settled,
+            f"billed {sum(billed.values()):,} tokens = settled {sum(settled.values()):,} tokens",
+        ),
+        (
+            granted == consumed + released,
+            f"granted {granted:,g} = consumed {consumed:,g} + released {released:,g} credits",
+        ),
+        (
+            consumed == tally.credits,
+            f"consumed {consumed:,g} = the program's own {tally.credits:,g} credits",
+        ),
+        (book["balanced"], "the emulator's book balances: nothing minted, nothing lost"),
+    ]
+    print("\n  audit")
+    for holds, claim in claims:
+        print(f"    {'ok  ' if holds else 'FAIL'}  {claim}")
+    for problem in book["problems"]:
+        print(f"          {problem}")
+    return all(holds for holds, _ in claims)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's arguments."""
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to run (default: 5)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="worker threads, or tasks with --async (default: 2)"
+    )
+    parser.add_argument("--async", dest="use_async", action="store_true", help="use AsyncSchematic")
+    parser.add_argument(
+        "--seed", metavar="FILE", help="what the emulator knows (default: the packaged example)"
+    )
+    parser.add_argument(
+        "--outage",
+        type=float,
+        metavar="SECONDS",
+        help="kill -9 the emulator a third of the way in and start it again after so many seconds",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo; 0 only if the audit balances."""
+    for name, value in (("--seconds", arguments.seconds), ("--threads", arguments.threads)):
+        if not value > 0:
+            print(
+                f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr
+            )
+            return 2
+    kind = "AsyncSchematic" if arguments.use_async else "Schematic"
+    with Emulator(seed=arguments.seed, journal=arguments.outage is not None) as emulator:
+        print(
+            f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers"
+        )
+        watch = Watch(emulator, arguments.outage)
+        parameters = (
+            emulator.base_url,
+            emulator.api_key,
+            arguments.threads,
+            arguments.seconds,
+            watch,
+        )
+        tally = (
+            asyncio.run(_run_tasks(*parameters))
+            if arguments.use_async
+            else _run_threads(*parameters)
+        )
+        state = emulator.state()
+        _report(tally, state, watch.seconds)
+        return 0 if audit(tally, state, emulator.audit()) else 1

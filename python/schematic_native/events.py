@@ -1,0 +1,210 @@
+"""Sending events: batches from the native queue to the capture service.
+
+The native queue is the buffer; at most a few requests are under way. An event leaves this process
+only when the server has taken it, or has refused that one event for what it is. Everything else is
+tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from schematic_native.api import ApiConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from schematic_native._native import Core, EventBatch
+    from schematic_native.faults import Faults
+
+MAX_REQUESTS = 4
+FIRST_RETRY_DELAY = 1.0
+LONGEST_RETRY_DELAY = 30.0
+TOPIC = "event capture"
+# Statuses that speak of the batch's content; all others speak of the service, the way there, or the
+# key.
+REFUSED = frozenset({400, 413, 422})
+
+
+class EventSender:
+    """Empties the core's event queue, by time and whenever a full batch waits.
+
+    Args:
+        core: whose queue.
+        post: posts one body and returns the HTTP status, or raises ApiConnectionError.
+        period: seconds between two flushes.
+        faults: where failures are reported.
+        jitter: for tests; returns a number from 0 to 1.
+
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        post: Callable[[bytes], Awaitable[int]],
+        period: float,
+        faults: Faults,
+        *,
+        jitter: Callable[[], float] = random.random,
+        first_retry_delay: float = FIRST_RETRY_DELAY,
+    ) -> None:
+        self._core = core
+        self._post = post
+        self._period = period
+        self._faults = faults
+        self._jitter = jitter
+        self._first_retry_delay = first_retry_delay
+        self._due = asyncio.Event()
+        self._resting: set[asyncio.Event] = set()
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._taken = _Tally()
+        self._progress = asyncio.Condition()
+        self._pending = 0
+        self.sent = 0
+        self.refused = 0
+
+    @property
+    def pending(self) -> int:
+        """Events that have left the queue and are not delivered yet."""
+        return self._pending
+
+    def wake(self) -> None:
+        """Send now rather than at the end of the period."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._drain()
+            # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
+            timer = asyncio.get_running_loop().call_later(self._period, self._due.set)
+            try:
+                await self._due.wait()
+            finally:
+                timer.cancel()
+            self._due.clear()
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until all that is queued now has been delivered or refused.
+
+        False if the time was too short.
+        """
+        counts = self._core.counts()
+        target = _Tally(
+            self._taken.billing + counts["queued_billing"],
+            self._taken.flag_checks + counts["queued_flag_checks"],
+        )
+        self.wake()
+        try:
+            await asyncio.wait_for(self._wait_for(target), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> int:
+        """Stop; returns how many taken events were not delivered."""
+        lost = self._pending
+        deliveries = list(self._deliveries)
+        for delivery in deliveries:
+            delivery.cancel()
+        await asyncio.gather(*deliveries, return_exceptions=True)
+        return lost
+
+    async def _wait_for(self, target: _Tally) -> None:
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._taken.covers(target))
+        if self._deliveries:
+            await asyncio.wait(set(self._deliveries))
+
+    async def _drain(self) -> None:
+        """Start a delivery for each batch, as many at a time as there are slots."""
+        while True:
+            await self._slots.acquire()
+            batch = self._core.take_batch()
+            if batch is None:
+                self._slots.release()
+                return
+            self._pending += batch.count
+            self._taken.billing += batch.billing
+            self._taken.flag_checks += batch.count - batch.billing
+            delivery = asyncio.create_task(self._deliver(batch))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._delivered)
+            async with self._progress:
+                self._progress.notify_all()
+
+    def _delivered(self, delivery: asyncio.Task[None]) -> None:
+        self._deliveries.discard(delivery)
+        self._slots.release()
+        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+            self._faults.raised(TOPIC, f"a batch was given up: {type(error).__name__}: {error}")
+
+    async def _deliver(self, batch: EventBatch) -> None:
+        """Post a batch until the server has taken or refused each of its events."""
+        attempt = 0
+        while True:
+            fault = await self._try(batch)
+            if fault is None:
+                return
+            self._faults.raised(TOPIC, f"{fault}; the events are kept and tried again")
+            ceiling = min(LONGEST_RETRY_DELAY, self._first_retry_delay * 2**attempt)
+            attempt = min(attempt + 1, 16)
+            await self._rest(ceiling * (0.5 + 0.5 * self._jitter()))
+
+    async def _rest(self, delay: float) -> None:
+        """Wait, but no longer than until another batch has gone through."""
+        over = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(delay, over.set)
+        self._resting.add(over)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+            self._resting.discard(over)
+
+    async def _try(self, batch: EventBatch) -> str | None:
+        """Post a batch once; returns what went wrong if it must be posted again."""
+        try:
+            status = await self._post(batch.body)
+        except ApiConnectionError as error:
+            return f"unreachable ({error.message})"
+        if 200 <= status < 300:  # noqa: PLR2004
+            self._took(batch)
+            return None
+        if status in REFUSED:
+            await self._split(batch, status)
+            return None
+        if status in {401, 403}:
+            return f"the API key was refused (HTTP {status})"
+        return f"HTTP {status}"
+
+    async def _split(self, batch: EventBatch, status: int) -> None:
+        """Find the event that a refused batch is refused for, and drop only that one."""
+        if batch.count <= 1:
+            self._pending -= batch.count
+            self.refused += batch.count
+            self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
+            return
+        for part in batch.split():
+            await self._deliver(part)
+
+    def _took(self, batch: EventBatch) -> None:
+        self._pending -= batch.count
+        self.sent += batch.count
+        self._faults.cleared(TOPIC)
+        for over in self._resting:
+            over.set()
+
+
+class _Tally:
+    """Events counted by kind, as the queue hands out billing events before analytics."""
+
+    def __init__(self, billing: int = 0, flag_checks: int = 0) -> None:
+        self.billing = billing
+        self.flag_checks = flag_checks
+
+    def covers(self, other: _Tally) -> bool:
+        return self.billing >= other.billing and self.flag_checks >= other.flag_checks

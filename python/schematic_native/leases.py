@@ -1,0 +1,291 @@
+"""Keeping leases: acquire, extend, sweep, release.
+
+The core decides what to ask for and what an answer means; this module owns the wire calls and lets
+concurrent callers share them. It never raises for a fault: whoever waits for a lease finds either a
+lease or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, TypeAlias
+
+from schematic_native.api import Api, ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from schematic_native._native import Core, Lease
+    from schematic_native.config import LeaseSettings
+    from schematic_native.faults import Faults
+
+Slot: TypeAlias = tuple[str, str]  # company id, credit type id
+
+# A caller that needs more than a flight asks for waits for at most so many flights before it starts
+# its own.
+MAX_JOINS = 2
+PREWARM_POLL_INTERVAL = 0.1
+COMPANY_ID_PREFIX = "comp_"
+FIRST_EXTEND_PAUSE = 1.0
+LONGEST_EXTEND_PAUSE = 30.0
+# So many leases are released at once when a client closes.
+RELEASES_AT_ONCE = 16
+
+
+class _Flight:
+    """One wire call that several callers wait for."""
+
+    def __init__(self, asked: float) -> None:
+        self.asked = asked  # credits
+        self.task: asyncio.Task[None]
+
+
+class Leases:
+    """The lease manager of one client.
+
+    Args:
+        core: the ledger.
+        api: the lease calls.
+        settings: intervals, in seconds.
+        faults: where failures are reported.
+        request_company: asks the DataStream for a company by keys until a deadline; None without
+            DataStream.
+        jitter: for tests; returns a number from 0 to 1.
+
+    A deadline is an instant of the loop's clock; None means no limit but the request's own.
+
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        api: Api,
+        settings: LeaseSettings,
+        faults: Faults,
+        *,
+        request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._core = core
+        self._api = api
+        self._settings = settings
+        self._faults = faults
+        self._request_company = request_company
+        self._jitter = jitter
+        self._acquires: dict[Slot, _Flight] = {}
+        self._extends: dict[Slot, _Flight] = {}
+        self._pauses: dict[Slot, tuple[float, int]] = {}
+        self._wire: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def acquire_if_needed(
+        self, company_id: str, credit_type_id: str, deadline: float | None = None
+    ) -> Lease | None:
+        """Return the live lease of a slot, acquiring one if there is none.
+
+        None if none can be had in time.
+        """
+        slot = (company_id, credit_type_id)
+        if self._core.plan_acquire(*slot) is not None:
+            flight = self._acquires.get(slot)
+            if flight is None:
+                if self._closing:
+                    return None
+                flight = self._fly(self._acquires, slot, 0.0, lambda _: self._acquire(slot))
+            await _join(flight, deadline)
+            if self._core.plan_acquire(*slot) is not None:
+                return None
+        return self._core.lease(*slot)
+
+    async def maybe_extend(
+        self,
+        company_id: str,
+        credit_type_id: str,
+        required_credits: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """Extend the lease of a slot if it is low, or holds less than is required."""
+        slot = (company_id, credit_type_id)
+        joins = 0
+        while (plan := self._core.plan_extend(*slot, required_credits)) is not None:
+            flight = self._extends.get(slot)
+            if flight is None or joins == MAX_JOINS:
+                if self._closing:
+                    return
+                flight = self._fly(
+                    self._extends,
+                    slot,
+                    plan.additional_amount,
+                    lambda flight: self._extend(flight, slot, required_credits),
+                )
+                await _join(flight, deadline)
+                return
+            joins += 1
+            if not await _join(flight, deadline) or plan.additional_amount <= flight.asked:
+                return
+
+    def extend_low_slots(self) -> None:
+        """Start a background extend for each slot that has run low."""
+        now = asyncio.get_running_loop().time()
+        for slot in self._core.take_low_slots():
+            if not self._closing and self._pauses.get(slot, (now, 0))[0] <= now:
+                self._spawn(self.maybe_extend(*slot))
+
+    async def sweep(self) -> None:
+        """Refund expired holds at each interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval)
+            self._core.sweep()
+
+    async def prewarm(
+        self,
+        company: Mapping[str, str],
+        credit_type_ids: Sequence[str],
+        deadline: float | None = None,
+    ) -> None:
+        """Acquire a lease for each credit type, best effort."""
+        company_id = await self._resolve_company(company)
+        if company_id is None:
+            self._faults.noted(f"prewarm: no company was found by the keys {sorted(company)}")
+            return
+        acquires = [self.acquire_if_needed(company_id, c, deadline) for c in credit_type_ids]
+        await asyncio.gather(*acquires)
+
+    async def close(self, deadline: float) -> None:
+        """Start nothing new, drain what is under way, then release the live leases.
+
+        All until the deadline.
+        """
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        # A call that hangs may use up half of the time, so that some is left for the releases.
+        drained_by = (loop.time() + deadline) / 2
+        while self._wire and (left := drained_by - loop.time()) > 0:
+            await asyncio.wait(set(self._wire), timeout=left)
+        # What hangs is given up before the leases are counted, so that none can come afterwards.
+        rest = list(self._wire)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        leases = self._core.live_leases()
+        for lease in leases:
+            # Dropped before it is released: no check may reserve from a lease that is being given
+            # back.
+            self._core.drop_lease(lease.company_id, lease.credit_type_id)
+        gate = asyncio.Semaphore(RELEASES_AT_ONCE)
+
+        async def release(lease_id: str) -> None:
+            async with gate:
+                await self._release(lease_id, deadline)
+
+        await asyncio.gather(*(release(lease.lease_id) for lease in leases))
+
+    def _fly(
+        self,
+        registry: dict[Slot, _Flight],
+        slot: Slot,
+        asked: float,
+        call: Callable[[_Flight], Coroutine[object, object, None]],
+    ) -> _Flight:
+        """Start a flight and register it.
+
+        It leaves the registry by identity, as another may have taken its place.
+        """
+        flight = _Flight(asked)
+
+        def leave(_task: asyncio.Task[None]) -> None:
+            if registry.get(slot) is flight:
+                del registry[slot]
+
+        flight.task = self._spawn(call(flight))
+        flight.task.add_done_callback(leave)
+        registry[slot] = flight
+        return flight
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._wire.add(task)
+        task.add_done_callback(self._landed)
+        return task
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._wire.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._faults.raised("credit leases", f"{type(error).__name__}: {error}")
+
+    async def _acquire(self, slot: Slot) -> None:
+        """Acquire a lease over the wire, unless one has come meanwhile."""
+        plan = self._core.plan_acquire(*slot)
+        if plan is None:
+            return
+        topic = f"acquire of a lease for {slot}"
+        try:
+            lease = await self._api.acquire_lease(*slot, plan.requested_amount, plan.expires_at)
+        except ApiError as error:
+            self._faults.raised(topic, str(error))
+            return
+        self._faults.cleared(topic)
+        expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
+        kept = self._core.install_lease(*slot, lease.lease_id, lease.granted, expires_at)
+        if kept != lease.lease_id:
+            self._spawn(self._release(lease.lease_id, None))
+
+    async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
+        """Extend a lease over the wire, unless another extend has made that needless."""
+        plan = self._core.plan_extend(*slot, required_credits)
+        if plan is None:
+            return
+        flight.asked = plan.additional_amount
+        topic = f"extend of the lease for {slot}"
+        try:
+            lease = await self._api.extend_lease(
+                plan.lease_id, plan.additional_amount, plan.expires_at
+            )
+        except ApiError as error:
+            self._pause(slot)
+            self._faults.raised(topic, str(error))
+            return
+        self._pauses.pop(slot, None)
+        self._faults.cleared(topic)
+        self._core.apply_extend(*slot, plan.lease_id, lease.granted, lease.expires_at)
+
+    def _pause(self, slot: Slot) -> None:
+        """Rest background extends of a slot, as every check of a low lease would ask for one."""
+        failures = self._pauses.get(slot, (0.0, 0))[1]
+        length = min(LONGEST_EXTEND_PAUSE, FIRST_EXTEND_PAUSE * 2**failures)
+        until = asyncio.get_running_loop().time() + length * (0.5 + 0.5 * self._jitter())
+        self._pauses[slot] = (until, min(failures + 1, 16))
+
+    async def _release(self, lease_id: str, deadline: float | None) -> None:
+        try:
+            await self._api.release_lease(lease_id, deadline)
+        except ApiError as error:
+            # Nothing is lost for good: the server takes the lease back when it expires.
+            self._faults.noted(f"lease {lease_id} could not be released: {error}")
+
+    async def _resolve_company(self, company: Mapping[str, str]) -> str | None:
+        """Find a company's id: in the cache, over the DataStream, or among the keys themselves."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.prewarm_resolve_timeout
+        while (found := self._core.company_id(company)) is None:
+            if self._request_company is None or loop.time() >= deadline or self._closing:
+                break
+            if not await self._request_company(company, deadline):
+                # The stream may still be connecting, or the company may be about to be created.
+                left = max(0.0, deadline - loop.time())
+                await asyncio.sleep(min(PREWARM_POLL_INTERVAL, left))
+        if found is not None:
+            return found
+        return next((v for v in company.values() if v.startswith(COMPANY_ID_PREFIX)), None)
+
+
+async def _join(flight: _Flight, deadline: float | None) -> bool:
+    """Wait for a flight until the deadline; the flight itself goes on.
+
+    Returns whether it has landed.
+    """
+    timeout = None if deadline is None else deadline - asyncio.get_running_loop().time()
+    if timeout is None or timeout > 0:
+        await asyncio.wait({flight.task}, timeout=timeout)
+    return flight.task.done()

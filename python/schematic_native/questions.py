@@ -1,0 +1,310 @@
+"""What a check asks, checked before anything is done, and the answer that is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schematic_native._native import CheckFlagResult, CheckResult
+from schematic_native.config import CheckFlagOptions, EventQuantities, EventUsage
+
+if TYPE_CHECKING:
+    from schematic_native._native import Core, FailureMode, PendingCheck
+    from schematic_native.config import DefaultValue
+
+Keys = Mapping[str, str]
+
+OFFLINE = "offline: default value"
+KEY_CONFLICT = "key conflict"
+TIMED_OUT = "timed out: default value"
+CLOSED = "client is shut down: default value"
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """No answer could be had: the caller's default applies."""
+
+    reason: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a plain check asks on top of the entities as they are."""
+
+    usage: float | None = None
+    event_usage: tuple[str, float] | None = None
+    event_quantities: tuple[str, Mapping[str, float]] | None = None
+    credit_cost: Mapping[str, float] | None = None
+
+    def __bool__(self) -> bool:
+        return self != NO_PREFLIGHT
+
+    def to_wire(self) -> dict[str, object]:
+        """Write it as the REST API takes it, leaving out what is not set."""
+        wire: dict[str, object] = {}
+        if self.usage is not None:
+            wire["usage"] = math.ceil(self.usage)
+        if self.event_usage is not None:
+            event, quantity = self.event_usage
+            wire["event_usage"] = {"event_subtype": event, "quantity": math.ceil(quantity)}
+        if self.event_quantities is not None:
+            event, quantities = self.event_quantities
+            wire["event_quantities"] = {"event_subtype": event, "quantities": dict(quantities)}
+        if self.credit_cost is not None:
+            wire["credit_cost"] = dict(self.credit_cost)
+        return wire
+
+
+NO_PREFLIGHT = Preflight()
+
+
+@dataclass(frozen=True)
+class FlagQuestion:
+    """A plain check of one flag."""
+
+    flag_key: str
+    company: Keys | None
+    user: Keys | None
+    preflight: Preflight = NO_PREFLIGHT
+
+    def ask(self, core: Core) -> CheckFlagResult | str:
+        """Ask the core; a str names what is missing."""
+        preflight = self.preflight
+        return core.check_flag(
+            self.flag_key,
+            self.company,
+            self.user,
+            usage=preflight.usage,
+            event_usage=preflight.event_usage,
+            event_quantities=preflight.event_quantities,
+            credit_cost=preflight.credit_cost,
+        )
+
+
+@dataclass(frozen=True)
+class LeaseQuestion:
+    """A check that may reserve credits."""
+
+    flag_key: str
+    company: Keys | None
+    user: Keys | None
+    usage: float | None
+    event_subtype: str | None
+    on_acquire_failure: FailureMode
+
+    def ask(self, core: Core) -> CheckResult | PendingCheck:
+        """Ask the core."""
+        return core.check(
+            self.flag_key,
+            self.company,
+            self.user,
+            0.0 if self.usage is None else self.usage,
+            self.event_subtype,
+            self.on_acquire_failure,
+        )
+
+    def plain(self) -> FlagQuestion:
+        """Return the plain check that asks the same, the usage as its preflight."""
+        usage = self.usage if self.usage is not None and is_usage(self.usage) else None
+        if usage is None:
+            preflight = NO_PREFLIGHT
+        elif self.event_subtype:
+            preflight = Preflight(event_usage=(self.event_subtype, usage))
+        else:
+            preflight = Preflight(usage=usage)
+        return FlagQuestion(self.flag_key, self.company, self.user, preflight)
+
+    def fail(self, failure: str) -> CheckResult:
+        """Resolve the check by its mode, without an evaluation."""
+        if self.on_acquire_failure == "fail-open":
+            return CheckResult(
+                allowed=True,
+                value=True,
+                reason=f"{failure}_fail_open",
+                flag_key=self.flag_key,
+                error=failure,
+            )
+        return CheckResult(
+            allowed=False, value=False, reason=failure, flag_key=self.flag_key, error=failure
+        )
+
+
+def is_usage(value: object) -> bool:
+    """Tell whether a value is usage at all: a finite number, not negative, not a bool."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:
+        # An int that no double can hold.
+        return False
+
+
+def plain_result(answer: CheckFlagResult) -> CheckResult:
+    """Return a plain check's answer as the answer of `check`.
+
+    Allowed is the value, nothing is held.
+    """
+    return CheckResult(
+        allowed=answer.value,
+        value=answer.value,
+        reason=answer.reason,
+        flag_key=answer.flag,
+        entitlement=answer.entitlement,
+        flag_id=answer.flag_id,
+        error=answer.error,
+    )
+
+
+def read_flag_question(
+    flag_key: object, company: object, user: object, options: CheckFlagOptions | None
+) -> FlagQuestion:
+    """Check the arguments of a plain check."""
+    return FlagQuestion(
+        read_text("flag_key", flag_key),
+        read_keys("company", company),
+        read_keys("user", user),
+        NO_PREFLIGHT if options is None else _read_preflight(options),
+    )
+
+
+def read_lease_question(
+    flag_key: object,
+    company: object,
+    user: object,
+    usage: object,
+    event_subtype: object,
+    on_acquire_failure: object,
+) -> LeaseQuestion:
+    """Check the arguments of `check`.
+
+    A usage that is no usage is let through: its check says so.
+    """
+    if usage is not None and not isinstance(usage, (int, float)):
+        raise TypeError(f"usage must be a number, got {usage!r}")
+    if event_subtype is not None and not isinstance(event_subtype, str):
+        raise TypeError(f"event_subtype must be a str, got {event_subtype!r}")
+    if on_acquire_failure is None:
+        on_acquire_failure = "fail-closed"
+    if on_acquire_failure not in {"fail-open", "fail-closed"}:
+        raise ValueError(
+            f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
+        )
+    return LeaseQuestion(
+        read_text("flag_key", flag_key),
+        read_keys("company", company),
+        read_keys("user", user),
+        usage,
+        event_subtype or None,
+        on_acquire_failure,
+    )
+
+
+def read_text(name: str, value: object) -> str:
+    """Require a str that is not empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, got {value!r}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
+def read_keys(name: str, value: object) -> Keys | None:
+    """Require a mapping of str to str, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of str to str, got {value!r}")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
+    return value
+
+
+def check_default(value: object) -> None:
+    """Require a bool, a function, or None."""
+    if value is not None and not isinstance(value, bool) and not callable(value):
+        raise TypeError(
+            f"default_value must be a bool or a function that returns one, got {value!r}"
+        )
+
+
+def check_timeout(value: object) -> None:
+    """Require a number of seconds, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, got {value!r}")
+    if not value >= 0 or math.isinf(value):
+        raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {value!r}")
+
+
+def check_options(options: object, kind: type) -> None:
+    """Require options of one kind, or None."""
+    if options is not None and not isinstance(options, kind):
+        raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
+
+
+def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
+    """Return the caller's default, which may be a function, or else the flag's."""
+    if value is None:
+        return flag_default
+    answer = value() if callable(value) else value
+    if not isinstance(answer, bool):
+        raise TypeError(f"default_value must give a bool, got {answer!r}")
+    return answer
+
+
+def _read_preflight(options: CheckFlagOptions) -> Preflight:
+    event_usage = options.event_usage
+    if event_usage is not None and not isinstance(event_usage, EventUsage):
+        raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")
+    quantities = options.event_quantities
+    if quantities is not None and not isinstance(quantities, EventQuantities):
+        raise TypeError(f"event_quantities must be EventQuantities, got {quantities!r}")
+    return Preflight(
+        usage=None if options.usage is None else _read_amount("usage", options.usage),
+        event_usage=(
+            None
+            if event_usage is None
+            else (
+                read_text("event_usage.event_subtype", event_usage.event_subtype),
+                _read_amount("event_usage.quantity", event_usage.quantity),
+            )
+        ),
+        event_quantities=(
+            None
+            if quantities is None
+            else (
+                read_text("event_quantities.event_subtype", quantities.event_subtype),
+                _read_amounts("event_quantities.quantities", quantities.quantities),
+            )
+        ),
+        credit_cost=(
+            None
+            if options.credit_cost is None
+            else _read_amounts("credit_cost", options.credit_cost)
+        ),
+    )
+
+
+def _read_amounts(name: str, values: object) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{name} must be a mapping of str to number, got {values!r}")
+    amounts = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have str keys, got {key!r}")
+        amounts[key] = _read_amount(f"{name}[{key!r}]", value)
+    return amounts
+
+
+def _read_amount(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not is_usage(value):
+        raise ValueError(f"{name} must be finite and 0 or more, got {value!r}")
+    return value

@@ -1,0 +1,326 @@
+"""The asyncio program of one client: DataStream, REST, event sender and leases on one loop.
+
+`AsyncSchematic` runs it on the caller's loop, `Schematic` on a thread of its own (`LoopThread`).
+Everything here is a coroutine of that loop; nothing here is on the fast path of a check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native.api import Api
+from schematic_native.checks import Checks
+from schematic_native.datastream import COMPANY, DataStream
+from schematic_native.events import EventSender
+from schematic_native.leases import Leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
+    from schematic_native.config import CreditBalance, Settings
+    from schematic_native.faults import Faults
+    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Unanswered
+    from schematic_native.wake import Doorbell
+
+T = TypeVar("T")
+
+# Seconds that the first use waits for the DataStream, that a shutdown may take, and that a service
+# rests after a fault of its own.
+INITIAL_WAIT = 5.0
+SHUTDOWN_BUDGET = 5.0
+RESTART_PAUSE = 1.0
+
+
+class Runtime:
+    """Everything that waits, for one client.
+
+    Must be made on the loop that it shall run on.
+
+    Args:
+        settings: the checked configuration.
+        core: everything that decides.
+        doorbell: the core's wake-ups.
+        faults: where failures are reported.
+        on_streaming: called when the DataStream has brought its flags.
+        remember: keeps a plain answer of the API for a while.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        core: Core,
+        doorbell: Doorbell,
+        faults: Faults,
+        *,
+        on_streaming: Callable[[], None],
+        remember: Callable[[FlagQuestion, CheckFlagResult], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._core = core
+        self._doorbell = doorbell
+        self._faults = faults
+        self._api = Api(settings)
+        self._sender = EventSender(
+            core, self._api.post_events, settings.event_buffer_period, faults
+        )
+        self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
+        self._leases = self._make_leases()
+        self._checks = Checks(
+            core,
+            self._api,
+            faults,
+            datastream=self._datastream,
+            leases=self._leases,
+            lease_settings=settings.leases,
+            remember=remember,
+            spawn=self._spawn,
+        )
+        self._first_wait_until = self.loop.time() + INITIAL_WAIT
+        self._background: set[asyncio.Task[None]] = set()
+        self._services: list[asyncio.Task[None]] = []
+        self._sending = self._serve("event sender", self._sender.run)
+        self._closing: asyncio.Task[None] | None = None
+        self._start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the DataStream's socket is open."""
+        return self._datastream is not None and self._datastream.connected
+
+    @property
+    def ready(self) -> bool:
+        """Whether the DataStream is connected and its flags have arrived."""
+        return self._datastream is not None and self._datastream.ready
+
+    @property
+    def sent_events(self) -> int:
+        """Events that the server took."""
+        return self._sender.sent
+
+    @property
+    def refused_events(self) -> int:
+        """Events that the server refused."""
+        return self._sender.refused
+
+    @property
+    def pending_events(self) -> int:
+        """Events taken from the queue and not delivered yet."""
+        return self._sender.pending
+
+    async def initialize(self, timeout: float) -> None:
+        """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
+        await self._first_outcome(self.loop.time() + timeout)
+
+    async def check_flag(
+        self, question: FlagQuestion, timeout: float
+    ) -> CheckFlagResult | Unanswered:
+        """Finish a plain check within `timeout` seconds."""
+        deadline = self.loop.time() + timeout
+        await self._first_outcome(deadline)
+        return await self._checks.check_flag(question, deadline)
+
+    async def check_flags(
+        self,
+        flag_keys: Sequence[str] | None,
+        company: Keys | None,
+        user: Keys | None,
+        timeout: float,
+    ) -> dict[str, CheckFlagResult | Unanswered]:
+        """Finish plain checks of several flags, or of all, within `timeout` seconds."""
+        deadline = self.loop.time() + timeout
+        await self._first_outcome(deadline)
+        return await self._checks.check_flags(flag_keys, company, user, deadline)
+
+    async def check(
+        self, question: LeaseQuestion, pending: PendingCheck | None, timeout: float
+    ) -> CheckResult | Unanswered:
+        """Finish a check that may reserve credits within `timeout` seconds."""
+        deadline = self.loop.time() + timeout
+        if pending is None:
+            await self._first_outcome(deadline)
+        return await self._checks.check(question, pending, deadline)
+
+    async def credit_balance(
+        self, company: Keys, credit_type_id: str, timeout: float
+    ) -> CreditBalance:
+        """Tell a company's credits within `timeout` seconds."""
+        deadline = self.loop.time() + timeout
+        await self._first_outcome(deadline)
+        return await self._checks.credit_balance(company, credit_type_id, deadline)
+
+    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
+        """Acquire leases, best effort."""
+        if self._leases is None or self._checks.mode == "server":
+            self._faults.noted("prewarm has no effect without credit leases in client mode")
+            return
+        await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
+
+    def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+        """Prewarm in the background, once the server has the identify event and so the company."""
+
+        async def work() -> None:
+            await self._sender.flush(self._settings.timeout)
+            await self.prewarm(company, credit_type_ids, self._settings.timeout)
+
+        self._spawn(work())
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until all events queued now are delivered; False if that takes too long."""
+        return await self._sender.flush(timeout)
+
+    async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
+        """Stop everything within `budget` seconds. A second call waits for the first."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(budget))
+        await asyncio.shield(self._closing)
+
+    def _start(self) -> None:
+        handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
+        if self._datastream is not None:
+            self._services.append(self._serve("DataStream", self._datastream.run))
+        if self._leases is not None:
+            handlers["extend"] = self._leases.extend_low_slots
+            self._services.append(self._serve("sweeper", self._leases.sweep))
+        self._doorbell.connect(self.loop, handlers)
+
+    def _make_datastream(self, on_streaming: Callable[[], None]) -> DataStream:
+        return DataStream(
+            self._settings.base_url,
+            self._settings.api_key,
+            self._core,
+            self._faults,
+            max_message_size=self._settings.max_message_size,
+            on_ready=on_streaming,
+        )
+
+    def _make_leases(self) -> Leases | None:
+        datastream, settings = self._datastream, self._settings.leases
+        if datastream is None or settings is None or settings.mode == "server":
+            return None
+
+        async def request_company(keys: Mapping[str, str], deadline: float) -> bool:
+            return await datastream.request(COMPANY, keys, deadline)
+
+        return Leases(
+            self._core, self._api, settings, self._faults, request_company=request_company
+        )
+
+    async def _first_outcome(self, deadline: float) -> None:
+        """Give the DataStream a moment to come up when a client is new."""
+        if self._datastream is None or self._datastream.first_outcome.is_set():
+            return
+        left = min(deadline, self._first_wait_until) - self.loop.time()
+        if left > 0:
+            outcome = asyncio.ensure_future(self._datastream.first_outcome.wait())
+            await asyncio.wait({outcome}, timeout=left)
+            outcome.cancel()
+
+    def _serve(
+        self, name: str, run: Callable[[], Coroutine[object, object, None]]
+    ) -> asyncio.Task[None]:
+        """Run a service until the end; should it ever fail, report that and start it again."""
+
+        async def service() -> None:
+            while True:
+                try:
+                    await run()
+                except Exception as error:  # noqa: BLE001 - one service must not end all
+                    self._faults.raised(name, f"{type(error).__name__}: {error}; starting again")
+                await asyncio.sleep(RESTART_PAUSE)
+
+        return asyncio.create_task(service(), name=f"schematic-native {name}")
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        if self._closing is not None:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._faults.raised("background work", f"{type(error).__name__}: {error}")
+
+    async def _close(self, budget: float) -> None:
+        start = self.loop.time()
+        await _cancel([*self._services, *self._background])
+        # Usage goes out before the leases go back: a lease that was released cannot be billed any
+        # more. If the events cannot be delivered, the leases still get their share of the budget.
+        await self._sender.flush(budget * 0.6)
+        if self._leases is not None:
+            await self._leases.close(start + budget * 0.9)
+        await self._sender.flush(max(0.0, start + budget - self.loop.time()))
+        await _cancel([self._sending])
+        undelivered = await self._sender.close()
+        counts = self._core.counts()
+        undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
+        if undelivered:
+            self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
+        self._doorbell.disconnect()
+        await self._api.close()
+
+
+class LoopThread:
+    """A daemon thread with a loop of its own, for the synchronous client."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for it.
+
+        Raises:
+            TimeoutError: it took longer than `timeout` seconds; it is cancelled.
+
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise
+        try:
+            return future.result(timeout)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise TimeoutError from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End the loop and its thread.
+
+        A worker thread stuck in a user's httpx.Client is not waited for longer.
+        """
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(_cancel(list(asyncio.all_tasks(self._loop))))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

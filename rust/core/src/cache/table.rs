@@ -1,0 +1,445 @@
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+
+use crate::{
+    hash::{HASHER, hash_caseless, same_caseless},
+    leases::Keys,
+};
+use std::hash::BuildHasher;
+
+/// What the cache must know of an entity.
+pub trait Entity {
+    /// Its id.
+    fn id(&self) -> &Arc<str>;
+    /// Its lookup keys, in a fixed order.
+    fn keys(&self) -> impl Iterator<Item = (&str, &str)>;
+}
+
+/// What a lookup by keys found.
+#[derive(Clone, Debug)]
+pub enum Lookup<E> {
+    /// One entity, and the keys asked with, kept so that they need not be copied again.
+    Found(Arc<E>, Arc<Keys>),
+    /// None.
+    Missing,
+    /// The keys belong to different entities.
+    Conflict,
+}
+
+/// Entities by id and by any of their lookup keys; the least recently used gives way.
+#[derive(Debug)]
+pub struct Table<E> {
+    inner: RwLock<Inner<E>>,
+    /// Counts insertions; a reader stamps an entry with it, so order of use is known as finely as
+    /// evictions, which only insertions cause, can tell apart.
+    epoch: AtomicU64,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Inner<E> {
+    entries: Vec<Option<Entry<E>>>,
+    free: Vec<u32>,
+    by_id: HashTable<u32>,
+    by_key: HashTable<KeyRef>,
+    /// Entries by a lower bound of when they were last used.
+    by_use: BinaryHeap<Reverse<(u64, u32, u64)>>,
+    evicted: u64,
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct Entry<E> {
+    entity: Arc<E>,
+    used: AtomicU64,
+    /// The keys of the latest lookup: a hot loop asks with the same ones again and again.
+    asked: RwLock<Arc<Keys>>,
+    /// Tells the entry from an earlier one in the same place.
+    serial: u64,
+}
+
+/// One lookup key of one entry: the text is the entity's own.
+#[derive(Clone, Copy, Debug)]
+struct KeyRef {
+    hash: u64,
+    entry: u32,
+    key: u32,
+}
+
+impl<E: Entity> Table<E> {
+    /// A table for at most `capacity` entities, at least one.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            inner: RwLock::new(Inner::new()),
+            epoch: AtomicU64::new(0),
+            capacity: capacity.max(1),
+        }
+    }
+
+    /// The entity that these keys belong to.
+    #[must_use]
+    pub fn find(&self, keys: &[(&str, &str)]) -> Lookup<E> {
+        let inner = self.inner.read();
+        let mut found = None;
+        for &(name, value) in keys {
+            match (inner.find_key(name, value), found) {
+                (Some(at), Some(other)) if at != other => return Lookup::Conflict,
+                (Some(at), _) => found = Some(at),
+                (None, _) => {}
+            }
+        }
+        let Some(entry) = found.and_then(|at| inner.entry(at)) else {
+            return Lookup::Missing;
+        };
+        entry.touch(self.epoch.load(Relaxed));
+        Lookup::Found(Arc::clone(&entry.entity), entry.remember(keys))
+    }
+
+    /// The entity with this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<E>> {
+        let inner = self.inner.read();
+        let entry = inner.entry(inner.find_id(id)?)?;
+        Some(Arc::clone(&entry.entity))
+    }
+
+    /// Puts an entity in place of the one with its id, with the lookup keys that it has now.
+    pub fn put(&self, entity: E) {
+        // Whoever is read after this insertion bears a later stamp than it.
+        let stamp = self.epoch.fetch_add(2, Relaxed) + 1;
+        let mut inner = self.inner.write();
+        if let Some(at) = inner.find_id(entity.id()) {
+            inner.replace(at, Arc::new(entity));
+            return;
+        }
+        inner.insert(Arc::new(entity), stamp);
+        while inner.by_id.len() > self.capacity {
+            inner.evict();
+        }
+    }
+
+    /// Forgets an entity; `false` if it was not there.
+    pub fn remove(&self, id: &str) -> bool {
+        let mut inner = self.inner.write();
+        inner.find_id(id).is_some_and(|at| inner.remove(at))
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.inner.write() = Inner::new();
+    }
+
+    /// How many entities there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.read().by_id.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many gave way to others.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.inner.read().evicted
+    }
+
+    /// Every entity, the most recently used first.
+    #[must_use]
+    pub fn hottest_first(&self) -> Vec<Arc<E>> {
+        let inner = self.inner.read();
+        let mut all: Vec<_> = inner
+            .entries
+            .iter()
+            .flatten()
+            .map(|entry| (Reverse(entry.used.load(Relaxed)), Arc::clone(&entry.entity)))
+            .collect();
+        drop(inner);
+        all.sort_by_key(|(used, _)| *used);
+        all.into_iter().map(|(_, entity)| entity).collect()
+    }
+}
+
+impl<E> Entry<E> {
+    fn touch(&self, stamp: u64) {
+        // A store that changes nothing would still take the cache line from other threads.
+        if self.used.load(Relaxed) != stamp {
+            self.used.store(stamp, Relaxed);
+        }
+    }
+
+    fn remember(&self, keys: &[(&str, &str)]) -> Arc<Keys> {
+        let asked = self.asked.read();
+        if asked.are(keys) {
+            return Arc::clone(&asked);
+        }
+        drop(asked);
+        let keys = Arc::new(Keys::new(keys));
+        *self.asked.write() = Arc::clone(&keys);
+        keys
+    }
+}
+
+fn hash_key(name: &str, value: &str) -> u64 {
+    hash_caseless(name).rotate_left(17) ^ hash_caseless(value)
+}
+
+impl<E: Entity> Inner<E> {
+    fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_id: HashTable::new(),
+            by_key: HashTable::new(),
+            by_use: BinaryHeap::new(),
+            evicted: 0,
+            serial: 0,
+        }
+    }
+
+    fn entry(&self, at: u32) -> Option<&Entry<E>> {
+        self.entries.get(at as usize)?.as_ref()
+    }
+
+    fn find_id(&self, id: &str) -> Option<u32> {
+        self.by_id
+            .find(HASHER.hash_one(id), |&at| {
+                self.entry(at)
+                    .is_some_and(|entry| **entry.entity.id() == *id)
+            })
+            .copied()
+    }
+
+    fn find_key(&self, name: &str, value: &str) -> Option<u32> {
+        let hash = hash_key(name, value);
+        self.by_key
+            .find(hash, |at| at.hash == hash && self.is_key(*at, name, value))
+            .map(|at| at.entry)
+    }
+
+    fn is_key(&self, at: KeyRef, name: &str, value: &str) -> bool {
+        let entry = self.entry(at.entry);
+        entry
+            .and_then(|entry| entry.entity.keys().nth(at.key as usize))
+            .is_some_and(|(own, text)| same_caseless(own, name) && same_caseless(text, value))
+    }
+
+    fn insert(&mut self, entity: Arc<E>, stamp: u64) {
+        self.serial += 1;
+        let entry = Entry {
+            entity,
+            used: AtomicU64::new(stamp),
+            asked: RwLock::default(),
+            serial: self.serial,
+        };
+        let id_hash = HASHER.hash_one(&**entry.entity.id());
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "four billion entities do not fit in memory"
+            )]
+            let at = (self.entries.len() - 1) as u32;
+            at
+        });
+        self.by_use.push(Reverse((stamp, at, entry.serial)));
+        self.entries[at as usize] = Some(entry);
+        let entries = &self.entries;
+        self.by_id.insert_unique(id_hash, at, |&at| {
+            entries[at as usize]
+                .as_ref()
+                .map_or(0, |entry| HASHER.hash_one(&**entry.entity.id()))
+        });
+        self.add_keys(at);
+    }
+
+    fn replace(&mut self, at: u32, entity: Arc<E>) {
+        self.drop_keys(at);
+        if let Some(entry) = &mut self.entries[at as usize] {
+            entry.entity = entity;
+        }
+        self.add_keys(at);
+    }
+
+    fn add_keys(&mut self, at: u32) {
+        let Some(entity) = self.entry(at).map(|entry| Arc::clone(&entry.entity)) else {
+            return;
+        };
+        for (nth, (name, value)) in (0_u32..).zip(entity.keys()) {
+            let hash = hash_key(name, value);
+            let key = KeyRef {
+                hash,
+                entry: at,
+                key: nth,
+            };
+            // A key that moved from one entity to another belongs to the newer message.
+            let old = self.by_key.find(hash, |other| {
+                other.hash == hash && self.is_key(*other, name, value)
+            });
+            if let Some(old) = old.copied()
+                && let Ok(found) = self.by_key.find_entry(hash, |other| {
+                    other.entry == old.entry && other.key == old.key
+                })
+            {
+                found.remove();
+            }
+            self.by_key.insert_unique(hash, key, |other| other.hash);
+        }
+    }
+
+    fn drop_keys(&mut self, at: u32) {
+        let Some(entity) = self.entry(at).map(|entry| Arc::clone(&entry.entity)) else {
+            return;
+        };
+        for (name, value) in entity.keys() {
+            let hash = hash_key(name, value);
+            while let Ok(found) = self
+                .by_key
+                .find_entry(hash, |other| other.hash == hash && other.entry == at)
+            {
+                found.remove();
+            }
+        }
+    }
+
+    fn remove(&mut self, at: u32) -> bool {
+        self.drop_keys(at);
+        let Some(entry) = self.entries[at as usize].take() else {
+            return false;
+        };
+        if let Ok(found) = self
+            .by_id
+            .find_entry(HASHER.hash_one(&**entry.entity.id()), |&other| other == at)
+        {
+            found.remove();
+        }
+        self.free.push(at);
+        true
+    }
+
+    /// Removes the least recently used entry.
+    fn evict(&mut self) {
+        while let Some(Reverse((stamp, at, serial))) = self.by_use.pop() {
+            let Some(entry) = self.entry(at).filter(|entry| entry.serial == serial) else {
+                continue;
+            };
+            let used = entry.used.load(Relaxed);
+            if used > stamp {
+                self.by_use.push(Reverse((used, at, serial)));
+            } else {
+                self.remove(at);
+                self.evicted += 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entity, Lookup, Table};
+    use std::sync::Arc;
+
+    #[derive(Debug)]
+    struct Thing(Arc<str>, Vec<(&'static str, &'static str)>);
+
+    impl Entity for Thing {
+        fn id(&self) -> &Arc<str> {
+            &self.0
+        }
+        fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
+            self.1.iter().copied()
+        }
+    }
+
+    fn thing(id: &str, keys: &[(&'static str, &'static str)]) -> Thing {
+        Thing(id.into(), keys.to_vec())
+    }
+
+    fn found(table: &Table<Thing>, keys: &[(&str, &str)]) -> String {
+        match table.find(keys) {
+            Lookup::Found(entity, _) => entity.0.to_string(),
+            Lookup::Missing => "missing".to_owned(),
+            Lookup::Conflict => "conflict".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_entity_is_found_by_any_of_its_keys_whatever_their_case() {
+        let table = Table::new(10);
+        table.put(thing("1", &[("ID", "Acme"), ("slug", "acme-inc")]));
+        assert_eq!(found(&table, &[("id", "ACME")]), "1");
+        assert_eq!(found(&table, &[("other", "x"), ("Slug", "Acme-Inc")]), "1");
+        assert_eq!(found(&table, &[("slug", "acme")]), "missing");
+        assert_eq!(found(&table, &[]), "missing");
+    }
+
+    #[test]
+    fn keys_of_two_entities_are_a_conflict() {
+        let table = Table::new(10);
+        table.put(thing("1", &[("a", "1")]));
+        table.put(thing("2", &[("b", "2")]));
+        assert_eq!(found(&table, &[("a", "1"), ("b", "2")]), "conflict");
+    }
+
+    #[test]
+    fn a_full_message_drops_the_keys_that_are_gone() {
+        let table = Table::new(10);
+        table.put(thing("1", &[("a", "1"), ("b", "2")]));
+        table.put(thing("1", &[("c", "3"), ("b", "2")]));
+        assert_eq!(found(&table, &[("a", "1")]), "missing");
+        assert_eq!(found(&table, &[("b", "2")]), "1");
+        assert_eq!(found(&table, &[("c", "3")]), "1");
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_moved_belongs_to_the_newer_message() {
+        let table = Table::new(10);
+        table.put(thing("1", &[("a", "x")]));
+        table.put(thing("2", &[("a", "X")]));
+        assert_eq!(found(&table, &[("a", "x")]), "2");
+        table.put(thing("1", &[("b", "y")]));
+        assert_eq!(found(&table, &[("a", "x")]), "2");
+        table.remove("2");
+        assert_eq!(found(&table, &[("a", "x")]), "missing");
+    }
+
+    #[test]
+    fn the_least_recently_used_gives_way() {
+        let table = Table::new(2);
+        table.put(thing("1", &[("k", "1")]));
+        table.put(thing("2", &[("k", "2")]));
+        assert_eq!(found(&table, &[("k", "1")]), "1");
+        table.put(thing("3", &[("k", "3")]));
+        assert_eq!(found(&table, &[("k", "2")]), "missing");
+        assert_eq!(found(&table, &[("k", "1")]), "1");
+        assert_eq!((table.len(), table.evicted()), (2, 1));
+    }
+
+    #[test]
+    fn the_keys_asked_with_are_copied_once() {
+        let table = Table::new(2);
+        table.put(thing("1", &[("k", "1")]));
+        let ask = || match table.find(&[("K", "1")]) {
+            Lookup::Found(_, keys) => keys,
+            _ => Arc::default(),
+        };
+        let (first, second) = (ask(), ask());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(first.are(&[("K", "1")]));
+    }
+}

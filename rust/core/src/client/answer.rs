@@ -1,0 +1,89 @@
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    engine::{Entitlement, Flag, MetricPeriod, Reason, RuleName, Verdict},
+    leases::{Failure, Reservation},
+    text::Text,
+};
+
+/// The answer of a plain check, free of what it was evaluated from.
+#[derive(Clone, Debug)]
+pub struct FlagAnswer {
+    /// The flag.
+    pub flag: Arc<Flag>,
+    /// Its value here.
+    pub value: bool,
+    /// Why.
+    pub reason: Text,
+    /// What was wrong with the preflight.
+    pub error: Option<Text>,
+    /// The rule that matched.
+    pub rule: Option<Arc<RuleName>>,
+    /// The company found.
+    pub company_id: Option<Arc<str>>,
+    /// The user found.
+    pub user_id: Option<Arc<str>>,
+    /// What the company is entitled to for the feature.
+    pub entitlement: Option<Arc<Entitlement>>,
+    /// Allocation and usage, where an entitlement rule measures them.
+    pub usage: Option<Usage>,
+}
+
+/// How much of a feature is granted and used.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Units granted.
+    pub allocation: i64,
+    /// Units used.
+    pub usage: i64,
+    /// The event that counts.
+    pub event: Option<Arc<str>>,
+    /// The period it counts over.
+    pub period: Option<MetricPeriod>,
+    /// When it starts anew.
+    pub reset_at: Option<DateTime<Utc>>,
+}
+
+/// The answer of a lease-backed check.
+#[derive(Clone, Debug)]
+pub struct CheckAnswer {
+    /// Whether the caller may go on.
+    pub allowed: bool,
+    /// The flag's value.
+    pub value: bool,
+    /// Why.
+    pub reason: Text,
+    /// The flag's key.
+    pub flag_key: Text,
+    /// The flag, unless the check ended before it was looked up.
+    pub flag: Option<Arc<Flag>>,
+    /// The credits held.
+    pub reservation: Option<Arc<Reservation>>,
+    /// What the company is entitled to for the feature.
+    pub entitlement: Option<Arc<Entitlement>>,
+    /// Why credits could not be held.
+    pub error: Option<Failure>,
+}
+
+/// The text of a reason, shared where it was prebuilt.
+pub(super) fn text_of(reason: Reason<'_>) -> Text {
+    match reason {
+        Reason::Static(text) => Text::Static(text),
+        Reason::Rule(text) => Text::Shared(Arc::clone(text)),
+        Reason::Policy(violation) => Text::from(violation.to_string()),
+    }
+}
+
+impl Usage {
+    pub(super) fn of(verdict: &Verdict<'_>) -> Option<Self> {
+        verdict.usage.as_ref().map(|usage| Self {
+            allocation: usage.allocation,
+            usage: usage.usage,
+            event: usage.event.cloned(),
+            period: usage.period,
+            reset_at: usage.reset_at(),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! One client's whole state and every decision it takes.
+//!
+//! [`Client`] joins the cache, the engine, the ledger and the event queue. A call that finds all it
+//! needs in memory answers at once; a lease-backed check that must wait becomes a [`Pending`].
+
+mod answer;
+mod check;
+mod plain;
+mod settle;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub use answer::{CheckAnswer, FlagAnswer, Usage};
+pub use check::{CheckRequest, Need, Pending, Progress};
+pub use plain::{FlagRequest, Missing};
+
+use crate::{
+    cache::Cache,
+    events::{Batch, Queue},
+    leases::{Ids, Knobs, Ledger},
+};
+
+/// What somebody outside must attend to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// A full batch of events waits.
+    Events,
+    /// A lease is at or below its low-water mark.
+    Extend,
+}
+
+/// Called, with no lock held, when a topic needs attention; once until it is attended to.
+pub type Wake = Box<dyn Fn(Topic) + Send + Sync>;
+
+/// What a client is made with.
+pub struct ClientSettings {
+    /// Goes out with every event.
+    pub api_key: String,
+    /// Companies cached at most.
+    pub max_companies: usize,
+    /// Users cached at most.
+    pub max_users: usize,
+    /// Track and identify events that may wait.
+    pub max_billing_events: usize,
+    /// Flag checks that may wait.
+    pub max_flag_check_events: usize,
+    /// What leases are like.
+    pub knobs: Knobs,
+    /// Of reservation ids; from the system's randomness.
+    pub seed: [u64; 2],
+    /// Who attends to topics.
+    pub wake: Wake,
+}
+
+/// One client's state.
+pub struct Client {
+    cache: Cache,
+    ledger: Ledger,
+    events: Queue,
+    ids: Ids,
+    wake: Wake,
+    checks: AtomicU64,
+    settles: AtomicU64,
+}
+
+impl Client {
+    /// A client that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: ClientSettings) -> Self {
+        Self {
+            cache: Cache::new(settings.max_companies, settings.max_users),
+            ledger: Ledger::new(settings.knobs),
+            events: Queue::new(
+                &settings.api_key,
+                settings.max_billing_events,
+                settings.max_flag_check_events,
+            ),
+            ids: Ids::new(settings.seed),
+            wake: settings.wake,
+            checks: AtomicU64::new(0),
+            settles: AtomicU64::new(0),
+        }
+    }
+
+    /// Flags, companies and users.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Leases and holds.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Events that wait.
+    #[must_use]
+    pub const fn events(&self) -> &Queue {
+        &self.events
+    }
+
+    /// Takes up to 100 events to send.
+    pub fn take_batch(&self) -> Option<Batch> {
+        self.events.take_batch()
+    }
+
+    /// Lease-backed checks and settles so far.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.checks.load(Relaxed), self.settles.load(Relaxed))
+    }
+
+    /// Begins anew in a forked child: leases, holds and events are the parent's, and ids must not
+    /// repeat those that it makes.
+    pub fn after_fork(&self, seed: [u64; 2]) {
+        self.ledger.forget();
+        self.events.forget();
+        self.ids.reseed(seed);
+    }
+}

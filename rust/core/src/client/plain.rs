@@ -1,0 +1,203 @@
+use std::sync::Arc;
+
+use crate::{
+    Millis,
+    cache::{Entity, Lookup, Table},
+    client::{Client, FlagAnswer, Topic, Usage, answer::text_of},
+    engine::{Company, Flag, Preflight, RuleName, User, Verdict, evaluate},
+    events::FlagCheck,
+    leases::Keys,
+    text::Text,
+};
+
+/// Why a check cannot be answered from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The flag is not cached.
+    Flag,
+    /// The company is not cached.
+    Company,
+    /// The user is not cached.
+    User,
+    /// Neither is.
+    Both,
+    /// The keys of the company, or of the user, belong to different entities.
+    Conflict,
+}
+
+/// What a plain check asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlagRequest<'a> {
+    /// The flag's key.
+    pub flag_key: &'a str,
+    /// Company keys.
+    pub company: Option<&'a [(&'a str, &'a str)]>,
+    /// User keys.
+    pub user: Option<&'a [(&'a str, &'a str)]>,
+    /// Answer with the entities that are there.
+    pub partial: bool,
+    /// Queue the record of the check.
+    pub record: bool,
+}
+
+/// What a check is evaluated from.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub flag: Arc<Flag>,
+    pub company: Option<Arc<Company>>,
+    pub user: Option<Arc<User>>,
+    pub company_keys: Option<Arc<Keys>>,
+    pub user_keys: Option<Arc<Keys>>,
+}
+
+/// An entity and the keys asked with; `None` for both where nobody asked.
+type Sought<E> = (Option<Arc<E>>, Option<Arc<Keys>>);
+
+impl Client {
+    /// Answers a plain check from memory.
+    ///
+    /// # Errors
+    /// What is missing for an answer.
+    pub fn check_flag(
+        &self,
+        request: &FlagRequest<'_>,
+        preflight: &Preflight<'_>,
+        now: Millis,
+    ) -> Result<FlagAnswer, Missing> {
+        let scene = self.scene(request)?;
+        let verdict = scene.evaluate(preflight, now);
+        if request.record {
+            self.record(&scene, &verdict, is_preflighted(preflight));
+        }
+        Ok(scene.answer(&verdict))
+    }
+
+    /// Answers a plain check with the value alone.
+    ///
+    /// # Errors
+    /// What is missing for an answer.
+    pub fn check_flag_value(
+        &self,
+        request: &FlagRequest<'_>,
+        preflight: &Preflight<'_>,
+        now: Millis,
+    ) -> Result<bool, Missing> {
+        let scene = self.scene(request)?;
+        let verdict = scene.evaluate(preflight, now);
+        if request.record {
+            self.record(&scene, &verdict, is_preflighted(preflight));
+        }
+        Ok(verdict.value)
+    }
+
+    pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<Scene, Missing> {
+        let flag = self
+            .cache
+            .flags()
+            .get(request.flag_key)
+            .ok_or(Missing::Flag)?;
+        let partial = request.partial;
+        let company = seek(self.cache.companies(), request.company, partial)?;
+        let user = seek(self.cache.users(), request.user, partial)?;
+        let ((company, company_keys), (user, user_keys)) = match (company, user) {
+            (Some(company), Some(user)) => (company, user),
+            (None, Some(_)) => return Err(Missing::Company),
+            (Some(_), None) => return Err(Missing::User),
+            (None, None) => return Err(Missing::Both),
+        };
+        Ok(Scene {
+            flag,
+            company,
+            user,
+            company_keys,
+            user_keys,
+        })
+    }
+
+    /// Queues the record of a plain check.
+    fn record(&self, scene: &Scene, verdict: &Verdict<'_>, preflight: bool) {
+        self.record_event(|| FlagCheck {
+            error: verdict.error.map(|error| Text::from(error.to_string())),
+            preflight,
+            ..scene.record(verdict.rule, verdict.value, text_of(verdict.reason))
+        });
+    }
+
+    /// Queues the record of a check, wherever it was answered.
+    pub fn record_event(&self, check: impl FnOnce() -> FlagCheck) {
+        if self.events.record(check) {
+            (self.wake)(Topic::Events);
+        }
+    }
+}
+
+/// `None`: the entity is asked for and not there.
+fn seek<E: Entity>(
+    table: &Table<E>,
+    keys: Option<&[(&str, &str)]>,
+    partial: bool,
+) -> Result<Option<Sought<E>>, Missing> {
+    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
+        return Ok(Some((None, None)));
+    };
+    match table.find(keys) {
+        Lookup::Found(entity, keys) => Ok(Some((Some(entity), Some(keys)))),
+        Lookup::Missing if partial => Ok(Some((None, Some(Arc::new(Keys::new(keys)))))),
+        Lookup::Missing => Ok(None),
+        Lookup::Conflict => Err(Missing::Conflict),
+    }
+}
+
+const fn is_preflighted(preflight: &Preflight<'_>) -> bool {
+    preflight.usage.is_some()
+        || preflight.event_usage.is_some()
+        || preflight.event_quantities.is_some()
+        || !preflight.credit_cost.is_empty()
+}
+
+impl Scene {
+    pub fn evaluate(&self, preflight: &Preflight<'_>, now: Millis) -> Verdict<'_> {
+        evaluate(
+            &self.flag,
+            self.company.as_deref(),
+            self.user.as_deref(),
+            preflight,
+            Some(now),
+        )
+    }
+
+    /// The record of a check that came to this value.
+    pub fn record(&self, rule: Option<&Arc<RuleName>>, value: bool, reason: Text) -> FlagCheck {
+        let shared = |text: &Arc<str>| Text::Shared(Arc::clone(text));
+        FlagCheck {
+            flag_key: shared(self.flag.key()),
+            value,
+            reason,
+            flag_id: Some(shared(self.flag.id())),
+            rule_id: rule.map(|rule| shared(&rule.id)),
+            company_id: self.company.as_ref().map(|company| shared(company.id())),
+            user_id: self.user.as_ref().map(|user| shared(user.id())),
+            req_company: self.company_keys.clone(),
+            req_user: self.user_keys.clone(),
+            error: None,
+            preflight: false,
+        }
+    }
+
+    fn answer(&self, verdict: &Verdict<'_>) -> FlagAnswer {
+        FlagAnswer {
+            flag: Arc::clone(&self.flag),
+            value: verdict.value,
+            reason: text_of(verdict.reason),
+            error: verdict.error.map(|error| Text::from(error.to_string())),
+            rule: verdict.rule.cloned(),
+            company_id: self
+                .company
+                .as_ref()
+                .map(|company| Arc::clone(company.id())),
+            user_id: self.user.as_ref().map(|user| Arc::clone(user.id())),
+            entitlement: verdict.entitlement.cloned(),
+            usage: Usage::of(verdict),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use crate::{
+    cache::Lookup,
+    client::{Client, Topic},
+    events::{Billing, Identify, Track},
+    leases::{Reservation, Settlement},
+};
+
+impl Client {
+    /// Settles a reservation with what was really used and bills it.
+    ///
+    /// Returns whether local state moved, or `None` if the quantity cannot be settled: then nothing
+    /// is done, and the hold gives itself back at the end of its time.
+    pub fn settle(
+        &self,
+        reservation: &Arc<Reservation>,
+        actual_quantity: f64,
+        traits: Option<&str>,
+    ) -> Option<bool> {
+        let settlement = Settlement::begin(Arc::clone(reservation), actual_quantity)?;
+        self.settles.fetch_add(1, Relaxed);
+        let consumed = settlement
+            .claim()
+            .and_then(|credits| self.ledger.consume(reservation, credits));
+        self.bill(Billing::Settle {
+            reservation: Arc::clone(reservation),
+            quantity: settlement.units(),
+            traits: traits.map(Into::into),
+        });
+        let moved = consumed.is_some();
+        if moved && let Some(company) = self.cache.companies().get(&reservation.company_id) {
+            company.add_usage(&reservation.event_subtype, settlement.units());
+        }
+        Some(moved)
+    }
+
+    /// Queues a program's own usage; the cached company's metrics grow by it at once.
+    pub fn track(&self, track: Track) {
+        if let Some(keys) = &track.company {
+            let keys: Vec<_> = keys.iter().collect();
+            if let Lookup::Found(company, _) = self.cache.companies().find(&keys) {
+                company.add_usage(&track.event, track.quantity.unwrap_or(1));
+            }
+        }
+        self.bill(Billing::Track(Box::new(track)));
+    }
+
+    /// Queues who somebody is.
+    pub fn identify(&self, identify: Identify) {
+        self.bill(Billing::Identify(Box::new(identify)));
+    }
+
+    fn bill(&self, event: Billing) {
+        if self.events.bill(event) {
+            (self.wake)(Topic::Events);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{
+    leases::{Keys, Mode, Reservation},
+    text::Text,
+};
+
+/// An event that must arrive.
+#[derive(Clone, Debug)]
+pub enum Billing {
+    /// Usage that a program reported by itself.
+    Track(Box<Track>),
+    /// Usage that settles a reservation.
+    Settle {
+        /// What is settled.
+        reservation: Arc<Reservation>,
+        /// Whole units used.
+        quantity: i64,
+        /// A JSON object, if the caller gave traits.
+        traits: Option<Box<str>>,
+    },
+    /// Who somebody is.
+    Identify(Box<Identify>),
+}
+
+/// Usage that a program reported by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    /// The event's name.
+    pub event: Box<str>,
+    /// Company keys.
+    pub company: Option<Keys>,
+    /// User keys.
+    pub user: Option<Keys>,
+    /// Units; the service counts one where none is given.
+    pub quantity: Option<i64>,
+    /// A JSON object.
+    pub traits: Option<Box<str>>,
+    /// Repeats of it are dropped by the service.
+    pub idempotency_key: Option<Box<str>>,
+    /// RFC 3339.
+    pub sent_at: Option<Box<str>>,
+    /// Whether the service may trust `sent_at`.
+    pub trusted_client_clock: Option<bool>,
+    /// Whether the usage is from the past.
+    pub backfill: Option<bool>,
+}
+
+/// Who somebody is.
+#[derive(Clone, Debug, Default)]
+pub struct Identify {
+    /// User keys.
+    pub keys: Keys,
+    /// A JSON object `{keys, name?, traits?}`.
+    pub company: Option<Box<str>>,
+    /// The user's name.
+    pub name: Option<Box<str>>,
+    /// A JSON object.
+    pub traits: Option<Box<str>>,
+    /// Repeats of it are dropped by the service.
+    pub idempotency_key: Option<Box<str>>,
+}
+
+/// The record of one flag check.
+#[derive(Clone, Debug)]
+pub struct FlagCheck {
+    /// The flag's key, as the caller spelled it or as the flag has it.
+    pub flag_key: Text,
+    /// The answer.
+    pub value: bool,
+    /// Why.
+    pub reason: Text,
+    /// The flag.
+    pub flag_id: Option<Text>,
+    /// The rule that matched.
+    pub rule_id: Option<Text>,
+    /// The company found.
+    pub company_id: Option<Text>,
+    /// The user found.
+    pub user_id: Option<Text>,
+    /// The company keys asked with.
+    pub req_company: Option<Arc<Keys>>,
+    /// The user keys asked with.
+    pub req_user: Option<Arc<Keys>>,
+    /// What went wrong.
+    pub error: Option<Text>,
+    /// Whether the check came with usage.
+    pub preflight: bool,
+}
+
+/// Writes JSON objects field by field; fields that are unset are left out.
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    pub fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        write(self.out, name);
+        self.out.push(b':');
+        self.out
+    }
+
+    fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        write(self.name(name), value);
+    }
+
+    fn set_if<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+
+    /// Text that is JSON already.
+    fn raw_if(&mut self, name: &str, json: Option<&str>) {
+        if let Some(json) = json {
+            self.name(name).extend_from_slice(json.as_bytes());
+        }
+    }
+
+    fn keys_if(&mut self, name: &str, keys: Option<&Keys>) {
+        let Some(keys) = keys else {
+            return;
+        };
+        let mut object = Object::begin(self.name(name));
+        for (name, value) in keys.iter() {
+            object.set(name, value);
+        }
+        object.end();
+    }
+
+    fn end(self) {
+        self.out.push(b'}');
+    }
+}
+
+fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let start = out.len();
+    // Texts, numbers and truth values go into memory, which cannot fail; were it to, the field
+    // would be null rather than half written.
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    }
+}
+
+impl Billing {
+    pub(super) fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+        match self {
+            Self::Track(track) => track.write(api_key, out),
+            Self::Settle {
+                reservation,
+                quantity,
+                traits,
+            } => write_settle(reservation, *quantity, traits.as_deref(), api_key, out),
+            Self::Identify(identify) => identify.write(api_key, out),
+        }
+    }
+}
+
+fn begin<'a>(out: &'a mut Vec<u8>, api_key: &str, kind: &str) -> Object<'a> {
+    let mut event = Object::begin(out);
+    event.set("api_key", api_key);
+    event.set("type", kind);
+    event
+}
+
+fn write_settle(
+    reservation: &Reservation,
+    quantity: i64,
+    traits: Option<&str>,
+    api_key: &str,
+    out: &mut Vec<u8>,
+) {
+    let mut event = begin(out, api_key, "track");
+    let mut body = Object::begin(event.name("body"));
+    body.set("event", &*reservation.event_subtype);
+    body.keys_if("company", reservation.company.as_deref());
+    body.keys_if("user", reservation.user.as_deref());
+    body.set("quantity", &quantity);
+    body.raw_if("traits", traits);
+    match reservation.mode {
+        Mode::Client => body.set("lease_id", &*reservation.lease_id),
+        Mode::Server => body.set("reservation_id", &reservation.id.to_string()),
+    }
+    body.end();
+    event.set(
+        "idempotency_key",
+        &format!("lease-reservation:{}", reservation.id),
+    );
+    event.end();
+}
+
+impl Track {
+    fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+        let mut event = begin(out, api_key, "track");
+        let mut body = Object::begin(event.name("body"));
+        body.set("event", &self.event);
+        body.keys_if("company", self.company.as_ref());
+        body.keys_if("user", self.user.as_ref());
+        body.set_if("quantity", self.quantity.as_ref());
+        body.raw_if("traits", self.traits.as_deref());
+        body.end();
+        event.set_if("idempotency_key", self.idempotency_key.as_ref());
+        event.set_if("sent_at", self.sent_at.as_ref());
+        event.set_if("trusted_client_clock", self.trusted_client_clock.as_ref());
+        event.set_if("backfill", self.backfill.as_ref());
+        event.end();
+    }
+}
+
+impl Identify {
+    fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+        let mut event = begin(out, api_key, "identify");
+        let mut body = Object::begin(event.name("body"));
+        body.keys_if("keys", Some(&self.keys));
+        body.raw_if("company", self.company.as_deref());
+        body.set_if("name", self.name.as_ref());
+        body.raw_if("traits", self.traits.as_deref());
+        body.end();
+        event.set_if("idempotency_key", self.idempotency_key.as_ref());
+        event.end();
+    }
+}
+
+impl FlagCheck {
+    pub(super) fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+        let mut event = begin(out, api_key, "flag_check");
+        let mut body = Object::begin(event.name("body"));
+        body.set("flag_key", &*self.flag_key);
+        body.set("value", &self.value);
+        body.set("reason", &*self.reason);
+        body.set_if("flag_id", self.flag_id.as_deref());
+        body.set_if("rule_id", self.rule_id.as_deref());
+        body.set_if("company_id", self.company_id.as_deref());
+        body.set_if("user_id", self.user_id.as_deref());
+        body.keys_if("req_company", self.req_company.as_deref());
+        body.keys_if("req_user", self.req_user.as_deref());
+        body.set_if("error", self.error.as_deref());
+        if self.preflight {
+            body.set("preflight", &true);
+        }
+        body.end();
+        event.end();
+    }
+}

@@ -1,0 +1,11 @@
+//! Events on their way to the capture service.
+//!
+//! Recording an event is a push onto [`Queue`], whatever the network does. Billing events (track
+//! and identify) and analytics (`flag_check`) wait in queues of their own, so that analytics never
+//! takes room from billing: a full analytics queue drops what is new, and counts it.
+
+mod event;
+mod queue;
+
+pub use event::{Billing, FlagCheck, Identify, Track};
+pub use queue::{Batch, MAX_BATCH, Queue, QueueCounts};

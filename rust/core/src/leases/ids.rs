@@ -1,0 +1,167 @@
+use std::{
+    fmt,
+    hash::BuildHasher,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::hash::HASHER;
+
+/// The name of a reservation, unique among all processes that share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReservationId {
+    /// One of ours: a version 4 UUID.
+    Random(u128),
+    /// One from elsewhere that is not spelled like ours.
+    Named(Box<str>),
+}
+
+impl ReservationId {
+    /// Reads an id; ours are recognised by their spelling.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match parse_uuid(text) {
+            Some(id) => Self::Random(id),
+            None => Self::Named(text.into()),
+        }
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the low half of a random number"
+    )]
+    pub(super) fn hash(&self) -> u64 {
+        match self {
+            Self::Random(id) => *id as u64,
+            Self::Named(name) => HASHER.hash_one(name),
+        }
+    }
+}
+
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+fn parse_uuid(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 36 || HYPHENS.iter().any(|&at| bytes[at] != b'-') {
+        return None;
+    }
+    let mut id = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if HYPHENS.contains(&at) {
+            continue;
+        }
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            // An upper-case spelling is another id: ours are written in lower case.
+            _ => return None,
+        };
+        id = id << 4 | u128::from(digit);
+    }
+    Some(id)
+}
+
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Random(id) => {
+                let mut text = [b'-'; 36];
+                let mut shift = 128;
+                for (at, place) in text.iter_mut().enumerate() {
+                    if !HYPHENS.contains(&at) {
+                        shift -= 4;
+                        *place = b"0123456789abcdef"[(id >> shift & 0xf) as usize];
+                    }
+                }
+                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A source of reservation ids: a counter mixed with a secret, so it takes no lock and repeats
+/// nothing within a process.
+#[derive(Debug)]
+pub struct Ids {
+    seed: [AtomicU64; 2],
+    next: AtomicU64,
+}
+
+impl Ids {
+    /// Two processes that share a store must have different seeds: take them from the system's
+    /// randomness, anew after a fork.
+    #[must_use]
+    pub const fn new(seed: [u64; 2]) -> Self {
+        Self {
+            seed: [AtomicU64::new(seed[0]), AtomicU64::new(seed[1])],
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes another seed, in a forked child.
+    pub fn reseed(&self, seed: [u64; 2]) {
+        self.seed[0].store(seed[0], Relaxed);
+        self.seed[1].store(seed[1], Relaxed);
+    }
+
+    /// The next id.
+    pub fn next(&self) -> ReservationId {
+        let n = self.next.fetch_add(1, Relaxed);
+        let high = mix(self.seed[0]
+            .load(Relaxed)
+            .wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let low = mix(self.seed[1]
+            .load(Relaxed)
+            .wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
+        let id = u128::from(high) << 64 | u128::from(low);
+        // The version and variant bits of a random UUID.
+        let id = id & !(0xf << 76) | 4 << 76;
+        ReservationId::Random(id & !(0x3 << 62) | 0x2 << 62)
+    }
+}
+
+/// The finaliser of splitmix64: a bijection under which neighbours look unrelated.
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ids, ReservationId};
+    use std::collections::HashSet;
+
+    #[test]
+    fn an_id_reads_back_as_itself() {
+        let ids = Ids::new([7, 11]);
+        for _ in 0..100 {
+            let id = ids.next();
+            let text = id.to_string();
+            assert_eq!(text.len(), 36);
+            assert_eq!(&text[14..15], "4");
+            assert_eq!(ReservationId::parse(&text), id);
+        }
+    }
+
+    #[test]
+    fn a_foreign_spelling_stays_as_it_is() {
+        for text in [
+            "r1",
+            "",
+            "ABCDEF01-2345-4789-abcd-ef0123456789",
+            "abcdef01_2345-4789-abcd-ef0123456789",
+        ] {
+            assert_eq!(ReservationId::parse(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ids_do_not_repeat_and_a_seed_replays_them() {
+        let (a, b) = (Ids::new([1, 2]), Ids::new([1, 2]));
+        let first: Vec<_> = (0..10_000).map(|_| a.next().to_string()).collect();
+        let again: Vec<_> = (0..10_000).map(|_| b.next().to_string()).collect();
+        assert_eq!(first, again);
+        assert_eq!(first.iter().collect::<HashSet<_>>().len(), first.len());
+    }
+}

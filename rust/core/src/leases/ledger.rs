@@ -1,0 +1,615 @@
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use hashbrown::HashTable;
+use parking_lot::Mutex;
+
+use crate::{
+    Millis,
+    hash::HASHER,
+    leases::{
+        Credits, Knobs, Reservation, ReservationId,
+        holds::{Hold, Holds},
+    },
+};
+
+/// A slot's name: the company and the credit type. At most one lease is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotKey<'a> {
+    /// The company.
+    pub company_id: &'a str,
+    /// The credit type.
+    pub credit_type_id: &'a str,
+}
+
+/// A lease as the service granted it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLease<'a> {
+    /// Its id.
+    pub lease_id: &'a str,
+    /// The service's total for it, in credits.
+    pub granted: f64,
+    /// When it ends.
+    pub expires_at: Millis,
+}
+
+/// A slot's lease as the ledger has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseState {
+    /// The company.
+    pub company_id: Arc<str>,
+    /// The credit type.
+    pub credit_type_id: Arc<str>,
+    /// The lease in the slot.
+    pub lease_id: Arc<str>,
+    /// The service's total, in credits.
+    pub granted: f64,
+    /// What may still be reserved, in credits.
+    pub remaining: f64,
+    /// When the lease ends.
+    pub expires_at: Millis,
+}
+
+/// A debit that was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Debit {
+    /// What may still be reserved, in credits.
+    pub remaining: f64,
+    /// The lease that was charged: a reservation is pinned to it.
+    pub lease_id: Arc<str>,
+    /// Whether the lease is due for a background extend.
+    pub low: bool,
+}
+
+/// Why nothing was debited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No lease, or an expired one.
+    NoLease,
+    /// The lease has fewer credits left.
+    Short,
+    /// The amount is negative or not finite.
+    Invalid,
+}
+
+/// What became of a lease that was to be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Whether the slot was written; otherwise the lease that was there stays.
+    pub written: bool,
+    /// The lease that is in the slot now.
+    pub lease_id: Option<Arc<str>>,
+}
+
+/// A lease to ask the service for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AcquirePlan {
+    /// Credits to ask for.
+    pub requested_amount: f64,
+    /// When the lease shall end.
+    pub expires_at: Millis,
+}
+
+/// An extend to ask the service for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExtendPlan {
+    /// The lease to extend.
+    pub lease_id: Arc<str>,
+    /// Credits to add.
+    pub additional_amount: f64,
+    /// When the lease shall end.
+    pub expires_at: Millis,
+}
+
+/// The leases and holds of this process.
+///
+/// Each slot and its holds live in one shard under one lock, so every operation is atomic per slot
+/// and `remaining + reserved` is exact between operations.
+#[derive(Debug)]
+pub struct Ledger {
+    knobs: Knobs,
+    shards: [Mutex<Shard>; SHARDS],
+    low: Mutex<Vec<(Arc<str>, Arc<str>)>>,
+    swept: AtomicU64,
+}
+
+const SHARDS: usize = 16;
+/// A slot that stays low is named again after this time, for instance because its extend failed.
+const LOW_REMINDER: Millis = 1000;
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Vec<Slot>,
+    by_key: HashTable<u32>,
+    holds: Holds,
+}
+
+#[derive(Debug)]
+struct Slot {
+    company_id: Arc<str>,
+    credit_type_id: Arc<str>,
+    lease: Option<Tranche>,
+    /// The sum of the open holds, whichever lease they were charged to.
+    held: Credits,
+    /// Until then nobody needs to be told again that the lease is low.
+    low_told_until: Millis,
+}
+
+#[derive(Debug)]
+struct Tranche {
+    id: Arc<str>,
+    granted: Credits,
+    remaining: Credits,
+    low_at: Credits,
+    expires_at: Millis,
+}
+
+impl Tranche {
+    fn new(lease: &NewLease<'_>, granted: Credits, low_water_mark: f64) -> Self {
+        Self {
+            id: lease.lease_id.into(),
+            granted,
+            remaining: granted,
+            low_at: low_at(granted, low_water_mark),
+            expires_at: lease.expires_at,
+        }
+    }
+
+    const fn is_live(&self, now: Millis) -> bool {
+        self.expires_at > now
+    }
+
+    /// Raises the grant to the service's total and moves the expiry forward, never back.
+    fn reconcile(&mut self, total: Credits, expires_at: Option<Millis>, low_water_mark: f64) {
+        if total > self.granted {
+            self.remaining += total - self.granted;
+            self.granted = total;
+            self.low_at = low_at(total, low_water_mark);
+        }
+        self.expires_at = self.expires_at.max(expires_at.unwrap_or(Millis::MIN));
+    }
+
+    fn refund(&mut self, credits: Credits) {
+        self.remaining = (self.remaining + credits).min(self.granted);
+    }
+}
+
+fn low_at(granted: Credits, low_water_mark: f64) -> Credits {
+    Credits::new(low_water_mark * granted.to_f64().max(1.0)).unwrap_or_default()
+}
+
+impl Shard {
+    fn find(&self, hash: u64, key: SlotKey<'_>) -> Option<u32> {
+        let slots = &self.slots;
+        self.by_key
+            .find(hash, |&at| slots[at as usize].is(key))
+            .copied()
+    }
+
+    fn slot(&mut self, hash: u64, key: SlotKey<'_>) -> Option<&mut Slot> {
+        let at = self.find(hash, key)?;
+        self.slots.get_mut(at as usize)
+    }
+
+    fn lease(&mut self, hash: u64, key: SlotKey<'_>) -> Option<&mut Tranche> {
+        self.slot(hash, key)?.lease.as_mut()
+    }
+
+    /// The slot's index; a new slot is empty.
+    fn open_slot(&mut self, hash: u64, key: SlotKey<'_>) -> u32 {
+        if let Some(at) = self.find(hash, key) {
+            return at;
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "four billion slots do not fit in memory"
+        )]
+        let at = self.slots.len() as u32;
+        self.slots.push(Slot {
+            company_id: key.company_id.into(),
+            credit_type_id: key.credit_type_id.into(),
+            lease: None,
+            held: Credits::ZERO,
+            low_told_until: Millis::MIN,
+        });
+        let slots = &self.slots;
+        self.by_key
+            .insert_unique(hash, at, |&at| slots[at as usize].hash());
+        at
+    }
+
+    /// Gives a hold that was taken out of the table back to the lease that was charged for it,
+    /// less what was used of it.
+    fn end(&mut self, hold: &Hold, used: Credits) {
+        let slot = &mut self.slots[hold.slot as usize];
+        slot.held -= hold.credits;
+        let charged = &hold.reservation.lease_id;
+        if let Some(lease) = slot
+            .lease
+            .as_mut()
+            .filter(|lease| !charged.is_empty() && lease.id == *charged)
+        {
+            lease.refund(hold.credits - used);
+        }
+    }
+}
+
+impl Slot {
+    fn is(&self, key: SlotKey<'_>) -> bool {
+        *self.company_id == *key.company_id && *self.credit_type_id == *key.credit_type_id
+    }
+
+    fn hash(&self) -> u64 {
+        hash_of(SlotKey {
+            company_id: &self.company_id,
+            credit_type_id: &self.credit_type_id,
+        })
+    }
+
+    fn state(&self) -> Option<LeaseState> {
+        self.lease.as_ref().map(|lease| LeaseState {
+            company_id: Arc::clone(&self.company_id),
+            credit_type_id: Arc::clone(&self.credit_type_id),
+            lease_id: Arc::clone(&lease.id),
+            granted: lease.granted.to_f64(),
+            remaining: lease.remaining.to_f64(),
+            expires_at: lease.expires_at,
+        })
+    }
+}
+
+fn hash_of(key: SlotKey<'_>) -> u64 {
+    HASHER.hash_one((key.company_id, key.credit_type_id))
+}
+
+impl Ledger {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new(knobs: Knobs) -> Self {
+        Self {
+            knobs,
+            shards: std::array::from_fn(|_| Mutex::default()),
+            low: Mutex::default(),
+            swept: AtomicU64::new(0),
+        }
+    }
+
+    /// The knobs it was made with.
+    #[must_use]
+    pub const fn knobs(&self) -> &Knobs {
+        &self.knobs
+    }
+
+    fn shard(&self, key: SlotKey<'_>) -> (u64, &Mutex<Shard>) {
+        let hash = hash_of(key);
+        #[allow(clippy::cast_possible_truncation, reason = "any bits of a hash do")]
+        let at = (hash >> 32) as usize % SHARDS;
+        (hash, &self.shards[at])
+    }
+
+    // Slots
+
+    /// Puts a lease into an empty slot, or over an expired lease with another id.
+    ///
+    /// A live lease stays, even with another id: a sibling won the race. An expired lease with the
+    /// same id is reconciled as by an extend, since rewriting it would forget open holds.
+    pub fn install(&self, key: SlotKey<'_>, lease: &NewLease<'_>, now: Millis) -> Installed {
+        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        let slot = &mut shard.slots[at as usize];
+        let Some(granted) = Credits::new(lease.granted) else {
+            return Installed {
+                written: false,
+                lease_id: slot.lease.as_ref().map(|held| Arc::clone(&held.id)),
+            };
+        };
+        let written = match &mut slot.lease {
+            Some(held) if held.is_live(now) => false,
+            Some(held) if *held.id == *lease.lease_id => {
+                held.reconcile(granted, Some(lease.expires_at), mark);
+                false
+            }
+            place => {
+                *place = Some(Tranche::new(lease, granted, mark));
+                slot.low_told_until = Millis::MIN;
+                true
+            }
+        };
+        Installed {
+            written,
+            lease_id: slot.lease.as_ref().map(|held| Arc::clone(&held.id)),
+        }
+    }
+
+    /// Takes credits out of the slot's live lease; down to exactly none is allowed.
+    ///
+    /// # Errors
+    /// Why nothing was taken.
+    pub fn try_reserve(
+        &self,
+        key: SlotKey<'_>,
+        credits: f64,
+        now: Millis,
+    ) -> Result<Debit, Refusal> {
+        let credits = Credits::new(credits).ok_or(Refusal::Invalid)?;
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now));
+        let lease = lease.ok_or(Refusal::NoLease)?;
+        if lease.remaining < credits {
+            return Err(Refusal::Short);
+        }
+        lease.remaining -= credits;
+        Ok(Debit {
+            remaining: lease.remaining.to_f64(),
+            lease_id: Arc::clone(&lease.id),
+            low: lease.remaining <= lease.low_at,
+        })
+    }
+
+    /// Gives credits back, never above the grant; with a pin, only to that lease.
+    pub fn refund(&self, key: SlotKey<'_>, credits: f64, pin: Option<&str>) {
+        let Some(credits) = Credits::new(credits) else {
+            return;
+        };
+        let (hash, shard) = self.shard(key);
+        if let Some(lease) = shard
+            .lock()
+            .lease(hash, key)
+            .filter(|lease| fits(pin, lease))
+        {
+            lease.refund(credits);
+        }
+    }
+
+    /// Reconciles the slot with the service's total for its lease; `false` if nothing fitted.
+    pub fn extend(
+        &self,
+        key: SlotKey<'_>,
+        granted_total: f64,
+        expires_at: Option<Millis>,
+        pin: Option<&str>,
+    ) -> bool {
+        let Some(total) = Credits::new(granted_total) else {
+            return false;
+        };
+        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let Some(slot) = shard.slot(hash, key) else {
+            return false;
+        };
+        let Some(lease) = slot.lease.as_mut().filter(|lease| fits(pin, lease)) else {
+            return false;
+        };
+        lease.reconcile(total, expires_at, mark);
+        slot.low_told_until = Millis::MIN;
+        true
+    }
+
+    /// Empties the slot, after its lease was released.
+    pub fn drop_lease(&self, key: SlotKey<'_>) {
+        let (hash, shard) = self.shard(key);
+        if let Some(slot) = shard.lock().slot(hash, key) {
+            slot.lease = None;
+        }
+    }
+
+    /// The slot's lease, live or expired.
+    #[must_use]
+    pub fn lease(&self, key: SlotKey<'_>) -> Option<LeaseState> {
+        let (hash, shard) = self.shard(key);
+        shard.lock().slot(hash, key)?.state()
+    }
+
+    /// Every lease that is live at `now`.
+    #[must_use]
+    pub fn live_leases(&self, now: Millis) -> Vec<LeaseState> {
+        let live = |slot: &Slot| slot.state().filter(|lease| lease.expires_at > now);
+        self.shards
+            .iter()
+            .flat_map(|shard| {
+                shard
+                    .lock()
+                    .slots
+                    .iter()
+                    .filter_map(live)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    // What to ask the service for
+
+    /// The lease to acquire, or `None` while a live one is in the slot.
+    #[must_use]
+    pub fn plan_acquire(&self, key: SlotKey<'_>, now: Millis) -> Option<AcquirePlan> {
+        let (hash, shard) = self.shard(key);
+        if shard
+            .lock()
+            .lease(hash, key)
+            .is_some_and(|lease| lease.is_live(now))
+        {
+            return None;
+        }
+        let knobs = self.knobs.of(key.credit_type_id);
+        Some(AcquirePlan {
+            requested_amount: knobs.lease_size,
+            expires_at: now.saturating_add(knobs.lease_duration),
+        })
+    }
+
+    /// The extend that is due, or that `required` credits need; `None` if none is, or if the lease
+    /// has expired.
+    #[must_use]
+    pub fn plan_extend(
+        &self,
+        key: SlotKey<'_>,
+        required: Option<f64>,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now))?;
+        let required = required.and_then(Credits::new).unwrap_or_default();
+        if lease.remaining > lease.low_at && lease.remaining >= required {
+            return None;
+        }
+        let knobs = self.knobs.of(key.credit_type_id);
+        let shortfall = if required > lease.remaining {
+            required - lease.remaining
+        } else {
+            Credits::ZERO
+        };
+        Some(ExtendPlan {
+            lease_id: Arc::clone(&lease.id),
+            additional_amount: knobs.lease_size.max(shortfall.to_f64()),
+            expires_at: now.saturating_add(knobs.lease_duration),
+        })
+    }
+
+    /// Notes that a slot is low; `true` if nobody was told of it lately.
+    pub fn note_low(&self, key: SlotKey<'_>, now: Millis) -> bool {
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let Some(slot) = shard.slot(hash, key) else {
+            return false;
+        };
+        if now < slot.low_told_until {
+            return false;
+        }
+        slot.low_told_until = now.saturating_add(LOW_REMINDER);
+        let name = (
+            Arc::clone(&slot.company_id),
+            Arc::clone(&slot.credit_type_id),
+        );
+        drop(shard);
+        self.low.lock().push(name);
+        true
+    }
+
+    /// Takes the slots that were noted as low.
+    pub fn take_low(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        std::mem::take(&mut self.low.lock())
+    }
+
+    // Holds
+
+    /// Records a hold whose credits were already debited; `false` if its id is taken.
+    pub fn add(&self, reservation: &Arc<Reservation>) -> bool {
+        let Some(credits) = Credits::new(reservation.credits_reserved) else {
+            return false;
+        };
+        let key = slot_of(reservation);
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let slot = shard.open_slot(hash, key);
+        let added = shard.holds.add(Hold {
+            reservation: Arc::clone(reservation),
+            credits,
+            slot,
+        });
+        if added {
+            shard.slots[slot as usize].held += credits;
+        }
+        added
+    }
+
+    /// Claims a hold, once, and gives what was not used of it back to the lease that was charged.
+    ///
+    /// Returns the credits consumed, within what was held, or `None` if the hold is gone.
+    pub fn consume(&self, reservation: &Reservation, credits: f64) -> Option<f64> {
+        let (_, shard) = self.shard(slot_of(reservation));
+        consume_in(&mut shard.lock(), &reservation.id, credits)
+    }
+
+    /// The same, for a hold of which only the id is known.
+    pub fn consume_by_id(&self, id: &ReservationId, credits: f64) -> Option<f64> {
+        self.shards
+            .iter()
+            .find_map(|shard| consume_in(&mut shard.lock(), id, credits))
+    }
+
+    /// Whether a hold is open.
+    #[must_use]
+    pub fn holds(&self, id: &ReservationId) -> bool {
+        self.shards
+            .iter()
+            .any(|shard| shard.lock().holds.contains(id))
+    }
+
+    /// The number of open holds.
+    #[must_use]
+    pub fn open_holds(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().holds.len())
+            .sum()
+    }
+
+    /// Credits in open holds of a slot.
+    #[must_use]
+    pub fn reserved_credits(&self, key: SlotKey<'_>) -> f64 {
+        let (hash, shard) = self.shard(key);
+        shard
+            .lock()
+            .slot(hash, key)
+            .map_or(0.0, |slot| slot.held.to_f64())
+    }
+
+    /// Gives every lapsed hold back whole and returns how many there were.
+    pub fn sweep(&self, now: Millis) -> usize {
+        let mut swept = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let lapsed = shard.holds.take_lapsed(now);
+            for hold in &lapsed {
+                shard.end(hold, Credits::ZERO);
+            }
+            swept += lapsed.len();
+        }
+        self.swept.fetch_add(swept as u64, Relaxed);
+        swept
+    }
+
+    /// How many holds lapsed since the ledger was made.
+    #[must_use]
+    pub fn swept(&self) -> u64 {
+        self.swept.load(Relaxed)
+    }
+
+    /// Forgets every lease and hold: in a forked child they are the parent's.
+    pub fn forget(&self) {
+        for shard in &self.shards {
+            *shard.lock() = Shard::default();
+        }
+        self.low.lock().clear();
+    }
+}
+
+fn fits(pin: Option<&str>, lease: &Tranche) -> bool {
+    pin.is_none_or(|pin| *lease.id == *pin)
+}
+
+fn slot_of(reservation: &Reservation) -> SlotKey<'_> {
+    SlotKey {
+        company_id: &reservation.company_id,
+        credit_type_id: &reservation.credit_type_id,
+    }
+}
+
+fn consume_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<f64> {
+    let hold = shard.holds.take(id)?;
+    let used = Credits::new(credits.max(0.0))
+        .unwrap_or(hold.credits)
+        .min(hold.credits);
+    shard.end(&hold, used);
+    Some(used.to_f64())
+}

@@ -1,0 +1,30 @@
+//! Leases and reservations: what may be reserved, by whom, and the order in which it happens.
+//!
+//! [`Ledger`] owns the state of this process: one slot for each company and credit type, and the
+//! table of open holds. [`CheckFlow`] and [`Settlement`] own the order of events: debit, record,
+//! gate, keep or cancel; claim, refund, bill. They never touch a store themselves, so the same
+//! flow runs against the ledger and against a shared store.
+//!
+//! Nothing here may spend a credit twice or give one back that was not taken: an amount is exact
+//! ([`Credits`]), a hold ends once, and a refund reaches only the lease that was charged.
+
+mod credits;
+mod flow;
+mod holds;
+mod ids;
+mod knobs;
+mod ledger;
+mod reservation;
+mod settlement;
+
+pub use credits::Credits;
+pub use flow::{
+    Answer, Basis, CheckFlow, Failure, FailureMode, Holder, MAX_SAFE_INTEGER, Outcome, Step, Terms,
+};
+pub use ids::{Ids, ReservationId};
+pub use knobs::{Knobs, LeaseKnobs};
+pub use ledger::{
+    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal, SlotKey,
+};
+pub use reservation::{Keys, Mode, Reservation};
+pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};

@@ -1,0 +1,657 @@
+//! What a check and a settle do when a store, the service or the engine lets them down: the answers
+//! that a vector cannot script.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a flow that is not where a test put it is to stop the test"
+)]
+
+use std::sync::Arc;
+
+use schematic_core::{
+    Millis,
+    leases::{
+        Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Ids, Keys, Knobs,
+        LeaseKnobs, Ledger, Mode, NewLease, Outcome, Refusal, Reservation, Settlement, SlotKey,
+        Step, Terms, valid_quantity, whole_units,
+    },
+};
+
+const NOW: Millis = 1_750_000_000_000;
+const TTL: Millis = 45_000;
+const SEED: [u64; 2] = [3, 5];
+const GRANTED: f64 = 90.0;
+const OTHERS: f64 = 40.0;
+const SLOT: SlotKey<'_> = SlotKey {
+    company_id: "comp_heron",
+    credit_type_id: "cred_render",
+};
+
+/// A flow, and everything that it asked for.
+struct Trace {
+    flow: CheckFlow,
+    ids: Ids,
+    steps: Vec<Step>,
+}
+
+fn begin(mode: FailureMode) -> Trace {
+    let holder = Holder {
+        company_id: SLOT.company_id.into(),
+        company: Some(Arc::new(Keys::new(&[("slug", "heron")]))),
+        user: Some(Arc::new(Keys::new(&[("email", "a@heron.example")]))),
+    };
+    let flow = CheckFlow::begin(7.5, None, mode, holder);
+    Trace {
+        steps: vec![flow.step().clone()],
+        ids: Ids::new(SEED),
+        flow,
+    }
+}
+
+impl Trace {
+    fn tell(&mut self, answer: Answer) -> &mut Self {
+        self.flow.advance(answer, NOW, TTL, &self.ids);
+        self.steps.push(self.flow.step().clone());
+        self
+    }
+
+    fn after(mode: FailureMode, answers: &[Answer]) -> Self {
+        let mut trace = begin(mode);
+        for answer in answers {
+            trace.tell(answer.clone());
+        }
+        trace
+    }
+
+    fn outcome(&self) -> &Outcome {
+        match self.flow.step() {
+            Step::Done(outcome) => outcome,
+            step => panic!("the flow waits for {step:?}"),
+        }
+    }
+
+    fn count(&self, is_it: impl Fn(&Step) -> bool) -> usize {
+        self.steps.iter().filter(|step| is_it(step)).count()
+    }
+
+    /// The hold that was to be recorded.
+    fn hold(&self) -> Arc<Reservation> {
+        let record = self.steps.iter().find_map(|step| match step {
+            Step::Record(hold) => Some(Arc::clone(hold)),
+            _ => None,
+        });
+        record.expect("a hold was to be recorded")
+    }
+}
+
+/// Eight whole events at a rate of four: a cost of 32.
+fn metered() -> Answer {
+    Answer::Probed(Some(Terms {
+        credit_id: SLOT.credit_type_id.into(),
+        rate: 4.0,
+        event_subtype: Some("frames_rendered".into()),
+    }))
+}
+
+fn debited() -> Answer {
+    Answer::Debited(Debit {
+        remaining: 58.0,
+        lease_id: "lease_amber".into(),
+        low: true,
+    })
+}
+
+fn denial(failure: Failure) -> Outcome {
+    Outcome {
+        allowed: false,
+        basis: Basis::Static(failure),
+        reservation: None,
+        low: false,
+    }
+}
+
+fn blind_allowance(failure: Failure) -> Outcome {
+    Outcome {
+        allowed: true,
+        ..denial(failure)
+    }
+}
+
+// Stores that fail
+
+#[test]
+fn a_store_that_fails_at_the_debit_denies_a_closed_check() {
+    let answers = [metered(), Answer::StoreFailed];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+    assert_eq!(Failure::StoreError.as_str(), "lease_store_error");
+}
+
+#[test]
+fn a_store_that_fails_at_the_debit_lets_the_rules_decide_an_open_check() {
+    for value in [true, false] {
+        let answers = [
+            metered(),
+            Answer::StoreFailed,
+            Answer::Evaluated(Some(value)),
+        ];
+        let trace = Trace::after(FailureMode::Open, &answers);
+        assert_eq!(trace.steps[2], Step::Open);
+        let expected = Outcome {
+            allowed: value,
+            basis: Basis::Open(Failure::StoreError),
+            reservation: None,
+            low: false,
+        };
+        assert_eq!(*trace.outcome(), expected);
+    }
+    let answers = [metered(), Answer::StoreFailed, Answer::Evaluated(None)];
+    let trace = Trace::after(FailureMode::Open, &answers);
+    assert_eq!(*trace.outcome(), blind_allowance(Failure::StoreError));
+    assert_eq!(
+        Failure::StoreError.as_fail_open(),
+        "lease_store_error_fail_open"
+    );
+}
+
+#[test]
+fn a_store_that_fails_after_an_extend_is_a_store_error_and_no_shortage() {
+    let answers = [
+        metered(),
+        Answer::Refused(Refusal::Short),
+        Answer::Extended,
+        Answer::StoreFailed,
+    ];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+}
+
+#[test]
+fn a_hold_that_was_not_recorded_is_undone_before_the_check_fails() {
+    for undone in [Answer::Cancelled, Answer::StoreFailed] {
+        let answers = [metered(), debited(), Answer::StoreFailed];
+        let mut trace = Trace::after(FailureMode::Closed, &answers);
+        assert_eq!(*trace.flow.step(), Step::Undo(trace.hold()));
+        trace.tell(undone.clone());
+        assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+
+        let mut trace = Trace::after(FailureMode::Open, &answers);
+        assert_eq!(*trace.flow.step(), Step::Undo(trace.hold()));
+        trace.tell(undone);
+        assert_eq!(*trace.flow.step(), Step::Open);
+        trace.tell(Answer::Evaluated(Some(true)));
+        assert_eq!(trace.outcome().basis, Basis::Open(Failure::StoreError));
+        assert_eq!(trace.outcome().reservation, None);
+    }
+}
+
+#[test]
+fn a_verdict_stands_when_its_cancel_fails() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        for cancelled in [Answer::Cancelled, Answer::StoreFailed] {
+            let answers = [
+                metered(),
+                debited(),
+                Answer::Recorded,
+                Answer::Evaluated(Some(false)),
+                cancelled,
+            ];
+            let trace = Trace::after(mode, &answers);
+            assert_eq!(trace.steps[4], Step::Cancel(trace.hold()));
+            let expected = Outcome {
+                allowed: false,
+                basis: Basis::Gate,
+                reservation: None,
+                low: false,
+            };
+            assert_eq!(*trace.outcome(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_gate_that_fails_is_resolved_by_the_mode_whether_or_not_its_cancel_succeeds() {
+    for cancelled in [Answer::Cancelled, Answer::StoreFailed] {
+        let answers = [
+            metered(),
+            debited(),
+            Answer::Recorded,
+            Answer::Evaluated(None),
+            cancelled,
+        ];
+        let closed = Trace::after(FailureMode::Closed, &answers);
+        assert_eq!(closed.steps[4], Step::Cancel(closed.hold()));
+        assert_eq!(*closed.outcome(), denial(Failure::EngineError));
+        let open = Trace::after(FailureMode::Open, &answers);
+        assert_eq!(*open.outcome(), blind_allowance(Failure::EngineError));
+        assert_eq!(open.count(|step| *step == Step::Open), 0);
+    }
+}
+
+/// Where a store breaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    RecordLost,
+    RecordLandedUnheard,
+    RecordLostAndUndo,
+    RecordLandedUnheardAndUndo,
+    Cancel,
+}
+
+/// Runs a check that the gate denies against a ledger that breaks where it is told to.
+fn run(fault: Fault, mode: FailureMode) -> (Trace, Ledger) {
+    let ledger = Ledger::new(Knobs::new(LeaseKnobs::default()));
+    let lease = NewLease {
+        lease_id: "lease_amber",
+        granted: GRANTED,
+        expires_at: NOW + 10 * TTL,
+    };
+    ledger.install(SLOT, &lease, NOW);
+    // Others hold credits too: a second refund would otherwise be hidden by the clamp at the grant.
+    assert!(ledger.try_reserve(SLOT, OTHERS, NOW).is_ok());
+    let mut trace = begin(mode);
+    while !matches!(trace.flow.step(), Step::Done(_)) {
+        let answer = answer(&ledger, &trace.flow, fault);
+        trace.tell(answer);
+    }
+    (trace, ledger)
+}
+
+fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
+    match flow.step() {
+        Step::Probe => metered(),
+        Step::Reserve => match ledger.try_reserve(SLOT, flow.cost(), NOW) {
+            Ok(debit) => Answer::Debited(debit),
+            Err(refusal) => Answer::Refused(refusal),
+        },
+        Step::Record(hold) => match fault {
+            Fault::RecordLost | Fault::RecordLostAndUndo => Answer::StoreFailed,
+            Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndUndo => {
+                assert!(ledger.add(hold));
+                Answer::StoreFailed
+            }
+            Fault::Cancel => {
+                assert!(ledger.add(hold));
+                Answer::Recorded
+            }
+        },
+        Step::Undo(_)
+            if matches!(
+                fault,
+                Fault::RecordLostAndUndo | Fault::RecordLandedUnheardAndUndo
+            ) =>
+        {
+            Answer::StoreFailed
+        }
+        Step::Undo(hold) => {
+            if ledger.consume(hold, 0.0).is_none() {
+                ledger.refund(SLOT, hold.credits_reserved, Some(&hold.lease_id));
+            }
+            Answer::Cancelled
+        }
+        Step::Gate { .. } | Step::Open => Answer::Evaluated(Some(false)),
+        Step::Cancel(_) => Answer::StoreFailed,
+        step => panic!("{step:?} is not asked with a live lease at hand"),
+    }
+}
+
+fn remaining(ledger: &Ledger) -> f64 {
+    ledger.lease(SLOT).expect("the lease is there").remaining
+}
+
+#[test]
+fn an_undo_gives_the_debit_back_exactly_once_whether_or_not_the_record_landed() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        for fault in [Fault::RecordLost, Fault::RecordLandedUnheard] {
+            let (trace, ledger) = run(fault, mode);
+            assert_eq!(
+                trace.count(|step| matches!(step, Step::Undo(_) | Step::Cancel(_))),
+                1,
+                "{fault:?}"
+            );
+            assert_eq!(trace.outcome().failure(), Some(Failure::StoreError));
+            assert!(!trace.outcome().allowed);
+            assert_eq!(remaining(&ledger), GRANTED - OTHERS, "{fault:?}");
+            assert_eq!(
+                (ledger.open_holds(), ledger.reserved_credits(SLOT)),
+                (0, 0.0)
+            );
+            assert_eq!(ledger.sweep(NOW + TTL), 0);
+        }
+    }
+}
+
+#[test]
+fn a_hold_that_can_neither_be_undone_nor_cancelled_leaks_no_longer_than_its_time() {
+    for fault in [Fault::RecordLandedUnheardAndUndo, Fault::Cancel] {
+        let (trace, ledger) = run(fault, FailureMode::Closed);
+        assert!(!trace.outcome().allowed);
+        assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0, "{fault:?}");
+        assert_eq!(ledger.sweep(NOW + TTL - 1), 0);
+        assert_eq!(ledger.sweep(NOW + TTL), 1);
+        assert_eq!(remaining(&ledger), GRANTED - OTHERS);
+    }
+    let (_, ledger) = run(Fault::RecordLostAndUndo, FailureMode::Closed);
+    assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
+    assert_eq!(ledger.open_holds(), 0);
+}
+
+// The machine as such
+
+/// One answer of each kind.
+fn answers() -> Vec<Answer> {
+    vec![
+        metered(),
+        Answer::Probed(None),
+        debited(),
+        Answer::Refused(Refusal::NoLease),
+        Answer::Refused(Refusal::Short),
+        Answer::Refused(Refusal::Invalid),
+        Answer::StoreFailed,
+        Answer::Acquired(true),
+        Answer::Acquired(false),
+        Answer::Extended,
+        Answer::Recorded,
+        Answer::Evaluated(Some(true)),
+        Answer::Evaluated(Some(false)),
+        Answer::Evaluated(None),
+        Answer::Cancelled,
+    ]
+}
+
+fn fits(step: &Step, answer: &Answer) -> bool {
+    matches!(
+        (step, answer),
+        (Step::Probe, Answer::Probed(_))
+            | (
+                Step::Reserve,
+                Answer::Debited(_) | Answer::Refused(_) | Answer::StoreFailed
+            )
+            | (Step::Acquire, Answer::Acquired(_))
+            | (Step::Extend, Answer::Extended)
+            | (Step::Record(_), Answer::Recorded | Answer::StoreFailed)
+            | (Step::Gate { .. } | Step::Open, Answer::Evaluated(_))
+            | (
+                Step::Cancel(_) | Step::Undo(_),
+                Answer::Cancelled | Answer::StoreFailed
+            )
+    )
+}
+
+/// Follows every fitting answer from here to every end, and shows each flow on the way.
+fn explore(mode: FailureMode, path: &mut Vec<Answer>, visit: &mut impl FnMut(&[Answer], &Trace)) {
+    let trace = Trace::after(mode, path);
+    visit(path, &trace);
+    assert!(path.len() < 12, "a flow that does not end: {path:?}");
+    for answer in answers() {
+        if fits(trace.flow.step(), &answer) {
+            path.push(answer);
+            explore(mode, path, visit);
+            path.pop();
+        }
+    }
+}
+
+#[test]
+fn no_path_asks_twice_for_a_lease_an_extend_or_a_hold() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        let mut ends = 0;
+        explore(mode, &mut Vec::new(), &mut |path, trace| {
+            for at_most_once in [
+                |step: &Step| *step == Step::Probe,
+                |step: &Step| *step == Step::Acquire,
+                |step: &Step| *step == Step::Extend,
+                |step: &Step| matches!(step, Step::Record(_)),
+                |step: &Step| matches!(step, Step::Gate { .. }),
+                |step: &Step| matches!(step, Step::Cancel(_) | Step::Undo(_)),
+                |step: &Step| *step == Step::Open,
+            ] {
+                assert!(trace.count(at_most_once) <= 1, "{path:?}");
+            }
+            assert!(trace.count(|step| *step == Step::Reserve) <= 3, "{path:?}");
+            ends += usize::from(matches!(trace.flow.step(), Step::Done(_) | Step::Plain));
+        });
+        assert!(ends > 50, "{ends} ends are too few to be all of them");
+    }
+}
+
+#[test]
+fn on_every_path_a_debit_ends_as_a_kept_hold_or_is_given_back() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        explore(mode, &mut Vec::new(), &mut |path, trace| {
+            let Step::Done(outcome) = trace.flow.step() else {
+                return;
+            };
+            let debited = path
+                .iter()
+                .any(|answer| matches!(answer, Answer::Debited(_)));
+            let given_back = trace.count(|step| matches!(step, Step::Cancel(_) | Step::Undo(_)));
+            let kept = usize::from(outcome.reservation.is_some());
+            assert_eq!(given_back + kept, usize::from(debited), "{path:?}");
+            if kept == 1 {
+                assert!(outcome.allowed && outcome.basis == Basis::Gate, "{path:?}");
+                assert_eq!(outcome.reservation, Some(trace.hold()));
+            }
+            assert!(!outcome.low || kept == 1, "{path:?}");
+        });
+    }
+}
+
+#[test]
+fn a_check_is_allowed_only_by_an_evaluation_or_by_the_open_mode() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        explore(mode, &mut Vec::new(), &mut |path, trace| {
+            let Step::Done(outcome) = trace.flow.step() else {
+                return;
+            };
+            let expected = match outcome.basis {
+                Basis::Static(_) => mode == FailureMode::Open,
+                Basis::Gate => path.contains(&Answer::Evaluated(Some(true))),
+                Basis::Open(_) => {
+                    assert_eq!(mode, FailureMode::Open);
+                    path.last() == Some(&Answer::Evaluated(Some(true)))
+                }
+            };
+            assert_eq!(outcome.allowed, expected, "{path:?}");
+        });
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_fit_the_step_leaves_the_flow_where_it_is() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        explore(mode, &mut Vec::new(), &mut |path, trace| {
+            let step = trace.flow.step();
+            for answer in answers().into_iter().filter(|answer| !fits(step, answer)) {
+                let mut strayed = Trace::after(mode, path);
+                strayed.tell(answer.clone());
+                assert_eq!(strayed.flow.step(), step, "{path:?}, then {answer:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_stray_answer_does_not_change_what_comes_after_it() {
+    let mut trace = begin(FailureMode::Closed);
+    trace
+        .tell(Answer::Evaluated(None))
+        .tell(metered())
+        .tell(Answer::Acquired(true))
+        .tell(Answer::Refused(Refusal::NoLease))
+        .tell(Answer::Refused(Refusal::Short))
+        .tell(Answer::Acquired(true))
+        .tell(debited())
+        .tell(Answer::Evaluated(Some(false)))
+        .tell(Answer::Recorded)
+        .tell(Answer::Cancelled)
+        .tell(Answer::Evaluated(Some(true)));
+    assert!(trace.outcome().allowed);
+    assert!(trace.outcome().low);
+    // A stray answer at the debit would have drawn a second id.
+    assert_eq!(trace.hold().id, Ids::new(SEED).next());
+}
+
+#[test]
+fn a_slot_that_never_has_a_live_lease_is_given_up_after_one_acquire() {
+    let none = Answer::Refused(Refusal::NoLease);
+    let answers = [
+        metered(),
+        none.clone(),
+        Answer::Acquired(true),
+        none.clone(),
+        Answer::Extended,
+        none,
+    ];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+}
+
+#[test]
+fn a_lease_that_is_gone_after_its_extend_is_not_acquired_anew() {
+    let answers = [
+        metered(),
+        Answer::Refused(Refusal::Short),
+        Answer::Extended,
+        Answer::Refused(Refusal::NoLease),
+    ];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+    assert_eq!(trace.count(|step| *step == Step::Acquire), 0);
+}
+
+#[test]
+fn a_cost_that_is_no_amount_asks_the_service_for_nothing() {
+    let answers = [metered(), Answer::Refused(Refusal::Invalid)];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+}
+
+// What a hold is made of
+
+#[test]
+fn a_hold_is_made_of_the_check_the_debit_and_what_was_passed_in() {
+    let trace = Trace::after(FailureMode::Closed, &[metered(), debited()]);
+    let expected = Reservation {
+        id: Ids::new(SEED).next(),
+        lease_id: "lease_amber".into(),
+        mode: Mode::Client,
+        company_id: SLOT.company_id.into(),
+        credit_type_id: SLOT.credit_type_id.into(),
+        event_subtype: "frames_rendered".into(),
+        quantity_reserved: 7.5,
+        credits_reserved: 32.0,
+        consumption_rate: 4.0,
+        expires_at: NOW + TTL,
+        company: Some(Arc::new(Keys::new(&[("slug", "heron")]))),
+        user: Some(Arc::new(Keys::new(&[("email", "a@heron.example")]))),
+    };
+    assert_eq!(*trace.hold(), expected);
+}
+
+#[test]
+fn the_gate_is_asked_with_the_balance_before_the_debit() {
+    let answers = [metered(), debited(), Answer::Recorded];
+    let trace = Trace::after(FailureMode::Closed, &answers);
+    assert_eq!(*trace.flow.step(), Step::Gate { balance: 90.0 });
+    assert_eq!(trace.flow.cost(), 32.0);
+}
+
+#[test]
+fn ids_are_drawn_in_the_order_of_the_seed() {
+    let (ids, replay) = (Ids::new(SEED), Ids::new(SEED));
+    for _ in 0..3 {
+        let mut trace = begin(FailureMode::Closed);
+        for answer in [metered(), debited()] {
+            trace.flow.advance(answer, NOW, TTL, &ids);
+        }
+        let Step::Record(hold) = trace.flow.step() else {
+            panic!("the hold is to be recorded");
+        };
+        assert_eq!(hold.id, replay.next());
+    }
+}
+
+#[test]
+fn an_endless_time_to_live_does_not_overflow() {
+    let mut trace = begin(FailureMode::Closed);
+    trace.tell(metered());
+    trace
+        .flow
+        .advance(debited(), NOW, Millis::MAX, &Ids::new(SEED));
+    let Step::Record(hold) = trace.flow.step() else {
+        panic!("the hold is to be recorded");
+    };
+    assert_eq!(hold.expires_at, Millis::MAX);
+}
+
+#[test]
+fn a_usage_that_is_no_quantity_asks_nobody() {
+    for usage in [-1.0, -0.001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let holder = begin(FailureMode::Closed).flow.holder().clone();
+        let closed = CheckFlow::begin(usage, None, FailureMode::Closed, holder.clone());
+        let expected = Step::Done(denial(Failure::InvalidUsage));
+        assert_eq!(*closed.step(), expected, "{usage}");
+        let open = CheckFlow::begin(usage, None, FailureMode::Open, holder);
+        let expected = Step::Done(blind_allowance(Failure::InvalidUsage));
+        assert_eq!(*open.step(), expected, "{usage}");
+    }
+}
+
+#[test]
+fn a_rate_that_is_no_number_is_no_price() {
+    let terms = |rate| {
+        Answer::Probed(Some(Terms {
+            credit_id: SLOT.credit_type_id.into(),
+            rate,
+            event_subtype: Some("frames_rendered".into()),
+        }))
+    };
+    for rate in [f64::NAN, f64::NEG_INFINITY, -0.0] {
+        let trace = Trace::after(FailureMode::Closed, &[terms(rate)]);
+        assert_eq!(*trace.flow.step(), Step::Plain, "{rate}");
+    }
+}
+
+// Settling
+
+fn reservation(mode: Mode) -> Arc<Reservation> {
+    let trace = Trace::after(FailureMode::Closed, &[metered(), debited()]);
+    Arc::new(Reservation {
+        mode,
+        ..(*trace.hold()).clone()
+    })
+}
+
+#[test]
+fn what_is_no_quantity_is_not_settled() {
+    for quantity in [-1.0, -1e-300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert!(!valid_quantity(quantity), "{quantity}");
+        let settlement = Settlement::begin(reservation(Mode::Client), quantity);
+        assert!(settlement.is_none(), "{quantity}");
+    }
+    for quantity in [0.0, -0.0, 1e-300, 1e300] {
+        assert!(valid_quantity(quantity), "{quantity}");
+    }
+}
+
+#[test]
+fn our_own_hold_is_claimed_at_whole_events() {
+    let settlement = Settlement::begin(reservation(Mode::Client), 2.25).expect("a quantity");
+    assert_eq!((settlement.units(), settlement.claim()), (3, Some(12.0)));
+    assert_eq!(*settlement.reservation(), reservation(Mode::Client));
+    let settlement = Settlement::begin(reservation(Mode::Client), 0.0).expect("a quantity");
+    assert_eq!((settlement.units(), settlement.claim()), (0, Some(0.0)));
+}
+
+#[test]
+fn a_hold_of_the_service_is_billed_and_claimed_nowhere() {
+    let settlement = Settlement::begin(reservation(Mode::Server), 2.25).expect("a quantity");
+    assert_eq!((settlement.units(), settlement.claim()), (3, None));
+}
+
+#[test]
+fn a_bill_ends_at_the_largest_integer() {
+    assert_eq!(whole_units(1e300), i64::MAX);
+    assert_eq!(whole_units(4_000_000_000_000.5), 4_000_000_000_001);
+}

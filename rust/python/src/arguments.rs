@@ -1,0 +1,222 @@
+//! What Python passes in, checked and borrowed. Errors name the argument and what would be right.
+
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString},
+};
+use schematic_core::{
+    Millis,
+    leases::{FailureMode, Keys},
+};
+use smallvec::SmallVec;
+
+/// Lookup keys of a company or user, borrowed from Python for the length of a call.
+pub(crate) struct BorrowedKeys<'py>(SmallVec<[(Bound<'py, PyString>, Bound<'py, PyString>); 2]>);
+
+/// The same, as the core takes them.
+pub(crate) type KeyPairs<'a> = SmallVec<[(&'a str, &'a str); 2]>;
+
+impl<'py> BorrowedKeys<'py> {
+    pub fn of(name: &str, keys: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Self>> {
+        let Some(keys) = keys else {
+            return Ok(None);
+        };
+        let mut pairs = SmallVec::new();
+        if let Ok(dict) = keys.cast_exact::<PyDict>() {
+            for (key, value) in dict.iter() {
+                pairs.push(pair(name, key, value)?);
+            }
+        } else if let Ok(mapping) = keys.cast::<PyMapping>() {
+            for item in mapping.items()?.iter() {
+                let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+                pairs.push(pair(name, key, value)?);
+            }
+        } else {
+            let kind = kind_of(keys);
+            return Err(PyTypeError::new_err(format!(
+                "{name} must be a dict of lookup keys such as {{'id': 'acme'}}, not {kind}"
+            )));
+        }
+        Ok(Some(Self(pairs)))
+    }
+
+    pub fn pairs(&self) -> PyResult<KeyPairs<'_>> {
+        self.0
+            .iter()
+            .map(|(key, value)| Ok((key.to_str()?, value.to_str()?)))
+            .collect()
+    }
+}
+
+/// Copies lookup keys.
+pub(crate) fn keys(name: &str, keys: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Keys>> {
+    let keys = BorrowedKeys::of(name, keys)?;
+    keys.map(|keys| Ok(Keys::new(&keys.pairs()?))).transpose()
+}
+
+fn pair<'py>(
+    name: &str,
+    key: Bound<'py, PyAny>,
+    value: Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyString>, Bound<'py, PyString>)> {
+    let key = key.cast_into::<PyString>().map_err(|fault| {
+        let kind = kind_of(&fault.into_inner());
+        PyTypeError::new_err(format!("{name} must have str keys, not {kind}"))
+    })?;
+    let value = value.cast_into::<PyString>().map_err(|fault| {
+        let kind = kind_of(&fault.into_inner());
+        PyTypeError::new_err(format!("{name}[{key:?}] must be a str, not {kind}"))
+    })?;
+    Ok((key, value))
+}
+
+pub(crate) fn kind_of(value: &Bound<'_, PyAny>) -> String {
+    value
+        .get_type()
+        .name()
+        .map_or_else(|_| "another type".to_owned(), |name| name.to_string())
+}
+
+/// A text argument.
+pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str(),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "{name} must be a str, not {}",
+            kind_of(value)
+        ))),
+    }
+}
+
+pub(crate) fn optional_text<'a>(
+    name: &str,
+    value: Option<&'a Bound<'_, PyAny>>,
+) -> PyResult<Option<&'a str>> {
+    value.map(|value| text(name, value)).transpose()
+}
+
+/// A quantity as it came: what is no number is an error, but a truth value, like any number that is
+/// no quantity, is for the check to refuse.
+pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    if let Ok(number) = value.cast_exact::<PyFloat>() {
+        return Ok(number.value());
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Ok(f64::NAN);
+    }
+    if value.is_instance_of::<PyInt>() {
+        // An integer beyond the doubles is as invalid as infinity.
+        return Ok(value.extract().unwrap_or(f64::INFINITY));
+    }
+    // Anything else that says it is a number, for example a Decimal, is read as one.
+    if !value.is_instance_of::<PyString>() && !value.is_instance_of::<PyBytes>() {
+        if let Ok(number) = value.call_method0("__float__") {
+            return number.extract();
+        }
+    }
+    Err(PyTypeError::new_err(format!(
+        "{name} must be a number, not {}",
+        kind_of(value)
+    )))
+}
+
+/// Usage for a plain check: whole units, rounded up.
+pub(crate) fn units(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    let quantity = quantity(name, value)?;
+    if !quantity.is_finite() {
+        return Err(PyValueError::new_err(format!(
+            "{name} must be a finite number, not {value}"
+        )));
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a double saturates"
+    )]
+    let units = quantity.ceil() as i64;
+    Ok(units)
+}
+
+/// What to do when credits cannot be held.
+pub(crate) fn failure_mode(value: Option<&Bound<'_, PyAny>>) -> PyResult<FailureMode> {
+    let Some(value) = value else {
+        return Ok(FailureMode::Closed);
+    };
+    match text("on_acquire_failure", value)? {
+        "fail-closed" => Ok(FailureMode::Closed),
+        "fail-open" => Ok(FailureMode::Open),
+        other => Err(PyValueError::new_err(format!(
+            "on_acquire_failure must be 'fail-closed' or 'fail-open', not {other:?}"
+        ))),
+    }
+}
+
+/// A JSON object that the caller has serialised.
+pub(crate) fn json<'a>(name: &str, value: Option<&'a [u8]>) -> PyResult<Option<&'a str>> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    std::str::from_utf8(value)
+        .map(Some)
+        .map_err(|_| PyValueError::new_err(format!("{name} must be JSON in UTF-8")))
+}
+
+/// Names and amounts, for example credits by credit id.
+pub(crate) struct BorrowedAmounts<'py>(Vec<(Bound<'py, PyString>, f64)>);
+
+impl<'py> BorrowedAmounts<'py> {
+    pub fn of(name: &str, amounts: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mapping = amounts.cast::<PyMapping>().map_err(|_| {
+            let kind = kind_of(amounts);
+            PyTypeError::new_err(format!("{name} must be a dict of numbers, not {kind}"))
+        })?;
+        let mut pairs = Vec::new();
+        for item in mapping.items()?.iter() {
+            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+            let key = key.cast_into::<PyString>().map_err(|fault| {
+                let kind = kind_of(&fault.into_inner());
+                PyTypeError::new_err(format!("{name} must have str keys, not {kind}"))
+            })?;
+            let amount = quantity(&format!("{name}[{key:?}]"), &value)?;
+            pairs.push((key, amount));
+        }
+        Ok(Self(pairs))
+    }
+
+    pub fn pairs(&self) -> PyResult<SmallVec<[(&str, f64); 4]>> {
+        self.0
+            .iter()
+            .map(|(name, amount)| Ok((name.to_str()?, *amount)))
+            .collect()
+    }
+}
+
+/// Epoch seconds as the core's instant; what is no instant is an error.
+pub(crate) fn instant(name: &str, seconds: f64) -> PyResult<Millis> {
+    if !seconds.is_finite() {
+        return Err(PyValueError::new_err(format!(
+            "{name} must be a finite number of epoch seconds, not {seconds}"
+        )));
+    }
+    Ok(millis(seconds))
+}
+
+/// Seconds as milliseconds.
+pub(crate) fn millis(seconds: f64) -> Millis {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a cast from a double saturates"
+    )]
+    let millis = (seconds * 1000.0).round() as Millis;
+    millis
+}
+
+/// Milliseconds as seconds.
+pub(crate) fn seconds(millis: Millis) -> f64 {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "instants are far below 2^53 milliseconds"
+    )]
+    let seconds = millis as f64 / 1000.0;
+    seconds
+}

@@ -1,0 +1,668 @@
+//! The client's whole state, as Python holds it.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyDict, PyMapping, PyString},
+};
+use schematic_core::{
+    Millis,
+    cache::{Entity, Lookup, Table},
+    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
+    engine::Preflight,
+    events::{FlagCheck, Identify, Track},
+    leases::{Knobs, LeaseKnobs, NewLease, SlotKey},
+};
+
+use crate::{
+    arguments::{self, BorrowedAmounts, BorrowedKeys, millis},
+    events::EventBatch,
+    leases::{AcquirePlan, ExtendPlan, Lease},
+    pending,
+    results::{CheckFlagResult, Reservation},
+};
+
+/// A message of this size is worth letting other threads run while it is parsed.
+const DETACH_FROM: usize = 2048;
+
+/// Everything one client decides.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct Core {
+    client: Arc<Client>,
+    clock: Option<Py<PyAny>>,
+}
+
+/// An event's subtype, and a quantity or quantities of it.
+type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
+
+/// What became of one `DataStream` message.
+#[pyclass(frozen, get_all, module = "schematic_native._native")]
+pub(crate) struct Ingested {
+    entity_type: Option<String>,
+    message_type: Option<String>,
+    entity_id: Option<String>,
+    keys: Option<HashMap<String, String>>,
+    error: Option<String>,
+    skipped: Vec<String>,
+}
+
+impl Core {
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn now(&self, py: Python<'_>) -> PyResult<Millis> {
+        match &self.clock {
+            None => Ok(system_now()),
+            Some(clock) => arguments::instant("clock()", clock.call0(py)?.extract(py)?),
+        }
+    }
+
+    fn seed(py: Python<'_>) -> PyResult<[u64; 2]> {
+        let random = py.import("os")?.call_method1("urandom", (16,))?;
+        let bytes: [u8; 16] = random.extract()?;
+        let seed = u128::from_ne_bytes(bytes);
+        #[allow(clippy::cast_possible_truncation, reason = "two halves")]
+        Ok([seed as u64, (seed >> 64) as u64])
+    }
+}
+
+fn system_now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    })
+}
+
+fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
+    SlotKey {
+        company_id,
+        credit_type_id,
+    }
+}
+
+fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
+    Box::new(move |topic| {
+        let Some(callable) = &callable else {
+            return;
+        };
+        let topic = match topic {
+            Topic::Events => "events",
+            Topic::Extend => "extend",
+        };
+        Python::attach(|py| {
+            if let Err(fault) = callable.call1(py, (topic,)) {
+                fault.write_unraisable(py, Some(callable.bind(py)));
+            }
+        });
+    })
+}
+
+/// A knob of a lease, checked.
+fn knob(name: &str, value: f64, least: f64, most: f64) -> PyResult<f64> {
+    if value >= least && value <= most {
+        return Ok(value);
+    }
+    Err(PyValueError::new_err(format!(
+        "{name} must be a number from {least} to {most}, not {value}"
+    )))
+}
+
+/// A century: longer durations are mistakes, and shorter ones cannot overflow an instant.
+const LONGEST: f64 = 3_155_760_000.0;
+const LARGEST_LEASE: f64 = 1e18;
+
+fn knobs_of(size: f64, duration: f64, ttl: f64, mark: f64) -> PyResult<LeaseKnobs> {
+    Ok(LeaseKnobs {
+        lease_size: knob("lease_size", size, 0.0, LARGEST_LEASE)?,
+        lease_duration: millis(knob("lease_duration", duration, 0.0, LONGEST)?),
+        reservation_ttl: millis(knob("reservation_ttl", ttl, 0.0, LONGEST)?),
+        low_water_mark: knob("low_water_mark", mark, 0.0, 1.0)?,
+    })
+}
+
+fn override_knobs(common: LeaseKnobs, given: &Bound<'_, PyAny>) -> PyResult<LeaseKnobs> {
+    let given = given.cast::<PyMapping>()?;
+    let mut values = [
+        ("lease_size", common.lease_size),
+        ("lease_duration", arguments::seconds(common.lease_duration)),
+        (
+            "reservation_ttl",
+            arguments::seconds(common.reservation_ttl),
+        ),
+        ("low_water_mark", common.low_water_mark),
+    ];
+    for (name, value) in &mut values {
+        if given.contains(*name)? {
+            let item = given.get_item(*name)?;
+            if !item.is_none() {
+                *value = item.extract()?;
+            }
+        }
+    }
+    let [(_, size), (_, duration), (_, ttl), (_, mark)] = values;
+    knobs_of(size, duration, ttl, mark)
+}
+
+fn all_knobs(common: LeaseKnobs, overrides: Option<&Bound<'_, PyMapping>>) -> PyResult<Knobs> {
+    let mut knobs = Knobs::new(common);
+    if let Some(overrides) = overrides {
+        for item in overrides.items()?.iter() {
+            let (credit_type_id, given): (String, Bound<'_, PyAny>) = item.extract()?;
+            knobs.set(&credit_type_id, override_knobs(common, &given)?);
+        }
+    }
+    Ok(knobs)
+}
+
+fn find_id<E: Entity>(
+    table: &Table<E>,
+    name: &str,
+    keys: &Bound<'_, PyAny>,
+) -> PyResult<Option<String>> {
+    let keys = BorrowedKeys::of(name, Some(keys))?;
+    let Some(keys) = &keys else {
+        return Ok(None);
+    };
+    Ok(match table.find(&keys.pairs()?) {
+        Lookup::Found(entity, _) => Some(entity.id().to_string()),
+        Lookup::Missing | Lookup::Conflict => None,
+    })
+}
+
+fn subscriptions<'py, E: Entity>(
+    py: Python<'py>,
+    table: &Table<E>,
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let all = table.hottest_first();
+    all.iter()
+        .map(|entity| {
+            let dict = PyDict::new(py);
+            for (name, value) in entity.keys() {
+                dict.set_item(name, value)?;
+            }
+            Ok(dict)
+        })
+        .collect()
+}
+
+const fn what_is_missing(missing: Missing) -> &'static str {
+    match missing {
+        Missing::Flag => "flag",
+        Missing::Company => "company",
+        Missing::User => "user",
+        Missing::Both => "company+user",
+        Missing::Conflict => "conflict",
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (
+        *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
+        max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
+        reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
+    fn new(
+        py: Python<'_>,
+        api_key: String,
+        max_companies: usize,
+        max_users: usize,
+        max_billing_events: usize,
+        max_flag_check_events: usize,
+        lease_size: f64,
+        lease_duration: f64,
+        reservation_ttl: f64,
+        low_water_mark: f64,
+        overrides: Option<&Bound<'_, PyMapping>>,
+        clock: Option<Py<PyAny>>,
+        wake: Option<Py<PyAny>>,
+        seed: Option<u64>,
+    ) -> PyResult<Self> {
+        let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
+        let seed = match seed {
+            Some(seed) => [seed, !seed],
+            None => Self::seed(py)?,
+        };
+        let client = Client::new(ClientSettings {
+            api_key,
+            max_companies,
+            max_users,
+            max_billing_events,
+            max_flag_check_events,
+            knobs: all_knobs(common, overrides)?,
+            seed,
+            wake: wake_with(wake),
+        });
+        Ok(Self {
+            client: Arc::new(client),
+            clock,
+        })
+    }
+
+    // The cache
+
+    fn ingest(&self, py: Python<'_>, message: &Bound<'_, PyAny>) -> PyResult<Ingested> {
+        let bytes = if let Ok(bytes) = message.cast::<PyBytes>() {
+            bytes.as_bytes()
+        } else if let Ok(text) = message.cast::<PyString>() {
+            text.to_str()?.as_bytes()
+        } else {
+            let kind = arguments::kind_of(message);
+            return Err(PyTypeError::new_err(format!(
+                "message must be bytes or str, not {kind}"
+            )));
+        };
+        let cache = self.client.cache();
+        let ingested = if bytes.len() < DETACH_FROM {
+            cache.apply(bytes)
+        } else {
+            py.detach(|| cache.apply(bytes))
+        };
+        Ok(Ingested {
+            entity_type: ingested.entity_type,
+            message_type: ingested.message_type,
+            entity_id: ingested.entity_id,
+            keys: ingested.keys,
+            error: ingested.error,
+            skipped: ingested.skipped,
+        })
+    }
+
+    fn has_flags(&self) -> bool {
+        self.client.cache().has_flags()
+    }
+
+    fn flag_keys(&self) -> Vec<String> {
+        let keys = self.client.cache().flags().keys();
+        keys.iter().map(ToString::to_string).collect()
+    }
+
+    fn company_id(&self, keys: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+        find_id(self.client.cache().companies(), "keys", keys)
+    }
+
+    fn user_id(&self, keys: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+        find_id(self.client.cache().users(), "keys", keys)
+    }
+
+    fn company_subscriptions<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        subscriptions(py, self.client.cache().companies())
+    }
+
+    fn user_subscriptions<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        subscriptions(py, self.client.cache().users())
+    }
+
+    fn company_balance(&self, company_id: &str, credit_type_id: &str) -> Option<f64> {
+        self.client
+            .cache()
+            .companies()
+            .get(company_id)?
+            .balance(credit_type_id)
+    }
+
+    // Plain checks
+
+    #[pyo3(signature = (
+        flag_key, company=None, user=None, *, usage=None, event_usage=None, event_quantities=None,
+        credit_cost=None, partial=false, record=true,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "the options of a check")]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from the call")]
+    fn check_flag(
+        &self,
+        py: Python<'_>,
+        flag_key: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+        usage: Option<&Bound<'_, PyAny>>,
+        event_usage: Option<EventAndAmount<'_>>,
+        event_quantities: Option<EventAndAmount<'_>>,
+        credit_cost: Option<&Bound<'_, PyAny>>,
+        partial: bool,
+        record: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let event_usage = match &event_usage {
+            Some((event, quantity)) => {
+                Some((event.as_str(), arguments::units("event_usage", quantity)?))
+            }
+            None => None,
+        };
+        let costs = credit_cost
+            .map(|cost| BorrowedAmounts::of("credit_cost", cost))
+            .transpose()?;
+        let costs = costs
+            .as_ref()
+            .map(BorrowedAmounts::pairs)
+            .transpose()?
+            .unwrap_or_default();
+        let quantities = match &event_quantities {
+            Some((event, amounts)) => {
+                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
+            }
+            None => None,
+        };
+        let quantities = match &quantities {
+            Some((event, amounts)) => Some((event.as_str(), amounts.pairs()?)),
+            None => None,
+        };
+        let preflight = Preflight {
+            usage: usage
+                .map(|usage| arguments::units("usage", usage))
+                .transpose()?,
+            event_usage,
+            event_quantities: quantities
+                .as_ref()
+                .map(|(event, pairs)| (*event, pairs.as_slice())),
+            credit_cost: &costs,
+            balance: None,
+        };
+        let request = FlagRequest {
+            flag_key: arguments::text("flag_key", flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            partial,
+            record,
+        };
+        match self.client.check_flag(&request, &preflight, self.now(py)?) {
+            Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
+            Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
+                .into_any()
+                .unbind()),
+        }
+    }
+
+    fn record_flag_check(
+        &self,
+        result: &Bound<'_, CheckFlagResult>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let company = arguments::keys("company", company)?.map(Arc::new);
+        let user = arguments::keys("user", user)?.map(Arc::new);
+        let result = result.get();
+        self.client.record_event(|| FlagCheck {
+            flag_key: result.flag.clone(),
+            value: result.value,
+            reason: result.reason.clone(),
+            flag_id: result.flag_id.clone(),
+            rule_id: result.rule_id.clone(),
+            company_id: result.company_id.clone(),
+            user_id: result.user_id.clone(),
+            req_company: company,
+            req_user: user,
+            error: result.error.clone(),
+            preflight: false,
+        });
+        Ok(())
+    }
+
+    // Lease-backed checks
+
+    #[pyo3(signature = (flag_key, company, user, usage, event_subtype=None, on_acquire_failure=None))]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of a check")]
+    fn check(
+        slf: &Bound<'_, Self>,
+        flag_key: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+        usage: &Bound<'_, PyAny>,
+        event_subtype: Option<&Bound<'_, PyAny>>,
+        on_acquire_failure: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let core = slf.get();
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let request = CheckRequest {
+            flag_key: arguments::text("flag_key", flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            usage: arguments::quantity("usage", usage)?,
+            event_subtype: arguments::optional_text("event_subtype", event_subtype)?,
+            mode: arguments::failure_mode(on_acquire_failure)?,
+        };
+        let progress = core.client.check(&request, core.now(py)?);
+        pending::answer(py, slf.as_unbound(), progress)
+    }
+
+    #[pyo3(signature = (reservation, actual_quantity, traits=None))]
+    fn settle(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        actual_quantity: &Bound<'_, PyAny>,
+        traits: Option<&[u8]>,
+    ) -> PyResult<Option<bool>> {
+        let reservation = reservation.cast::<Reservation>().map_err(|_| {
+            let kind = arguments::kind_of(reservation);
+            PyTypeError::new_err(format!("reservation must be a Reservation, not {kind}"))
+        })?;
+        let quantity = arguments::quantity("actual_quantity", actual_quantity)?;
+        let traits = arguments::json("traits", traits)?;
+        Ok(self.client.settle(&reservation.get().0, quantity, traits))
+    }
+
+    // Leases
+
+    fn lease(&self, company_id: &str, credit_type_id: &str) -> Option<Lease> {
+        self.client
+            .ledger()
+            .lease(slot(company_id, credit_type_id))
+            .map(Lease::from)
+    }
+
+    fn plan_acquire(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+    ) -> PyResult<Option<AcquirePlan>> {
+        let plan = self
+            .client
+            .ledger()
+            .plan_acquire(slot(company_id, credit_type_id), self.now(py)?);
+        Ok(plan.map(AcquirePlan::from))
+    }
+
+    fn install_lease(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        lease_id: &str,
+        granted: f64,
+        expires_at: f64,
+    ) -> PyResult<String> {
+        if !(0.0..=LARGEST_LEASE).contains(&granted) {
+            return Err(PyValueError::new_err(format!(
+                "granted must be credits from 0 to {LARGEST_LEASE:e}, not {granted}"
+            )));
+        }
+        let lease = NewLease {
+            lease_id,
+            granted,
+            expires_at: arguments::instant("expires_at", expires_at)?,
+        };
+        let slot = slot(company_id, credit_type_id);
+        let installed = self.client.ledger().install(slot, &lease, self.now(py)?);
+        Ok(installed
+            .lease_id
+            .map_or_else(|| lease_id.to_owned(), |there| there.to_string()))
+    }
+
+    #[pyo3(signature = (company_id, credit_type_id, required_credits=None))]
+    fn plan_extend(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        required_credits: Option<f64>,
+    ) -> PyResult<Option<ExtendPlan>> {
+        let slot = slot(company_id, credit_type_id);
+        let plan = self
+            .client
+            .ledger()
+            .plan_extend(slot, required_credits, self.now(py)?);
+        Ok(plan.map(ExtendPlan::from))
+    }
+
+    fn apply_extend(
+        &self,
+        company_id: &str,
+        credit_type_id: &str,
+        lease_id: &str,
+        granted_total: f64,
+        expires_at: Option<f64>,
+    ) -> PyResult<bool> {
+        let slot = slot(company_id, credit_type_id);
+        let expires_at = expires_at
+            .map(|at| arguments::instant("expires_at", at))
+            .transpose()?;
+        Ok(self
+            .client
+            .ledger()
+            .extend(slot, granted_total, expires_at, Some(lease_id)))
+    }
+
+    fn take_low_slots(&self) -> Vec<(String, String)> {
+        let low = self.client.ledger().take_low();
+        low.iter()
+            .map(|(company, credit)| (company.to_string(), credit.to_string()))
+            .collect()
+    }
+
+    fn drop_lease(&self, company_id: &str, credit_type_id: &str) {
+        self.client
+            .ledger()
+            .drop_lease(slot(company_id, credit_type_id));
+    }
+
+    fn live_leases(&self, py: Python<'_>) -> PyResult<Vec<Lease>> {
+        let leases = self.client.ledger().live_leases(self.now(py)?);
+        Ok(leases.into_iter().map(Lease::from).collect())
+    }
+
+    fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
+        let now = self.now(py)?;
+        Ok(py.detach(|| self.client.ledger().sweep(now)))
+    }
+
+    fn reserved_credits(&self, company_id: &str, credit_type_id: &str) -> f64 {
+        self.client
+            .ledger()
+            .reserved_credits(slot(company_id, credit_type_id))
+    }
+
+    // Events
+
+    #[pyo3(signature = (
+        event, company=None, user=None, traits=None, quantity=None, idempotency_key=None,
+        sent_at=None, trusted_client_clock=None, backfill=None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "the fields of a track event")]
+    fn track(
+        &self,
+        event: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+        traits: Option<&[u8]>,
+        quantity: Option<i64>,
+        idempotency_key: Option<&str>,
+        sent_at: Option<&str>,
+        trusted_client_clock: Option<bool>,
+        backfill: Option<bool>,
+    ) -> PyResult<()> {
+        self.client.track(Track {
+            event: arguments::text("event", event)?.into(),
+            company: arguments::keys("company", company)?,
+            user: arguments::keys("user", user)?,
+            quantity,
+            traits: arguments::json("traits", traits)?.map(Into::into),
+            idempotency_key: idempotency_key.map(Into::into),
+            sent_at: sent_at.map(Into::into),
+            trusted_client_clock,
+            backfill,
+        });
+        Ok(())
+    }
+
+    #[pyo3(signature = (keys, company=None, name=None, traits=None, idempotency_key=None))]
+    fn identify(
+        &self,
+        keys: &Bound<'_, PyAny>,
+        company: Option<&[u8]>,
+        name: Option<&Bound<'_, PyAny>>,
+        traits: Option<&[u8]>,
+        idempotency_key: Option<&str>,
+    ) -> PyResult<()> {
+        self.client.identify(Identify {
+            keys: arguments::keys("keys", Some(keys))?.unwrap_or_default(),
+            company: arguments::json("company", company)?.map(Into::into),
+            name: arguments::optional_text("name", name)?.map(Into::into),
+            traits: arguments::json("traits", traits)?.map(Into::into),
+            idempotency_key: idempotency_key.map(Into::into),
+        });
+        Ok(())
+    }
+
+    fn take_batch(&self, py: Python<'_>) -> Option<EventBatch> {
+        py.detach(|| self.client.take_batch()).map(EventBatch)
+    }
+
+    // Counts
+
+    fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (cache, ledger) = (self.client.cache(), self.client.ledger());
+        let queue = self.client.events().counts();
+        let (checks, settles) = self.client.traffic();
+        let dict = PyDict::new(py);
+        dict.set_item("flags", cache.flags().len())?;
+        dict.set_item("companies", cache.companies().len())?;
+        dict.set_item("users", cache.users().len())?;
+        dict.set_item(
+            "evicted",
+            cache.companies().evicted() + cache.users().evicted(),
+        )?;
+        dict.set_item("leases", ledger.live_leases(self.now(py)?).len())?;
+        dict.set_item("open_holds", ledger.open_holds())?;
+        dict.set_item("queued_billing", queue.billing)?;
+        dict.set_item("queued_flag_checks", queue.analytics)?;
+        dict.set_item("dropped_billing", queue.dropped_billing)?;
+        dict.set_item("dropped_flag_checks", queue.dropped_analytics)?;
+        dict.set_item("checks", checks)?;
+        dict.set_item("settles", settles)?;
+        dict.set_item("swept", ledger.swept())?;
+        Ok(dict)
+    }
+
+    /// Begins anew in a forked child: leases, holds and events are the parent's.
+    fn after_fork(&self, py: Python<'_>) -> PyResult<()> {
+        self.client.after_fork(Self::seed(py)?);
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let cache = self.client.cache();
+        let (flags, companies) = (cache.flags().len(), cache.companies().len());
+        format!("Core(flags={flags}, companies={companies})")
+    }
+}

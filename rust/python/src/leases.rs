@@ -1,0 +1,65 @@
+//! Leases as the lease manager sees them.
+
+use pyo3::prelude::*;
+use schematic_core::leases::{self, LeaseState};
+
+use crate::arguments::seconds;
+
+/// A slot's lease.
+#[allow(clippy::struct_field_names, reason = "the names that Python reads")]
+#[pyclass(frozen, get_all, module = "schematic_native._native")]
+pub(crate) struct Lease {
+    lease_id: String,
+    company_id: String,
+    credit_type_id: String,
+    granted: f64,
+    remaining: f64,
+    expires_at: f64,
+}
+
+impl From<LeaseState> for Lease {
+    fn from(lease: LeaseState) -> Self {
+        Self {
+            lease_id: lease.lease_id.to_string(),
+            company_id: lease.company_id.to_string(),
+            credit_type_id: lease.credit_type_id.to_string(),
+            granted: lease.granted,
+            remaining: lease.remaining,
+            expires_at: seconds(lease.expires_at),
+        }
+    }
+}
+
+/// A lease to ask the service for.
+#[pyclass(frozen, get_all, module = "schematic_native._native")]
+pub(crate) struct AcquirePlan {
+    requested_amount: f64,
+    expires_at: f64,
+}
+
+impl From<leases::AcquirePlan> for AcquirePlan {
+    fn from(plan: leases::AcquirePlan) -> Self {
+        Self {
+            requested_amount: plan.requested_amount,
+            expires_at: seconds(plan.expires_at),
+        }
+    }
+}
+
+/// An extend to ask the service for.
+#[pyclass(frozen, get_all, module = "schematic_native._native")]
+pub(crate) struct ExtendPlan {
+    lease_id: String,
+    additional_amount: f64,
+    expires_at: f64,
+}
+
+impl From<leases::ExtendPlan> for ExtendPlan {
+    fn from(plan: leases::ExtendPlan) -> Self {
+        Self {
+            lease_id: plan.lease_id.to_string(),
+            additional_amount: plan.additional_amount,
+            expires_at: seconds(plan.expires_at),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from schematic_native import CreditLeaseConfig
+from schematic_native.emulator import Emulator
+from schematic_native.faults import Faults
+
+API_KEY = "sch_dev_emulator"
+ACME = {"id": "acme"}
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults(logging.getLogger("schematic_native"), API_KEY)
+
+
+@pytest.fixture
+def dead_url() -> str:
+    """An URL where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left_behind() -> Iterator[None]:
+    yield
+    left = [t for t in threading.enumerate() if t.name == "schematic-native"]
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)
+
+
+def streaming(emulator: Emulator, **fields: object) -> dict[str, object]:
+    """Configuration fields of a client in client mode."""
+    return {
+        "base_url": emulator.base_url,
+        "event_capture_url": emulator.base_url,
+        "use_datastream": True,
+        "credit_leases": CreditLeaseConfig(mode="client"),
+        **fields,
+    }
+
+
+def plain(emulator: Emulator, **fields: object) -> dict[str, object]:
+    """Configuration fields of a client without DataStream."""
+    return {
+        "base_url": emulator.base_url,
+        "event_capture_url": emulator.base_url,
+        **fields,
+    }
+
+
+def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait on another process or thread: until a condition holds, with a limit."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "did not come to pass in time"
+        pause.wait(0.01)
+
+
+async def eventually_async(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait on other tasks until a condition holds, with a limit."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not come to pass in time"
+        await asyncio.sleep(0.005)

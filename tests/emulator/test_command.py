@@ -1,0 +1,65 @@
+"""The command line, as a person runs it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "schematic_native.cli"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_tells_where_it_is_and_ends_well(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ["emulator", "--journal", str(tmp_path / "journal")]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"(http://127\.0\.0\.1:\d+).* (sch_\w+)$", line)
+        assert found is not None, line
+        headers = {"X-Schematic-Api-Key": found[2]}
+        with httpx.Client(base_url=found[1], headers=headers, trust_env=False) as client:
+            assert client.post("/flags/check", json={}).status_code == 200
+            process.send_signal(number)
+            assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "/nonexistent.json"], "No such file"),
+        (["--host", "0.0.0.0"], "allow_remote"),  # noqa: S104
+        (["--port", "99999"], "port"),
+    ],
+)
+def test_what_it_cannot_do_it_says_and_fails(arguments: list[str], message: str) -> None:
+    result = run("emulator", *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_lists_every_subcommand_and_argument() -> None:
+    assert "emulator" in run("--help").stdout
+    result = run("emulator", "--help")
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in ("--port", "--seed", "--host", "--journal"))
+
+
+def test_no_subcommand_and_an_unknown_one_fail() -> None:
+    assert run().returncode == 2
+    assert run("juggle").returncode == 2

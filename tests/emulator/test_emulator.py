@@ -1,0 +1,239 @@
+"""`Emulator` itself: processes, threads, kills, restarts and the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from conftest import Wire
+from test_datastream import Stream
+
+from schematic_native.emulator import Emulator, EmulatorError, SeedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_process_starts_answers_and_ends() -> None:
+    with Emulator() as emulator:
+        pid = emulator.pid
+        assert pid is not None
+        assert pid != os.getpid()
+        client = Wire(emulator)
+        with client.http:
+            client.track(3)
+        assert emulator.state()["events"] == 1
+        port = emulator.port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(EmulatorError, match="not running"):
+        emulator.state()
+
+
+def test_two_emulators_run_side_by_side() -> None:
+    with Emulator(process=False) as one, Emulator(process=False) as two:
+        assert one.port != two.port
+        one.advance(100)
+        assert one.state()["now"] - two.state()["now"] > 90
+
+
+def test_a_taken_port_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for process in (True, False):
+            with pytest.raises(EmulatorError, match="in use"):
+                Emulator(port=port, process=process).start()
+
+
+def test_a_bad_seed_is_told_before_anything_starts() -> None:
+    with pytest.raises(SeedError, match="api_key"):
+        Emulator(seed={})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com"])  # noqa: S104
+def test_only_loopback_hosts_are_allowed_unless_told_otherwise(host: str) -> None:
+    with pytest.raises(ValueError, match="allow_remote"):
+        Emulator(host=host)
+
+
+def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, signal\n"
+        "from schematic_native.emulator import Emulator\n"
+        "emulator = Emulator().start()\n"
+        "print(emulator.pid, emulator.port, flush=True)\n"
+        "signal.pause()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        _pid, port = map(int, parent.stdout.readline().split())
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            parent.send_signal(signal.SIGKILL)
+            parent.wait()
+            connection.settimeout(20)
+            try:
+                assert connection.recv(1) == b""  # The child has gone, and its sockets with it.
+            except ConnectionResetError:
+                return
+
+
+@pytest.mark.parametrize("process", [True, False])
+def test_a_restart_without_state_starts_from_the_seed_on_the_same_port(process: bool) -> None:
+    with Emulator(process=process) as emulator:
+        client = Wire(emulator)
+        with client.http:
+            client.lease(40)
+            emulator.restart()
+            assert client.balance() == 1_000_000_000
+            client.lease(40)
+
+
+def test_a_kill_and_a_restart_keep_every_credit() -> None:
+    with Emulator(journal=True) as emulator:
+        client = Wire(emulator)
+        with client.http:
+            lease = client.lease(1000)
+            client.extend(lease, 500, idempotency_key="extend")
+            short = client.lease(30, "comp_few", seconds=20)
+            reservation = client.reserve(5).json()["data"]["reservation"]["id"]
+            client.track(7, "a", lease_id=lease)
+            client.track(5, "b", company={"id": "few"}, lease_id=short)
+            emulator.advance(25)
+            client.track(2, "c", reservation_id=reservation)
+            emulator.set_balance("comp_none", "credit_inference", 12.5)
+            before, events = emulator.state(), emulator.events()
+            emulator.kill()
+            with pytest.raises(httpx.ConnectError):
+                client.check("beta")
+            emulator.restart(keep_state=True)
+            after = emulator.state()
+            not_kept = {"now": 0, "requests": {}}
+            assert {**after, **not_kept} == {**before, **not_kept}
+            assert 0 <= after["now"] - before["now"] < 30
+            assert emulator.events() == events
+            assert emulator.audit()["balanced"]
+            # What was answered before is answered the same, and billed no second time.
+            assert (
+                client.extend(lease, 500, idempotency_key="extend").json()["data"]["granted_amount"]
+                == 1500
+            )
+            assert client.reserve(5).json()["data"]["reservation"]["id"] == reservation
+            client.track(7, "a", lease_id=lease)
+            assert emulator.state()["billed"] == before["billed"]
+            assert emulator.state()["leases"][lease]["tracked"] == 14
+
+
+def test_a_half_written_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(process=False, journal=journal) as emulator:
+        client = Wire(emulator)
+        with client.http:
+            client.track(3)
+    with journal.open("ab") as file:
+        file.write(b'{"do":"capture","at":1,"bo')
+    for _ in range(2):
+        with Emulator(process=False, journal=journal) as emulator:
+            assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+def test_a_batch_with_line_breaks_survives_the_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(process=False, journal=journal) as emulator:
+        client = Wire(emulator)
+        with client.http:
+            body = json.dumps({"events": [client.event(3)]}, indent=1)
+            assert client.http.post("/batch", content=body).status_code == 200
+    with Emulator(process=False, journal=journal) as emulator:
+        assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+def test_a_refused_command_replays_as_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(process=False, journal=journal) as emulator:
+        client = Wire(emulator)
+        with client.http:
+            assert client.acquire(51, "comp_few").status_code == 402
+            client.lease(50, "comp_few")
+        before = emulator.state()["leases"]
+    with Emulator(process=False, journal=journal) as emulator:
+        assert emulator.state()["leases"] == before
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"[1]\n", b'{"format": 9}\n'])
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(
+    tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "notes"
+    file.write_bytes(content)
+    with pytest.raises(EmulatorError, match="not a journal"):
+        Emulator(journal=file).start()
+    assert file.read_bytes() == content
+
+
+def test_a_journal_of_another_seed_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(seed={"api_key": "a"}, process=False, journal=journal):
+        pass
+    with pytest.raises(EmulatorError, match="another seed"):
+        Emulator(seed={"api_key": "b"}, process=False, journal=journal).start()
+
+
+def test_two_emulators_never_share_a_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Emulator(process=False, journal=journal), pytest.raises(EmulatorError, match="in use"):
+        Emulator(journal=journal).start()
+
+
+def test_a_restarted_emulator_pushes_what_moves(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    for _ in range(2):
+        with Emulator(process=False, journal=journal) as emulator:
+            client, stream = Wire(emulator), Stream(emulator)
+            with client.http, stream.socket:
+                stream.follow("acme")
+                client.track(1)
+                assert "credit_balances" in stream.next()["data"]
+
+
+def test_state_is_kept_only_with_a_journal() -> None:
+    with Emulator(process=False) as emulator, pytest.raises(EmulatorError, match="journal"):
+        emulator.restart(keep_state=True)
+
+
+def test_a_thread_is_not_killed() -> None:
+    with Emulator(process=False) as emulator, pytest.raises(EmulatorError, match="process"):
+        emulator.kill()
+
+
+def test_a_frozen_clock_stands_until_advanced() -> None:
+    with Emulator(process=False) as emulator:
+        assert emulator.freeze_clock(4e9) == 4e9
+        assert emulator.state()["now"] == 4e9
+        assert emulator.advance(1.5) == 4e9 + 1.5
+        assert emulator.resume_clock() >= 4e9 + 1.5
+
+
+@pytest.mark.parametrize("seconds", [-1, "long", None])
+def test_a_clock_only_advances(seconds: object) -> None:
+    with Emulator(process=False) as emulator, pytest.raises(EmulatorError, match="seconds"):
+        emulator.advance(seconds)  # type: ignore[arg-type]
+
+
+def test_a_bad_entity_is_refused_by_its_field() -> None:
+    with Emulator(process=False) as emulator:
+        with pytest.raises(EmulatorError, match=r"company\.account_id: missing"):
+            emulator.set_company({"id": "comp_x"})
+        with pytest.raises(EmulatorError, match="company not found: comp_x"):
+            emulator.delete_company("comp_x")
+        with pytest.raises(EmulatorError, match="company not found: comp_x"):
+            emulator.set_balance("comp_x", "credit_inference", 1)

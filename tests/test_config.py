@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    DataStreamConfig,
+    LeaseConfigOverride,
+    Schematic,
+    SchematicConfig,
+)
+from schematic_native.config import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
+
+
+def test_defaults_are_the_published_ones():
+    settings = read_config("key", SchematicConfig(credit_leases=CreditLeaseConfig()))
+    assert settings.base_url == BASE_URL == "https://api.schematichq.com"
+    assert settings.event_capture_url == EVENT_CAPTURE_URL == "https://c.schematichq.com"
+    assert (settings.event_buffer_period, settings.timeout) == (5.0, 60.0)
+    assert settings.max_message_size == 100 * 1024 * 1024
+    leases = settings.leases
+    assert leases is not None
+    assert (leases.lease_duration, leases.reservation_ttl, leases.lease_size) == (300.0, 60.0, 10_000.0)
+    assert (leases.low_water_mark, leases.sweep_interval, leases.prewarm_resolve_timeout) == (0.25, 1.0, 5.0)
+
+
+@pytest.mark.parametrize("blank", [None, "", "   "])
+def test_a_blank_url_counts_as_unset(blank):
+    settings = read_config("key", SchematicConfig(base_url=blank, event_capture_url=blank))
+    assert (settings.base_url, settings.event_capture_url) == (BASE_URL, EVENT_CAPTURE_URL)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "names"),
+    [
+        ({"base_url": "ftp://x"}, ValueError, "base_url"),
+        ({"base_url": "http://x:99999"}, ValueError, "base_url"),
+        ({"base_url": 3}, TypeError, "base_url"),
+        ({"event_capture_url": "nonsense"}, ValueError, "event_capture_url"),
+        ({"event_buffer_period": 0}, ValueError, "event_buffer_period"),
+        ({"event_buffer_period": "5"}, TypeError, "event_buffer_period"),
+        ({"timeout": -1}, ValueError, "timeout"),
+        ({"timeout": float("nan")}, ValueError, "timeout"),
+        ({"timeout": True}, TypeError, "timeout"),
+        ({"flag_defaults": ["a"]}, TypeError, "flag_defaults"),
+        ({"flag_defaults": {"a": 1}}, TypeError, "flag_defaults"),
+        ({"flag_defaults": {1: True}}, TypeError, "flag_defaults"),
+        ({"logger": "root"}, TypeError, "logger"),
+        ({"log_level": "LOUD"}, ValueError, "log_level"),
+        ({"log_level": 1.5}, TypeError, "log_level"),
+        ({"offline": "yes"}, TypeError, "offline"),
+        ({"use_datastream": 1}, TypeError, "use_datastream"),
+        ({"cache_providers": [object()]}, TypeError, r"cache_providers\[0\]"),
+        ({"cache_providers": 3}, TypeError, "cache_providers"),
+        ({"datastream": {}}, TypeError, "datastream"),
+        ({"datastream": DataStreamConfig(replicator_mode=True)}, ValueError, "replicator_mode"),
+        ({"datastream": DataStreamConfig(flag_cache=object())}, ValueError, "flag_cache"),
+        ({"datastream": DataStreamConfig(max_message_size=0)}, ValueError, "max_message_size"),
+        ({"credit_leases": {}}, TypeError, "credit_leases"),
+        ({"credit_leases": CreditLeaseConfig(mode="both")}, ValueError, "credit_leases.mode"),
+        ({"credit_leases": CreditLeaseConfig(redis_client=object())}, ValueError, "redis_client"),
+        ({"credit_leases": CreditLeaseConfig(default_lease_size=0)}, ValueError, "default_lease_size"),
+        (
+            {"credit_leases": CreditLeaseConfig(default_lease_duration=3601)},
+            ValueError,
+            "default_lease_duration",
+        ),
+        ({"credit_leases": CreditLeaseConfig(low_water_mark=1.5)}, ValueError, "low_water_mark"),
+        ({"credit_leases": CreditLeaseConfig(sweep_interval=0)}, ValueError, "sweep_interval"),
+        (
+            {"credit_leases": CreditLeaseConfig(prewarm_resolve_timeout=-1)},
+            ValueError,
+            "prewarm_resolve_timeout",
+        ),
+        ({"credit_leases": CreditLeaseConfig(overrides={"c": {}})}, TypeError, r"overrides\['c'\]"),
+        (
+            {"credit_leases": CreditLeaseConfig(overrides={"c": LeaseConfigOverride(lease_size=-1)})},
+            ValueError,
+            r"overrides\['c'\].lease_size",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("client", "config"), [(Schematic, SchematicConfig), (AsyncSchematic, AsyncSchematicConfig)]
+)
+def test_a_wrong_field_is_refused_by_name(client, config, fields, error, names):
+    with pytest.raises(error, match=names):
+        client("key", config(**fields))
+
+
+@pytest.mark.parametrize(
+    ("key", "error"), [("", ValueError), ("  ", ValueError), (None, TypeError), ("k\n", ValueError), ("ké", ValueError)]
+)
+def test_a_wrong_api_key_is_refused_by_name(key, error):
+    with pytest.raises(error, match="api_key"):
+        Schematic(key)
+
+
+def test_a_config_of_the_other_client_is_refused():
+    with pytest.raises(TypeError, match="SchematicConfig"):
+        Schematic("key", AsyncSchematicConfig())
+    with pytest.raises(TypeError, match="AsyncSchematicConfig"):
+        AsyncSchematic("key", SchematicConfig())
+
+
+def test_an_offline_client_needs_no_api_key():
+    assert Schematic("", SchematicConfig(offline=True)).check_flag("any") is False
+
+
+def test_the_api_key_is_in_no_repr():
+    settings = read_config("sch_secret", SchematicConfig())
+    assert "sch_secret" not in repr(settings)
+    assert "sch_secret" not in repr(Schematic("sch_secret"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"offline": True, "use_datastream": True}, "offline=True"),
+        ({"credit_leases": CreditLeaseConfig(mode="client")}, "needs use_datastream=True"),
+        ({"credit_leases": CreditLeaseConfig()}, "every check reserves on the server"),
+        (
+            {"credit_leases": CreditLeaseConfig(mode="server", default_lease_size=5)},
+            "default_lease_size has no effect with mode='server'",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(mode="server", default_reservation_ttl=4000)},
+            "capped at 3540 s",
+        ),
+        ({"datastream": DataStreamConfig(cache_ttl=5)}, "cache_ttl has no effect"),
+    ],
+)
+def test_a_knob_without_effect_is_said_once_at_construction(fields, says, caplog):
+    Schematic("key", SchematicConfig(**fields))
+    said = [r for r in caplog.records if says in r.message and r.levelno == logging.WARNING]
+    assert len(said) == 1
+
+
+def test_an_own_logger_replaces_the_package_logger(caplog):
+    own = logging.getLogger("mine")
+    Schematic("key", SchematicConfig(offline=True, use_datastream=True, logger=own))
+    assert {record.name for record in caplog.records} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://127.0.0.1:80", True),
+        ("http://localhost", True),
+        ("http://[::1]:8080/x", True),
+        ("https://api.schematichq.com", False),
+        ("http://127.example.com", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(url, loopback):
+    assert is_loopback(url) is loopback

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from conftest import eventually_async
+
+from schematic_native._native import Core
+from schematic_native.api import ApiConnectionError
+from schematic_native.events import EventSender
+from schematic_native.faults import Faults
+
+OUTAGE = "unreachable"
+
+
+class Capture:
+    """Stands in for the capture service: answers by script, takes what it answers with 200."""
+
+    def __init__(self, *script: int | str) -> None:
+        self.script = deque(script)
+        self.otherwise: int | str = 200
+        self.refuse: Callable[[list[dict]], int | None] = lambda _events: None
+        self.taken: list[dict] = []
+        self.posts = 0
+        self.under_way = 0
+        self.most_under_way = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, body: bytes) -> int:
+        self.posts += 1
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await self.open.wait()
+        finally:
+            self.under_way -= 1
+        events = json.loads(body)["events"]
+        answer = self.script.popleft() if self.script else self.otherwise
+        if answer == OUTAGE:
+            raise ApiConnectionError(OUTAGE)
+        assert isinstance(answer, int)
+        answer = self.refuse(events) or answer
+        if answer == 200:
+            self.taken += events
+        return answer
+
+    def names(self) -> list[str]:
+        return [event["body"]["event"] for event in self.taken]
+
+
+@asynccontextmanager
+async def sending(
+    core: Core, capture: Capture, faults: Faults, period: float = 3600.0
+) -> AsyncIterator[EventSender]:
+    sender = EventSender(core, capture, period, faults, jitter=lambda: 0.0, first_retry_delay=0.001)
+    task = asyncio.create_task(sender.run())
+    try:
+        yield sender
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await sender.close()
+
+
+def track(core: Core, *names: str) -> None:
+    for name in names:
+        core.track(name)
+
+
+@pytest.fixture
+def core() -> Core:
+    return Core(api_key="k")
+
+
+async def test_a_flush_delivers_what_is_queued(core, faults):
+    capture = Capture()
+    async with sending(core, capture, faults) as sender:
+        track(core, "a", "b")
+        assert await sender.flush(5)
+        assert capture.names() == ["a", "b"]
+        assert (sender.sent, sender.pending, sender.refused) == (2, 0, 0)
+
+
+async def test_events_leave_at_the_end_of_the_period_without_being_asked(core, faults):
+    capture = Capture()
+    async with sending(core, capture, faults, period=0.01):
+        await asyncio.sleep(0)
+        track(core, "a")
+        await eventually_async(lambda: capture.taken)
+
+
+async def test_a_full_batch_wakes_the_sender(faults):
+    capture = Capture()
+    senders: list[EventSender] = []
+    core = Core(api_key="k", wake=lambda topic: senders[0].wake() if topic == "events" else None)
+    async with sending(core, capture, faults) as sender:
+        senders.append(sender)
+        await asyncio.sleep(0)
+        track(core, *[f"e{n}" for n in range(100)])
+        await eventually_async(lambda: len(capture.taken) == 100)
+    assert capture.posts == 1
+
+
+@pytest.mark.parametrize("trouble", [OUTAGE, 401, 403, 404, 408, 429, 500, 503])
+async def test_events_survive_an_outage_of_any_kind(core, faults, trouble, caplog):
+    caplog.set_level("INFO")
+    capture = Capture(trouble, trouble, trouble)
+    async with sending(core, capture, faults) as sender:
+        track(core, "a")
+        assert await sender.flush(5)
+    assert capture.names() == ["a"]
+    assert capture.posts == 4
+    assert faults.last_error is None
+    messages = [record.message for record in caplog.records]
+    assert len([m for m in messages if "the events are kept" in m]) == 1
+    assert len([m for m in messages if "works again" in m]) == 1
+
+
+async def test_a_refused_key_is_reported_as_what_it_is(core, faults):
+    capture = Capture()
+    capture.otherwise = 401
+    async with sending(core, capture, faults) as sender:
+        track(core, "a")
+        assert not await sender.flush(0.05)
+        assert "the API key was refused (HTTP 401)" in (faults.last_error or "")
+        assert sender.pending == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, status, caplog):
+    capture = Capture()
+    capture.refuse = lambda events: status if any(e["body"]["event"] == "bad" for e in events) else None
+    async with sending(core, capture, faults) as sender:
+        track(core, *[f"e{n}" for n in range(60)], "bad", *[f"f{n}" for n in range(39)])
+        assert await sender.flush(5)
+        assert (sender.sent, sender.refused, sender.pending) == (99, 1, 0)
+    assert "bad" not in capture.names()
+    assert len(set(capture.names())) == 99
+    assert any(f"refused an event (HTTP {status})" in record.message for record in caplog.records)
+
+
+async def test_no_more_than_four_requests_are_under_way_and_the_queue_is_the_buffer(core, faults):
+    capture = Capture()
+    capture.open.clear()
+    async with sending(core, capture, faults) as sender:
+        track(core, *["e"] * 1000)
+        assert not await sender.flush(0.05)
+        assert (capture.posts, sender.pending) == (4, 400)
+        assert core.counts()["queued_billing"] == 600
+        capture.open.set()
+        assert await sender.flush(5)
+    assert len(capture.taken) == 1000
+    assert capture.most_under_way == 4
+
+
+async def test_a_flush_does_not_wait_for_what_comes_after_it(core, faults):
+    capture = Capture()
+    async with sending(core, capture, faults) as sender:
+        track(core, "a")
+        flush = asyncio.create_task(sender.flush(5))
+        await asyncio.sleep(0)
+        track(core, *["late"] * 5)
+        assert await flush
+        assert "a" in capture.names()
+
+
+async def test_closing_tells_how_many_taken_events_were_not_delivered(core, faults):
+    capture = Capture()
+    capture.otherwise = OUTAGE
+    sender = EventSender(core, capture, 3600, faults)
+    task = asyncio.create_task(sender.run())
+    track(core, "a", "b")
+    assert not await sender.flush(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await sender.close() == 2
+
+
+async def test_one_delivery_that_goes_through_ends_the_rest_of_all_others(core, faults):
+    capture = Capture(OUTAGE, OUTAGE, OUTAGE, OUTAGE)
+    sender = EventSender(core, capture, 3600, faults, jitter=lambda: 1.0, first_retry_delay=0.01)
+    # The first delivery comes back after 10 ms; without its word the others would rest as long.
+    task = asyncio.create_task(sender.run())
+    track(core, *["e"] * 400)
+    assert await sender.flush(5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(capture.taken) == 400

@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib.resources import files
+
+import pytest
+from conftest import ACME, eventually_async
+
+from schematic_native._native import CheckResult, Core
+from schematic_native.answers import GrantedLease
+from schematic_native.api import ApiConnectionError, ApiError
+from schematic_native.config import LeaseSettings
+from schematic_native.faults import Faults
+from schematic_native.leases import Leases
+
+COMPANY, CREDIT = "comp_acme", "credit_inference"
+SLOT = (COMPANY, CREDIT)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class LeaseApi:
+    """Stands in for the lease calls: grants what is asked, once `gate` is open."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.acquires: list[float] = []
+        self.extends: list[tuple[str, float]] = []
+        self.released: list[str] = []
+        self.totals: dict[str, float] = {}
+        self.ids = [f"lse_{n}" for n in range(1, 100)]
+        self.failure: ApiError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def acquire_lease(self, company_id, credit_type_id, requested_amount, expires_at, deadline=None):
+        self.acquires.append(requested_amount)
+        lease_id = self.ids.pop(0)
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.totals[lease_id] = requested_amount
+        return GrantedLease(lease_id, requested_amount, expires_at)
+
+    async def extend_lease(self, lease_id, additional_amount, expires_at, deadline=None):
+        self.extends.append((lease_id, additional_amount))
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.totals[lease_id] = self.totals.get(lease_id, 0) + additional_amount
+        return GrantedLease(lease_id, self.totals[lease_id], expires_at)
+
+    async def release_lease(self, lease_id, deadline=None):
+        self.released.append(lease_id)
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def core(clock) -> Core:
+    """A core that knows the flag `inference` (2 credits a unit) and the company acme; leases of 1000."""
+    core = Core(api_key="k", clock=clock, lease_size=1000)
+    seed = json.loads(files("schematic_native.emulator").joinpath("inference.json").read_text())
+    messages = [("rulesengine.Flags", seed["flags"]), ("rulesengine.Company", seed["companies"][0])]
+    for entity_type, data in messages:
+        message = {"entity_type": entity_type, "message_type": "full", "data": data}
+        assert core.ingest(json.dumps(message)).skipped == []
+    return core
+
+
+@pytest.fixture
+async def api(clock) -> LeaseApi:
+    return LeaseApi(clock)
+
+
+@pytest.fixture
+async def leases(core, api, faults) -> Leases:
+    return Leases(core, api, LeaseSettings(), faults, jitter=lambda: 1.0)
+
+
+def install(core: Core, api: LeaseApi, granted: float = 1000, lease_id: str = "lse_0") -> None:
+    api.totals[lease_id] = granted
+    assert core.install_lease(*SLOT, lease_id, granted, api.clock() + 300) == lease_id
+
+
+def hold(core: Core, credits: float) -> CheckResult:
+    answer = core.check("inference", ACME, None, credits / 2)
+    assert isinstance(answer, CheckResult)
+    assert answer.allowed
+    return answer
+
+
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_a_live_lease_is_returned_without_a_wire_call(core, leases, api):
+    install(core, api)
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, api.acquires) == ("lse_0", [])
+
+
+async def test_concurrent_callers_share_one_acquire(leases, api):
+    found = await asyncio.gather(*(leases.acquire_if_needed(*SLOT) for _ in range(50)))
+    assert {lease.lease_id for lease in found} == {"lse_1"}
+    assert api.acquires == [1000]
+
+
+async def test_slots_do_not_wait_for_each_other(leases, api):
+    api.gate.clear()
+    slow = asyncio.create_task(leases.acquire_if_needed(*SLOT))
+    await eventually_async(lambda: api.acquires)
+    other = asyncio.create_task(leases.acquire_if_needed(COMPANY, "other"))
+    await eventually_async(lambda: len(api.acquires) == 2)
+    api.gate.set()
+    assert all(await asyncio.gather(slow, other))
+
+
+async def test_a_caller_leaves_at_its_own_deadline_and_the_flight_lands_for_the_next(core, leases, api):
+    api.gate.clear()
+    patient = asyncio.create_task(leases.acquire_if_needed(*SLOT))
+    assert await leases.acquire_if_needed(*SLOT, soon(0.02)) is None
+    api.gate.set()
+    lease = await patient
+    assert lease is not None
+    assert (lease.lease_id, api.acquires) == ("lse_1", [1000])
+    assert await leases.acquire_if_needed(*SLOT, soon(0)) is not None
+
+
+async def test_a_failed_acquire_is_no_lease_reported_once_and_no_exception(core, leases, api, caplog):
+    caplog.set_level("INFO")
+    api.failure = ApiConnectionError("refused")
+    assert await leases.acquire_if_needed(*SLOT) is None
+    assert await leases.acquire_if_needed(*SLOT) is None
+    assert core.lease(*SLOT) is None
+    assert len(caplog.records) == 1
+    api.failure = None
+    assert await leases.acquire_if_needed(*SLOT) is not None
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+async def test_an_expired_lease_is_replaced_and_not_released(core, leases, api, clock):
+    install(core, api)
+    clock.now += 301
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, api.released) == ("lse_1", [])
+
+
+async def test_a_lease_that_lost_the_race_for_the_slot_is_released(core, leases, api):
+    api.gate.clear()
+    acquire = asyncio.create_task(leases.acquire_if_needed(*SLOT))
+    await eventually_async(lambda: api.acquires)
+    install(core, api, lease_id="lse_winner")
+    api.gate.set()
+    lease = await acquire
+    assert lease is not None
+    assert lease.lease_id == "lse_winner"
+    await eventually_async(lambda: api.released)
+    assert api.released == ["lse_1"]
+
+
+async def test_the_same_lease_from_two_racers_is_never_released(core, leases, api):
+    api.gate.clear()
+    acquire = asyncio.create_task(leases.acquire_if_needed(*SLOT))
+    await eventually_async(lambda: api.acquires)
+    install(core, api, lease_id="lse_1")
+    api.gate.set()
+    assert await acquire is not None
+    await leases.close(soon(1))
+    assert api.released == ["lse_1"]  # by closing, once
+
+
+async def test_a_lease_above_its_low_water_mark_is_not_extended(core, leases, api):
+    install(core, api)
+    hold(core, 500)
+    await leases.maybe_extend(*SLOT)
+    assert api.extends == []
+
+
+async def test_a_low_lease_is_extended_by_one_lease_size(core, leases, api):
+    install(core, api)
+    hold(core, 800)
+    await leases.maybe_extend(*SLOT)
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert (api.extends, lease.granted, lease.remaining) == ([("lse_0", 1000)], 2000, 1200)
+
+
+async def test_a_shortfall_beyond_the_lease_size_is_asked_for_whole(core, leases, api):
+    install(core, api)
+    hold(core, 200)
+    await leases.maybe_extend(*SLOT, 5000)
+    assert api.extends == [("lse_0", 4200)]
+
+
+async def test_concurrent_callers_share_one_extend(core, leases, api):
+    install(core, api)
+    hold(core, 800)
+    await asyncio.gather(*(leases.maybe_extend(*SLOT) for _ in range(50)))
+    assert api.extends == [("lse_0", 1000)]
+
+
+async def test_a_joiner_that_needs_more_waits_and_then_extends_by_what_is_left(core, leases, api):
+    install(core, api)
+    hold(core, 800)
+    api.gate.clear()
+    first = asyncio.create_task(leases.maybe_extend(*SLOT))
+    await eventually_async(lambda: api.extends)
+    greedy = asyncio.create_task(leases.maybe_extend(*SLOT, 5000))
+    await asyncio.sleep(0)
+    assert len(api.extends) == 1
+    api.gate.set()
+    await asyncio.gather(first, greedy)
+    assert api.extends == [("lse_0", 1000), ("lse_0", 3800)]
+
+
+async def test_after_two_joins_a_caller_extends_on_its_own(core, leases, api):
+    """Each flight lands short of what the caller needs, and another is in the air by then."""
+    install(core, api)
+    hold(core, 800)
+    api.failure = ApiConnectionError("down")
+    api.gate.clear()
+    first = asyncio.create_task(leases.maybe_extend(*SLOT))
+    await eventually_async(lambda: len(api.extends) == 1)
+    greedy = asyncio.create_task(leases.maybe_extend(*SLOT, 50_000))
+    await asyncio.sleep(0)
+
+    def take_its_place(_task):
+        again.append(asyncio.create_task(leases.maybe_extend(*SLOT)))
+
+    again: list[asyncio.Task] = []
+    first.add_done_callback(take_its_place)
+    api.gate.set()
+    await asyncio.gather(first, greedy)
+    await asyncio.gather(*again)
+    assert ("lse_0", 49_800) in api.extends
+    assert len(api.extends) <= 3
+
+
+async def test_a_failed_extend_changes_nothing_and_raises_nothing(core, leases, api):
+    install(core, api)
+    hold(core, 800)
+    api.failure = ApiError("no", 500)
+    await leases.maybe_extend(*SLOT)
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert (lease.granted, lease.remaining) == (1000, 200)
+
+
+async def test_an_expired_lease_is_never_extended(core, leases, api, clock):
+    install(core, api)
+    hold(core, 800)
+    clock.now += 301
+    await leases.maybe_extend(*SLOT, 5000)
+    assert api.extends == []
+
+
+async def test_an_extend_never_reaches_the_successor_lease(core, leases, api, clock):
+    install(core, api)
+    hold(core, 800)
+    api.gate.clear()
+    extend = asyncio.create_task(leases.maybe_extend(*SLOT))
+    await eventually_async(lambda: api.extends)
+    clock.now += 301
+    install(core, api, granted=50, lease_id="lse_successor")
+    api.gate.set()
+    await extend
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_successor", 50, 50)
+
+
+async def test_a_check_that_leaves_a_lease_low_has_it_extended_in_the_background(clock, api, core, faults):
+    rings: list[str] = []
+    low = Core(api_key="k", clock=clock, lease_size=1000, wake=rings.append)
+    seed = json.loads(files("schematic_native.emulator").joinpath("inference.json").read_text())
+    for entity_type, data in (
+        ("rulesengine.Flags", seed["flags"]),
+        ("rulesengine.Company", seed["companies"][0]),
+    ):
+        low.ingest(json.dumps({"entity_type": entity_type, "message_type": "full", "data": data}))
+    leases = Leases(low, api, LeaseSettings(), faults)
+    install(low, api)
+    hold(low, 800)
+    assert rings == ["extend"]
+    leases.extend_low_slots()
+    await eventually_async(lambda: low.lease(*SLOT).granted == 2000)
+    assert api.extends == [("lse_0", 1000)]
+
+
+async def test_a_failing_background_extend_rests_before_the_next(clock, core, leases, api):
+    api.failure = ApiError("no", 402)
+    install(core, api)
+    hold(core, 800)
+    leases.extend_low_slots()
+    await eventually_async(lambda: len(api.extends) == 1)
+    await asyncio.sleep(0)
+    hold(core, 2)
+    leases.extend_low_slots()
+    await asyncio.sleep(0.01)
+    assert len(api.extends) == 1
+    # A check that cannot go on without more credits does not wait for that rest.
+    await leases.maybe_extend(*SLOT, 5000)
+    assert len(api.extends) == 2
+
+
+async def test_closing_drains_then_drops_and_releases_live_leases_and_skips_expired_ones(core, leases, api, clock):
+    core.install_lease(COMPANY, "expired", "lse_old", 100, clock.now + 10)
+    clock.now += 11
+    install(core, api)
+    api.gate.clear()
+    acquire = asyncio.create_task(leases.acquire_if_needed(COMPANY, "other"))
+    await eventually_async(lambda: api.acquires)
+    close = asyncio.create_task(leases.close(soon(5)))
+    await asyncio.sleep(0)
+    assert api.released == []
+    api.gate.set()
+    await asyncio.gather(acquire, close)
+    assert sorted(api.released) == ["lse_0", "lse_1"]
+    assert core.live_leases() == []
+
+
+async def test_nothing_new_starts_after_closing(core, leases, api):
+    await leases.close(soon(1))
+    assert await leases.acquire_if_needed(*SLOT) is None
+    install(core, api)
+    hold(core, 800)
+    await leases.maybe_extend(*SLOT)
+    leases.extend_low_slots()
+    assert (api.acquires, api.extends) == ([], [])
+
+
+async def test_closing_keeps_to_its_budget_when_the_server_hangs(core, leases, api):
+    install(core, api)
+    api.gate.clear()
+    acquire = asyncio.create_task(leases.acquire_if_needed(COMPANY, "other"))
+    await eventually_async(lambda: api.acquires)
+    start = asyncio.get_running_loop().time()
+    closing = asyncio.create_task(leases.close(soon(0.2)))
+    await eventually_async(lambda: api.released)
+    assert asyncio.get_running_loop().time() - start < 0.2
+    api.gate.set()
+    await closing
+    # The acquire that hung was given up: no lease may come after the others were released.
+    assert await acquire is None
+    assert core.live_leases() == []
+
+
+async def test_a_failed_release_is_logged_and_raises_nothing(core, leases, api, caplog):
+    install(core, api)
+    api.failure = ApiError("no", 500)
+    await leases.close(soon(1))
+    assert "lse_0 could not be released" in caplog.text
+
+
+async def test_a_prewarm_acquires_each_credit_type(core, leases, api):
+    await leases.prewarm(ACME, [CREDIT, "other"])
+    assert len(api.acquires) == 2
+    assert {lease.credit_type_id for lease in core.live_leases()} == {CREDIT, "other"}
+
+
+async def test_a_prewarm_takes_a_company_id_among_the_keys_as_a_last_resort(core, leases, api):
+    await leases.prewarm({"slug": "x", "id": "comp_unheard_of"}, [CREDIT])
+    assert [lease.company_id for lease in core.live_leases()] == ["comp_unheard_of"]
+
+
+async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(core, api, faults, caplog):
+    asked = 0
+
+    async def request_company(keys, deadline):
+        nonlocal asked
+        asked += 1
+        return False
+
+    settings = LeaseSettings(prewarm_resolve_timeout=0.15)
+    leases = Leases(core, api, settings, faults, request_company=request_company)
+    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT]), 5)
+    assert asked >= 2
+    assert api.acquires == []
+    assert "no company was found" in caplog.text
+
+
+async def test_expired_holds_are_swept_at_each_interval(core, leases, api, clock, faults):
+    install(core, api)
+    hold(core, 800)
+    clock.now += 61
+    sweeper = asyncio.create_task(Leases(core, api, LeaseSettings(sweep_interval=0.005), faults).sweep())
+    await eventually_async(lambda: core.counts()["open_holds"] == 0)
+    sweeper.cancel()
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert lease.remaining == 1000
