@@ -282,7 +282,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
 
     let check = studio.event("flag_check");
     let expected = json!({
-        "flag_key": "render", "value": true, "preflight": true, "flag_id": "flag_render",
+        "flag_key": "render", "value": true, "flag_id": "flag_render",
         "reason": "Matched plan entitlement rule \"Rendering\" (rule_metered)",
         "rule_id": "rule_metered", "company_id": "comp_heron", "req_company": {"slug": "heron"},
     });
