@@ -8,6 +8,50 @@ __version__: str
 
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
+ENGINE_VERSION_KEY: str  # of the published engine whose answers these are
+
+class EngineError(ValueError):
+    """JSON that the rules engine cannot read; the message tells what is wrong, and where."""
+
+def check_flag_json(envelope: str | bytes, *, now: float | None = None) -> str:
+    """Evaluate one flag, from JSON to JSON.
+
+    `envelope` is `{"flag", "company"?, "user"?, "options"?}`; `now` is epoch seconds, and without it nothing
+    resets. Raises EngineError for an envelope that cannot be read.
+    """
+
+def check_flags_json(envelope: str | bytes, *, now: float | None = None) -> str:
+    """Evaluate many flags, from JSON to JSON: `{"flags", "company"?, "user"?}` to a list in their order."""
+
+@final
+class CompiledFlag:
+    """A flag, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledFlag: ...
+    def check(
+        self,
+        company: CompiledCompany | None,
+        user: CompiledUser | None,
+        now: float,  # epoch seconds
+        *,
+        usage: float | None = None,  # rounded up
+        event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
+        event_quantities: tuple[str, Mapping[str, float]] | None = None,
+        credit_cost: Mapping[str, float] | None = None,  # credits by credit id
+    ) -> CheckFlagResult: ...
+
+@final
+class CompiledCompany:
+    """A company, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledCompany: ...
+
+@final
+class CompiledUser:
+    """A user, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledUser: ...
+
 @final
 class WarningTier:
     """One usage warning of an entitlement."""

@@ -7,6 +7,7 @@ use pyo3::{
 };
 use schematic_core::{
     Millis,
+    engine::Preflight,
     leases::{FailureMode, Keys},
 };
 use smallvec::SmallVec;
@@ -219,4 +220,53 @@ pub(crate) fn seconds(millis: Millis) -> f64 {
     )]
     let seconds = millis as f64 / 1000.0;
     seconds
+}
+
+/// An event's subtype, and a quantity or quantities of it.
+pub(crate) type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
+
+/// What a plain check asks on top of the entities, as it came.
+pub(crate) struct AskedPreflight<'a, 'py> {
+    pub usage: Option<&'a Bound<'py, PyAny>>,
+    pub event_usage: Option<&'a EventAndAmount<'py>>,
+    pub event_quantities: Option<&'a EventAndAmount<'py>>,
+    pub credit_cost: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl AskedPreflight<'_, '_> {
+    /// Hands the preflight on, which borrows from Python.
+    pub fn read<T>(self, then: impl FnOnce(&Preflight<'_>) -> PyResult<T>) -> PyResult<T> {
+        let event_usage = match self.event_usage {
+            Some((event, quantity)) => Some((event.as_str(), units("event_usage", quantity)?)),
+            None => None,
+        };
+        let costs = self
+            .credit_cost
+            .map(|it| BorrowedAmounts::of("credit_cost", it))
+            .transpose()?;
+        let costs = costs
+            .as_ref()
+            .map(BorrowedAmounts::pairs)
+            .transpose()?
+            .unwrap_or_default();
+        let quantities = match self.event_quantities {
+            Some((event, amounts)) => {
+                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
+            }
+            None => None,
+        };
+        let quantities = match &quantities {
+            Some((event, amounts)) => Some((event.as_str(), amounts.pairs()?)),
+            None => None,
+        };
+        then(&Preflight {
+            usage: self.usage.map(|usage| units("usage", usage)).transpose()?,
+            event_usage,
+            event_quantities: quantities
+                .as_ref()
+                .map(|(event, pairs)| (*event, pairs.as_slice())),
+            credit_cost: &costs,
+            ..Preflight::default()
+        })
+    }
 }

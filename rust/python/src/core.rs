@@ -15,13 +15,12 @@ use schematic_core::{
     Millis,
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
-    engine::Preflight,
     events::{FlagCheck, Identify, Track},
     leases::{Knobs, LeaseKnobs, NewLease, SlotKey},
 };
 
 use crate::{
-    arguments::{self, BorrowedAmounts, BorrowedKeys, millis},
+    arguments::{self, AskedPreflight, BorrowedKeys, EventAndAmount, millis},
     events::EventBatch,
     leases::{AcquirePlan, ExtendPlan, Lease},
     pending,
@@ -37,9 +36,6 @@ pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
 }
-
-/// An event's subtype, and a quantity or quantities of it.
-type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
 
 /// What became of one `DataStream` message.
 #[pyclass(frozen, get_all, module = "schematic_native._native")]
@@ -337,40 +333,11 @@ impl Core {
         );
         let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let event_usage = match &event_usage {
-            Some((event, quantity)) => {
-                Some((event.as_str(), arguments::units("event_usage", quantity)?))
-            }
-            None => None,
-        };
-        let costs = credit_cost
-            .map(|cost| BorrowedAmounts::of("credit_cost", cost))
-            .transpose()?;
-        let costs = costs
-            .as_ref()
-            .map(BorrowedAmounts::pairs)
-            .transpose()?
-            .unwrap_or_default();
-        let quantities = match &event_quantities {
-            Some((event, amounts)) => {
-                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
-            }
-            None => None,
-        };
-        let quantities = match &quantities {
-            Some((event, amounts)) => Some((event.as_str(), amounts.pairs()?)),
-            None => None,
-        };
-        let preflight = Preflight {
-            usage: usage
-                .map(|usage| arguments::units("usage", usage))
-                .transpose()?,
-            event_usage,
-            event_quantities: quantities
-                .as_ref()
-                .map(|(event, pairs)| (*event, pairs.as_slice())),
-            credit_cost: &costs,
-            balance: None,
+        let asked = AskedPreflight {
+            usage,
+            event_usage: event_usage.as_ref(),
+            event_quantities: event_quantities.as_ref(),
+            credit_cost,
         };
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
@@ -379,7 +346,10 @@ impl Core {
             partial,
             record,
         };
-        match self.client.check_flag(&request, &preflight, self.now(py)?) {
+        let now = self.now(py)?;
+        let answer =
+            asked.read(|preflight| Ok(self.client.check_flag(&request, preflight, now)))?;
+        match answer {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
             Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
                 .into_any()
