@@ -28,6 +28,8 @@ from schematic_native._native import (
 )
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
+    INITIAL_WAIT,
+    SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
     CheckFlagOptions,
     CheckOptions,
@@ -57,7 +59,9 @@ from schematic_native.questions import (
     FlagQuestion,
     Keys,
     LeaseQuestion,
+    Outcomes,
     Unanswered,
+    ask_all,
     check_default,
     check_options,
     check_timeout,
@@ -109,11 +113,11 @@ __all__ = [
 T = TypeVar("T")
 L = TypeVar("L")
 
-# The longest that `initialize` waits for the DataStream, in seconds.
-INITIAL_WAIT = 5.0
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
+# The same for a shutdown, which also has to close its connections.
+SHUTDOWN_GRACE = 1.0
 
 
 class _Client:
@@ -316,20 +320,30 @@ class _Client:
             return None, default, timeout
         return _read_texts("flag_keys", flag_keys), default, timeout
 
+    def _answer_all_now(
+        self, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+    ) -> Outcomes | Unanswered | None:
+        """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
+        if self._settings.offline:
+            return Unanswered(OFFLINE)
+        outcomes = ask_all(self._core, flag_keys, company, user) if self._streaming else None
+        return Unanswered(CLOSED) if outcomes is None and self._closed else outcomes
+
     def _conclude_all(
         self,
         flag_keys: Sequence[str] | None,
-        outcomes: Mapping[str, CheckFlagResult | Unanswered],
+        company: Keys | None,
+        user: Keys | None,
+        outcomes: Outcomes | Unanswered,
         default: DefaultValue,
-        otherwise: str,
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
-        if flag_keys is None:
-            flag_keys = list(outcomes) or list(self._flag_defaults)
-        missing = Unanswered(otherwise)
+        if isinstance(outcomes, Unanswered):
+            known = self._flag_defaults if flag_keys is None else flag_keys
+            outcomes = dict.fromkeys(known, outcomes)
         return [
-            self._conclude(FlagQuestion(key, None, None), outcomes.get(key, missing), default)
-            for key in flag_keys
+            self._conclude(FlagQuestion(key, company, user), outcomes[key], default)
+            for key in (outcomes if flag_keys is None else flag_keys)
         ]
 
     # Checks that may reserve credits
@@ -368,6 +382,10 @@ class _Client:
                 pending = answer
             elif (now := self._check_now(question, default_value)) is not None:
                 return now
+        if pending is not None and pending.need == "plain":
+            plain = self._answer_now(question.plain(), default_value)
+            if plain is not None:
+                return plain_result(plain)
         return _Waiting(question, pending, default_value, limit)
 
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
@@ -564,10 +582,10 @@ class AsyncSchematic(_Client):
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
         keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        if self._idle:
-            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
-        outcomes = await self._running().check_flags(keys, company, user, timeout)
-        return self._conclude_all(keys, outcomes, default, TIMED_OUT)
+        outcomes = self._answer_all_now(keys, company, user)
+        if outcomes is None:
+            outcomes = await self._running().check_flags(keys, company, user, timeout)
+        return self._conclude_all(keys, company, user, outcomes, default)
 
     async def check(
         self,
@@ -771,7 +789,7 @@ class Schematic(_Client):
             _open_clients.discard(self)
         if thread is not None and runtime is not None:
             try:
-                thread.call(runtime.close(), SHUTDOWN_LIMIT)
+                thread.call(runtime.close(), SHUTDOWN_BUDGET + SHUTDOWN_GRACE)
             except TimeoutError:
                 self._faults.raised("shutdown", "not finished in time")
             thread.stop()
@@ -818,12 +836,14 @@ class Schematic(_Client):
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
         keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        if self._idle:
-            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
-        outcomes = self._wait(
-            lambda runtime: runtime.check_flags(keys, company, user, timeout), timeout, None
-        )
-        return self._conclude_all(keys, outcomes or {}, default, TIMED_OUT)
+        outcomes = self._answer_all_now(keys, company, user)
+        if outcomes is None:
+            outcomes = self._wait(
+                lambda runtime: runtime.check_flags(keys, company, user, timeout),
+                timeout,
+                Unanswered(TIMED_OUT),
+            )
+        return self._conclude_all(keys, company, user, outcomes, default)
 
     def check(
         self,
@@ -1002,7 +1022,6 @@ class _Waiting:
 
 _NO_TRACK_OPTIONS = TrackOptions()
 _NO_IDENTIFY_OPTIONS = IdentifyOptions()
-SHUTDOWN_LIMIT = 6.0
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
 # Synchronous clients with a thread, held so that their events are delivered even if nobody else

@@ -35,6 +35,9 @@ LOW_WATER_MARK = 0.25
 SWEEP_INTERVAL = 1.0
 PREWARM_RESOLVE_TIMEOUT = 5.0
 LONGEST_LEASE = 3600.0
+# The longest that the first use waits for the DataStream, and that a shutdown may take.
+INITIAL_WAIT = 5.0
+SHUTDOWN_BUDGET = 5.0
 # A hold must end before the server's own one-hour limit even when the two clocks differ by a
 # minute.
 LONGEST_SERVER_HOLD = LONGEST_LEASE - 60.0

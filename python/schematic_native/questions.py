@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ Keys = Mapping[str, str]
 
 OFFLINE = "offline: default value"
 KEY_CONFLICT = "key conflict"
+FLAG_NOT_FOUND = "flag not found: default value"
 TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
@@ -85,6 +86,28 @@ class FlagQuestion:
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
         )
+
+
+Outcomes = Mapping[str, CheckFlagResult | Unanswered]
+
+
+def ask_all(
+    core: Core, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+) -> Outcomes | None:
+    """Ask the core for several flags, or for all; None if an entity is missing."""
+    outcomes: dict[str, CheckFlagResult | Unanswered] = {}
+    for key in core.flag_keys() if flag_keys is None else flag_keys:
+        answer = FlagQuestion(key, company, user).ask(core)
+        if isinstance(answer, CheckFlagResult):
+            outcomes[key] = answer
+        elif answer in _KNOWN_MISSES:
+            outcomes[key] = Unanswered(_KNOWN_MISSES[answer])
+        else:
+            return None
+    return outcomes
+
+
+_KNOWN_MISSES = {"flag": FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
 @dataclass(frozen=True)
