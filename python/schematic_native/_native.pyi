@@ -8,11 +8,56 @@ __version__: str
 
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
+ENGINE_VERSION_KEY: str  # of the published engine whose answers these are
+
+class EngineError(ValueError):
+    """JSON that the rules engine cannot read; the message tells what is wrong, and where."""
+
+def check_flag_json(envelope: str | bytes, *, now: float | None = None) -> str:
+    """Evaluate one flag, from JSON to JSON.
+
+    `envelope` is `{"flag", "company"?, "user"?, "options"?}`; `now` is epoch seconds, and without it nothing
+    resets. Raises EngineError for an envelope that cannot be read.
+    """
+
+def check_flags_json(envelope: str | bytes, *, now: float | None = None) -> str:
+    """Evaluate many flags, from JSON to JSON: `{"flags", "company"?, "user"?}` to a list in their order."""
+
+@final
+class CompiledFlag:
+    """A flag, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledFlag: ...
+    def check(
+        self,
+        company: CompiledCompany | None,
+        user: CompiledUser | None,
+        now: float,  # epoch seconds
+        *,
+        usage: float | None = None,  # rounded up
+        event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
+        event_quantities: tuple[str, Mapping[str, float], float | None] | None = None,
+        credit_cost: Mapping[str, float] | None = None,  # credits by credit id
+    ) -> CheckFlagResult: ...
+
+@final
+class CompiledCompany:
+    """A company, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledCompany: ...
+
+@final
+class CompiledUser:
+    """A user, compiled from its JSON."""
+
+    def __new__(cls, json: str | bytes) -> CompiledUser: ...
+
 @final
 class WarningTier:
     """One usage warning of an entitlement."""
 
-    def __new__(cls, *, key: str, value: int) -> WarningTier: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
+    def __new__(cls, key: str, value: int) -> WarningTier: ...
     @property
     def key(self) -> str: ...
     @property
@@ -22,9 +67,9 @@ class WarningTier:
 class FeatureEntitlement:
     """What a company is entitled to for one feature (amounts in credits)."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         feature_id: str,
         feature_key: str,
         value_type: str,
@@ -91,9 +136,9 @@ class FeatureEntitlement:
 class CheckFlagResult:
     """The answer of a flag check."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         flag: str,
         value: bool,
         reason: str,
@@ -145,9 +190,9 @@ class CheckFlagResult:
 class Reservation:
     """Credits held for one check until they are settled, cancelled or swept."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         id: str,
         lease_id: str,
         mode: Literal["client", "server"],
@@ -193,9 +238,9 @@ class Reservation:
 class CheckResult:
     """The answer of a lease-backed check."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         allowed: bool,
         value: bool,
         reason: str,
@@ -300,9 +345,9 @@ class Core:
         max_users: int = 100_000,
         max_billing_events: int = 1_000_000,
         max_flag_check_events: int = 10_000,
-        lease_size: float = 10_000,
-        lease_duration: float = 300,
-        reservation_ttl: float = 60,
+        lease_size: float = 10_000.0,
+        lease_duration: float = 300.0,
+        reservation_ttl: float = 60.0,
         low_water_mark: float = 0.25,
         overrides: Mapping[str, Mapping[str, float | None]]
         | None = None,  # lease_size, lease_duration, ...
@@ -354,7 +399,7 @@ class Core:
         user: Mapping[str, str] | None,
         usage: float,
         event_subtype: str | None = None,
-        on_acquire_failure: FailureMode = "fail-closed",
+        on_acquire_failure: FailureMode | None = None,
     ) -> CheckResult | PendingCheck: ...
     def settle(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
@@ -416,3 +461,4 @@ class Core:
     def counts(self) -> dict[str, int]: ...
     # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
     # dropped_flag_checks, checks, settles, acquires, extends, swept
+    def after_fork(self) -> None: ...  # forgets leases, holds and events; reseeds ids

@@ -193,7 +193,7 @@ def read_flag_question(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
-        NO_PREFLIGHT if options is None else _read_preflight(options),
+        NO_PREFLIGHT if options is None else read_preflight(options),
     )
 
 
@@ -290,7 +290,8 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
     return answer
 
 
-def _read_preflight(options: CheckFlagOptions) -> Preflight:
+def read_preflight(options: CheckFlagOptions) -> Preflight:
+    """Read what the options ask on top of the entities; TypeError or ValueError names what is wrong."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
         raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")

@@ -1,10 +1,88 @@
-"""The rules engine on its own, without a client: JSON in, JSON out, or compiled once and checked many times."""
+"""The rules engine on its own, without a client: JSON in, JSON out, or compiled once and checked many times.
+
+The answers are those of the published engine, version `ENGINE_VERSION_KEY`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
 
 from schematic_native._native import (
     ENGINE_VERSION_KEY,
+    CompiledCompany,
+    CompiledFlag,
+    CompiledUser,
     EngineError,
     check_flag_json,
     check_flags_json,
 )
+from schematic_native.config import CheckFlagOptions
+from schematic_native.questions import NO_PREFLIGHT, check_options, read_preflight
 
-__all__ = ["ENGINE_VERSION_KEY", "EngineError", "check_flag_json", "check_flags_json"]
+if TYPE_CHECKING:
+    from schematic_native._native import CheckFlagResult
+
+__all__ = [
+    "ENGINE_VERSION_KEY",
+    "CompiledCompany",
+    "CompiledFlag",
+    "CompiledUser",
+    "EngineError",
+    "RulesEngine",
+    "check_flag_json",
+    "check_flags_json",
+]
+
+
+class RulesEngine:
+    """Compiles flags, companies and users, and checks flags against them.
+
+    A handle is immutable: any number of checks, in any number of threads, may use it.
+    """
+
+    def load_flag(self, json: str | bytes) -> CompiledFlag:
+        """Compile a flag from its JSON, or raise EngineError."""
+        return CompiledFlag(json)
+
+    def load_company(self, json: str | bytes) -> CompiledCompany:
+        """Compile a company from its JSON, or raise EngineError."""
+        return CompiledCompany(json)
+
+    def load_user(self, json: str | bytes) -> CompiledUser:
+        """Compile a user from its JSON, or raise EngineError."""
+        return CompiledUser(json)
+
+    def check_flag(
+        self,
+        flag: CompiledFlag,
+        company: CompiledCompany | None = None,
+        user: CompiledUser | None = None,
+        options: CheckFlagOptions | None = None,
+        now: float | None = None,
+    ) -> CheckFlagResult:
+        """Check a flag for a company and a user, either of which may be missing.
+
+        Args:
+            flag: what `load_flag` gave.
+            company: what `load_company` gave.
+            user: what `load_user` gave.
+            options: what to ask on top of them; its default_value and timeout mean nothing here.
+            now: epoch seconds; None takes the current time.
+
+        Raises:
+            TypeError: an argument of another type.
+            ValueError: an option or instant that is none.
+
+        """
+        check_options(options, CheckFlagOptions)
+        preflight = NO_PREFLIGHT if options is None else read_preflight(options)
+        return flag.check(
+            company,
+            user,
+            time.time() if now is None else now,
+            usage=preflight.usage,
+            event_usage=preflight.event_usage,
+            event_quantities=preflight.event_quantities,
+            credit_cost=preflight.credit_cost,
+        )

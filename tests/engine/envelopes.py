@@ -108,7 +108,9 @@ class Envelopes:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self._theme: str | None = None  # the condition type that most conditions of this envelope have
+        self._theme: str | None = (
+            None  # the condition type that most conditions of this envelope have
+        )
 
     # --- drawing
 
@@ -130,7 +132,9 @@ class Envelopes:
     def integer(self) -> Raw:
         if self.chance(0.5):
             return Raw(self.pick(INTEGERS[:6]))
-        return Raw(self.pick(INTEGERS)) if self.chance(0.5) else Raw(str(self.random.randint(-5, 50)))
+        return (
+            Raw(self.pick(INTEGERS)) if self.chance(0.5) else Raw(str(self.random.randint(-5, 50)))
+        )
 
     def number(self) -> Raw:
         if self.chance(0.4):
@@ -153,7 +157,9 @@ class Envelopes:
         year, month, day = draw(2023, 2025), draw(0, 13), draw(0, 32)
         clock = f"{draw(0, 24):02}:{draw(0, 60):02}:{draw(0, 61):02}"
         fraction = self.pick(("", "", ".1", ".123", ".123456", ".1234567891"))
-        zone = self.pick(("", "Z", " UTC", " Z", "+0000", "+05:30", "-1200", "-12:60", "+9900", " +01:00"))
+        zone = self.pick(
+            ("", "Z", " UTC", " Z", "+0000", "+05:30", "-1200", "-12:60", "+9900", " +01:00")
+        )
         return f"{year}-{month:02}-{day:02}{self.pick('T  t')}{clock}{fraction}{zone}"
 
     def text(self) -> str:
@@ -223,7 +229,10 @@ class Envelopes:
             conditions=self.maybe(lambda: self.some(self.condition, 3), 0.9),
             condition_groups=self.maybe(
                 lambda: self.some(
-                    lambda: self.object(conditions=self.maybe(lambda: self.some(self.condition, 2), 0.95)), 2
+                    lambda: self.object(
+                        conditions=self.maybe(lambda: self.some(self.condition, 2), 0.95)
+                    ),
+                    2,
                 ),
                 0.4,
             ),
@@ -287,7 +296,9 @@ class Envelopes:
         return self.object(
             id=self.maybe(self.id, 0.9),
             credit_id=self.maybe(lambda: self.pick(CREDITS), 0.95),
-            kind=self.maybe(lambda: self.pick(("per_draw", "per_draw", "window", "window", "odd")), 0.95),
+            kind=self.maybe(
+                lambda: self.pick(("per_draw", "per_draw", "window", "window", "odd")), 0.95
+            ),
             scope=self.maybe(lambda: self.pick(("company", "user", "group", "odd")), 0.9),
             company_id=self.maybe(self.id, 0.4),
             label=self.maybe(self.id, 0.3),
@@ -323,7 +334,9 @@ class Envelopes:
             credit_postpaid=self.maybe(
                 lambda: self.map(
                     CREDITS,
-                    lambda: self.maybe(lambda: self.object(overdraft_limit=self.maybe(self.number)), 0.9),
+                    lambda: self.maybe(
+                        lambda: self.object(overdraft_limit=self.maybe(self.number)), 0.9
+                    ),
                 ),
                 0.2,
             ),
@@ -379,15 +392,17 @@ class Envelopes:
         flags = self.some(self.flag, 3)
         return Object([("flags", flags), *[pair for pair in single.pairs if pair[0] != "flag"]])
 
-    # --- breaking
+    # Breaking what was built.
 
-    def broken(self, envelope: Object) -> str:
+    def broken(self, envelope: Object) -> str:  # noqa: C901 - one case for each way to break
         """The text of the envelope with one thing about it made odd, most of which the engine refuses."""
         if self.chance(0.15):
             return self.broken_text(write(envelope))
         target = self.pick(objects_of(envelope))
         if self.chance(0.1):
-            return write(envelope).replace(write(target), write([value for _, value in target.pairs]), 1)
+            return write(envelope).replace(
+                write(target), write([value for _, value in target.pairs]), 1
+            )
         if not target.pairs:
             target.pairs.append(("id", "x"))
         position = self.random.randrange(len(target.pairs))
@@ -423,8 +438,10 @@ class Envelopes:
             case 3:
                 return self.pick((" ", "\ufeff", "\n", "[")) + text
             case _:
-                return text[:at] + self.pick(('"', "\\", "\\ud800", "\u0001", "1", "-", ".", "e", "}", ",")) + (
-                    text[at:]
+                return (
+                    text[:at]
+                    + self.pick(('"', "\\", "\\ud800", "\u0001", "1", "-", ".", "e", "}", ","))
+                    + (text[at:])
                 )
 
 

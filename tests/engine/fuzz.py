@@ -85,13 +85,18 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.envelopes} envelopes, {self.refused} refused by both, {self.lenient} read by ours alone, "
-            f"{self.traps} traps of the published engine",
+            (
+                f"{self.envelopes} envelopes, {self.refused} refused by both, {self.lenient} read by ours alone, "
+                f"{self.traps} traps of the published engine"
+            ),
             "",
             f"{'condition':<16} {'operator':<10} {'held':>8} {'did not':>8}",
         ]
         for kind, operator in sorted({key[:2] for key in self.outcomes}):
-            held, not_held = self.outcomes[kind, operator, True], self.outcomes[kind, operator, False]
+            held, not_held = (
+                self.outcomes[kind, operator, True],
+                self.outcomes[kind, operator, False],
+            )
             lines.append(f"{kind:<16} {operator:<10} {held:>8} {not_held:>8}")
         lines += ["", f"{'result':<60} {'count':>8}"]
         lines += [f"{kind:<60} {count:>8}" for kind, count in sorted(self.results.items())]
@@ -100,7 +105,9 @@ class Report:
 
 def kind_of(result: dict[str, Any]) -> str:
     """The class that a result is counted in."""
-    parts = [result["ruleType"] or ("default value" if result["reason"] == DEFAULT_REASON else "no rule")]
+    parts = [
+        result["ruleType"] or ("default value" if result["reason"] == DEFAULT_REASON else "no rule")
+    ]
     parts.append(str(result["value"]).lower())
     parts += [name for name in ("err", "creditSpendPolicy") if name in result]
     if result["featureUsage"] is not None:
@@ -131,7 +138,9 @@ def normal(answer: str | None) -> Any:
     """A result without the order of quantity rates, which the published engine shuffles."""
 
     def pairs(items: list[tuple[str, Any]]) -> Any:
-        return [[name, sorted(value) if name == "quantityRates" else value] for name, value in items]
+        return [
+            [name, sorted(value) if name == "quantityRates" else value] for name, value in items
+        ]
 
     return None if answer is None else json.loads(answer, object_pairs_hook=pairs, parse_float=str)
 
@@ -176,14 +185,20 @@ class Comparison:
     def is_lenient(self, case: Case) -> bool:
         """Whether the published engine takes the envelope once enumeration values are ones that it knows."""
         try:
-            tree = json.loads(case.envelope, object_pairs_hook=Object, parse_int=Raw, parse_float=Raw)
+            tree = json.loads(
+                case.envelope, object_pairs_hook=Object, parse_int=Raw, parse_float=Raw
+            )
         except ValueError:
             return False
         changed = False
         for target in objects_of(tree):
             for position, (name, value) in enumerate(target.pairs):
                 known = CLOSED.get(name)
-                if isinstance(value, Object) and len(value.pairs) == 1 and value.pairs[0][1] is None:
+                if (
+                    isinstance(value, Object)
+                    and len(value.pairs) == 1
+                    and value.pairs[0][1] is None
+                ):
                     value = value.pairs[0][0]  # noqa: PLW2901
                 if known is not None and isinstance(value, str) and value not in known:
                     target.pairs[position] = (name, known[0])
@@ -264,7 +279,10 @@ def main() -> int:
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     module = find_module()
     if module is None:
-        print("schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'", file=sys.stderr)
+        print(
+            "schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'",
+            file=sys.stderr,
+        )
         return 2
     print(f"seed {seed}", flush=True)
     oracle = Oracle(module)

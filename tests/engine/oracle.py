@@ -32,7 +32,9 @@ class Oracle:
         self._exports = exports
         self._clock: int | None = None
 
-    def check(self, envelope: bytes, now: int | None, export: str = "checkFlagCombined") -> str | None:
+    def check(
+        self, envelope: bytes, now: int | None, export: str = "checkFlagCombined"
+    ) -> str | None:
         """The result JSON at `now` (epoch milliseconds, None: no clock); None where the engine refuses."""
         try:
             return self._call(envelope, now, export)

@@ -1,11 +1,23 @@
-//! The rules engine on its own: JSON in, JSON out.
+//! The rules engine on its own: JSON in, JSON out, or compiled once and checked many times.
 
-use pyo3::create_exception;
-use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
-use schematic_core::Millis;
-use schematic_core::wire::{self, WireError};
+use std::sync::Arc;
+
+use pyo3::{
+    create_exception,
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyString},
+};
+use schematic_core::{
+    client::FlagAnswer,
+    engine::{self, Company, Flag, User},
+    wire::{self, WireError},
+};
+
+use crate::{
+    arguments::{self, BorrowedPreflight, kind_of},
+    results::CheckFlagResult,
+};
 
 create_exception!(
     schematic_native.rulesengine,
@@ -17,8 +29,8 @@ create_exception!(
 /// Evaluates one flag, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(epoch_millis).transpose()?;
+pub(crate) fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
+    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flag_json(message, now)
     })
@@ -27,48 +39,103 @@ pub fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResul
 /// Evaluates many flags, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub fn check_flags_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(epoch_millis).transpose()?;
+pub(crate) fn check_flags_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
+    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flags_json(message, now)
     })
 }
 
-/// Hands the bytes of a `str` or `bytes` argument to `read`, without the GIL.
+/// A company, compiled from its JSON.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct CompiledCompany(Company);
+
+/// A user, compiled from its JSON.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct CompiledUser(User);
+
+/// A flag, compiled from its JSON.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct CompiledFlag(Arc<Flag>);
+
+#[pymethods]
+impl CompiledCompany {
+    #[new]
+    fn new(json: &Bound<'_, PyAny>) -> PyResult<Self> {
+        read_message("json", json, wire::parse_company).map(Self)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CompiledCompany(id={:?})", self.0.id())
+    }
+}
+
+#[pymethods]
+impl CompiledUser {
+    #[new]
+    fn new(json: &Bound<'_, PyAny>) -> PyResult<Self> {
+        read_message("json", json, wire::parse_user).map(Self)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CompiledUser(id={:?})", self.0.id())
+    }
+}
+
+#[pymethods]
+impl CompiledFlag {
+    #[new]
+    fn new(json: &Bound<'_, PyAny>) -> PyResult<Self> {
+        read_message("json", json, wire::parse_flag).map(|flag| Self(Arc::new(flag)))
+    }
+
+    #[pyo3(signature = (
+        company, user, now, *, usage=None, event_usage=None, event_quantities=None, credit_cost=None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "the options of a check")]
+    fn check(
+        &self,
+        company: Option<&Bound<'_, CompiledCompany>>,
+        user: Option<&Bound<'_, CompiledUser>>,
+        now: f64,
+        usage: Option<&Bound<'_, PyAny>>,
+        event_usage: Option<(String, Bound<'_, PyAny>)>,
+        event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
+        credit_cost: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<CheckFlagResult> {
+        let (company, user) = (company.map(|it| &it.get().0), user.map(|it| &it.get().0));
+        let now = arguments::instant("now", now)?;
+        let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
+        preflight.ask(|preflight| {
+            let verdict = engine::evaluate(&self.0, company, user, preflight, Some(now));
+            FlagAnswer::of(&self.0, company, user, &verdict).into()
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("CompiledFlag(id={:?}, key={:?})", self.0.id(), self.0.key())
+    }
+}
+
+/// Hands the bytes of a `str` or `bytes` argument to `read`, while other threads may run.
 fn read_message<T: Send>(
     name: &str,
     message: &Bound<'_, PyAny>,
     read: impl FnOnce(&[u8]) -> Result<T, WireError> + Send,
 ) -> PyResult<T> {
-    let read = |bytes: &[u8]| message.py().detach(|| read(bytes));
-    let outcome = if let Ok(bytes) = message.cast::<PyBytes>() {
-        read(bytes.as_bytes())
+    let bytes = if let Ok(bytes) = message.cast::<PyBytes>() {
+        bytes.as_bytes()
     } else if let Ok(text) = message.cast::<PyString>() {
-        match text.to_cow() {
-            Ok(text) => read(text.as_bytes()),
-            Err(error) => {
-                return Err(EngineError::new_err(format!(
-                    "{name} is not Unicode text: {error}"
-                )));
-            }
-        }
+        let text = text.to_str().map_err(|error| {
+            EngineError::new_err(format!("{name} is not Unicode text: {error}"))
+        })?;
+        text.as_bytes()
     } else {
-        let kind = message.get_type().name()?;
+        let kind = kind_of(message);
         return Err(PyTypeError::new_err(format!(
             "{name} must be a str or bytes, not {kind}"
         )));
     };
+    let outcome = message.py().detach(|| read(bytes));
     outcome.map_err(|error| EngineError::new_err(error.to_string()))
-}
-
-/// Milliseconds from seconds since the epoch; an instant beyond all dates is one, and then no clock is seen.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "saturates, which is beyond all dates"
-)]
-fn epoch_millis(seconds: f64) -> PyResult<Millis> {
-    if seconds.is_nan() {
-        return Err(PyValueError::new_err("now must be epoch seconds, not NaN"));
-    }
-    Ok((seconds * 1000.0).round() as Millis)
 }

@@ -23,7 +23,9 @@ mod _native {
     #[pymodule_export]
     use super::core::{Core, Ingested};
     #[pymodule_export]
-    use super::engine::{EngineError, check_flag_json, check_flags_json};
+    use super::engine::{
+        CompiledCompany, CompiledFlag, CompiledUser, EngineError, check_flag_json, check_flags_json,
+    };
     #[pymodule_export]
     use super::events::EventBatch;
     #[pymodule_export]

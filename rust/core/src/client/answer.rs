@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    engine::{Entitlement, Flag, MetricPeriod, Reason, RuleName, Verdict},
+    engine::{Company, Entitlement, Flag, MetricPeriod, Reason, RuleName, User, Verdict},
     leases::{Failure, Reservation},
     text::Text,
 };
@@ -76,8 +76,31 @@ pub(super) fn text_of(reason: Reason<'_>) -> Text {
     }
 }
 
+impl FlagAnswer {
+    /// What an evaluation of these came to, for keeping.
+    #[must_use]
+    pub fn of(
+        flag: &Arc<Flag>,
+        company: Option<&Company>,
+        user: Option<&User>,
+        verdict: &Verdict<'_>,
+    ) -> Self {
+        Self {
+            flag: Arc::clone(flag),
+            value: verdict.value,
+            reason: text_of(verdict.reason),
+            error: verdict.error.map(|error| Text::from(error.to_string())),
+            rule: verdict.rule.cloned(),
+            company_id: company.map(|company| Arc::clone(company.id())),
+            user_id: user.map(|user| Arc::clone(user.id())),
+            entitlement: verdict.entitlement.cloned(),
+            usage: Usage::of(verdict),
+        }
+    }
+}
+
 impl Usage {
-    pub(super) fn of(verdict: &Verdict<'_>) -> Option<Self> {
+    fn of(verdict: &Verdict<'_>) -> Option<Self> {
         verdict.usage.as_ref().map(|usage| Self {
             allocation: usage.allocation,
             usage: usage.usage,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{Client, FlagAnswer, Topic, Usage, answer::text_of},
+    client::{Client, FlagAnswer, Topic, answer::text_of},
     engine::{Company, Flag, Preflight, RuleName, User, Verdict, evaluate},
     events::FlagCheck,
     leases::Keys,
@@ -185,19 +185,7 @@ impl Scene {
     }
 
     fn answer(&self, verdict: &Verdict<'_>) -> FlagAnswer {
-        FlagAnswer {
-            flag: Arc::clone(&self.flag),
-            value: verdict.value,
-            reason: text_of(verdict.reason),
-            error: verdict.error.map(|error| Text::from(error.to_string())),
-            rule: verdict.rule.cloned(),
-            company_id: self
-                .company
-                .as_ref()
-                .map(|company| Arc::clone(company.id())),
-            user_id: self.user.as_ref().map(|user| Arc::clone(user.id())),
-            entitlement: verdict.entitlement.cloned(),
-            usage: Usage::of(verdict),
-        }
+        let (company, user) = (self.company.as_deref(), self.user.as_deref());
+        FlagAnswer::of(&self.flag, company, user, verdict)
     }
 }

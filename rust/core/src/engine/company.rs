@@ -7,7 +7,7 @@ use super::metric::Metric;
 use super::period::Subscription;
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
-use super::table::{Entry, Ids, Key, Table, hash};
+use super::table::{Entry, Ids, Key, Table, hash, same};
 use super::user::Trait;
 
 /// A compiled company. A partial update builds a new one that shares what did not change.
@@ -102,14 +102,14 @@ impl Company {
     pub(super) fn balance_by(&self, hash: u64, credit_id: &str) -> Option<f64> {
         self.parts
             .balances
-            .find(hash, |entry| *entry.credit.text == *credit_id)
+            .find(hash, |entry| same(&entry.credit.text, credit_id))
             .map(|entry| entry.amount)
     }
 
     pub(super) fn postpaid(&self, credit: &Key) -> Option<&Postpaid> {
         self.parts
             .postpaid
-            .find(credit.hash, |entry| *entry.credit.text == *credit.text)
+            .find(credit.hash, |entry| same(&entry.credit.text, &credit.text))
     }
 
     /// What the company is entitled to for the feature with this key.
@@ -122,7 +122,7 @@ impl Company {
         self.parts
             .features
             .find(hash, |feature| {
-                *feature.entitlement.feature_key == *feature_key
+                same(&feature.entitlement.feature_key, feature_key)
             })
             .map(|feature| &feature.entitlement)
     }

@@ -70,11 +70,29 @@ fn decide<'a>(flag: &'a Flag, asked: &Asked<'a, '_>, verdict: &mut Verdict<'a>) 
     let user_rules = asked.user.map_or(&[][..], |it| {
         it.parts.rules.of_flag(flag.id_hash, flag.id())
     });
+    if company_rules.is_empty() && user_rules.is_empty() {
+        decide_among(flag.rules.iter(), asked, verdict);
+    } else {
+        decide_among(
+            Pool::new(&flag.rules, company_rules, user_rules),
+            asked,
+            verdict,
+        );
+    }
+}
+
+fn decide_among<'a>(
+    rules: impl Iterator<Item = &'a Rule>,
+    asked: &Asked<'a, '_>,
+    verdict: &mut Verdict<'a>,
+) {
     let mut earlier_violation = None;
-    for rule in Pool::new(&flag.rules, company_rules, user_rules) {
+    for rule in rules {
         let mut violation = None;
         if !asked.matches(rule, &mut violation) {
-            earlier_violation = earlier_violation.or(violation);
+            if earlier_violation.is_none() {
+                earlier_violation = violation;
+            }
             continue;
         }
         verdict.value = rule.value;
@@ -224,9 +242,11 @@ impl<'a> Asked<'a, '_> {
             TraitOwner::User => self.user.map(|user| &user.parts.traits),
         };
         let Some(traits) = traits else { return false };
-        let value_of = |definition: &Key| traits.matching(definition).map(Value::as_operand);
-        let mut left = value_of(&condition.definition)
-            .unwrap_or_else(|| Operand::missing(condition.comparable));
+        let operand = |value: Option<&'a Value>| match value {
+            Some(value) => value.as_operand(),
+            None => Operand::missing(condition.comparable),
+        };
+        let mut left = operand(traits.matching(&condition.definition));
         if let Some(usage) = self.preflight.positive_usage() {
             left.scalar = match left.scalar {
                 Scalar::Int(integer) => Scalar::Int(integer.wrapping_add(usage)),
@@ -235,9 +255,7 @@ impl<'a> Asked<'a, '_> {
             };
         }
         let right = match &condition.comparison {
-            Some(definition) if !definition.text.is_empty() => {
-                value_of(definition).unwrap_or_else(|| Operand::missing(condition.comparable))
-            }
+            Some(definition) if !definition.text.is_empty() => operand(traits.matching(definition)),
             _ => condition.value.as_operand(),
         };
         compare(condition.operator, left, right)

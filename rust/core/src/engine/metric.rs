@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::period::{MetricPeriod, MonthReset};
-use super::table::{Entry, Table, hash};
+use super::table::{Entry, Table, hash, same};
 
 /// The usage of one event over one period. Companies share a row until a push replaces it, so that usage
 /// counted while a partial update is being merged is not lost.
@@ -35,7 +35,7 @@ impl Metric {
     }
 
     fn is(&self, event: &str, period: MetricPeriod, reset: MonthReset) -> bool {
-        self.period == period && self.reset == reset && *self.event == *event
+        self.period == period && self.reset == reset && same(&self.event, event)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::condition::Condition;
-use super::table::{Entry, Key, Table};
+use super::table::{Entry, Key, Table, same};
 
 /// What a rule is for. The order of the variants is the order in which the groups are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -138,7 +138,7 @@ impl Entry for FlagRules {
 
 impl Table<FlagRules> {
     pub fn of_flag(&self, hash: u64, id: &str) -> &[Rule] {
-        self.find(hash, |entry| *entry.flag_id.text == *id)
+        self.find(hash, |entry| same(&entry.flag_id.text, id))
             .map_or(&[], |entry| &entry.rules)
     }
 }
@@ -163,9 +163,6 @@ impl<'a> Iterator for Pool<'a> {
     #[inline]
     fn next(&mut self) -> Option<&'a Rule> {
         let [flag, company, user] = &mut self.sources;
-        if company.is_empty() && user.is_empty() {
-            return take_first(flag);
-        }
         let source = [company, user].into_iter().fold(flag, |best, source| {
             match (best.first(), source.first()) {
                 (Some(first), Some(other)) if first.rank() <= other.rank() => best,
@@ -173,12 +170,8 @@ impl<'a> Iterator for Pool<'a> {
                 _ => source,
             }
         });
-        take_first(source)
+        let (first, rest) = source.split_first()?;
+        *source = rest;
+        Some(first)
     }
-}
-
-fn take_first<'a>(rules: &mut &'a [Rule]) -> Option<&'a Rule> {
-    let (first, rest) = rules.split_first()?;
-    *rules = rest;
-    Some(first)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::table::{Entry, Key, Table};
+use super::table::{Entry, Key, Table, same};
 
 /// What a spend policy limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -127,7 +127,7 @@ impl Table<CreditPolicies> {
         cost: f64,
         now: Option<DateTime<Utc>>,
     ) -> Option<&SpendPolicy> {
-        let entry = self.find(credit.hash, |entry| *entry.credit.text == *credit.text)?;
+        let entry = self.find(credit.hash, |entry| same(&entry.credit.text, &credit.text))?;
         entry.policies.iter().find(|policy| {
             company_id.is_none_or(|company| policy.is_for_company(company))
                 && policy.refuses(cost, now)

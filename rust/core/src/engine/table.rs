@@ -20,6 +20,36 @@ pub(crate) fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// Whether two ids are the same. Ids are a few words long: comparing them here costs less than a call would.
+#[inline]
+pub(crate) fn same(left: &str, right: &str) -> bool {
+    const WORD: usize = 8;
+    const HALF: usize = 4;
+    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
+    if left.len() != right.len() {
+        return false;
+    }
+    // Ends are compared first, as one word that may overlap others, so that no byte is looked at alone.
+    if left.last_chunk::<WORD>() != right.last_chunk::<WORD>() {
+        return false;
+    }
+    if left.len() < WORD {
+        let ends = left.first_chunk::<HALF>() == right.first_chunk()
+            && left.last_chunk::<HALF>() == right.last_chunk();
+        return ends && (left.len() >= HALF || left == right);
+    }
+    while let (Some((word, left_rest)), Some((other, right_rest))) = (
+        left.split_first_chunk::<WORD>(),
+        right.split_first_chunk::<WORD>(),
+    ) {
+        if word != other {
+            return false;
+        }
+        (left, right) = (left_rest, right_rest);
+    }
+    true
+}
+
 /// An id with its hash.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
@@ -37,7 +67,7 @@ impl Key {
 
     /// Whether this is the key of `text`, whose hash is `hash`.
     pub fn is(&self, hash: u64, text: &str) -> bool {
-        self.hash == hash && *self.text == *text
+        self.hash == hash && same(&self.text, text)
     }
 }
 
@@ -124,6 +154,7 @@ impl<T: Entry> Table<T> {
     }
 
     /// The entry with this hash for which `is_it` holds.
+    #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let inner = self.0.as_deref()?;
         if inner.index.is_empty() {
@@ -150,10 +181,12 @@ impl<T> Table<T> {
 pub(crate) type Ids = Table<Key>;
 
 impl Ids {
+    #[inline]
     pub fn contains(&self, hash: u64, text: &str) -> bool {
-        self.find(hash, |key| *key.text == *text).is_some()
+        self.find(hash, |key| same(&key.text, text)).is_some()
     }
 
+    #[inline]
     pub fn intersects(&self, other: &Ids) -> bool {
         let (few, many) = if self.entries().len() <= other.entries().len() {
             (self, other)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
-use super::table::{Entry, Key, Table, hash};
+use super::table::{Entry, Key, Table, hash, same};
 use super::value::Value;
 
 /// A compiled user. A partial update builds a new one that shares what did not change.
@@ -42,14 +42,16 @@ impl Entry for Trait {
 }
 
 impl Table<Trait> {
+    #[inline]
     pub fn of_definition(&self, definition: &Key) -> Option<&Value> {
         self.find(definition.hash, |entry| {
-            *entry.definition.text == *definition.text
+            same(&entry.definition.text, &definition.text)
         })
         .map(|entry| &entry.value)
     }
 
     /// What a condition sees, for which an empty id names no trait.
+    #[inline]
     pub fn matching(&self, definition: &Key) -> Option<&Value> {
         if definition.text.is_empty() {
             None

@@ -117,33 +117,40 @@ pub(crate) struct Operand<'a> {
 }
 
 impl Operand<'_> {
-    /// The value of a trait that an entity does not have.
+    /// The value of a trait that an entity does not have: no text.
     pub fn missing(comparable: Comparable) -> Self {
-        Operand {
-            text: "",
-            scalar: Scalar::read(comparable, ""),
-        }
+        let scalar = match comparable {
+            Comparable::Text => Scalar::Text,
+            Comparable::Bool => Scalar::Bool(false),
+            Comparable::Int => Scalar::Float(0.0),
+            Comparable::Date => Scalar::Date(None),
+            Comparable::Unknown => Scalar::Unknown,
+        };
+        Operand { text: "", scalar }
     }
 }
 
 /// Compares as the left side's type has it; a right side of another type is read again as that one.
+#[inline]
 pub(crate) fn compare(operator: Operator, left: Operand<'_>, right: Operand<'_>) -> bool {
-    let comparable = left.scalar.comparable();
-    let right_scalar = if right.scalar.comparable() == comparable {
-        right.scalar
-    } else {
-        Scalar::read(comparable, right.text)
-    };
-    match (left.scalar, right_scalar) {
+    match (left.scalar, right.scalar) {
         (Scalar::Text, _) => compare_texts(operator, left.text, right.text),
         (Scalar::Bool(left), Scalar::Bool(right)) => compare_bools(operator, left, right),
         (Scalar::Int(left), Scalar::Int(right)) => compare_integers(operator, left, right),
         (Scalar::Date(left), Scalar::Date(right)) => compare_dates(operator, left, right),
-        (left @ (Scalar::Int(_) | Scalar::Float(_)), right) => {
-            compare_floats(operator, as_float(left), as_float(right))
+        (Scalar::Unknown, _) => false,
+        (Scalar::Int(_) | Scalar::Float(_), Scalar::Int(_) | Scalar::Float(_)) => {
+            compare_floats(operator, as_float(left.scalar), as_float(right.scalar))
         }
-        _ => false,
+        _ => compare_converted(operator, left, right),
     }
+}
+
+/// Reads the right side again as what the left side is.
+#[cold]
+fn compare_converted(operator: Operator, left: Operand<'_>, right: Operand<'_>) -> bool {
+    let scalar = Scalar::read(left.scalar.comparable(), right.text);
+    compare(operator, left, Operand { scalar, ..right })
 }
 
 /// An integer's text and the integer itself round to the same double, so the text need not be read again.
