@@ -354,7 +354,6 @@ class _Client:
         flag_key: str,
         company: Keys | None,
         user: Keys | None,
-        options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
@@ -363,27 +362,15 @@ class _Client:
         pending: PendingCheck | None,
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
-        if options is not None:
-            check_options(options, CheckOptions)
-            usage = options.usage if usage is None else usage
-            event_subtype = options.event_subtype if event_subtype is None else event_subtype
-            on_acquire_failure = on_acquire_failure or options.on_acquire_failure
-            default_value = options.default_value if default_value is None else default_value
-            timeout = options.timeout if timeout is None else timeout
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )
         if pending is None:
-            if self._leasing and question.usage is not None:
-                answer = question.ask(self._core)
-                if isinstance(answer, CheckResult):
-                    return answer
-                pending = answer
-            elif (now := self._check_now(question, default_value)) is not None:
+            if (now := self._check_now(question, default_value)) is not None:
                 return now
-        if pending is not None and pending.need == "plain":
+        elif pending.need == "plain":
             plain = self._answer_now(question.plain(), default_value)
             if plain is not None:
                 return plain_result(plain)
@@ -634,14 +621,16 @@ class AsyncSchematic(_Client):
         A fault of the server or the network never raises.
 
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -657,7 +646,6 @@ class AsyncSchematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -872,14 +860,16 @@ class Schematic(_Client):
 
         See `AsyncSchematic.check`, whose arguments are the same.
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -895,7 +885,6 @@ class Schematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -1076,6 +1065,25 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
         ):
             raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
     return list(providers)
+
+
+def _merge(
+    options: CheckOptions,
+    usage: float | None,
+    event_subtype: str | None,
+    on_acquire_failure: FailureMode | None,
+    default_value: DefaultValue,
+    timeout: float | None,
+) -> tuple[float | None, str | None, FailureMode, DefaultValue, float | None]:
+    """Fill in from the options what no keyword gave."""
+    check_options(options, CheckOptions)
+    return (
+        options.usage if usage is None else usage,
+        options.event_subtype if event_subtype is None else event_subtype,
+        options.on_acquire_failure if on_acquire_failure is None else on_acquire_failure,
+        options.default_value if default_value is None else default_value,
+        options.timeout if timeout is None else timeout,
+    )
 
 
 def _read_texts(name: str, values: object) -> list[str]:
