@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -63,6 +63,7 @@ from schematic_native.questions import (
     Unanswered,
     ask_all,
     check_default,
+    check_optional,
     check_options,
     check_timeout,
     is_usage,
@@ -454,6 +455,14 @@ class _Client:
         """Queue a track event; tells whether one was queued."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
+        if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
+            raise TypeError(f"quantity must be an int, got {quantity!r}")
+        if quantity is not None and not -(2**63) <= quantity < 2**63:
+            raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
+        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional("sent_at", options.sent_at, datetime)
+        check_optional("trusted_client_clock", options.trusted_client_clock, bool)
+        check_optional("backfill", options.backfill, bool)
         sent_at = options.sent_at
         if sent_at is not None:
             # Without a zone there is no instant; UTC is what servers keep.
@@ -486,6 +495,7 @@ class _Client:
         """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
+        check_optional("idempotency_key", options.idempotency_key, str)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
         if self._refuses_event("identify"):

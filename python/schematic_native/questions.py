@@ -274,6 +274,12 @@ def check_options(options: object, kind: type) -> None:
         raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
 
 
+def check_optional(name: str, value: object, kind: type) -> None:
+    """Require a value of one kind, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+
+
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
     """Return the caller's default, which may be a function, or else the flag's."""
     if value is None:
