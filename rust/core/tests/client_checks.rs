@@ -800,22 +800,3 @@ fn a_denied_check_tells_nobody_of_a_low_lease() {
     assert!(!done(studio.check(40.0, FailureMode::Closed)).allowed);
     assert_eq!(studio.wakes(Topic::Extend), 0);
 }
-
-// Another process
-
-#[test]
-fn a_forked_child_owns_nothing_of_its_parents() {
-    let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
-    let parents = studio.allow(15.0);
-    studio.client.after_fork([21, 34]);
-    assert_eq!(studio.client.ledger().lease(SLOT), None);
-    studio.assert_nothing_is_held();
-    assert_eq!(studio.events(), Vec::<Value>::new());
-    let pending = waiting(studio.check(15.0, FailureMode::Closed));
-    assert_eq!(pending.need(), Need::Acquire);
-    studio.install("lease_child", 80.0, NOW + 40_000);
-    let answer = done(studio.client.resume(pending, true, NOW));
-    let childs = answer.reservation.expect("credits are held");
-    assert_ne!(childs.id, parents.id);
-    assert_ne!(childs.id, Ids::new(SEED).next());
-}

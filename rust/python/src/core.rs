@@ -617,12 +617,6 @@ impl Core {
         Ok(dict)
     }
 
-    /// Begins anew in a forked child: leases, holds and events are the parent's.
-    fn after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        self.client.after_fork(Self::seed(py)?);
-        Ok(())
-    }
-
     fn __repr__(&self) -> String {
         let cache = self.client.cache();
         let (flags, companies) = (cache.flags().len(), cache.companies().len());
