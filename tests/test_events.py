@@ -197,3 +197,20 @@ async def test_one_delivery_that_goes_through_ends_the_rest_of_all_others(core, 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(capture.taken) == 400
+
+
+async def test_usage_lost_to_a_full_queue_is_reported_once_until_it_is_over(faults, caplog):
+    caplog.set_level("INFO")
+    core = Core(api_key="k", max_billing_events=2)
+    capture = Capture(OUTAGE, OUTAGE)
+    track(core, "a", "b", "lost", "lost too")
+    async with sending(core, capture, faults) as sender:
+        assert await sender.flush(5)
+        track(core, "c")
+        assert await sender.flush(5)
+    assert capture.names() == ["a", "b", "c"]
+    messages = [record.message for record in caplog.records if "event queue" in record.message]
+    assert messages == [
+        "event queue: it is full: new track and identify events are lost",
+        "event queue: works again",
+    ]

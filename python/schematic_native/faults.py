@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
+    from schematic_native.api import ApiError
+
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
 
@@ -18,7 +20,8 @@ class Faults:
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
         self._logger = logger
         self._api_key = api_key
-        self._open: dict[str, str] = {}
+        # By topic: the message, and what tells one state from another.
+        self._open: dict[str, tuple[str, object]] = {}
         self._noted: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -26,19 +29,23 @@ class Faults:
     def last_error(self) -> str | None:
         """The fault that was reported last and has not passed."""
         with self._lock:
-            return next(reversed(self._open.values()), None)
+            return next((message for message, _ in reversed(self._open.values())), None)
 
-    def raised(self, topic: str, message: str) -> None:
-        """Report a fault, unless this very fault is open under its topic already."""
-        message = self.redact(message)
+    def raised(self, topic: str, fault: str | ApiError) -> None:
+        """Report a fault, unless this very fault is open under its topic already.
+
+        What the API says may hold a balance or an id that is another each time: its failures are
+        the same while their kind and status are.
+        """
+        message = self.redact(str(fault))
+        state = message if isinstance(fault, str) else fault.state
         with self._lock:
-            if self._open.get(topic) == message:
-                return
-            self._open.pop(topic, None)
-            self._open[topic] = message
+            before = self._open.pop(topic, None)
+            self._open[topic] = (message, state)
             if len(self._open) > MAX_OPEN_FAULTS:
                 del self._open[next(iter(self._open))]
-        self._logger.error("%s: %s", topic, message)
+        if before is None or before[1] != state:
+            self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
         """Report that the fault under a topic has passed, if there was one."""

@@ -223,7 +223,7 @@ class Leases:
         try:
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, plan.expires_at)
         except ApiError as error:
-            self._faults.raised(topic, str(error))
+            self._faults.raised(topic, error)
             return
         self._faults.cleared(topic)
         expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
@@ -244,7 +244,7 @@ class Leases:
             )
         except ApiError as error:
             self._pause(slot)
-            self._faults.raised(topic, str(error))
+            self._faults.raised(topic, error)
             return
         self._pauses.pop(slot, None)
         self._faults.cleared(topic)
