@@ -4,9 +4,11 @@ An object is a list of (key, value) pairs behind `Object`, so that keys may repe
 JSON text as it is, so that numbers keep their spelling.
 """
 
-import json
+from json.encoder import encode_basestring_ascii as quoted
 from random import Random
 from typing import Any
+
+LITERALS = {None: "null", True: "true", False: "false"}
 
 
 class Raw(str):
@@ -26,13 +28,16 @@ class Object:
 
 def write(value: Any) -> str:
     """The JSON text of a generated value."""
-    if isinstance(value, Raw):
-        return str(value)
-    if isinstance(value, Object):
-        return "{" + ",".join(f"{json.dumps(k)}:{write(v)}" for k, v in value.pairs) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(write, value)) + "]"
-    return json.dumps(value)
+    kind = type(value)
+    if kind is str:
+        return quoted(value)
+    if kind is Raw:
+        return value
+    if kind is Object:
+        return "{" + ",".join([f"{quoted(name)}:{write(part)}" for name, part in value.pairs]) + "}"
+    if kind is list:
+        return "[" + ",".join([write(part) for part in value]) + "]"
+    return LITERALS[value]
 
 
 IDS = ("a", "b", "c", "d")

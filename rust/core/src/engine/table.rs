@@ -96,8 +96,8 @@ pub(crate) struct Table<T>(Option<Arc<Inner<T>>>);
 #[derive(Debug)]
 struct Inner<T> {
     entries: Box<[T]>,
-    /// Positions in `entries`; empty while a scan does.
-    index: HashTable<u32>,
+    /// Positions in `entries`, where there are too many for a scan. Boxed: most tables are small.
+    index: Option<Box<HashTable<u32>>>,
 }
 
 impl<T> Clone for Table<T> {
@@ -117,36 +117,32 @@ impl<T: Entry> Table<T> {
     pub fn first_wins(entries: impl IntoIterator<Item = T>) -> Self {
         let entries = entries.into_iter();
         let mut kept: Vec<T> = Vec::with_capacity(entries.size_hint().0);
-        let mut index = HashTable::new();
+        let mut index = None;
         for entry in entries {
-            if index.is_empty() && kept.len() == SCAN_LIMIT {
-                for (position, earlier) in (0u32..).zip(&kept) {
-                    index.insert_unique(earlier.hash(), position, |&at| kept[at as usize].hash());
-                }
-            }
-            let known = if index.is_empty() {
-                kept.iter().any(|earlier| earlier.same_key(&entry))
-            } else {
-                index
-                    .find(entry.hash(), |&at| kept[at as usize].same_key(&entry))
-                    .is_some()
-            };
             let Ok(position) = u32::try_from(kept.len()) else {
                 break;
             };
-            if known {
-                continue;
+            if kept.len() == SCAN_LIMIT && index.is_none() {
+                index = Some(Box::new(indexed(&kept)));
             }
             let hash = entry.hash();
-            kept.push(entry);
-            if !index.is_empty() {
-                index.insert_unique(hash, position, |&at| kept[at as usize].hash());
+            match &mut index {
+                None if kept.iter().any(|earlier| earlier.same_key(&entry)) => {}
+                None => kept.push(entry),
+                Some(index) => {
+                    if index
+                        .find(hash, |&at| kept[at as usize].same_key(&entry))
+                        .is_none()
+                    {
+                        kept.push(entry);
+                        index.insert_unique(hash, position, |&at| kept[at as usize].hash());
+                    }
+                }
             }
         }
         if kept.is_empty() {
             return Self(None);
         }
-        index.shrink_to_fit(|&at| kept[at as usize].hash());
         Self(Some(Arc::new(Inner {
             entries: kept.into_boxed_slice(),
             index,
@@ -157,18 +153,27 @@ impl<T: Entry> Table<T> {
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let inner = self.0.as_deref()?;
-        if inner.index.is_empty() {
+        let Some(index) = &inner.index else {
             return inner
                 .entries
                 .iter()
                 .find(|entry| entry.hash() == hash && is_it(entry));
-        }
-        let position = inner.index.find(hash, |&at| {
+        };
+        let position = index.find(hash, |&at| {
             let entry = &inner.entries[at as usize];
             entry.hash() == hash && is_it(entry)
         })?;
         inner.entries.get(*position as usize)
     }
+}
+
+/// The positions of these entries, which have distinct keys.
+fn indexed<T: Entry>(entries: &[T]) -> HashTable<u32> {
+    let mut index = HashTable::with_capacity(2 * entries.len());
+    for (position, entry) in (0u32..).zip(entries) {
+        index.insert_unique(entry.hash(), position, |&at| entries[at as usize].hash());
+    }
+    index
 }
 
 impl<T> Table<T> {
