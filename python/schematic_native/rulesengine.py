@@ -1,4 +1,4 @@
-"""The rules engine on its own, without a client: JSON in, JSON out, or compiled once and checked many times.
+"""The rules engine without a client: JSON in, JSON out, or compiled once and checked many times.
 
 The answers are those of the published engine, version `ENGINE_VERSION_KEY`.
 """

@@ -1,8 +1,8 @@
-"""Holds the engine against the published one: `python -m tests.engine.fuzz --count 1000000 --seed 1`.
+"""Holds the engine against the published one: `python -m tests.engine.fuzz --count 1000000`.
 
-Both evaluate the same random envelopes in this process. The first difference is shrunk and printed as an entry of
-`tests/engine/cases.json`. What our engine reads beyond the published one is no difference if the envelope is
-refused for an enumeration value alone (see docs/engine.md).
+Both evaluate the same random envelopes in this process. The first difference is shrunk and printed
+as an entry of `tests/engine/cases.json`. What our engine reads beyond the published one is no
+difference if that one refuses the envelope for an enumeration value alone (see docs/engine.md).
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.engine.envelopes import (
 )
 from tests.engine.oracle import Oracle, find_module
 
-# Enumerations of which an unknown value fails in the published engine, and what may stand in for one.
+# Enumerations of which the published engine refuses an unknown value, and what may stand for one.
 CLOSED = {
     "rule_type": RULE_TYPES,
     "period": PERIODS,
@@ -86,13 +86,16 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.envelopes} envelopes, {self.refused} refused by both, {self.lenient} read by ours alone, "
-            f"{self.traps} traps of the published engine",
+            f"{self.envelopes} envelopes: {self.refused} refused by both",
+            f"{self.lenient} read by ours alone, {self.traps} traps of the published engine",
             "",
             f"{'condition':<16} {'operator':<10} {'held':>8} {'did not':>8}",
         ]
         for kind, operator in sorted({key[:2] for key in self.outcomes}):
-            held, not_held = self.outcomes[kind, operator, True], self.outcomes[kind, operator, False]
+            held, not_held = (
+                self.outcomes[kind, operator, True],
+                self.outcomes[kind, operator, False],
+            )
             lines.append(f"{kind:<16} {operator:<10} {held:>8} {not_held:>8}")
         lines += ["", f"{'result':<60} {'count':>8}"]
         lines += [f"{kind:<60} {count:>8}" for kind, count in sorted(self.results.items())]
@@ -101,7 +104,9 @@ class Report:
 
 def kind_of(result: dict[str, Any]) -> str:
     """The class that a result is counted in."""
-    parts = [result["ruleType"] or ("default value" if result["reason"] == DEFAULT_REASON else "no rule")]
+    parts = [
+        result["ruleType"] or ("default value" if result["reason"] == DEFAULT_REASON else "no rule")
+    ]
     parts.append(str(result["value"]).lower())
     parts += [name for name in ("err", "creditSpendPolicy") if name in result]
     if result["featureUsage"] is not None:
@@ -121,14 +126,18 @@ def solo_condition(tree: Object) -> dict[str, Any] | None:
         return None
     conditions = next(value for name, value in rules[0].pairs if name == "conditions")
     spelled = dict(conditions[0].pairs)
-    return {name: spelled.get(name, spelled.get(camel(name))) for name in ("condition_type", "operator")}
+    return {
+        name: spelled.get(name, spelled.get(camel(name))) for name in ("condition_type", "operator")
+    }
 
 
 def normal(answer: str | None) -> Any:
     """A result without the order of quantity rates, which the published engine shuffles."""
 
     def pairs(items: list[tuple[str, Any]]) -> Any:
-        return [[name, sorted(value) if name == "quantityRates" else value] for name, value in items]
+        return [
+            [name, sorted(value) if name == "quantityRates" else value] for name, value in items
+        ]
 
     return None if answer is None else json.loads(answer, object_pairs_hook=pairs, parse_float=str)
 
@@ -171,9 +180,11 @@ class Comparison:
         return True
 
     def is_lenient(self, case: Case) -> bool:
-        """Whether the published engine takes the envelope once enumeration values are ones that it knows."""
+        """Whether the published engine takes the envelope with enumeration values that it knows."""
         try:
-            tree = json.loads(case.envelope, object_pairs_hook=Object, parse_int=Raw, parse_float=Raw)
+            tree = json.loads(
+                case.envelope, object_pairs_hook=Object, parse_int=Raw, parse_float=Raw
+            )
         except ValueError:
             return False
         changed = False
@@ -303,17 +314,22 @@ def main() -> int:
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     module = find_module()
     if module is None:
-        print("schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'", file=sys.stderr)
-        return 2
-    print(f"seed {seed}", flush=True)
+        sys.exit("schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'")
+    say(f"seed {seed}")
     oracle = Oracle(module)
     report, difference = run(arguments.count, seed, arguments.broken, oracle)
-    print(report)
+    say(str(report))
     if difference is None:
         return 0
-    print("\nThe engines differ on:")
-    print(described(difference, oracle))
+    say("\nThe engines differ on:")
+    say(described(difference, oracle))
     return 1
+
+
+def say(text: str) -> None:
+    """Write to standard output at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def described(case: Case, oracle: Oracle) -> str:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import wasmtime
 
-EXPORTS = ("alloc", "setCurrentTimeMillis", "checkFlagCombined", "checkFlagsCombined", "getResultJson")
+EXPORTS = (
+    "alloc",
+    "setCurrentTimeMillis",
+    "checkFlagCombined",
+    "checkFlagsCombined",
+    "getResultJson",
+)
 BUFFER_SIZE = 1 << 20  # bytes, of which no envelope has more
 UNSET_CLOCK = -(2**63)  # beyond every date, which the engine takes for no clock
 
@@ -20,7 +26,7 @@ def find_module() -> Path | None:
 
 
 class Oracle:
-    """One instance of the published engine. A trap leaves it unusable; `check` then starts a new one."""
+    """One instance of the published engine; one that trapped is replaced by a new one."""
 
     def __init__(self, module: Path) -> None:
         self._engine = wasmtime.Engine()
@@ -35,8 +41,10 @@ class Oracle:
         self._buffer = self._exports["alloc"](self._store, BUFFER_SIZE)
         self._clock: int | None = None
 
-    def check(self, envelope: bytes, now: int | None, export: str = "checkFlagCombined") -> str | None:
-        """The result JSON at `now` (epoch milliseconds, None: no clock); None where the engine refuses."""
+    def check(
+        self, envelope: bytes, now: int | None, export: str = "checkFlagCombined"
+    ) -> str | None:
+        """The result JSON, or None where the engine refuses; `now` is epoch milliseconds."""
         try:
             return self._call(envelope, now, export)
         except wasmtime.Trap:
