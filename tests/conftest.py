@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,13 +15,16 @@ from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
 from schematic_native.faults import Faults
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 API_KEY = "sch_dev_emulator"
 ACME = {"id": "acme"}
 
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    with Emulator() as running:
+    with Emulator(process=False) as running:
         yield running
 
 
@@ -40,8 +43,9 @@ def dead_url() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    left = [t for t in threading.enumerate() if t.name == "schematic-native"]
+    left = [t for t in set(threading.enumerate()) - before if t.name == "schematic-native"]
     for thread in left:
         thread.join(5)
     assert not any(thread.is_alive() for thread in left)

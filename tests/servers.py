@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from typing_extensions import Self
+
 
 @dataclass
 class Request:
@@ -30,7 +32,8 @@ class Answer:
 class HttpServer:
     """Answers from a script, then with `otherwise`; keeps every request.
 
-    `freeze` holds an answer back until the server stops; `close` cuts the connection instead of answering.
+    `freeze` holds an answer back until the server stops; `close` cuts the connection instead of
+    answering.
     """
 
     def __init__(self, *script: Answer, otherwise: Answer | None = None) -> None:
@@ -54,7 +57,11 @@ class HttpServer:
                 if answer.freeze or answer.close:
                     self.close_connection = True
                     return
-                content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+                content = (
+                    answer.body
+                    if isinstance(answer.body, bytes)
+                    else json.dumps(answer.body).encode()
+                )
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
@@ -62,20 +69,22 @@ class HttpServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = _answer
+            do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the library's names
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *args: Any) -> None:
                 """Stay silent."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> HttpServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

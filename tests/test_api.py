@@ -7,7 +7,6 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from servers import Answer, HttpServer, data
 
 from schematic_native.answers import read_instant, write_instant
 from schematic_native.api import (
@@ -20,6 +19,7 @@ from schematic_native.api import (
     UnreadableApiAnswerError,
 )
 from schematic_native.config import Settings
+from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"
 LEASE = {"id": "lse_1", "granted_amount": 100, "expires_at": "2030-01-01T00:00:00.123456789Z"}
@@ -65,8 +65,15 @@ async def test_an_acquire_says_what_it_asks_for_and_reads_what_it_gets(waits):
     assert (lease.lease_id, lease.granted, lease.expires_at) == ("lse_1", 100.0, expires_at)
 
 
-async def test_all_retries_of_an_extend_share_one_idempotency_key_and_another_extend_has_its_own(waits):
-    script = [Answer(503), Answer(close=True), Answer(body=data(**LEASE)), Answer(body=data(**LEASE))]
+async def test_all_retries_of_an_extend_share_one_idempotency_key_and_another_extend_has_its_own(
+    waits,
+):
+    script = [
+        Answer(503),
+        Answer(close=True),
+        Answer(body=data(**LEASE)),
+        Answer(body=data(**LEASE)),
+    ]
     with HttpServer(*script) as server:
         api = make_api(server, waits)
         await api.extend_lease("lse 1", 10, 1_700_000_000)
@@ -128,7 +135,14 @@ async def test_a_final_status_is_one_call_and_one_kind_of_error(waits, status, k
     [
         ({"retry-after-ms": "1500"}, 1.5),
         ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": format_datetime(datetime.fromtimestamp(1009, timezone.utc), usegmt=True)}, 9.0),
+        (
+            {
+                "Retry-After": format_datetime(
+                    datetime.fromtimestamp(1009, timezone.utc), usegmt=True
+                )
+            },
+            9.0,
+        ),
         ({"X-RateLimit-Reset": "1011"}, 11.0),
         ({"Retry-After": "86400"}, 60.0),
         ({"Retry-After": "-5"}, 1.0),
@@ -243,7 +257,11 @@ async def test_what_a_newer_server_fills_otherwise_is_left_out(waits):
         api = make_api(server, waits)
         answer = await api.check_flag("f", None, None)
         await api.close()
-    assert (answer.feature_usage, answer.feature_allocation, answer.feature_usage_reset_at) == (1, None, None)
+    assert (answer.feature_usage, answer.feature_allocation, answer.feature_usage_reset_at) == (
+        1,
+        None,
+        None,
+    )
     entitlement = answer.entitlement
     assert entitlement is not None
     assert (entitlement.value_type, entitlement.usage) == ("unknown", None)
@@ -252,7 +270,10 @@ async def test_what_a_newer_server_fills_otherwise_is_left_out(waits):
 
 
 async def test_a_synchronous_client_of_the_users_is_used_and_left_open(waits):
-    with HttpServer(otherwise=Answer(body=data(**VERDICT))) as server, httpx.Client(trust_env=False) as client:
+    with (
+        HttpServer(otherwise=Answer(body=data(**VERDICT))) as server,
+        httpx.Client(trust_env=False) as client,
+    ):
         api = make_api(server, waits, httpx_client=client)
         assert (await api.check_flag("f", None, None)).value is True
         await api.close()
@@ -283,7 +304,7 @@ def test_instants_are_read_as_go_writes_them(text, epoch):
 
 @pytest.mark.parametrize("text", ["", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z"])
 def test_what_is_no_instant_is_refused(text):
-    with pytest.raises(ValueError, match="instant|month"):
+    with pytest.raises(ValueError, match=r"instant|month"):
         read_instant(text)
 
 

@@ -24,8 +24,16 @@ def test_defaults_are_the_published_ones():
     assert settings.max_message_size == 100 * 1024 * 1024
     leases = settings.leases
     assert leases is not None
-    assert (leases.lease_duration, leases.reservation_ttl, leases.lease_size) == (300.0, 60.0, 10_000.0)
-    assert (leases.low_water_mark, leases.sweep_interval, leases.prewarm_resolve_timeout) == (0.25, 1.0, 5.0)
+    assert (leases.lease_duration, leases.reservation_ttl, leases.lease_size) == (
+        300.0,
+        60.0,
+        10_000.0,
+    )
+    assert (leases.low_water_mark, leases.sweep_interval, leases.prewarm_resolve_timeout) == (
+        0.25,
+        1.0,
+        5.0,
+    )
 
 
 @pytest.mark.parametrize("blank", [None, "", "   "])
@@ -63,7 +71,11 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"credit_leases": {}}, TypeError, "credit_leases"),
         ({"credit_leases": CreditLeaseConfig(mode="both")}, ValueError, "credit_leases.mode"),
         ({"credit_leases": CreditLeaseConfig(redis_client=object())}, ValueError, "redis_client"),
-        ({"credit_leases": CreditLeaseConfig(default_lease_size=0)}, ValueError, "default_lease_size"),
+        (
+            {"credit_leases": CreditLeaseConfig(default_lease_size=0)},
+            ValueError,
+            "default_lease_size",
+        ),
         (
             {"credit_leases": CreditLeaseConfig(default_lease_duration=3601)},
             ValueError,
@@ -78,7 +90,11 @@ def test_a_blank_url_counts_as_unset(blank):
         ),
         ({"credit_leases": CreditLeaseConfig(overrides={"c": {}})}, TypeError, r"overrides\['c'\]"),
         (
-            {"credit_leases": CreditLeaseConfig(overrides={"c": LeaseConfigOverride(lease_size=-1)})},
+            {
+                "credit_leases": CreditLeaseConfig(
+                    overrides={"c": LeaseConfigOverride(lease_size=-1)}
+                )
+            },
             ValueError,
             r"overrides\['c'\].lease_size",
         ),
@@ -93,7 +109,14 @@ def test_a_wrong_field_is_refused_by_name(client, config, fields, error, names):
 
 
 @pytest.mark.parametrize(
-    ("key", "error"), [("", ValueError), ("  ", ValueError), (None, TypeError), ("k\n", ValueError), ("ké", ValueError)]
+    ("key", "error"),
+    [
+        ("", ValueError),
+        ("  ", ValueError),
+        (None, TypeError),
+        ("k\n", ValueError),
+        ("ké", ValueError),
+    ],
 )
 def test_a_wrong_api_key_is_refused_by_name(key, error):
     with pytest.raises(error, match="api_key"):

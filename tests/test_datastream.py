@@ -4,19 +4,31 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually_async
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Response
 
 from schematic_native._native import Core
 from schematic_native.datastream import COMPANY, USER, Backoff, DataStream, Timing, datastream_url
-from schematic_native.faults import Faults
+from tests.conftest import eventually_async
 
-FLAG = {"id": "f1", "account_id": "a", "environment_id": "e", "key": "f", "default_value": True, "rules": []}
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from websockets.http11 import Response
+
+    from schematic_native.faults import Faults
+
+FLAG = {
+    "id": "f1",
+    "account_id": "a",
+    "environment_id": "e",
+    "key": "f",
+    "default_value": True,
+    "rules": [],
+}
 
 
 def entity(entity_id: str, **keys: str) -> dict:
@@ -238,9 +250,16 @@ async def test_a_dropped_connection_comes_back_and_asks_for_everything_again(cor
         await eventually_async(lambda: len(service.requests) == before + 3)
         await eventually_async(lambda: stream.ready)
     again = service.asked[before:]
-    assert again == [("rulesengine.Flags", ()), (COMPANY, (("id", "acme"),)), (USER, (("id", "ada"),))]
+    assert again == [
+        ("rulesengine.Flags", ()),
+        (COMPANY, (("id", "acme"),)),
+        (USER, (("id", "ada"),)),
+    ]
     assert pauses.seconds == [2.0]
-    assert said(caplog) == ["DataStream: the connection was closed; trying again", "DataStream: works again"]
+    assert said(caplog) == [
+        "DataStream: the connection was closed; trying again",
+        "DataStream: works again",
+    ]
 
 
 async def test_every_reconnect_backs_off_when_connections_drop_at_once(core, faults):
@@ -252,7 +271,9 @@ async def test_every_reconnect_backs_off_when_connections_drop_at_once(core, fau
     assert pauses.seconds[:7] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
-async def test_a_server_that_is_not_there_is_tried_again_and_reported_once(core, faults, dead_url, caplog):
+async def test_a_server_that_is_not_there_is_tried_again_and_reported_once(
+    core, faults, dead_url, caplog
+):
     pauses = Pauses()
     async with streaming(dead_url, core, faults, sleep=pauses) as stream:
         await eventually_async(lambda: len(pauses.seconds) >= 4)
@@ -300,7 +321,10 @@ async def test_a_malformed_message_is_logged_and_skipped(core, faults, junk, cap
 
 
 async def test_a_message_beyond_the_limit_ends_the_connection_and_it_comes_back(core, faults):
-    async with serving() as service, streaming(service.url, core, faults, max_message_size=10_000) as stream:
+    async with (
+        serving() as service,
+        streaming(service.url, core, faults, max_message_size=10_000) as stream,
+    ):
         await stream.first_outcome.wait()
         await service.sockets[0].send(" " * 20_000)
         await eventually_async(lambda: len(service.sockets) == 2)

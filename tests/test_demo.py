@@ -21,7 +21,16 @@ def test_the_demo_audits_what_it_did(kind: list[str]) -> None:
     done = run("--seconds", "1", "--threads", "3", *kind)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAIL" not in done.stdout
-    for row in ("checks", "allowed", "denied:", "credits consumed", "lease calls", "events delivered", "p50", "audit"):
+    for row in (
+        "checks",
+        "allowed",
+        "denied:",
+        "credits consumed",
+        "lease calls",
+        "events delivered",
+        "p50",
+        "audit",
+    ):
         assert row in done.stdout
     checks = re.search(r"checks +([\d,]+) \(", done.stdout)
     assert checks is not None

@@ -3,16 +3,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import eventually_async
 
 from schematic_native._native import Core
 from schematic_native.api import ApiConnectionError
 from schematic_native.events import EventSender
-from schematic_native.faults import Faults
+from tests.conftest import eventually_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from schematic_native.faults import Faults
 
 OUTAGE = "unreachable"
 
@@ -134,7 +138,9 @@ async def test_a_refused_key_is_reported_as_what_it_is(core, faults):
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, status, caplog):
     capture = Capture()
-    capture.refuse = lambda events: status if any(e["body"]["event"] == "bad" for e in events) else None
+    capture.refuse = lambda events: (
+        status if any(e["body"]["event"] == "bad" for e in events) else None
+    )
     async with sending(core, capture, faults) as sender:
         track(core, *[f"e{n}" for n in range(60)], "bad", *[f"f{n}" for n in range(39)])
         assert await sender.flush(5)

@@ -5,14 +5,13 @@ import json
 from importlib.resources import files
 
 import pytest
-from conftest import ACME, eventually_async
 
 from schematic_native._native import CheckResult, Core
 from schematic_native.answers import GrantedLease
 from schematic_native.api import ApiConnectionError, ApiError
 from schematic_native.config import LeaseSettings
-from schematic_native.faults import Faults
 from schematic_native.leases import Leases
+from tests.conftest import ACME, eventually_async
 
 COMPANY, CREDIT = "comp_acme", "credit_inference"
 SLOT = (COMPANY, CREDIT)
@@ -40,7 +39,9 @@ class LeaseApi:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def acquire_lease(self, company_id, credit_type_id, requested_amount, expires_at, deadline=None):
+    async def acquire_lease(
+        self, company_id, credit_type_id, requested_amount, expires_at, deadline=None
+    ):
         self.acquires.append(requested_amount)
         lease_id = self.ids.pop(0)
         await self.gate.wait()
@@ -71,7 +72,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def core(clock) -> Core:
-    """A core that knows the flag `inference` (2 credits a unit) and the company acme; leases of 1000."""
+    """A core that knows the flag `inference` (2 credits a unit) and acme; leases of 1000."""
     core = Core(api_key="k", clock=clock, lease_size=1000)
     seed = json.loads(files("schematic_native.emulator").joinpath("inference.json").read_text())
     messages = [("rulesengine.Flags", seed["flags"]), ("rulesengine.Company", seed["companies"][0])]
@@ -96,8 +97,8 @@ def install(core: Core, api: LeaseApi, granted: float = 1000, lease_id: str = "l
     assert core.install_lease(*SLOT, lease_id, granted, api.clock() + 300) == lease_id
 
 
-def hold(core: Core, credits: float) -> CheckResult:
-    answer = core.check("inference", ACME, None, credits / 2)
+def hold(core: Core, amount: float) -> CheckResult:
+    answer = core.check("inference", ACME, None, amount / 2)
     assert isinstance(answer, CheckResult)
     assert answer.allowed
     return answer
@@ -130,7 +131,9 @@ async def test_slots_do_not_wait_for_each_other(leases, api):
     assert all(await asyncio.gather(slow, other))
 
 
-async def test_a_caller_leaves_at_its_own_deadline_and_the_flight_lands_for_the_next(core, leases, api):
+async def test_a_caller_leaves_at_its_own_deadline_and_the_flight_lands_for_the_next(
+    core, leases, api
+):
     api.gate.clear()
     patient = asyncio.create_task(leases.acquire_if_needed(*SLOT))
     assert await leases.acquire_if_needed(*SLOT, soon(0.02)) is None
@@ -141,7 +144,9 @@ async def test_a_caller_leaves_at_its_own_deadline_and_the_flight_lands_for_the_
     assert await leases.acquire_if_needed(*SLOT, soon(0)) is not None
 
 
-async def test_a_failed_acquire_is_no_lease_reported_once_and_no_exception(core, leases, api, caplog):
+async def test_a_failed_acquire_is_no_lease_reported_once_and_no_exception(
+    core, leases, api, caplog
+):
     caplog.set_level("INFO")
     api.failure = ApiConnectionError("refused")
     assert await leases.acquire_if_needed(*SLOT) is None
@@ -285,7 +290,9 @@ async def test_an_extend_never_reaches_the_successor_lease(core, leases, api, cl
     assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_successor", 50, 50)
 
 
-async def test_a_check_that_leaves_a_lease_low_has_it_extended_in_the_background(clock, api, core, faults):
+async def test_a_check_that_leaves_a_lease_low_has_it_extended_in_the_background(
+    clock, api, core, faults
+):
     rings: list[str] = []
     low = Core(api_key="k", clock=clock, lease_size=1000, wake=rings.append)
     seed = json.loads(files("schematic_native.emulator").joinpath("inference.json").read_text())
@@ -319,7 +326,9 @@ async def test_a_failing_background_extend_rests_before_the_next(clock, core, le
     assert len(api.extends) == 2
 
 
-async def test_closing_drains_then_drops_and_releases_live_leases_and_skips_expired_ones(core, leases, api, clock):
+async def test_closing_drains_then_drops_and_releases_live_leases_and_skips_expired_ones(
+    core, leases, api, clock
+):
     core.install_lease(COMPANY, "expired", "lse_old", 100, clock.now + 10)
     clock.now += 11
     install(core, api)
@@ -379,7 +388,9 @@ async def test_a_prewarm_takes_a_company_id_among_the_keys_as_a_last_resort(core
     assert [lease.company_id for lease in core.live_leases()] == ["comp_unheard_of"]
 
 
-async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(core, api, faults, caplog):
+async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
+    core, api, faults, caplog
+):
     asked = 0
 
     async def request_company(keys, deadline):
@@ -399,7 +410,9 @@ async def test_expired_holds_are_swept_at_each_interval(core, leases, api, clock
     install(core, api)
     hold(core, 800)
     clock.now += 61
-    sweeper = asyncio.create_task(Leases(core, api, LeaseSettings(sweep_interval=0.005), faults).sweep())
+    sweeper = asyncio.create_task(
+        Leases(core, api, LeaseSettings(sweep_interval=0.005), faults).sweep()
+    )
     await eventually_async(lambda: core.counts()["open_holds"] == 0)
     sweeper.cancel()
     lease = core.lease(*SLOT)

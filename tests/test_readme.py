@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from schematic_native.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -22,13 +25,18 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_of_the_readme_runs(
-    example: str, emulator: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    example: str,
+    emulator: Emulator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
     url = emulator.base_url
     if "YOUR_API_KEY" in example:
         example = example.replace("YOUR_API_KEY", emulator.api_key)
-        example = example.replace("Config(use", f"Config(base_url={url!r}, event_capture_url={url!r}, use")
+        example = example.replace(
+            "Config(use", f"Config(base_url={url!r}, event_capture_url={url!r}, use"
+        )
     names: dict[str, object] = {}
     exec("from schematic_native import *\nfrom schematic_native.emulator import Emulator", names)
     exec(compile(example, "README.md", "exec"), names)

@@ -132,7 +132,8 @@ def test_repr_names_every_field() -> None:
     assert repr(reservation(company={"id": "acme"})) == (
         "Reservation(id='r1', lease_id='l1', mode='client', company_id='c1', credit_type_id='ct1', "
         "event_subtype='tokens', quantity_reserved=2.5, credits_reserved=6.0, consumption_rate=2.0, "
-        "expires_at=datetime.datetime(2030, 1, 1, 0, 0, tzinfo=datetime.timezone.utc), company={'id': 'acme'}, user=None)"
+        "expires_at=datetime.datetime(2030, 1, 1, 0, 0, tzinfo=datetime.timezone.utc), "
+        "company={'id': 'acme'}, user=None)"
     )
 
 

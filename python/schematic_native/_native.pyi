@@ -36,7 +36,7 @@ class CompiledFlag:
         *,
         usage: float | None = None,  # rounded up
         event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
-        event_quantities: tuple[str, Mapping[str, float]] | None = None,
+        event_quantities: tuple[str, Mapping[str, float], float | None] | None = None,
         credit_cost: Mapping[str, float] | None = None,  # credits by credit id
     ) -> CheckFlagResult: ...
 
@@ -56,7 +56,8 @@ class CompiledUser:
 class WarningTier:
     """One usage warning of an entitlement."""
 
-    def __new__(cls, *, key: str, value: int) -> WarningTier: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
+    def __new__(cls, key: str, value: int) -> WarningTier: ...
     @property
     def key(self) -> str: ...
     @property
@@ -66,9 +67,9 @@ class WarningTier:
 class FeatureEntitlement:
     """What a company is entitled to for one feature (amounts in credits)."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         feature_id: str,
         feature_key: str,
         value_type: str,
@@ -135,9 +136,9 @@ class FeatureEntitlement:
 class CheckFlagResult:
     """The answer of a flag check."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         flag: str,
         value: bool,
         reason: str,
@@ -189,9 +190,9 @@ class CheckFlagResult:
 class Reservation:
     """Credits held for one check until they are settled, cancelled or swept."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         id: str,
         lease_id: str,
         mode: Literal["client", "server"],
@@ -237,9 +238,9 @@ class Reservation:
 class CheckResult:
     """The answer of a lease-backed check."""
 
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
         cls,
-        *,
         allowed: bool,
         value: bool,
         reason: str,
@@ -344,9 +345,9 @@ class Core:
         max_users: int = 100_000,
         max_billing_events: int = 1_000_000,
         max_flag_check_events: int = 10_000,
-        lease_size: float = 10_000,
-        lease_duration: float = 300,
-        reservation_ttl: float = 60,
+        lease_size: float = 10_000.0,
+        lease_duration: float = 300.0,
+        reservation_ttl: float = 60.0,
         low_water_mark: float = 0.25,
         overrides: Mapping[str, Mapping[str, float | None]]
         | None = None,  # lease_size, lease_duration, ...
@@ -378,7 +379,7 @@ class Core:
         *,
         usage: float | None = None,  # rounded up
         event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
-        event_quantities: tuple[str, Mapping[str, float]] | None = None,
+        event_quantities: tuple[str, Mapping[str, float], float | None] | None = None,
         credit_cost: Mapping[str, float] | None = None,  # credits by credit id
         partial: bool = False,  # answer with the entities that are there
         record: bool = True,  # enqueue the flag_check event
@@ -398,7 +399,7 @@ class Core:
         user: Mapping[str, str] | None,
         usage: float,
         event_subtype: str | None = None,
-        on_acquire_failure: FailureMode = "fail-closed",
+        on_acquire_failure: FailureMode | None = None,
     ) -> CheckResult | PendingCheck: ...
     def settle(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
@@ -460,3 +461,4 @@ class Core:
     def counts(self) -> dict[str, int]: ...
     # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
     # dropped_flag_checks, checks, settles, acquires, extends, swept
+    def after_fork(self) -> None: ...  # forgets leases, holds and events; reseeds ids

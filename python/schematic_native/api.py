@@ -127,8 +127,8 @@ class Api:
             "Accept": "application/json",
             "User-Agent": USER_AGENT,
         }
-        # One client for each of the two hosts, as only one of them may be on this machine.
-        self._owned: dict[bool, httpx.AsyncClient] = {}
+        # One client for hosts on this machine and one for all others, each made when it is needed.
+        self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
         self._given: httpx.AsyncClient | _ThreadedClient | None = None
         given = settings.httpx_client
         if isinstance(given, httpx.Client):
@@ -144,7 +144,7 @@ class Api:
         self._closed = True
         owned, self._owned = self._owned, {}
         for client in owned.values():
-            await client.aclose()
+            await (await client).aclose()
 
     async def acquire_lease(
         self,
@@ -317,16 +317,10 @@ class Api:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
-        client = self._given or self._own_client(url)
-        # httpx limits each phase of a request, so that a server may drip its answer for ever: the
-        # limit that counts is the one on the whole. A call in a worker thread needs both, as it
-        # cannot be cancelled.
-        phase_timeout = timeout if isinstance(client, _ThreadedClient) else None
-        request = client.request(
-            method, url, content=content, headers=self._headers, timeout=phase_timeout
-        )
         try:
-            return await asyncio.wait_for(request, timeout)
+            # httpx limits each phase of a request, so that a server may drip its answer for ever:
+            # the limit that counts is the one on the whole.
+            return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             raise ApiConnectionError("no answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
@@ -334,15 +328,30 @@ class Api:
             detail = str(error).replace(self._settings.api_key or "\0", "***")
             raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
 
-    def _own_client(self, url: str) -> httpx.AsyncClient:
-        loopback = is_loopback(url)
-        client = self._owned.get(loopback)
-        if client is None:
-            client = httpx.AsyncClient(
+    async def _request(
+        self, method: str, url: str, content: bytes | None, timeout: float
+    ) -> httpx.Response:
+        if self._given is not None:
+            client, phase_timeout = self._given, timeout
+        else:
+            client, phase_timeout = await self._own_client(is_loopback(url)), None
+        return await client.request(
+            method, url, content=content, headers=self._headers, timeout=phase_timeout
+        )
+
+    async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
+        """Return our client for hosts on this machine, which no proxy may serve, or for others."""
+
+        def make() -> httpx.AsyncClient:
+            return httpx.AsyncClient(
                 follow_redirects=self._settings.follow_redirects, trust_env=not loopback
             )
-            self._owned[loopback] = client
-        return client
+
+        if loopback not in self._owned:
+            # In a thread, as reading the system's certificates would hold up the loop.
+            making = asyncio.to_thread(make)
+            self._owned[loopback] = asyncio.ensure_future(making)
+        return await asyncio.shield(self._owned[loopback])
 
     def _time_left(self, deadline: float | None) -> float:
         if deadline is None:

@@ -15,10 +15,13 @@ from schematic_native.api import ApiError, NotFoundError, PaymentRequiredError
 from schematic_native.config import LONGEST_SERVER_HOLD, CreditBalance
 from schematic_native.datastream import COMPANY, USER
 from schematic_native.questions import (
+    FLAG_NOT_FOUND,
     KEY_CONFLICT,
     FlagQuestion,
     LeaseQuestion,
+    Outcomes,
     Unanswered,
+    ask_all,
     is_usage,
     plain_result,
 )
@@ -96,14 +99,8 @@ class Checks:
     ) -> CheckFlagResult | Unanswered:
         """Answer a plain check from memory, fetching what is missing, or else over REST."""
         if self._datastream is not None and self._core.has_flags():
+            await self._fetch_missing(question.company, question.user, deadline)
             answer = question.ask(self._core)
-            if not isinstance(answer, CheckFlagResult) and answer not in {"flag", "conflict"}:
-                await self._fetch(
-                    question.company if "company" in answer else None,
-                    question.user if "user" in answer else None,
-                    deadline,
-                )
-                answer = question.ask(self._core)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
@@ -116,25 +113,23 @@ class Checks:
         company: Keys | None,
         user: Keys | None,
         deadline: float,
-    ) -> dict[str, CheckFlagResult | Unanswered]:
+    ) -> Outcomes | Unanswered:
         """Answer plain checks of several flags, or of all; by flag key."""
         if self._datastream is not None and self._core.has_flags():
-            keys = self._core.flag_keys() if flag_keys is None else flag_keys
-            answers: dict[str, CheckFlagResult | Unanswered] = {}
-            for key in keys:
-                question = FlagQuestion(key, company, user)
-                answers[key] = await self.check_flag(question, deadline)
-            return answers
+            await self._fetch_missing(company, user, deadline)
+            outcomes = ask_all(self._core, flag_keys, company, user)
+            if outcomes is not None:
+                return outcomes
         try:
             results = await self._api.check_flags(company, user, deadline)
         except ApiError as error:
             self._faults.raised(REST_TOPIC, str(error))
-            return {key: _unanswered(error) for key in flag_keys or ()}
+            return _unanswered(error)
         self._faults.cleared(REST_TOPIC)
         if flag_keys is None:
             return {result.flag: result for result in results}
         found = {result.flag.lower(): result for result in results}
-        missing = Unanswered("flag not found: default value")
+        missing = Unanswered(FLAG_NOT_FOUND)
         return {key: found.get(key.lower(), missing) for key in flag_keys}
 
     async def check(
@@ -156,8 +151,7 @@ class Checks:
     ) -> CreditBalance:
         """Tell a company's credits, from memory if it is streamed, or else over REST."""
         if self._datastream is not None and self._core.has_flags():
-            if self._core.company_id(company) is None:
-                await self._fetch(company, None, deadline)
+            await self._fetch_missing(company, None, deadline)
             company_id = self._core.company_id(company)
             if company_id is not None:
                 balance = self._local_balance(company_id, credit_type_id)
@@ -207,6 +201,16 @@ class Checks:
         wanted = [(kind, keys) for kind, keys in ((COMPANY, company), (USER, user)) if keys]
         requests = [self._datastream.request(kind, keys, deadline) for kind, keys in wanted]
         return all(await asyncio.gather(*requests))
+
+    async def _fetch_missing(
+        self, company: Keys | None, user: Keys | None, deadline: float
+    ) -> None:
+        """Request those entities that are not in memory."""
+        await self._fetch(
+            company if company and self._core.company_id(company) is None else None,
+            user if user and self._core.user_id(user) is None else None,
+            deadline,
+        )
 
     async def _ask_api(
         self, question: FlagQuestion, deadline: float

@@ -26,9 +26,18 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "run the emulated service on a local port", "schematic_native.emulator.command", "emulator"
     ),
     "demo": Subcommand(
-        "check, work and settle on the emulator, and audit the ledger", "schematic_native.demo", "emulator"
+        "check, work and settle on the emulator, and audit the ledger",
+        "schematic_native.demo",
+        "emulator",
     ),
-    "doctor": Subcommand("tell what is installed and what can be reached", "schematic_native.doctor"),
+    "bench": Subcommand(
+        "measure a check and a settle, beside the published SDK if it is installed",
+        "schematic_native.bench.compare",
+        "emulator",
+    ),
+    "doctor": Subcommand(
+        "tell what is installed and what can be reached", "schematic_native.doctor"
+    ),
 }
 
 

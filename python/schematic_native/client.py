@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -28,6 +28,8 @@ from schematic_native._native import (
 )
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
+    INITIAL_WAIT,
+    SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
     CheckFlagOptions,
     CheckOptions,
@@ -57,8 +59,11 @@ from schematic_native.questions import (
     FlagQuestion,
     Keys,
     LeaseQuestion,
+    Outcomes,
     Unanswered,
+    ask_all,
     check_default,
+    check_optional,
     check_options,
     check_timeout,
     is_usage,
@@ -109,11 +114,11 @@ __all__ = [
 T = TypeVar("T")
 L = TypeVar("L")
 
-# The longest that `initialize` waits for the DataStream, in seconds.
-INITIAL_WAIT = 5.0
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
+# The same for a shutdown, which also has to close its connections.
+SHUTDOWN_GRACE = 1.0
 
 
 class _Client:
@@ -316,20 +321,30 @@ class _Client:
             return None, default, timeout
         return _read_texts("flag_keys", flag_keys), default, timeout
 
+    def _answer_all_now(
+        self, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+    ) -> Outcomes | Unanswered | None:
+        """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
+        if self._settings.offline:
+            return Unanswered(OFFLINE)
+        outcomes = ask_all(self._core, flag_keys, company, user) if self._streaming else None
+        return Unanswered(CLOSED) if outcomes is None and self._closed else outcomes
+
     def _conclude_all(
         self,
         flag_keys: Sequence[str] | None,
-        outcomes: Mapping[str, CheckFlagResult | Unanswered],
+        company: Keys | None,
+        user: Keys | None,
+        outcomes: Outcomes | Unanswered,
         default: DefaultValue,
-        otherwise: str,
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
-        if flag_keys is None:
-            flag_keys = list(outcomes) or list(self._flag_defaults)
-        missing = Unanswered(otherwise)
+        if isinstance(outcomes, Unanswered):
+            known = self._flag_defaults if flag_keys is None else flag_keys
+            outcomes = dict.fromkeys(known, outcomes)
         return [
-            self._conclude(FlagQuestion(key, None, None), outcomes.get(key, missing), default)
-            for key in flag_keys
+            self._conclude(FlagQuestion(key, company, user), outcomes[key], default)
+            for key in (outcomes if flag_keys is None else flag_keys)
         ]
 
     # Checks that may reserve credits
@@ -339,7 +354,6 @@ class _Client:
         flag_key: str,
         company: Keys | None,
         user: Keys | None,
-        options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
@@ -348,26 +362,18 @@ class _Client:
         pending: PendingCheck | None,
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
-        if options is not None:
-            check_options(options, CheckOptions)
-            usage = options.usage if usage is None else usage
-            event_subtype = options.event_subtype if event_subtype is None else event_subtype
-            on_acquire_failure = on_acquire_failure or options.on_acquire_failure
-            default_value = options.default_value if default_value is None else default_value
-            timeout = options.timeout if timeout is None else timeout
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )
         if pending is None:
-            if self._leasing and question.usage is not None:
-                answer = question.ask(self._core)
-                if isinstance(answer, CheckResult):
-                    return answer
-                pending = answer
-            elif (now := self._check_now(question, default_value)) is not None:
+            if (now := self._check_now(question, default_value)) is not None:
                 return now
+        elif pending.need == "plain":
+            plain = self._answer_now(question.plain(), default_value)
+            if plain is not None:
+                return plain_result(plain)
         return _Waiting(question, pending, default_value, limit)
 
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
@@ -375,8 +381,9 @@ class _Client:
         usage = question.usage
         if usage is not None and not is_usage(usage):
             return question.fail("invalid_usage")
-        if usage and self._settings.leases is not None and not self._idle:
-            return None
+        if usage and self._settings.leases is not None and not self._settings.offline:
+            # A client that is shut down can hold nothing, so it must not let usage pass unheld.
+            return question.fail("lease_acquire_failed") if self._closed else None
         answer = self._answer_now(question.plain(), default)
         return None if answer is None else plain_result(answer)
 
@@ -435,6 +442,14 @@ class _Client:
         """Queue a track event; tells whether one was queued."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
+        if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
+            raise TypeError(f"quantity must be an int, got {quantity!r}")
+        if quantity is not None and not -(2**63) <= quantity < 2**63:
+            raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
+        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional("sent_at", options.sent_at, datetime)
+        check_optional("trusted_client_clock", options.trusted_client_clock, bool)
+        check_optional("backfill", options.backfill, bool)
         sent_at = options.sent_at
         if sent_at is not None:
             # Without a zone there is no instant; UTC is what servers keep.
@@ -467,6 +482,7 @@ class _Client:
         """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
+        check_optional("idempotency_key", options.idempotency_key, str)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
         if self._refuses_event("identify"):
@@ -563,10 +579,10 @@ class AsyncSchematic(_Client):
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
         keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        if self._idle:
-            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
-        outcomes = await self._running().check_flags(keys, company, user, timeout)
-        return self._conclude_all(keys, outcomes, default, TIMED_OUT)
+        outcomes = self._answer_all_now(keys, company, user)
+        if outcomes is None:
+            outcomes = await self._running().check_flags(keys, company, user, timeout)
+        return self._conclude_all(keys, company, user, outcomes, default)
 
     async def check(
         self,
@@ -605,14 +621,16 @@ class AsyncSchematic(_Client):
         A fault of the server or the network never raises.
 
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -628,7 +646,6 @@ class AsyncSchematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -770,7 +787,7 @@ class Schematic(_Client):
             _open_clients.discard(self)
         if thread is not None and runtime is not None:
             try:
-                thread.call(runtime.close(), SHUTDOWN_LIMIT)
+                thread.call(runtime.close(), SHUTDOWN_BUDGET + SHUTDOWN_GRACE)
             except TimeoutError:
                 self._faults.raised("shutdown", "not finished in time")
             thread.stop()
@@ -817,12 +834,14 @@ class Schematic(_Client):
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
         keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        if self._idle:
-            return self._conclude_all(keys, {}, default, CLOSED if self._closed else OFFLINE)
-        outcomes = self._wait(
-            lambda runtime: runtime.check_flags(keys, company, user, timeout), timeout, None
-        )
-        return self._conclude_all(keys, outcomes or {}, default, TIMED_OUT)
+        outcomes = self._answer_all_now(keys, company, user)
+        if outcomes is None:
+            outcomes = self._wait(
+                lambda runtime: runtime.check_flags(keys, company, user, timeout),
+                timeout,
+                Unanswered(TIMED_OUT),
+            )
+        return self._conclude_all(keys, company, user, outcomes, default)
 
     def check(
         self,
@@ -841,14 +860,16 @@ class Schematic(_Client):
 
         See `AsyncSchematic.check`, whose arguments are the same.
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -864,7 +885,6 @@ class Schematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -1001,7 +1021,6 @@ class _Waiting:
 
 _NO_TRACK_OPTIONS = TrackOptions()
 _NO_IDENTIFY_OPTIONS = IdentifyOptions()
-SHUTDOWN_LIMIT = 6.0
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
 # Synchronous clients with a thread, held so that their events are delivered even if nobody else
@@ -1046,6 +1065,25 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
         ):
             raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
     return list(providers)
+
+
+def _merge(
+    options: CheckOptions,
+    usage: float | None,
+    event_subtype: str | None,
+    on_acquire_failure: FailureMode | None,
+    default_value: DefaultValue,
+    timeout: float | None,
+) -> tuple[float | None, str | None, FailureMode, DefaultValue, float | None]:
+    """Fill in from the options what no keyword gave."""
+    check_options(options, CheckOptions)
+    return (
+        options.usage if usage is None else usage,
+        options.event_subtype if event_subtype is None else event_subtype,
+        options.on_acquire_failure if on_acquire_failure is None else on_acquire_failure,
+        options.default_value if default_value is None else default_value,
+        options.timeout if timeout is None else timeout,
+    )
 
 
 def _read_texts(name: str, values: object) -> list[str]:

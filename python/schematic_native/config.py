@@ -35,6 +35,9 @@ LOW_WATER_MARK = 0.25
 SWEEP_INTERVAL = 1.0
 PREWARM_RESOLVE_TIMEOUT = 5.0
 LONGEST_LEASE = 3600.0
+# The longest that the first use waits for the DataStream, and that a shutdown may take.
+INITIAL_WAIT = 5.0
+SHUTDOWN_BUDGET = 5.0
 # A hold must end before the server's own one-hour limit even when the two clocks differ by a
 # minute.
 LONGEST_SERVER_HOLD = LONGEST_LEASE - 60.0
@@ -73,11 +76,13 @@ class EventQuantities:
     Attributes:
         event_subtype: the event's name.
         quantities: units by name, for example {"input_tokens": 1200}.
+        quantity: units of the event itself, on top of which the named ones come; None counts one.
 
     """
 
     event_subtype: str
     quantities: Mapping[str, float]
+    quantity: float | None = None
 
 
 @dataclass
@@ -631,7 +636,10 @@ def _at_least_zero(name: str, value: object, what: str) -> float:
 def _notices(config: SchematicConfig | AsyncSchematicConfig) -> Iterator[tuple[int, str]]:
     """Say what is worth knowing about a configuration: a level and a sentence each."""
     if config.credit_leases is not None and config.use_datastream and not config.offline:
-        yield logging.INFO, "credit leases are kept per process: each process acquires its own"
+        yield (
+            logging.INFO,
+            ("credit leases are kept in this process alone: other processes do not see its holds"),
+        )
     for sentence in _idle_knobs(config):
         yield logging.WARNING, sentence
 

@@ -171,7 +171,7 @@ async def _work_async(client: AsyncSchematic, number: int, tally: Tally, watch: 
     while not watch.over.is_set():
         # Nothing on the fast path waits, so the loop gets its turn here.
         await asyncio.sleep(0)
-        while watch.is_full():
+        while watch.is_full():  # noqa: ASYNC110 - shared with threads
             await asyncio.sleep(0.005)
         for _, (company, asked, used) in zip(range(STRIDE), traffic, strict=False):
             begun = clock()

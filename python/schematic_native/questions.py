@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ Keys = Mapping[str, str]
 
 OFFLINE = "offline: default value"
 KEY_CONFLICT = "key conflict"
+FLAG_NOT_FOUND = "flag not found: default value"
 TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
@@ -36,7 +37,7 @@ class Preflight:
 
     usage: float | None = None
     event_usage: tuple[str, float] | None = None
-    event_quantities: tuple[str, Mapping[str, float]] | None = None
+    event_quantities: tuple[str, Mapping[str, float], float | None] | None = None
     credit_cost: Mapping[str, float] | None = None
 
     def __bool__(self) -> bool:
@@ -51,8 +52,11 @@ class Preflight:
             event, quantity = self.event_usage
             wire["event_usage"] = {"event_subtype": event, "quantity": math.ceil(quantity)}
         if self.event_quantities is not None:
-            event, quantities = self.event_quantities
-            wire["event_quantities"] = {"event_subtype": event, "quantities": dict(quantities)}
+            event, named, units = self.event_quantities
+            quantities: dict[str, object] = {"event_subtype": event, "quantities": dict(named)}
+            if units is not None:
+                quantities["quantity"] = units
+            wire["event_quantities"] = quantities
         if self.credit_cost is not None:
             wire["credit_cost"] = dict(self.credit_cost)
         return wire
@@ -82,6 +86,28 @@ class FlagQuestion:
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
         )
+
+
+Outcomes = Mapping[str, CheckFlagResult | Unanswered]
+
+
+def ask_all(
+    core: Core, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+) -> Outcomes | None:
+    """Ask the core for several flags, or for all; None if an entity is missing."""
+    outcomes: dict[str, CheckFlagResult | Unanswered] = {}
+    for key in core.flag_keys() if flag_keys is None else flag_keys:
+        answer = FlagQuestion(key, company, user).ask(core)
+        if isinstance(answer, CheckFlagResult):
+            outcomes[key] = answer
+        elif answer in _KNOWN_MISSES:
+            outcomes[key] = Unanswered(_KNOWN_MISSES[answer])
+        else:
+            return None
+    return outcomes
+
+
+_KNOWN_MISSES = {"flag": FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
 @dataclass(frozen=True)
@@ -248,6 +274,12 @@ def check_options(options: object, kind: type) -> None:
         raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
 
 
+def check_optional(name: str, value: object, kind: type) -> None:
+    """Require a value of one kind, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+
+
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
     """Return the caller's default, which may be a function, or else the flag's."""
     if value is None:
@@ -282,6 +314,9 @@ def read_preflight(options: CheckFlagOptions) -> Preflight:
             else (
                 read_text("event_quantities.event_subtype", quantities.event_subtype),
                 _read_amounts("event_quantities.quantities", quantities.quantities),
+                None
+                if quantities.quantity is None
+                else _read_amount("event_quantities.quantity", quantities.quantity),
             )
         ),
         credit_cost=(

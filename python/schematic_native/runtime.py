@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.api import Api
 from schematic_native.checks import Checks
+from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.datastream import COMPANY, DataStream
 from schematic_native.events import EventSender
 from schematic_native.leases import Leases
@@ -23,15 +24,12 @@ if TYPE_CHECKING:
     from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
     from schematic_native.config import CreditBalance, Settings
     from schematic_native.faults import Faults
-    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Unanswered
+    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
     from schematic_native.wake import Doorbell
 
 T = TypeVar("T")
 
-# Seconds that the first use waits for the DataStream, that a shutdown may take, and that a service
-# rests after a fault of its own.
-INITIAL_WAIT = 5.0
-SHUTDOWN_BUDGET = 5.0
+# Seconds that a service rests after a fault of its own.
 RESTART_PAUSE = 1.0
 
 
@@ -131,7 +129,7 @@ class Runtime:
         company: Keys | None,
         user: Keys | None,
         timeout: float,
-    ) -> dict[str, CheckFlagResult | Unanswered]:
+    ) -> Outcomes | Unanswered:
         """Finish plain checks of several flags, or of all, within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
@@ -169,10 +167,6 @@ class Runtime:
             await self.prewarm(company, credit_type_ids, self._settings.timeout)
 
         self._spawn(work())
-
-    async def flush(self, timeout: float) -> bool:
-        """Wait until all events queued now are delivered; False if that takes too long."""
-        return await self._sender.flush(timeout)
 
     async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
         """Stop everything within `budget` seconds. A second call waits for the first."""

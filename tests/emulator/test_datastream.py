@@ -10,9 +10,9 @@ from websockets.sync.client import ClientConnection, connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Wire
-
     from schematic_native.emulator import Emulator
+
+    from .conftest import Wire
 
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 

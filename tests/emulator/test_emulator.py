@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import Wire
-from test_datastream import Stream
 
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
+
+from .conftest import Wire
+from .test_datastream import Stream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,16 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from test_datastream import Stream
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from schematic_native.emulator import EmulatorError
 from schematic_native.emulator.faults import Fault
 
-if TYPE_CHECKING:
-    from conftest import Wire
+from .test_datastream import Stream
 
+if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
+
+    from .conftest import Wire
 
 
 def test_a_refused_connection_is_refused_by_the_system(wire: Wire, emulator: Emulator) -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Wire
-
     from schematic_native.emulator import Emulator
+
+    from .conftest import Wire
 
 
 def test_an_acquired_lease_has_every_field_of_the_wire(wire: Wire) -> None:
@@ -104,11 +104,20 @@ def test_an_unknown_lease_reservation_or_flag_is_404(wire: Wire) -> None:
     assert wire.http.post("/nowhere").json() == {"error": "no such endpoint: POST /nowhere"}
 
 
-def test_an_extend_by_post_is_405_as_it_would_be_at_the_service(wire: Wire) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_lease_changes_by_either_method(wire: Wire, method: str) -> None:
     lease = wire.lease(10)
-    answer = wire.http.post(f"/billing/credits/lease/{lease}/extend", json={"additional_amount": 1})
+    extended = wire.http.request(
+        method, f"/billing/credits/lease/{lease}/extend", json={"additional_amount": 1}
+    )
+    assert extended.json()["data"]["granted_amount"] == 11
+    assert wire.http.request(method, f"/billing/credits/lease/{lease}/release").is_success
+
+
+def test_another_method_is_405_and_names_the_right_ones(wire: Wire) -> None:
+    answer = wire.http.request("PATCH", f"/billing/credits/lease/{wire.lease(10)}/extend")
     assert answer.status_code == 405
-    assert "takes PUT, not POST" in answer.json()["error"]
+    assert "not PATCH" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

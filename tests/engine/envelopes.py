@@ -252,9 +252,8 @@ class Envelopes:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self._theme: str | None = (
-            None  # the condition type that most conditions of this envelope have
-        )
+        # The condition type that most conditions of this envelope have.
+        self._theme: str | None = None
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -388,7 +387,7 @@ class Envelopes:
         )
 
     def solo_flag(self) -> Object:
-        """One standard rule with one condition, so that the value tells whether the condition holds."""
+        """One standard rule with one condition: the value tells whether it holds."""
         rule = self.object(
             id="solo",
             account_id="x",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
+    from starlette.websockets import WebSocket
 
     from schematic_native.emulator.ledger import Lease, Reservation
 
@@ -40,6 +41,13 @@ def wrapped(data: object) -> JSONAnswer:
 def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONAnswer:
     """Answer with an error body."""
     return JSONAnswer({"error": message}, status, headers)
+
+
+async def deny(socket: WebSocket, answer: Response) -> None:
+    """Answer a handshake with an HTTP response instead of a WebSocket."""
+    # The server writes the length itself, and older uvicorns would write it twice.
+    del answer.headers["content-length"]
+    await socket.send_denial_response(answer)
 
 
 async def read_object(request: Request) -> Entity:

@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from schematic_native.emulator import admin, rest
-from schematic_native.emulator.answers import refused
+from schematic_native.emulator.answers import deny, refused
 from schematic_native.emulator.capture import capture
 from schematic_native.emulator.datastream import DataStream
 from schematic_native.emulator.errors import ServiceError
@@ -104,7 +104,7 @@ class App:
             headers = None if after is None else {"retry-after": f"{after:g}"}
             answer = refused(fault.status, f"injected fault {fault.id}", headers)
             if is_socket:
-                await WebSocket(scope, receive, send).send_denial_response(answer)
+                await deny(WebSocket(scope, receive, send), answer)
             else:
                 await answer(scope, receive, send)
         elif fault.kind == "freeze" and is_socket:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.websockets import WebSocketDisconnect
 
-from schematic_native.emulator.answers import refused
+from schematic_native.emulator.answers import deny, refused
 from schematic_native.emulator.directory import KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, UnauthorizedError
 from schematic_native.emulator.rest import require_key
@@ -64,7 +64,7 @@ class DataStream:
         try:
             require_key(self._service, socket.headers.get("x-schematic-api-key"))
         except UnauthorizedError as error:
-            await socket.send_denial_response(refused(error.status, str(error)))
+            await deny(socket, refused(error.status, str(error)))
             return
         await socket.accept()
         connection = Connection(socket)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from schematic_native._native import check_flag_json
+from schematic_native.rulesengine import check_flag_json
 
 Entity = dict[str, Any]
 

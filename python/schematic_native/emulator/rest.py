@@ -19,7 +19,7 @@ from schematic_native.emulator.errors import (
 from schematic_native.emulator.evaluation import evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -34,25 +34,31 @@ _ENDLESS = float(2**53 - 1)  # credits: a balance that covers any cost
 
 
 def routes(service: Service) -> list[Route]:
-    """Return the routes over one service, with the methods that the published SDKs use."""
-    rest = _Rest(service)
+    """Return the routes over one service.
 
-    def route(method: str, path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
+    The published SDKs change leases and reservations with PUT, the protocol's description with POST; both do.
+    """
+    rest = _Rest(service)
+    change = ("POST", "PUT")
+
+    def route(
+        methods: Sequence[str], path: str, handle: Callable[[Request], Awaitable[Response]]
+    ) -> Route:
         async def endpoint(request: Request) -> Response:
             require_key(service, request.headers.get("x-schematic-api-key"))
             return await handle(request)
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, endpoint, methods=methods)
 
     return [
-        route("POST", "/billing/credits/lease", rest.acquire),
-        route("PUT", "/billing/credits/lease/{id}/extend", rest.extend),
-        route("PUT", "/billing/credits/lease/{id}/release", rest.release),
-        route("PUT", "/billing/credits/reservations/{id}/release", rest.release_reservation),
-        route("POST", "/flags/check", rest.check_flags),
-        route("POST", "/flags/check-bulk", rest.check_bulk),
-        route("POST", "/flags/{key}/check", rest.check_flag),
-        route("POST", "/flags/{key}/check-and-reserve", rest.check_and_reserve),
+        route(["POST"], "/billing/credits/lease", rest.acquire),
+        route(change, "/billing/credits/lease/{id}/extend", rest.extend),
+        route(change, "/billing/credits/lease/{id}/release", rest.release),
+        route(change, "/billing/credits/reservations/{id}/release", rest.release_reservation),
+        route(["POST"], "/flags/check", rest.check_flags),
+        route(["POST"], "/flags/check-bulk", rest.check_bulk),
+        route(["POST"], "/flags/{key}/check", rest.check_flag),
+        route(["POST"], "/flags/{key}/check-and-reserve", rest.check_and_reserve),
     ]
 
 

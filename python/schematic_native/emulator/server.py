@@ -60,6 +60,17 @@ class _QuietServer(uvicorn.Server):
         # The base class looks ten times a second whether it should end; ours is told.
         await self.stopping.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The base class waits for clients to finish; those of an emulator are cut off before.
+        for listener in self.servers:
+            listener.close()
+        for sock in sockets or []:
+            sock.close()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -97,7 +108,6 @@ class Server:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_graceful_shutdown=1,
             backlog=_BACKLOG,
         )
         self._server = _QuietServer(self._config)

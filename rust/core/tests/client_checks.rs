@@ -378,6 +378,22 @@ fn without_a_lease_an_open_check_is_decided_by_the_rules() {
 }
 
 #[test]
+fn an_open_check_still_counts_its_usage_against_other_limits() {
+    let metric = condition(
+        "metric",
+        json!({"operator": "lte", "event_subtype": "frames_rendered", "metric_value": 20}),
+    );
+    for (usage, allowed) in [(20.0, true), (20.25, false)] {
+        let rules = flag(&[metric.clone(), balance_of("cred_render")]);
+        let studio = Studio::with(&rules, &company());
+        let pending = waiting(studio.check(usage, FailureMode::Open));
+        let answer = done(studio.client.resume(pending, false, NOW));
+        assert_eq!(answer.allowed, allowed, "{usage}");
+        assert_eq!(answer.error, Some(Failure::AcquireFailed));
+    }
+}
+
+#[test]
 fn a_short_lease_is_waited_for_once() {
     let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
     let pending = waiting(studio.check(100.0, FailureMode::Closed));

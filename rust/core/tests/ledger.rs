@@ -270,3 +270,59 @@ fn threads_share_a_lease_without_over_spending_it() {
     assert_eq!(granted, 1000);
     assert_eq!(ledger.lease(SLOT).map(|lease| lease.remaining), Some(0.0));
 }
+
+#[test]
+fn slots_and_holds_by_the_thousand_stand_apart() {
+    let ledger = Ledger::new(Knobs::new(LeaseKnobs::default()));
+    let names: Vec<String> = (0..4000).map(|n| format!("name_{n}")).collect();
+    let slots: Vec<SlotKey<'_>> = names
+        .iter()
+        .flat_map(|name| {
+            let of_one_company = SlotKey {
+                credit_type_id: name,
+                ..SLOT
+            };
+            let of_one_credit = SlotKey {
+                company_id: name,
+                ..SLOT
+            };
+            [of_one_company, of_one_credit]
+        })
+        .collect();
+    for (n, slot) in (0_u32..).zip(&slots) {
+        let lease = NewLease {
+            lease_id: "lease",
+            granted: f64::from(n),
+            expires_at: 1000,
+        };
+        assert!(ledger.install(*slot, &lease, 0).written, "{slot:?}");
+        let debit = ledger.try_reserve(*slot, f64::from(n), 0);
+        let hold = Arc::new(Reservation {
+            id: ReservationId::parse(&format!("hold {n}")),
+            lease_id: debit.expect("the whole grant can be reserved").lease_id,
+            mode: Mode::Client,
+            company_id: slot.company_id.into(),
+            credit_type_id: slot.credit_type_id.into(),
+            event_subtype: "event".into(),
+            quantity_reserved: f64::from(n),
+            credits_reserved: f64::from(n),
+            consumption_rate: 1.0,
+            expires_at: 500,
+            company: None,
+            user: None,
+        });
+        assert!(ledger.add(&hold), "{slot:?}");
+    }
+    for (n, slot) in (0_u32..).zip(&slots).step_by(2) {
+        let id = ReservationId::parse(&format!("hold {n}"));
+        assert_eq!(ledger.consume_by_id(&id, 0.0), Some(0.0));
+        let lease = ledger.lease(*slot).expect("the lease is there");
+        assert_eq!((lease.granted, lease.remaining), (n.into(), n.into()));
+    }
+    assert_eq!(ledger.open_holds(), slots.len() / 2);
+    assert_eq!(ledger.sweep(500), slots.len() / 2);
+    for (n, slot) in (0_u32..).zip(&slots) {
+        let lease = ledger.lease(*slot).expect("the lease is there");
+        assert_eq!(lease.remaining, f64::from(n), "{slot:?}");
+    }
+}

@@ -103,12 +103,12 @@ pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(number) = value.cast_exact::<PyFloat>() {
         return Ok(number.value());
     }
+    // An integer beyond the doubles is as invalid as infinity. A bool is no exact int.
+    if value.is_exact_instance_of::<PyInt>() {
+        return Ok(value.extract().unwrap_or(f64::INFINITY));
+    }
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);
-    }
-    if value.is_instance_of::<PyInt>() {
-        // An integer beyond the doubles is as invalid as infinity.
-        return Ok(value.extract().unwrap_or(f64::INFINITY));
     }
     // Anything else that says it is a number, for example a Decimal, is read as one.
     if !value.is_instance_of::<PyString>() && !value.is_instance_of::<PyBytes>() {
@@ -163,32 +163,86 @@ pub(crate) fn json<'a>(name: &str, value: Option<&'a [u8]>) -> PyResult<Option<&
 }
 
 /// Names and amounts, for example credits by credit id.
-pub(crate) struct BorrowedAmounts<'py>(Vec<(Bound<'py, PyString>, f64)>);
+type Amounts<'py> = Vec<(Bound<'py, PyString>, f64)>;
 
-impl<'py> BorrowedAmounts<'py> {
-    pub fn of(name: &str, amounts: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let mapping = amounts.cast::<PyMapping>().map_err(|_| {
-            let kind = kind_of(amounts);
-            PyTypeError::new_err(format!("{name} must be a dict of numbers, not {kind}"))
+fn amounts<'py>(name: &str, amounts: &Bound<'py, PyAny>) -> PyResult<Amounts<'py>> {
+    let mapping = amounts.cast::<PyMapping>().map_err(|_| {
+        let kind = kind_of(amounts);
+        PyTypeError::new_err(format!("{name} must be a dict of numbers, not {kind}"))
+    })?;
+    let mut pairs = Vec::new();
+    for item in mapping.items()?.iter() {
+        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+        let key = key.cast_into::<PyString>().map_err(|fault| {
+            let kind = kind_of(&fault.into_inner());
+            PyTypeError::new_err(format!("{name} must have str keys, not {kind}"))
         })?;
-        let mut pairs = Vec::new();
-        for item in mapping.items()?.iter() {
-            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-            let key = key.cast_into::<PyString>().map_err(|fault| {
-                let kind = kind_of(&fault.into_inner());
-                PyTypeError::new_err(format!("{name} must have str keys, not {kind}"))
-            })?;
-            let amount = quantity(&format!("{name}[{key:?}]"), &value)?;
-            pairs.push((key, amount));
+        let amount = quantity(&format!("{name}[{key:?}]"), &value)?;
+        pairs.push((key, amount));
+    }
+    Ok(pairs)
+}
+
+fn borrowed<'a>(amounts: &'a Amounts<'_>) -> PyResult<SmallVec<[(&'a str, f64); 4]>> {
+    amounts
+        .iter()
+        .map(|(name, amount)| Ok((name.to_str()?, *amount)))
+        .collect()
+}
+
+/// What a plain check asks on top of the entities, borrowed from Python.
+#[derive(Default)]
+pub(crate) struct BorrowedPreflight<'py> {
+    usage: Option<i64>,
+    event_usage: Option<(String, i64)>,
+    event_quantities: Option<(String, Amounts<'py>, Option<f64>)>,
+    credit_cost: Amounts<'py>,
+}
+
+impl<'py> BorrowedPreflight<'py> {
+    pub fn of(
+        usage: Option<&Bound<'py, PyAny>>,
+        event_usage: Option<(String, Bound<'py, PyAny>)>,
+        event_quantities: Option<(String, Bound<'py, PyAny>, Option<f64>)>,
+        credit_cost: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Self> {
+        let mut preflight = Self::default();
+        if let Some(usage) = usage {
+            preflight.usage = Some(units("usage", usage)?);
         }
-        Ok(Self(pairs))
+        if let Some((event, usage)) = event_usage {
+            preflight.event_usage = Some((event, units("event_usage", &usage)?));
+        }
+        if let Some((event, quantities, quantity)) = event_quantities {
+            let quantities = amounts("event_quantities", &quantities)?;
+            preflight.event_quantities = Some((event, quantities, quantity));
+        }
+        if let Some(cost) = credit_cost {
+            preflight.credit_cost = amounts("credit_cost", cost)?;
+        }
+        Ok(preflight)
     }
 
-    pub fn pairs(&self) -> PyResult<SmallVec<[(&str, f64); 4]>> {
-        self.0
-            .iter()
-            .map(|(name, amount)| Ok((name.to_str()?, *amount)))
-            .collect()
+    /// Asks something with it.
+    pub fn ask<T>(&self, question: impl FnOnce(&Preflight<'_>) -> T) -> PyResult<T> {
+        let quantities = match &self.event_quantities {
+            Some((event, quantities, quantity)) => {
+                Some((event.as_str(), borrowed(quantities)?, *quantity))
+            }
+            None => None,
+        };
+        let quantities = quantities.as_ref();
+        Ok(question(&Preflight {
+            usage: self.usage,
+            event_usage: self
+                .event_usage
+                .as_ref()
+                .map(|(event, units)| (event.as_str(), *units)),
+            event_quantities: quantities.map(|(event, named, _)| (*event, named.as_slice())),
+            event_quantity: quantities.and_then(|(_, _, quantity)| *quantity),
+            credit_cost: &borrowed(&self.credit_cost)?,
+            balance: None,
+        }))
     }
 }
 
@@ -220,53 +274,4 @@ pub(crate) fn seconds(millis: Millis) -> f64 {
     )]
     let seconds = millis as f64 / 1000.0;
     seconds
-}
-
-/// An event's subtype, and a quantity or quantities of it.
-pub(crate) type EventAndAmount<'py> = (String, Bound<'py, PyAny>);
-
-/// What a plain check asks on top of the entities, as it came.
-pub(crate) struct AskedPreflight<'a, 'py> {
-    pub usage: Option<&'a Bound<'py, PyAny>>,
-    pub event_usage: Option<&'a EventAndAmount<'py>>,
-    pub event_quantities: Option<&'a EventAndAmount<'py>>,
-    pub credit_cost: Option<&'a Bound<'py, PyAny>>,
-}
-
-impl AskedPreflight<'_, '_> {
-    /// Hands the preflight on, which borrows from Python.
-    pub fn read<T>(self, then: impl FnOnce(&Preflight<'_>) -> PyResult<T>) -> PyResult<T> {
-        let event_usage = match self.event_usage {
-            Some((event, quantity)) => Some((event.as_str(), units("event_usage", quantity)?)),
-            None => None,
-        };
-        let costs = self
-            .credit_cost
-            .map(|it| BorrowedAmounts::of("credit_cost", it))
-            .transpose()?;
-        let costs = costs
-            .as_ref()
-            .map(BorrowedAmounts::pairs)
-            .transpose()?
-            .unwrap_or_default();
-        let quantities = match self.event_quantities {
-            Some((event, amounts)) => {
-                Some((event, BorrowedAmounts::of("event_quantities", amounts)?))
-            }
-            None => None,
-        };
-        let quantities = match &quantities {
-            Some((event, amounts)) => Some((event.as_str(), amounts.pairs()?)),
-            None => None,
-        };
-        then(&Preflight {
-            usage: self.usage.map(|usage| units("usage", usage)).transpose()?,
-            event_usage,
-            event_quantities: quantities
-                .as_ref()
-                .map(|(event, pairs)| (*event, pairs.as_slice())),
-            credit_cost: &costs,
-            ..Preflight::default()
-        })
-    }
 }

@@ -20,7 +20,7 @@ use schematic_core::{
 };
 
 use crate::{
-    arguments::{self, AskedPreflight, BorrowedKeys, EventAndAmount, millis},
+    arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
     leases::{AcquirePlan, ExtendPlan, Lease},
     pending,
@@ -313,7 +313,6 @@ impl Core {
         credit_cost=None, partial=false, record=true,
     ))]
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
-    #[allow(clippy::needless_pass_by_value, reason = "extracted from the call")]
     fn check_flag(
         &self,
         py: Python<'_>,
@@ -321,8 +320,8 @@ impl Core {
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
         usage: Option<&Bound<'_, PyAny>>,
-        event_usage: Option<EventAndAmount<'_>>,
-        event_quantities: Option<EventAndAmount<'_>>,
+        event_usage: Option<(String, Bound<'_, PyAny>)>,
+        event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
         partial: bool,
         record: bool,
@@ -333,12 +332,7 @@ impl Core {
         );
         let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let asked = AskedPreflight {
-            usage,
-            event_usage: event_usage.as_ref(),
-            event_quantities: event_quantities.as_ref(),
-            credit_cost,
-        };
+        let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
             company: company.as_deref(),
@@ -347,8 +341,7 @@ impl Core {
             record,
         };
         let now = self.now(py)?;
-        let answer =
-            asked.read(|preflight| Ok(self.client.check_flag(&request, preflight, now)))?;
+        let answer = preflight.ask(|preflight| self.client.check_flag(&request, preflight, now))?;
         match answer {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
             Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))

@@ -15,7 +15,7 @@ use schematic_core::{
 };
 
 use crate::{
-    arguments::{self, AskedPreflight, EventAndAmount, kind_of},
+    arguments::{self, BorrowedPreflight, kind_of},
     results::CheckFlagResult,
 };
 
@@ -93,28 +93,22 @@ impl CompiledFlag {
         company, user, now, *, usage=None, event_usage=None, event_quantities=None, credit_cost=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
-    #[allow(clippy::needless_pass_by_value, reason = "extracted from the call")]
     fn check(
         &self,
         company: Option<&Bound<'_, CompiledCompany>>,
         user: Option<&Bound<'_, CompiledUser>>,
         now: f64,
         usage: Option<&Bound<'_, PyAny>>,
-        event_usage: Option<EventAndAmount<'_>>,
-        event_quantities: Option<EventAndAmount<'_>>,
+        event_usage: Option<(String, Bound<'_, PyAny>)>,
+        event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<CheckFlagResult> {
         let (company, user) = (company.map(|it| &it.get().0), user.map(|it| &it.get().0));
         let now = arguments::instant("now", now)?;
-        let asked = AskedPreflight {
-            usage,
-            event_usage: event_usage.as_ref(),
-            event_quantities: event_quantities.as_ref(),
-            credit_cost,
-        };
-        asked.read(|preflight| {
+        let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
+        preflight.ask(|preflight| {
             let verdict = engine::evaluate(&self.0, company, user, preflight, Some(now));
-            Ok(FlagAnswer::of(&self.0, company, user, &verdict).into())
+            FlagAnswer::of(&self.0, company, user, &verdict).into()
         })
     }
 
