@@ -119,8 +119,10 @@ def test_arguments_of_the_wrong_type_are_named() -> None:
         check_flag_json("{}", now=float("nan"))
     with pytest.raises(TypeError, match="json must be a str or bytes, not int"):
         RulesEngine().load_flag(1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="flag must be what load_flag gives, not str"):
         RulesEngine().check_flag("flag")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="while processing 'company'"):
+        RulesEngine().check_flag(RulesEngine().load_flag(flag()), "acme")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["flag", "company", "user"])

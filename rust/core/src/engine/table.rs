@@ -7,15 +7,16 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+
+use crate::hash::HASHER;
 
 /// Up to this many entries a scan over stored hashes beats a table, and needs no memory of its own.
 const SCAN_LIMIT: usize = 6;
 
 /// The hash of an id, the same for flags and entities.
 pub(crate) fn hash(text: &str) -> u64 {
-    let mut hasher = FixedState::with_seed(0x5363_6865_6d61_7469).build_hasher();
+    let mut hasher = HASHER.build_hasher();
     hasher.write(text.as_bytes());
     hasher.finish()
 }
@@ -201,5 +202,78 @@ impl Ids {
         few.entries()
             .iter()
             .any(|key| many.contains(key.hash, &key.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Ids, Key, SCAN_LIMIT, Table, hash, same};
+
+    fn ids(count: usize) -> Ids {
+        Table::first_wins((0..count).map(|id| Key::new(&id.to_string())))
+    }
+
+    proptest! {
+        #[test]
+        fn same_texts_are_the_same_and_no_others(text in "[ab]{0,40}", at: prop::sample::Index) {
+            prop_assert!(same(&text, &text.clone()));
+            prop_assert!(!same(&text, &format!("{text}a")));
+            if !text.is_empty() {
+                let mut other = text.clone().into_bytes();
+                let at = at.index(other.len());
+                other[at] ^= 3;
+                prop_assert!(!same(&text, std::str::from_utf8(&other).unwrap_or("")));
+            }
+        }
+
+        #[test]
+        fn same_is_equality(left in "[ab]{0,4}", right in "[ab]{0,4}") {
+            prop_assert_eq!(same(&left, &right), left == right);
+        }
+    }
+
+    #[test]
+    fn every_entry_is_found_on_both_sides_of_the_scan_limit() {
+        for count in [
+            0,
+            1,
+            SCAN_LIMIT - 1,
+            SCAN_LIMIT,
+            SCAN_LIMIT + 1,
+            10 * SCAN_LIMIT,
+            1000,
+        ] {
+            let ids = ids(count);
+            assert_eq!(ids.entries().len(), count);
+            for id in 0..count {
+                let id = id.to_string();
+                assert!(ids.contains(hash(&id), &id));
+            }
+            assert!(!ids.contains(hash("x"), "x"));
+        }
+    }
+
+    #[test]
+    fn a_matching_hash_alone_finds_nothing() {
+        for count in [3, 100] {
+            assert!(!ids(count).contains(hash("1"), "2"));
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_keys_is_kept_on_both_sides_of_the_scan_limit() {
+        for distinct in [2, SCAN_LIMIT, 50] {
+            let twice = (0..2 * distinct).map(|id| Key::new(&(id % distinct).to_string()));
+            assert_eq!(Table::first_wins(twice).entries().len(), distinct);
+        }
+    }
+
+    #[test]
+    fn sets_intersect_where_they_share_an_id() {
+        assert!(ids(3).intersects(&ids(100)));
+        assert!(!ids(100).intersects(&Table::first_wins([Key::new("x")])));
+        assert!(!ids(0).intersects(&ids(3)));
     }
 }
