@@ -235,8 +235,9 @@ fn ours(envelope: &Value) -> Answer {
     }
 }
 
+// `PROPTEST_CASES` asks for more.
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_compiled_form_answers_as_the_plain_evaluator(envelope in envelope()) {
