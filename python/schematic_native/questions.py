@@ -291,7 +291,7 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
 
 
 def read_preflight(options: CheckFlagOptions) -> Preflight:
-    """Read what the options ask on top of the entities; TypeError or ValueError names what is wrong."""
+    """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
         raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")

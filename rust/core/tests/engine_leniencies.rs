@@ -1,6 +1,10 @@
 //! What the engine reads beyond the published one: the table in `docs/engine.md`, row by row.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its fixture is wrong")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "fixtures are written in place"
+)]
 
 use schematic_core::{
     engine::{Company, Preflight, evaluate},

@@ -1,6 +1,10 @@
 //! Partial updates, and what they share with the entity they were made from.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its fixture is wrong")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "fixtures are written in place"
+)]
 
 use std::sync::Arc;
 
