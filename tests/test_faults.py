@@ -51,6 +51,11 @@ def test_the_api_key_is_in_no_message(log, caplog):
     assert "sch_secret" not in str(log.last_error)
 
 
+def test_a_key_that_is_no_secret_is_not_cut_out_of_words(caplog):
+    Faults(logging.getLogger("schematic_native.test"), "k").noted("the events are kept")
+    assert messages(caplog) == ["the events are kept"]
+
+
 def test_many_faults_do_not_fill_the_memory(log):
     for number in range(2 * MAX_OPEN_FAULTS):
         log.raised(f"topic {number}", "broken")
