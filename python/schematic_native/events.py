@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from schematic_native._native import Core, EventBatch
     from schematic_native.faults import Faults
 
-MAX_REQUESTS = 4
+# At 0.1 s a round trip this is 8000 events a second.
+MAX_REQUESTS = 8
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 30.0
 TOPIC = "event capture"
