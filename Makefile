@@ -82,7 +82,7 @@ fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the eng
 wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
 	rm -rf dist
 	$(BIN)/maturin build --quiet --release --out dist
-	$(BIN)/maturin sdist --quiet --out dist
+	$(BIN)/maturin sdist --out dist
 	@ls -l dist
 
 .PHONY: clean
