@@ -194,14 +194,24 @@ impl Ids {
 
     #[inline]
     pub fn intersects(&self, other: &Ids) -> bool {
-        let (few, many) = if self.entries().len() <= other.entries().len() {
-            (self, other)
-        } else {
-            (other, self)
+        let (Some(these), Some(those)) = (self.0.as_deref(), other.0.as_deref()) else {
+            return false;
         };
-        few.entries()
-            .iter()
-            .any(|key| many.contains(key.hash, &key.text))
+        if these.index.is_none() && those.index.is_none() {
+            let mut ids = these.entries.iter();
+            return ids.any(|id| {
+                those
+                    .entries
+                    .iter()
+                    .any(|other| other.is(id.hash, &id.text))
+            });
+        }
+        let (few, many) = if these.entries.len() <= those.entries.len() {
+            (&these.entries, other)
+        } else {
+            (&those.entries, self)
+        };
+        few.iter().any(|key| many.contains(key.hash, &key.text))
     }
 }
 
