@@ -194,22 +194,22 @@ impl Ids {
 
     #[inline]
     pub fn intersects(&self, other: &Ids) -> bool {
-        let (Some(these), Some(those)) = (self.0.as_deref(), other.0.as_deref()) else {
+        let (Some(left), Some(right)) = (self.0.as_deref(), other.0.as_deref()) else {
             return false;
         };
-        if these.index.is_none() && those.index.is_none() {
-            let mut ids = these.entries.iter();
+        if left.index.is_none() && right.index.is_none() {
+            let mut ids = left.entries.iter();
             return ids.any(|id| {
-                those
+                right
                     .entries
                     .iter()
                     .any(|other| other.is(id.hash, &id.text))
             });
         }
-        let (few, many) = if these.entries.len() <= those.entries.len() {
-            (&these.entries, other)
+        let (few, many) = if left.entries.len() <= right.entries.len() {
+            (&left.entries, other)
         } else {
-            (&those.entries, self)
+            (&right.entries, self)
         };
         few.iter().any(|key| many.contains(key.hash, &key.text))
     }
