@@ -194,14 +194,24 @@ impl Ids {
 
     #[inline]
     pub fn intersects(&self, other: &Ids) -> bool {
-        let (few, many) = if self.entries().len() <= other.entries().len() {
-            (self, other)
-        } else {
-            (other, self)
+        let (Some(left), Some(right)) = (self.0.as_deref(), other.0.as_deref()) else {
+            return false;
         };
-        few.entries()
-            .iter()
-            .any(|key| many.contains(key.hash, &key.text))
+        if left.index.is_none() && right.index.is_none() {
+            let mut ids = left.entries.iter();
+            return ids.any(|id| {
+                right
+                    .entries
+                    .iter()
+                    .any(|other| other.is(id.hash, &id.text))
+            });
+        }
+        let (few, many) = if left.entries.len() <= right.entries.len() {
+            (&left.entries, other)
+        } else {
+            (&right.entries, self)
+        };
+        few.iter().any(|key| many.contains(key.hash, &key.text))
     }
 }
 
