@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
+# So many different messages of one open fault are logged: an outage shows itself in several ways by
+# turns, and each is told once.
+MAX_MESSAGES = 4
 
 
 class Faults:
@@ -18,7 +21,8 @@ class Faults:
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
         self._logger = logger
         self._api_key = api_key
-        self._open: dict[str, str] = {}
+        # The messages of each open fault, the last one last.
+        self._open: dict[str, list[str]] = {}
         self._noted: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -26,19 +30,26 @@ class Faults:
     def last_error(self) -> str | None:
         """The fault that was reported last and has not passed."""
         with self._lock:
-            return next(reversed(self._open.values()), None)
+            messages = next(reversed(self._open.values()), None)
+            return None if messages is None else messages[-1]
 
     def raised(self, topic: str, message: str) -> None:
-        """Report a fault, unless this very fault is open under its topic already."""
+        """Report a fault, unless it is open under its topic and has said this already."""
         message = self.redact(message)
         with self._lock:
-            if self._open.get(topic) == message:
-                return
-            self._open.pop(topic, None)
-            self._open[topic] = message
+            messages = self._open.pop(topic, [])
+            self._open[topic] = messages
+            is_new = message not in messages
+            if not is_new:
+                messages.remove(message)
+            is_told = is_new and len(messages) < MAX_MESSAGES
+            if is_new and not is_told:
+                messages.pop()
+            messages.append(message)
             if len(self._open) > MAX_OPEN_FAULTS:
                 del self._open[next(iter(self._open))]
-        self._logger.error("%s: %s", topic, message)
+        if is_told:
+            self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
         """Report that the fault under a topic has passed, if there was one."""
