@@ -214,7 +214,7 @@ class _Client:
         """Whether no I/O may be done."""
         return self._settings.offline or self._closed
 
-    def _make_runtime(self) -> Runtime:
+    def _make_runtime(self, previous: Runtime | None = None) -> Runtime:
         from schematic_native.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
 
         return Runtime(
@@ -224,6 +224,7 @@ class _Client:
             self._faults,
             on_streaming=self._stream,
             remember=self._remember,
+            previous=previous,
         )
 
     def _stream(self) -> None:
@@ -741,7 +742,7 @@ class AsyncSchematic(_Client):
         self._own()
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
-            runtime = self._runtime = self._make_runtime()
+            runtime = self._runtime = self._make_runtime(runtime)
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
