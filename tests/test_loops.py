@@ -37,7 +37,7 @@ def billed(emulator: Emulator) -> int:
 
 
 def test_sixteen_threads_call_everything_at_once_and_each_gets_its_answer(emulator):
-    leases = CreditLeaseConfig(mode="client", default_lease_size=60, default_reservation_ttl=30)
+    leases = CreditLeaseConfig(mode="client", default_lease_size=2000, default_reservation_ttl=30)
     config = SchematicConfig(**streaming(emulator, credit_leases=leases))
     units: Counter[int] = Counter()
     wrong: list[object] = []

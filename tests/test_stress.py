@@ -56,7 +56,7 @@ def test_books_that_agree_pass_the_audit() -> None:
         (lambda c, b: b.events.append(b.events[0]), "each was billed once"),
         (lambda c, b: b.events[0]["body"].update(quantity=4), "a quantity it was settled with"),
         (lambda c, b: b.state["billed"]["comp"].update({stress.EVENT: 6}), "billed 6 units"),
-        (lambda c, b: b.state["leases"]["lse_1"].update(granted=5.0), "spent more of a lease"),
+        (lambda c, b: b.state["leases"]["lse_1"].update(granted=5.0), "was spent of a lease"),
         (lambda c, b: b.state["leases"]["lse_1"].update(tracked=21.0), "was billed for more"),
         (lambda c, b: b.audit["credits"][stress.CREDIT].update(overage=1.0), "beyond live leases"),
         (lambda c, b: b.state["leases"]["lse_1"].update(status="active"), "whatever leaked"),
