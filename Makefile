@@ -13,6 +13,7 @@ DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
 FUZZ_FLAGS ?=
+STRESS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -77,6 +78,10 @@ bench: $(STAMPS)/built $(STAMPS)/deps-peer ## the clients beside the published S
 .PHONY: fuzz
 fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the engine with the published one on random inputs
 	$(BIN)/python -m tests.engine.fuzz $(FUZZ_FLAGS)
+
+.PHONY: stress
+stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing service and audit it (STRESS_FLAGS="--seed 1 --async")
+	$(BIN)/python -m tests.stress $(STRESS_FLAGS)
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/

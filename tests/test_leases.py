@@ -190,6 +190,51 @@ async def test_the_same_lease_from_two_racers_is_never_released(core, leases, ap
     assert api.released == ["lse_1"]  # by closing, once
 
 
+async def test_of_another_processs_lease_only_what_was_added_is_spent_and_nothing_released(
+    core, leases, api, clock
+):
+    async def handed_out(*_arguments: object, **_options: object) -> GrantedLease:
+        api.totals["lse_theirs"] = 1000
+        return GrantedLease("lse_theirs", 1000, clock.now + 200)
+
+    api.acquire_lease = handed_out
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert api.extends == [("lse_theirs", 1000)]
+    assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_theirs", 1000, 1000)
+    await leases.close(soon(1))
+    assert api.released == []
+
+
+async def test_what_another_process_adds_to_our_lease_is_not_ours_to_spend(core, leases, api):
+    install(core, api)
+    hold(core, 800)
+    api.totals["lse_0"] += 5000  # by another process
+    await leases.maybe_extend(*SLOT)
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert (lease.granted, lease.remaining) == (2000, 1200)
+    # Others spend it still: it ends at its expiry.
+    await leases.close(soon(1))
+    assert api.released == []
+
+
+async def test_our_own_lease_that_the_server_still_has_goes_on(core, leases, api, clock):
+    install(core, api)
+    hold(core, 800)
+    clock.now += 301  # here it has expired, on a slower clock it has not
+
+    async def handed_out(*_arguments: object, **_options: object) -> GrantedLease:
+        return GrantedLease("lse_0", 1000, clock.now - 1)
+
+    api.acquire_lease = handed_out
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_0", 2000, 1200)
+    await leases.close(soon(1))
+    assert api.released == ["lse_0"]
+
+
 async def test_a_lease_above_its_low_water_mark_is_not_extended(core, leases, api):
     install(core, api)
     hold(core, 500)

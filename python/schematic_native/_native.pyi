@@ -383,7 +383,9 @@ class Core:
         credit_cost: Mapping[str, float] | None = None,  # credits by credit id
         partial: bool = False,  # answer with the entities that are there
         record: bool = True,  # enqueue the flag_check event
-    ) -> CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict"]: ...
+    ) -> (
+        CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict", "forked"]
+    ): ...
     def record_flag_check(
         self,
         result: CheckFlagResult,
@@ -400,7 +402,9 @@ class Core:
         usage: float,
         event_subtype: str | None = None,
         on_acquire_failure: FailureMode | None = None,
-    ) -> CheckResult | PendingCheck: ...
+    ) -> CheckResult | PendingCheck | None: ...  # None: forked
+    @property
+    def forked(self) -> bool: ...  # this process is a fork of the one that made this core
     def settle(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
     ) -> (

@@ -9,7 +9,9 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # cannot be loaded any more once the main thread has ended
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +138,6 @@ class _Client:
 
     def _reset(self) -> None:
         """Start from nothing: in a new client, and in a new process after a fork."""
-        self._pid = os.getpid()
         self._faults = Faults(self._settings.logger, self._settings.api_key)
         self._doorbell = Doorbell()
         self._core = self._make_core()
@@ -147,6 +148,11 @@ class _Client:
         # in memory first.
         self._streaming = False
         self._leasing = False
+
+    def _own(self) -> None:
+        """Start anew in a process that was forked without Python's hooks."""
+        if self._core.forked:
+            self._after_fork()
 
     def _after_fork(self) -> None:
         """Own nothing of the parent's: no lease, no hold, no event, no socket, no thread.
@@ -185,6 +191,7 @@ class _Client:
 
     def status(self) -> ClientStatus:
         """Tell what the client has and does, without I/O."""
+        self._own()
         counts = self._core.counts()
         runtime = self._runtime
         queued = counts["queued_billing"] + counts["queued_flag_checks"]
@@ -208,7 +215,7 @@ class _Client:
         """Whether no I/O may be done."""
         return self._settings.offline or self._closed
 
-    def _make_runtime(self) -> Runtime:
+    def _make_runtime(self, previous: Runtime | None = None) -> Runtime:
         from schematic_native.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
 
         return Runtime(
@@ -218,6 +225,7 @@ class _Client:
             self._faults,
             on_streaming=self._stream,
             remember=self._remember,
+            previous=previous,
         )
 
     def _stream(self) -> None:
@@ -227,6 +235,7 @@ class _Client:
 
     def _shut(self) -> Runtime | None:
         """Answer from memory alone from now on."""
+        self._own()
         self._closed = True
         self._leasing = False
         return self._runtime
@@ -255,6 +264,7 @@ class _Client:
 
     def _answer_now(self, question: FlagQuestion, default: DefaultValue) -> CheckFlagResult | None:
         """Answer a plain check without waiting, if that is possible."""
+        self._own()
         if self._settings.offline:
             return self._conclude(question, Unanswered(OFFLINE), default)
         if self._streaming:
@@ -325,6 +335,7 @@ class _Client:
         self, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
     ) -> Outcomes | Unanswered | None:
         """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
+        self._own()
         if self._settings.offline:
             return Unanswered(OFFLINE)
         outcomes = ask_all(self._core, flag_keys, company, user) if self._streaming else None
@@ -362,6 +373,7 @@ class _Client:
         pending: PendingCheck | None,
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
+        self._own()
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
@@ -493,6 +505,7 @@ class _Client:
         return company_keys, prewarm
 
     def _refuses_event(self, method: str) -> bool:
+        self._own()
         if self._closed:
             self._faults.noted(f"{method}: the client is shut down; the event is dropped")
         return self._idle
@@ -724,11 +737,10 @@ class AsyncSchematic(_Client):
         """Return the runtime, started on the loop of the first use."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        if self._pid != os.getpid():
-            self._after_fork()
+        self._own()
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
-            runtime = self._runtime = self._make_runtime()
+            runtime = self._runtime = self._make_runtime(runtime)
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
@@ -781,6 +793,7 @@ class Schematic(_Client):
 
         Safe from any thread.
         """
+        self._own()
         with self._lifecycle:
             thread, self._thread = self._thread, None
             runtime = self._shut()
@@ -970,11 +983,12 @@ class Schematic(_Client):
     def _reset(self) -> None:
         super()._reset()
         self._thread = None
+        # In a child that no hook has told: the parent's thread is not to be closed at exit.
+        _open_clients.discard(self)
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
-        if self._pid != os.getpid():
-            self._after_fork()
+        self._own()
         runtime = self._runtime
         if runtime is not None:
             return runtime
@@ -1042,12 +1056,20 @@ def _close_open_clients() -> None:
         client.shutdown()
 
 
+def _close_in_child() -> None:
+    """End with the threads of a child of multiprocessing, which ends without atexit."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        _close_open_clients()
+
+
 def _at_exit() -> None:
-    # Plain atexit comes after concurrent.futures has closed its executors, which resolve host names
-    # for us; the threading module's own hook comes before. It has no public name, hence the
-    # fallback.
-    register = getattr(threading, "_register_atexit", atexit.register)
-    register(_close_open_clients)
+    # By then every thread that is not a daemon has ended, and has settled what it had to settle.
+    atexit.register(_close_open_clients)
+    # The threading module's own hook has no public name.
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        register(_close_in_child)
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,6 +8,7 @@ tells who waits for them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -37,6 +38,9 @@ MISSED_PONGS = 2
 LARGE_MESSAGE = 64 * 1024
 # A full queue is handled without a pause; the loop gets a turn after so many messages or requests.
 TURN = 64
+# At DEBUG the library would log every header of the handshake, and so the API key.
+_WIRE_LOG = logging.getLogger("schematic_native.websocket")
+_WIRE_LOG.setLevel(logging.INFO)
 RESUBSCRIBE_PAUSE = 0.01
 
 Pair: TypeAlias = tuple[str, str]
@@ -225,6 +229,7 @@ class DataStream:
             # Messages are taken off the socket at once: a full queue would hold up the pongs too.
             max_queue=None,
             proxy=None if is_loopback(self._url) else True,
+            logger=_WIRE_LOG,
         )
         self._socket = socket
         self._flags_arrived.clear()

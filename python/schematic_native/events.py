@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 from schematic_native.api import ApiConnectionError
@@ -66,6 +67,10 @@ class EventSender:
         self._progress = asyncio.Condition()
         self._pending = 0
         self._lost = 0
+        # Taken from the queue and not delivered, and those of an earlier sender among them that are
+        # still to be started.
+        self._undelivered: list[EventBatch] = []
+        self._inherited: deque[EventBatch] = deque()
         self.sent = 0
         self.refused = 0
 
@@ -73,6 +78,12 @@ class EventSender:
     def pending(self) -> int:
         """Events that have left the queue and are not delivered yet."""
         return self._pending
+
+    def inherit(self, other: EventSender) -> None:
+        """Go on where a sender ended whose loop ended under it."""
+        self._inherited.extend(other._undelivered)
+        self._pending = other._pending
+        self.sent, self.refused = other.sent, other.refused
 
     def wake(self) -> None:
         """Send now rather than at the end of the period."""
@@ -110,6 +121,8 @@ class EventSender:
             self._taken.billing + counts["queued_billing"],
             self._taken.flag_checks + counts["queued_flag_checks"],
         )
+        for batch in self._inherited:
+            target.add(batch)
         self.wake()
         try:
             await asyncio.wait_for(self._wait_for(target), timeout)
@@ -136,13 +149,16 @@ class EventSender:
         """Start a delivery for each batch, as many at a time as there are slots."""
         while True:
             await self._slots.acquire()
-            batch = self._core.take_batch()
-            if batch is None:
+            if self._inherited:
+                batch = self._inherited.popleft()
+            elif (taken := self._core.take_batch()) is not None:
+                batch = taken
+                self._pending += batch.count
+            else:
                 self._slots.release()
                 return
-            self._pending += batch.count
-            self._taken.billing += batch.billing
-            self._taken.flag_checks += batch.count - batch.billing
+            self._taken.add(batch)
+            self._undelivered.append(batch)
             delivery = asyncio.create_task(self._deliver(batch))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._delivered)
@@ -197,15 +213,19 @@ class EventSender:
 
     async def _split(self, batch: EventBatch, status: int) -> None:
         """Find the event that a refused batch is refused for, and drop only that one."""
+        self._undelivered.remove(batch)
         if batch.count <= 1:
             self._pending -= batch.count
             self.refused += batch.count
             self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
             return
-        for part in batch.split():
+        parts = batch.split()
+        self._undelivered += parts
+        for part in parts:
             await self._deliver(part)
 
     def _took(self, batch: EventBatch) -> None:
+        self._undelivered.remove(batch)
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)
@@ -219,6 +239,10 @@ class _Tally:
     def __init__(self, billing: int = 0, flag_checks: int = 0) -> None:
         self.billing = billing
         self.flag_checks = flag_checks
+
+    def add(self, batch: EventBatch) -> None:
+        self.billing += batch.billing
+        self.flag_checks += batch.count - batch.billing
 
     def covers(self, other: _Tally) -> bool:
         return self.billing >= other.billing and self.flag_checks >= other.flag_checks

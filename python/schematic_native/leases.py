@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from schematic_native.api import Api, ApiError
@@ -16,7 +17,8 @@ from schematic_native.api import Api, ApiError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import Core, Lease
+    from schematic_native._native import AcquirePlan, Core, Lease
+    from schematic_native.answers import GrantedLease
     from schematic_native.config import LeaseSettings
     from schematic_native.faults import Faults
 
@@ -29,6 +31,13 @@ PREWARM_POLL_INTERVAL = 0.1
 COMPANY_ID_PREFIX = "comp_"
 FIRST_EXTEND_PAUSE = 1.0
 LONGEST_EXTEND_PAUSE = 30.0
+# The server keeps one lease for a slot and hands it to every process that asks. To tell our own, we
+# ask for an end that nobody else asks for, random within a millisecond, and see if we got it. A
+# server that rounds makes every lease look like another's, which costs an extend and is safe.
+EXPIRY_JITTER = 0.001
+EXPIRY_TOLERANCE = 2e-6
+# Leases of other processes that are remembered; they end within the hour.
+MOST_SHARED = 10_000
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
 
@@ -77,6 +86,9 @@ class Leases:
         self._extends: dict[Slot, _Flight] = {}
         self._pauses: dict[Slot, tuple[float, int]] = {}
         self._wire: set[asyncio.Task[None]] = set()
+        # Leases that other processes spend too. Of those only what this process has added is its own
+        # to spend, and they are not its own to release.
+        self._shared: dict[str, None] = {}
         self._closing = False
 
     async def acquire_if_needed(
@@ -179,7 +191,9 @@ class Leases:
             async with gate:
                 await self._release(lease_id, deadline)
 
-        await asyncio.gather(*(release(lease.lease_id) for lease in leases))
+        await asyncio.gather(
+            *(release(lease.lease_id) for lease in leases if lease.lease_id not in self._shared)
+        )
 
     def _fly(
         self,
@@ -221,14 +235,17 @@ class Leases:
             return
         topic = f"acquire of a lease for {slot}"
         try:
-            lease = await self._api.acquire_lease(*slot, plan.requested_amount, plan.expires_at)
+            ends = round(plan.expires_at + EXPIRY_JITTER * self._jitter(), 6)
+            lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+            if lease.expires_at is not None and abs(lease.expires_at - ends) > EXPIRY_TOLERANCE:
+                lease = await self._add_share(slot, lease, plan)
         except ApiError as error:
             self._faults.raised(topic, error)
             return
         self._faults.cleared(topic)
         expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
         kept = self._core.install_lease(*slot, lease.lease_id, lease.granted, expires_at)
-        if kept != lease.lease_id:
+        if kept != lease.lease_id and lease.lease_id not in self._shared:
             self._spawn(self._release(lease.lease_id, None))
 
     async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
@@ -248,7 +265,34 @@ class Leases:
             return
         self._pauses.pop(slot, None)
         self._faults.cleared(topic)
-        self._core.apply_extend(*slot, plan.lease_id, lease.granted, lease.expires_at)
+        held = self._core.lease(*slot)
+        if held is None or held.lease_id != plan.lease_id:
+            return
+        # The server's total counts what other processes have added, which is not ours to spend.
+        own = held.granted + plan.additional_amount
+        if lease.granted > own:
+            self._share(plan.lease_id)
+        granted = min(lease.granted, own)
+        self._core.apply_extend(*slot, plan.lease_id, granted, lease.expires_at)
+
+    async def _add_share(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Add to a lease that was there already what this process may spend of it, and no more."""
+        held = self._core.lease(*slot)
+        own = 0.0
+        if held is not None and held.lease_id == lease.lease_id:
+            # Our own, which has not ended there yet.
+            own = held.granted
+        else:
+            self._share(lease.lease_id)
+        extended = await self._api.extend_lease(
+            lease.lease_id, plan.requested_amount, plan.expires_at
+        )
+        return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
+
+    def _share(self, lease_id: str) -> None:
+        self._shared[lease_id] = None
+        if len(self._shared) > MOST_SHARED:
+            del self._shared[next(iter(self._shared))]
 
     def _pause(self, slot: Slot) -> None:
         """Rest background extends of a slot, as every check of a low lease would ask for one."""

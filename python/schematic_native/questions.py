@@ -123,7 +123,7 @@ class LeaseQuestion:
 
     def ask(self, core: Core) -> CheckResult | PendingCheck:
         """Ask the core."""
-        return core.check(
+        answer = core.check(
             self.flag_key,
             self.company,
             self.user,
@@ -131,6 +131,9 @@ class LeaseQuestion:
             self.event_subtype,
             self.on_acquire_failure,
         )
+        if answer is None:
+            raise RuntimeError("the process was forked in the middle of a call")
+        return answer
 
     def plain(self) -> FlagQuestion:
         """Return the plain check that asks the same, the usage as its preflight."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native.api import Api
 from schematic_native.checks import Checks
@@ -45,6 +46,7 @@ class Runtime:
         faults: where failures are reported.
         on_streaming: called when the DataStream has brought its flags.
         remember: keeps a plain answer of the API for a while.
+        previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
 
@@ -57,6 +59,7 @@ class Runtime:
         *,
         on_streaming: Callable[[], None],
         remember: Callable[[FlagQuestion, CheckFlagResult], None],
+        previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._settings = settings
@@ -67,6 +70,8 @@ class Runtime:
         self._sender = EventSender(
             core, self._api.post_events, settings.event_buffer_period, faults
         )
+        if previous is not None:
+            self._sender.inherit(previous._sender)
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
         self._leases = self._make_leases()
         self._checks = Checks(
@@ -181,7 +186,21 @@ class Runtime:
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
+        self._services.append(self._serve("keeper", self._keep))
         self._doorbell.connect(self.loop, handlers)
+
+    async def _keep(self) -> None:
+        """Close the connections when the loop ends without a shutdown.
+
+        `asyncio.run` then cancels every task, this one too. Events and leases stay with the client,
+        whose next loop goes on with them.
+        """
+        try:
+            await self.loop.create_future()
+        finally:
+            if self._closing is None:
+                self._doorbell.disconnect()
+                await self._api.close()
 
     def _make_datastream(self, on_streaming: Callable[[], None]) -> DataStream:
         return DataStream(
@@ -262,11 +281,32 @@ class Runtime:
         await self._api.close()
 
 
+class _Workers(ThreadPoolExecutor):
+    """Resolves host names, and works on in place when executors have ended before our events have.
+
+    That is so at the end of the interpreter, where no thread can be started any more.
+    """
+
+    def submit(
+        self, work: Callable[..., T], /, *arguments: Any, **keywords: Any
+    ) -> concurrent.futures.Future[T]:
+        try:
+            return super().submit(work, *arguments, **keywords)
+        except RuntimeError:
+            done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        try:
+            done.set_result(work(*arguments, **keywords))
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            done.set_exception(error)
+        return done
+
+
 class LoopThread:
     """A daemon thread with a loop of its own, for the synchronous client."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(_Workers(thread_name_prefix="schematic-native worker"))
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
         self._thread.start()
 

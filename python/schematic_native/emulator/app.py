@@ -112,12 +112,18 @@ class App:
             await self._serve(scope, receive, send)
         elif fault.kind == "freeze":
             await self._healed.wait()
-            self.cut(scope["client"])
+            await self._cut(scope)
         elif fault.kind == "cut" and not is_socket:
             await self._serve(scope, receive, _discard)
-            self.cut(scope["client"])
+            await self._cut(scope)
         else:
-            self.cut(scope["client"])
+            await self._cut(scope)
+
+    async def _cut(self, scope: Scope) -> None:
+        """Cut a request's connection, and let that happen before the request ends unanswered."""
+        self.cut(scope["client"])
+        # Or else the server would log that an answer is missing.
+        await asyncio.sleep(0)
 
     async def fail(self, arguments: dict[str, Any]) -> Fault:
         """Put a fault in force, and do at once what it does at once."""

@@ -22,6 +22,7 @@ use schematic_core::{
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
+    fork,
     leases::{AcquirePlan, ExtendPlan, Lease},
     pending,
     results::{CheckFlagResult, Reservation},
@@ -35,6 +36,8 @@ const DETACH_FROM: usize = 2048;
 pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
+    /// Forks before this core was made.
+    forks: u32,
 }
 
 /// What became of one `DataStream` message.
@@ -66,6 +69,10 @@ impl Core {
         let seed = u128::from_ne_bytes(bytes);
         #[allow(clippy::cast_possible_truncation, reason = "two halves")]
         Ok([seed as u64, (seed >> 64) as u64])
+    }
+
+    fn is_forked(&self) -> bool {
+        self.forks != fork::forks()
     }
 }
 
@@ -238,9 +245,11 @@ impl Core {
             seed,
             wake: wake_with(wake),
         });
+        fork::watch();
         Ok(Self {
             client: Arc::new(client),
             clock,
+            forks: fork::forks(),
         })
     }
 
@@ -326,6 +335,9 @@ impl Core {
         partial: bool,
         record: bool,
     ) -> PyResult<Py<PyAny>> {
+        if self.is_forked() {
+            return Ok(PyString::intern(py, "forked").into_any().unbind());
+        }
         let (company, user) = (
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
@@ -390,6 +402,9 @@ impl Core {
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let core = slf.get();
+        if core.is_forked() {
+            return Ok(py.None());
+        }
         let (company, user) = (
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
@@ -406,6 +421,12 @@ impl Core {
         };
         let progress = core.client.check(&request, core.now(py)?);
         pending::answer(py, slf.as_unbound(), progress)
+    }
+
+    /// Whether this process is a fork of the one that made this core, whoever forked it.
+    #[getter]
+    fn forked(&self) -> bool {
+        self.is_forked()
     }
 
     #[pyo3(signature = (reservation, actual_quantity, traits=None))]

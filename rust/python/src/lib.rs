@@ -4,6 +4,7 @@ mod arguments;
 mod core;
 mod engine;
 mod events;
+mod fork;
 mod leases;
 mod pending;
 mod results;

@@ -1,0 +1,296 @@
+"""Endings: however a client ends, in time, with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.servers import Answer, HttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schematic_native.emulator import Emulator
+
+INFERENCE = "inference"
+# The budget of a shutdown, and what a machine that is busy with other things may add to it.
+BUDGET, SLACK = 5.0, 5.0
+
+
+def make(emulator: Emulator, **fields: object) -> Schematic:
+    return Schematic(API_KEY, SchematicConfig(**streaming(emulator, **fields)))
+
+
+def make_async(emulator: Emulator, **fields: object) -> AsyncSchematic:
+    return AsyncSchematic(API_KEY, AsyncSchematicConfig(**streaming(emulator, **fields)))
+
+
+def tracked(emulator: Emulator) -> list[str]:
+    return [event["body"]["event"] for event in emulator.events() if event["type"] == "track"]
+
+
+def lease_statuses(emulator: Emulator) -> set[str]:
+    return {lease["status"] for lease in emulator.state()["leases"].values()}
+
+
+def sockets() -> set[str]:
+    """The sockets of this process."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def test_a_whole_life_leaves_no_thread_and_no_socket(emulator):
+    emulator.state()  # the emulator's own control connection is open from here on
+    threads, before = set(threading.enumerate()), sockets()
+    for _ in range(3):
+        with make(emulator) as client:
+            assert client.check(INFERENCE, ACME, usage=1).allowed
+    assert set(threading.enumerate()) == threads
+    # The emulator lives in this process too, and its side closes a moment later.
+    eventually(lambda: sockets() <= before)
+
+
+async def test_a_whole_life_leaves_no_task_and_no_socket(emulator):
+    await asyncio.to_thread(emulator.state)
+    tasks, before = asyncio.all_tasks(), sockets()
+    for _ in range(3):
+        async with make_async(emulator) as client:
+            assert (await client.check(INFERENCE, ACME, usage=1)).allowed
+    assert asyncio.all_tasks() == tasks
+    await asyncio.to_thread(eventually, lambda: sockets() <= before)
+
+
+async def test_an_asynchronous_shutdown_twice_and_at_once_is_one(emulator):
+    client = make_async(emulator)
+    await client.check(INFERENCE, ACME, usage=1)
+    await client.track("last")
+    await asyncio.gather(client.shutdown(), client.shutdown(), client.shutdown())
+    await client.shutdown()
+    assert tracked(emulator) == ["last"]
+    assert lease_statuses(emulator) == {"released"}
+    assert emulator.state()["requests"]["release"] == 1
+
+
+def test_a_shutdown_while_another_thread_is_in_one_waits_for_no_longer_than_the_budget(emulator):
+    client = make(emulator)
+    client.check(INFERENCE, ACME, usage=1)
+    client.track("last")
+    threads = [threading.Thread(target=client.shutdown) for _ in range(8)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BUDGET + SLACK)
+    assert not any(thread.is_alive() for thread in threads)
+    assert time.monotonic() - start < BUDGET + SLACK
+    assert tracked(emulator) == ["last"]
+
+
+def test_a_shutdown_while_checks_wait_ends_them(emulator):
+    client = make(emulator)
+    client.check_flag(INFERENCE, ACME)
+    answers = []
+
+    def wait() -> None:
+        answers.append(client.check(INFERENCE, ACME, usage=1, timeout=30))
+
+    with emulator.fail("freeze", on="acquire"):
+        threads = [threading.Thread(target=wait) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: emulator.state()["requests"].get("acquire"))
+        client.shutdown()
+        for thread in threads:
+            thread.join(BUDGET + SLACK)
+        assert not any(thread.is_alive() for thread in threads)
+    assert [answer.allowed for answer in answers] == [False] * 8
+
+
+async def test_a_synchronous_client_ends_inside_a_running_loop(emulator):
+    with make(emulator) as client:
+        result = client.check(INFERENCE, ACME, usage=2)
+        client.track_with_reservation(result.reservation, 2)
+    assert await asyncio.to_thread(tracked, emulator) == ["inference_tokens"]
+    assert await asyncio.to_thread(lease_statuses, emulator) == {"released"}
+
+
+@pytest.mark.parametrize("kind", ["refused key", "frozen"])
+def test_a_start_that_failed_ends_in_time(kind):
+    answer = Answer(401, {"error": "no"}) if kind == "refused key" else Answer(freeze=True)
+    with HttpServer(otherwise=answer) as server:
+        config = SchematicConfig(
+            base_url=server.url,
+            event_capture_url=server.url,
+            use_datastream=True,
+            timeout=0.2,
+            credit_leases=CreditLeaseConfig(mode="client"),
+        )
+        client = Schematic(API_KEY, config)
+        client.initialize()
+        assert client.check("f", ACME, usage=1).allowed is False
+        client.track("never delivered")
+        start = time.monotonic()
+        client.shutdown()
+        client.shutdown()
+        assert time.monotonic() - start < BUDGET + SLACK
+
+
+async def test_a_frozen_server_holds_up_no_asynchronous_shutdown_beyond_its_budget(emulator):
+    client = make_async(emulator)
+    await client.check(INFERENCE, ACME, usage=1)
+    await client.track("e")
+    fault = await asyncio.to_thread(emulator.fail, "freeze", "any")
+    start = time.monotonic()
+    await client.shutdown()
+    assert time.monotonic() - start < BUDGET + SLACK
+    await asyncio.to_thread(fault.clear)
+
+
+def test_a_client_that_raised_inside_with_is_ended_all_the_same(emulator):
+    def work() -> None:
+        with make(emulator) as client:
+            client.check(INFERENCE, ACME, usage=1)
+            client.track("before")
+            raise KeyError("of the user's")
+
+    with pytest.raises(KeyError, match="of the user's"):
+        work()
+    assert tracked(emulator) == ["before"]
+    assert lease_statuses(emulator) == {"released"}
+
+
+# The interpreter's end
+
+
+def run(program: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)]
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+CLIENT = """
+    import sys, threading, asyncio
+    from schematic_native import (
+        AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig, Schematic, SchematicConfig
+    )
+    fields = dict(
+        base_url=sys.argv[1], event_capture_url=sys.argv[1], use_datastream=True,
+        event_buffer_period=60.0, credit_leases=CreditLeaseConfig(mode="client"),
+    )
+    key, acme = "sch_dev_emulator", {"id": "acme"}
+"""
+
+ENDINGS = {
+    "the end of the file": """
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        client.track_with_reservation(result.reservation, 3)
+    """,
+    "sys.exit": """
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        client.track_with_reservation(result.reservation, 3)
+        sys.exit(0)
+    """,
+    "a client that nobody holds any more": """
+        def use():
+            client = Schematic(key, SchematicConfig(**fields))
+            result = client.check("inference", acme, usage=4)
+            client.track_with_reservation(result.reservation, 3)
+        use()
+    """,
+    "a thread that still works": """
+        client = Schematic(key, SchematicConfig(**fields))
+        def work():
+            result = client.check("inference", acme, usage=4)
+            client.track_with_reservation(result.reservation, 3)
+        threading.Thread(target=work).start()
+    """,
+    "threads that work on when the main thread has ended": """
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        main = threading.main_thread()
+        def work():
+            main.join()
+            client.track_with_reservation(result.reservation, 3)
+        threading.Thread(target=work).start()
+    """,
+    "a host name that is looked up at the very end": """
+        url = sys.argv[1].replace("127.0.0.1", "localhost")
+        client = Schematic(key, SchematicConfig(base_url=url, event_capture_url=url))
+        client.track("inference_tokens", acme, quantity=3)
+    """,
+    "a user's own exit handler": """
+        import atexit
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        atexit.register(client.shutdown)
+        client.track_with_reservation(result.reservation, 3)
+    """,
+    "a program of tasks": """
+        async def main():
+            # What the debug mode would say of a busy machine.
+            asyncio.get_running_loop().slow_callback_duration = 60
+            async with AsyncSchematic(key, AsyncSchematicConfig(**fields)) as client:
+                result = await client.check("inference", acme, usage=4)
+                await client.track_with_reservation(result.reservation, 3)
+        asyncio.run(main())
+    """,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_a_program_that_ends_has_billed_and_released_and_says_nothing(emulator, ending):
+    done = run(textwrap.dedent(CLIENT) + textwrap.dedent(ending), emulator.base_url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    state = emulator.state()
+    assert state["billed"] == {"comp_acme": {"inference_tokens": 3}}
+    assert lease_statuses(emulator) <= {"released"}
+    assert state["anomalies"] == {}
+
+
+def test_a_program_ends_in_time_with_a_frozen_server(emulator):
+    program = textwrap.dedent(CLIENT) + textwrap.dedent("""
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        client.track_with_reservation(result.reservation, 3)
+        print("ready", flush=True)
+        sys.stdin.read()
+    """)
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", program, emulator.base_url]
+    pipes: dict[str, Callable | int] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        with emulator.fail("freeze", on="any"):
+            start = time.monotonic()
+            _, said = process.communicate("", timeout=60)
+            assert time.monotonic() - start < BUDGET + SLACK
+    assert process.returncode == 0
+    # What could not be delivered is told, in one line each, and nothing else is.
+    assert "2 events could not be delivered in time" in said
+    assert "Traceback" not in said
+    assert "Warning" not in said

@@ -1,0 +1,178 @@
+"""Threads and loops: one client for many threads, one client for one loop after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from tests.conftest import ACME, API_KEY, streaming
+
+if TYPE_CHECKING:
+    from schematic_native.emulator import Emulator
+
+INFERENCE, CREDIT = "inference", "credit_inference"
+
+
+def make(emulator: Emulator, **fields: object) -> AsyncSchematic:
+    return AsyncSchematic(API_KEY, AsyncSchematicConfig(**streaming(emulator, **fields)))
+
+
+def billed(emulator: Emulator) -> int:
+    return sum(events.get("inference_tokens", 0) for events in emulator.state()["billed"].values())
+
+
+def test_sixteen_threads_call_everything_at_once_and_each_gets_its_answer(emulator):
+    leases = CreditLeaseConfig(mode="client", default_lease_size=2000, default_reservation_ttl=30)
+    config = SchematicConfig(**streaming(emulator, credit_leases=leases))
+    units: Counter[int] = Counter()
+    wrong: list[object] = []
+    start = threading.Barrier(16)
+
+    def work(client: Schematic, number: int) -> None:
+        chooser = random.Random(number)
+        start.wait()
+        for _ in range(60):
+            quantity = chooser.randint(1, 9)
+            result = client.check(INFERENCE, ACME, {"id": "ada"}, usage=quantity, timeout=30)
+            if result.reservation is None or result.reservation.quantity_reserved != quantity:
+                wrong.append(result)
+                continue
+            if client.check_flag(INFERENCE, ACME) is not True:
+                wrong.append("check_flag")
+            if client.get_credit_balance(ACME, CREDIT).reserved < 0:
+                wrong.append("balance")
+            client.track("other", ACME)
+            used = chooser.randint(0, quantity)
+            client.track_with_reservation(result.reservation, used)
+            units[number] += used
+            client.status()
+
+    with Schematic(API_KEY, config) as client:
+        threads = [threading.Thread(target=work, args=(client, n)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        assert client.status().open_holds == 0
+    assert wrong == []
+    assert billed(emulator) == sum(units.values())
+    assert emulator.state()["anomalies"] == {}
+    assert emulator.audit()["balanced"]
+
+
+def test_one_client_serves_one_loop_after_the_other(emulator):
+    client = make(emulator)
+
+    async def use(last: bool) -> bool:
+        result = await client.check(INFERENCE, ACME, usage=5)
+        await client.track_with_reservation(result.reservation, 5)
+        if last:
+            await client.shutdown()
+        return result.allowed
+
+    assert [asyncio.run(use(last=number == 4)) for number in range(5)] == [True] * 5
+    assert billed(emulator) == 25
+    assert {lease["status"] for lease in emulator.state()["leases"].values()} == {"released"}
+    assert emulator.state()["anomalies"] == {}
+
+
+def test_events_on_their_way_when_a_loop_ends_go_out_on_the_next(emulator):
+    client = make(emulator, event_buffer_period=0.01)
+
+    async def use() -> None:
+        result = await client.check(INFERENCE, ACME, usage=5)
+        await client.track_with_reservation(result.reservation, 5)
+        # Taken from the queue, and not delivered: the capture service does not answer.
+        async with asyncio.timeout(10) if sys.version_info >= (3, 11) else _no_limit():
+            while client._core.counts()["queued_billing"]:
+                await asyncio.sleep(0.005)
+
+    async def end() -> None:
+        await client.track("on the next loop", ACME)
+        await client.shutdown()
+
+    with emulator.fail("freeze", on="capture"):
+        asyncio.run(use())
+    assert client.status().queued_events >= 1
+    asyncio.run(end())
+    assert client.status().queued_events == 0
+    assert billed(emulator) == 5
+    assert emulator.audit()["balanced"]
+
+
+class _no_limit:  # noqa: N801 - stands in for a function
+    async def __aenter__(self) -> None:
+        """Limit nothing."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Limit nothing."""
+
+
+def test_loops_that_end_without_a_shutdown_leave_no_warning(emulator):
+    program = """
+        import asyncio, gc, sys
+        from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig
+
+        client = AsyncSchematic("sch_dev_emulator", AsyncSchematicConfig(
+            base_url=sys.argv[1], event_capture_url=sys.argv[1], use_datastream=True,
+            credit_leases=CreditLeaseConfig(mode="client"),
+        ))
+
+        async def use(last):
+            asyncio.get_running_loop().slow_callback_duration = 60
+            result = await client.check("inference", {"id": "acme"}, usage=5)
+            assert result.allowed
+            await client.track_with_reservation(result.reservation, 5)
+            if last:
+                await client.shutdown()
+
+        for number in range(3):
+            asyncio.run(use(number == 2))
+            gc.collect()
+    """
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)]
+    done = subprocess.run(
+        [*command, emulator.base_url], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert billed(emulator) == 15
+
+
+async def test_a_synchronous_check_inside_a_running_loop_waits_without_a_deadlock(emulator):
+    config = SchematicConfig(**streaming(emulator))
+    with Schematic(API_KEY, config) as client:
+        # The first waits for the stream and a lease, on a thread of the client's own.
+        results = [client.check(INFERENCE, ACME, usage=1) for _ in range(50)]
+        assert all(result.allowed for result in results)
+        together = await asyncio.gather(
+            *(asyncio.to_thread(client.check, INFERENCE, ACME, usage=1) for _ in range(50))
+        )
+        assert all(result.allowed for result in together)
+
+
+async def test_two_loops_at_once_are_refused_and_the_first_goes_on(emulator):
+    async with make(emulator) as client:
+        assert (await client.check(INFERENCE, ACME, usage=1)).allowed
+
+        def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(client.check(INFERENCE, {"id": "few"}, usage=1))
+
+        await asyncio.to_thread(elsewhere)
+        assert (await client.check(INFERENCE, ACME, usage=1)).allowed

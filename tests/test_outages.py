@@ -1,0 +1,169 @@
+"""Outages: a frozen service is not waited for, and a capture service that is away loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CheckFlagOptions,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from schematic_native.emulator import Emulator
+from tests.conftest import ACME, API_KEY, eventually, streaming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INFERENCE = "inference"
+CALLERS = 100
+TIMEOUT = 0.2
+# No test asserts tight times on a machine that is busy with other things; the figures are printed.
+SLACK = 2.0
+SETTLES = 10_000
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulator that does not share the interpreter with its callers."""
+    with Emulator() as running:
+        yield running
+
+
+def fields_of(place: str, emulator: Emulator) -> dict[str, object]:
+    leases = CreditLeaseConfig(mode="client", default_lease_size=100)
+    if place == "check":
+        return streaming(emulator, use_datastream=False, credit_leases=CreditLeaseConfig())
+    return streaming(emulator, credit_leases=leases)
+
+
+def report(capsys: pytest.CaptureFixture[str], what: str, times: list[float]) -> None:
+    with capsys.disabled():
+        middle = sorted(times)[len(times) // 2]
+        sys.stdout.write(f"\n  {what}: median {middle:.3f} s, longest {max(times):.3f} s\n")
+
+
+PLACES = ("acquire", "extend", "check")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_frozen_service_holds_up_no_thread_beyond_its_timeout(emulator, place, capsys):
+    start = threading.Barrier(CALLERS)
+    times: list[float] = []
+    answers: list[bool] = []
+    with Schematic(API_KEY, SchematicConfig(**fields_of(place, emulator))) as client:
+        client.check_flag(INFERENCE, ACME)
+
+        def call() -> None:
+            start.wait()
+            begun = time.monotonic()
+            answers.append(client.check(INFERENCE, ACME, usage=5, timeout=TIMEOUT).allowed)
+            times.append(time.monotonic() - begun)
+
+        with emulator.fail("freeze", on=place):
+            if place == "extend":
+                client.check(INFERENCE, ACME, usage=50)  # the whole lease
+            threads = [threading.Thread(target=call) for _ in range(CALLERS)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    report(capsys, f"{CALLERS} threads, {place} frozen", times)
+    assert answers == [False] * CALLERS
+    assert max(times) < TIMEOUT + SLACK
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_frozen_service_holds_up_no_task_beyond_its_timeout(emulator, place, capsys):
+    fields = fields_of(place, emulator)
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        await client.check_flag(INFERENCE, ACME)
+        fault = await asyncio.to_thread(emulator.fail, "freeze", place)
+        if place == "extend":
+            await client.check(INFERENCE, ACME, usage=50)
+
+        async def call() -> tuple[bool, float]:
+            begun = time.monotonic()
+            result = await client.check(INFERENCE, ACME, usage=5, timeout=TIMEOUT)
+            return result.allowed, time.monotonic() - begun
+
+        answered = await asyncio.gather(*(call() for _ in range(CALLERS)))
+        await asyncio.to_thread(fault.clear)
+    report(capsys, f"{CALLERS} tasks, {place} frozen", [seconds for _, seconds in answered])
+    assert [allowed for allowed, _ in answered] == [False] * CALLERS
+    assert max(seconds for _, seconds in answered) < TIMEOUT + SLACK
+
+
+def test_a_plain_check_of_a_frozen_service_answers_its_default_in_time(emulator, capsys):
+    with (
+        Schematic(API_KEY, SchematicConfig(**fields_of("check", emulator))) as client,
+        emulator.fail("freeze", on="check"),
+    ):
+        begun = time.monotonic()
+        options = CheckFlagOptions(default_value=True, timeout=TIMEOUT)
+        assert client.check_flag(INFERENCE, ACME, None, options) is True
+        took = time.monotonic() - begun
+    report(capsys, "one plain check, check frozen", [took])
+    assert took < TIMEOUT + SLACK
+
+
+def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator, capsys):
+    leases = CreditLeaseConfig(mode="client", default_lease_size=1_000_000)
+    fields = streaming(emulator, credit_leases=leases, event_buffer_period=0.1)
+    with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+        client.prewarm(ACME, ["credit_inference"])
+        client.check_flag(INFERENCE, ACME)
+        before, times = use(client, 1000), []
+        eventually(lambda: not client.status().queued_events)
+        with emulator.fail("status", on="capture", status=503):
+            held = use(client, SETTLES)
+            times = held[1]
+            status = client.status()
+            # Every billing event is kept; of the flag_check events there are 10 000 at most.
+            assert SETTLES <= status.queued_events <= SETTLES + 10_000
+            assert status.last_error is not None
+        begun = time.monotonic()
+        eventually(lambda: not client.status().queued_events, 60)
+        drained = time.monotonic() - begun
+        after = client.status()
+        assert after.last_error is None
+    events = [event for event in emulator.events() if event["type"] == "track"]
+    first = [event["idempotency_key"] for event in events if not event.get("duplicate")]
+    wanted = {f"lease-reservation:{reservation_id}" for reservation_id in before[0] + held[0]}
+    assert len(first) == len(wanted) == SETTLES + 1000
+    assert set(first) == wanted
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 2 * len(wanted)}}
+    assert emulator.state()["anomalies"] == {}
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n  check and settle: median {median(before[1]):.1f} us with capture up, "
+            f"{median(times):.1f} us down; all delivered {drained:.2f} s after it was back\n"
+        )
+    # Answered from memory as before: the outage costs a caller nothing that could be seen.
+    assert median(times) < 10 * median(before[1])
+    assert max(times) < SLACK * 1e6
+
+
+def use(client: Schematic, number: int) -> tuple[list[str], list[float]]:
+    """Check and settle; returns the reservation ids and the microseconds of each pair."""
+    ids, times = [], []
+    for _ in range(number):
+        begun = time.perf_counter()
+        result = client.check(INFERENCE, ACME, usage=3)
+        client.track_with_reservation(result.reservation, 2)
+        times.append((time.perf_counter() - begun) * 1e6)
+        ids.append(result.reservation.id)
+    return ids, times
+
+
+def median(times: list[float]) -> float:
+    return sorted(times)[len(times) // 2]

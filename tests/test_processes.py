@@ -1,0 +1,314 @@
+"""Processes: a child owns nothing of its parent's, and a reservation may travel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from schematic_native import CreditLeaseConfig, Reservation, Schematic, SchematicConfig
+from schematic_native.emulator import Emulator
+from tests.conftest import ACME, API_KEY, eventually, streaming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+INFERENCE = "inference"
+# CPython warns of any fork beside threads: the very thing that is tried here.
+forking = pytest.mark.filterwarnings("ignore:.*use of fork\\(\\):DeprecationWarning")
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """An emulator in a process of its own, so that no forked child has a copy of its sockets."""
+    with Emulator() as running:
+        yield running
+
+
+def make(emulator: Emulator, **fields: object) -> Schematic:
+    return Schematic(API_KEY, SchematicConfig(**streaming(emulator, **fields)))
+
+
+def tracks(emulator: Emulator) -> list[dict[str, Any]]:
+    return [event for event in emulator.events() if event["type"] == "track"]
+
+
+def in_fork(work: Callable[[], object]) -> Any:
+    """Run a function in a forked child and return what it returned."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            answer = json.dumps(work())
+            os.write(writing, answer.encode())
+            status = 0
+        os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return json.loads(answer)
+
+
+@forking
+def test_a_child_starts_with_nothing_and_the_parent_goes_on(emulator):
+    with make(emulator) as client:
+        held = client.check(INFERENCE, ACME, usage=5)
+        client.track("of the parent")
+
+        def child() -> dict[str, object]:
+            before = client.status()
+            result = client.check(INFERENCE, ACME, usage=5)
+            client.track_with_reservation(result.reservation, 5)
+            client.shutdown()
+            return {
+                "before": [before.leases, before.open_holds, before.queued_events],
+                "connected": before.connected,
+                "reservation": result.reservation.id,
+                "lease": result.reservation.lease_id,
+            }
+
+        told = in_fork(child)
+        assert told["before"] == [0, 0, 0]
+        assert told["connected"] is False
+        assert told["reservation"] != held.reservation.id
+        # The parent's socket still works, nothing was written to it and nobody closed it.
+        assert client.status().connected
+        assert client.check(INFERENCE, ACME, usage=5).allowed
+        client.track_with_reservation(held.reservation, 5)
+    names = sorted(event["body"]["event"] for event in tracks(emulator))
+    assert names == ["inference_tokens", "inference_tokens", "of the parent"]
+    assert emulator.audit()["balanced"]
+
+
+@forking
+def test_a_child_and_its_parent_never_spend_the_same_credits(emulator):
+    with make(emulator) as client:
+        # Nearly all of the parent's lease is spoken for: a child that spent from it would overdraw.
+        held = client.check(INFERENCE, ACME, usage=4500)
+
+        def child() -> bool:
+            result = client.check(INFERENCE, ACME, usage=4500)
+            client.track_with_reservation(result.reservation, 4500)
+            client.shutdown()
+            return result.allowed
+
+        assert in_fork(child)
+        client.track_with_reservation(held.reservation, 4500)
+    state = emulator.state()
+    assert state["anomalies"] == {}
+    assert state["billed"] == {"comp_acme": {"inference_tokens": 9000}}
+
+
+@forking
+def test_a_child_that_exits_without_a_word_sends_nothing_of_its_parents(emulator):
+    client = make(emulator, event_buffer_period=60.0)
+    client.check(INFERENCE, ACME, usage=5)
+    client.track("queued at the fork", {"id": "acme"})
+    assert in_fork(lambda: client.status().queued_events) == 0
+    assert tracks(emulator) == []
+    assert [lease["status"] for lease in emulator.state()["leases"].values()] == ["active"]
+    client.shutdown()
+    assert [event["body"]["event"] for event in tracks(emulator)] == ["queued at the fork"]
+
+
+@forking
+def test_a_shutdown_in_the_child_leaves_the_parents_lease_and_socket_alone(emulator):
+    with make(emulator) as client:
+        client.check(INFERENCE, ACME, usage=5)
+        assert in_fork(client.shutdown) is None
+        assert client.status().connected
+        assert [lease["status"] for lease in emulator.state()["leases"].values()] == ["active"]
+        assert "release" not in emulator.state()["requests"]
+
+
+@forking
+def test_a_fork_while_other_threads_use_the_client_does_not_deadlock_the_child(emulator):
+    with make(emulator) as client:
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                result = client.check(INFERENCE, ACME, usage=1)
+                client.track_with_reservation(result.reservation, 1)
+                over.wait(0.0005)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(10):
+                assert in_fork(lambda: client.check(INFERENCE, ACME, usage=1).allowed)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+    assert emulator.audit()["balanced"]
+
+
+# multiprocessing
+
+
+def settle_elsewhere(pipe: Connection, url: str) -> None:
+    """Settle a reservation that came as a plain dictionary, in a process of another making."""
+    fields = {"base_url": url, "event_capture_url": url, "use_datastream": True}
+    config = SchematicConfig(**fields, credit_leases=CreditLeaseConfig(mode="client"))
+    with Schematic(API_KEY, config) as client:
+        client.track_with_reservation(Reservation.from_dict(json.loads(pipe.recv())), 7)
+    pipe.send("settled")
+
+
+@forking
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_reservation_is_settled_in_another_process(emulator, method):
+    context = multiprocessing.get_context(method)
+    with make(emulator) as client:
+        result = client.check(INFERENCE, ACME, usage=10)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=settle_elsewhere, args=(theirs, emulator.base_url))
+        process.start()
+        ours.send(json.dumps(result.reservation.to_dict()))
+        assert ours.poll(60)
+        assert ours.recv() == "settled"
+        process.join(30)
+        assert process.exitcode == 0
+        (event,) = tracks(emulator)
+        assert event["idempotency_key"] == f"lease-reservation:{result.reservation.id}"
+        assert event["body"]["lease_id"] == result.reservation.lease_id
+        (lease,) = emulator.state()["leases"].values()
+        assert (lease["tracked"], lease["status"]) == (14.0, "active")
+        # Settled here too, it is billed no second time.
+        client.track_with_reservation(result.reservation, 7)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 7}}
+    assert emulator.audit()["balanced"]
+
+
+@forking
+def test_forked_workers_bill_what_they_used(emulator):
+    with make(emulator) as client:
+        client.check(INFERENCE, ACME, usage=1)
+
+        def child() -> int:
+            units = use(client)
+            client.shutdown()
+            return units
+
+        assert [in_fork(child) for _ in range(3)] == [50, 50, 50]
+        use(client)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 200}}
+    assert emulator.state()["anomalies"] == {}
+    assert emulator.audit()["balanced"]
+
+
+def use(client: Schematic) -> int:
+    for _ in range(10):
+        result = client.check(INFERENCE, ACME, usage=8)
+        client.track_with_reservation(result.reservation, 5)
+    return 50
+
+
+# Servers that fork
+
+
+RAW_FORK = """
+    import ctypes, json, os, sys
+    from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
+
+    url = sys.argv[1]
+    config = SchematicConfig(
+        base_url=url, event_capture_url=url, use_datastream=True, event_buffer_period=60.0,
+        credit_leases=CreditLeaseConfig(mode="client"),
+    )
+    client = Schematic("sch_dev_emulator", config)
+    held = client.check("inference", {"id": "acme"}, usage=5)
+    client.track("queued at the fork", {"id": "acme"})
+    # The C library's own fork: none of Python's hooks run.
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        result = client.check("inference", {"id": "acme"}, usage=5)
+        client.track_with_reservation(result.reservation, 5)
+        client.shutdown()
+        print(json.dumps([held.reservation.lease_id, result.reservation.lease_id]), flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert client.status().open_holds == 1
+    client.track_with_reservation(held.reservation, 3)
+    client.shutdown()
+"""
+
+
+def test_a_child_of_a_server_that_skips_the_hooks_owns_nothing_of_its_parents(emulator):
+    command = [sys.executable, "-c", textwrap.dedent(RAW_FORK), emulator.base_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    events = [(event["body"]["event"], event["body"].get("quantity")) for event in tracks(emulator)]
+    assert sorted(events) == [
+        ("inference_tokens", 3),
+        ("inference_tokens", 5),
+        ("queued at the fork", None),
+    ]
+    assert emulator.state()["anomalies"] == {}
+    assert emulator.audit()["balanced"]
+
+
+def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulator, tmp_path):
+    served = 40
+    with serving(emulator, tmp_path) as url:
+        with httpx.Client(trust_env=False) as browser:
+            answers = [browser.get(url).json() for _ in range(3)]
+            browsers = [
+                threading.Thread(target=lambda: answers.append(httpx.get(url).json()))
+                for _ in range(served - 3)
+            ]
+            for thread in browsers:
+                thread.start()
+            for thread in browsers:
+                thread.join()
+    assert len(answers) == served
+    assert all(answer["allowed"] for answer in answers)
+    assert len({answer["process"] for answer in answers}) == 2
+    state = emulator.state()
+    assert state["billed"] == {"comp_acme": {"inference_tokens": sum(a["used"] for a in answers)}}
+    assert state["anomalies"] == {}
+    assert len(tracks(emulator)) == served
+    assert {lease["status"] for lease in state["leases"].values()} == {"released"}
+    assert emulator.audit()["balanced"]
+
+
+@contextlib.contextmanager
+def serving(emulator: Emulator, folder: Path) -> Iterator[str]:
+    """Run gunicorn with two workers and a preloaded application until the end of the block."""
+    socket_path = folder / "port"
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2"]
+    command += ["--worker-class", "gthread", "--threads", "4", "--bind", "127.0.0.1:0"]
+    command += ["--control-socket", str(socket_path), "tests.wsgi:application"]
+    environment = os.environ | {"SCHEMATIC_URL": emulator.base_url}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        found: list[str] = []
+
+        def listening() -> bool:
+            text = (folder / "log").read_text()
+            found[:] = re.findall(r"Listening at: (http://[0-9.:]+)", text)
+            return bool(found) and text.count("Booting worker") == 2
+
+        eventually(listening, 30)
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert "Traceback" not in (folder / "log").read_text()
