@@ -71,8 +71,9 @@ format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(STAMPS)/built $(STAMPS)/deps-bench $(STAMPS)/deps-peer ## compare with the published SDK in one run
-	$(BIN)/python benches/compare.py $(BENCH_FLAGS)
+bench: $(STAMPS)/built $(STAMPS)/deps-peer ## the clients beside the published SDK, then the core alone
+	$(BIN)/schematic-native bench $(BENCH_FLAGS)
+	cargo bench --quiet --locked -p schematic_core
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the engine with the published one on random inputs
@@ -86,7 +87,7 @@ stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing 
 wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
 	rm -rf dist
 	$(BIN)/maturin build --quiet --release --out dist
-	$(BIN)/maturin sdist --quiet --out dist
+	$(BIN)/maturin sdist --out dist
 	@ls -l dist
 
 .PHONY: clean

@@ -347,21 +347,6 @@ def test_ids_repeat_with_the_seed_and_not_without() -> None:
     assert reservation_id(seed=None) != reservation_id(seed=None)
 
 
-def test_a_forked_child_owns_nothing_of_its_parent() -> None:
-    world = World()
-    world.lend()
-    world.hold()
-    world.core.after_fork()
-    counts = world.core.counts()
-    assert (
-        counts["leases"],
-        counts["open_holds"],
-        counts["queued_billing"],
-        counts["queued_flag_checks"],
-    ) == (0, 0, 0, 0)
-    assert isinstance(world.check(), PendingCheck)
-
-
 def test_the_least_recently_used_company_gives_way() -> None:
     world = World(max_companies=2)
     for number in range(3):

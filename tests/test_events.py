@@ -150,18 +150,18 @@ async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, s
     assert any(f"refused an event (HTTP {status})" in record.message for record in caplog.records)
 
 
-async def test_no_more_than_four_requests_are_under_way_and_the_queue_is_the_buffer(core, faults):
+async def test_a_few_requests_are_under_way_and_the_queue_is_the_buffer(core, faults):
     capture = Capture()
     capture.open.clear()
     async with sending(core, capture, faults) as sender:
         track(core, *["e"] * 1000)
         assert not await sender.flush(0.05)
-        assert (capture.posts, sender.pending) == (4, 400)
-        assert core.counts()["queued_billing"] == 600
+        assert (capture.posts, sender.pending) == (8, 800)
+        assert core.counts()["queued_billing"] == 200
         capture.open.set()
         assert await sender.flush(5)
     assert len(capture.taken) == 1000
-    assert capture.most_under_way == 4
+    assert capture.most_under_way == 8
 
 
 async def test_a_flush_does_not_wait_for_what_comes_after_it(core, faults):
@@ -197,3 +197,20 @@ async def test_one_delivery_that_goes_through_ends_the_rest_of_all_others(core, 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(capture.taken) == 400
+
+
+async def test_usage_lost_to_a_full_queue_is_reported_once_until_it_is_over(faults, caplog):
+    caplog.set_level("INFO")
+    core = Core(api_key="k", max_billing_events=2)
+    capture = Capture(OUTAGE, OUTAGE)
+    track(core, "a", "b", "lost", "lost too")
+    async with sending(core, capture, faults) as sender:
+        assert await sender.flush(5)
+        track(core, "c")
+        assert await sender.flush(5)
+    assert capture.names() == ["a", "b", "c"]
+    messages = [record.message for record in caplog.records if "event queue" in record.message]
+    assert messages == [
+        "event queue: it is full: new track and identify events are lost",
+        "event queue: works again",
+    ]

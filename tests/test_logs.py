@@ -14,7 +14,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.faults import MAX_MESSAGES, Faults
+from schematic_native.faults import MAX_STATES, Faults
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.servers import Answer, HttpServer
 
@@ -105,15 +105,15 @@ def test_an_open_fault_tells_each_way_once_and_only_so_many(caplog):
     for _ in range(3):
         for number in range(20):
             faults.raised("topic", f"message {number}")
-    assert len(own(caplog)) == MAX_MESSAGES
+    assert len(own(caplog)) == MAX_STATES
     assert faults.last_error == "message 19"
     faults.cleared("topic")
     faults.cleared("topic")
-    assert len(own(caplog)) == MAX_MESSAGES + 1
+    assert len(own(caplog)) == MAX_STATES + 1
     assert faults.last_error is None
     faults.raised("topic", "message 19")
     assert faults.last_error == "message 19"
-    assert len(own(caplog)) == MAX_MESSAGES + 2
+    assert len(own(caplog)) == MAX_STATES + 2
 
 
 def test_the_key_is_in_no_log_no_repr_and_no_exception(caplog):

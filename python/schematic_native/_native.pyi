@@ -464,5 +464,4 @@ class Core:
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...
     # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
-    # dropped_flag_checks, checks, settles, acquires, extends, swept
-    def after_fork(self) -> None: ...  # forgets leases, holds and events; reseeds ids
+    # dropped_flag_checks, checks, settles, swept

@@ -59,6 +59,11 @@ class ApiError(Exception):
         self.message = message
         self.status = status
 
+    @property
+    def state(self) -> tuple[str, int | None]:
+        """What tells this failure from another kind of failure, whatever the server's words."""
+        return (type(self).__name__, self.status)
+
 
 class ApiConnectionError(ApiError):
     """The API could not be reached, or did not answer in time."""

@@ -123,7 +123,7 @@ class Checks:
         try:
             results = await self._api.check_flags(company, user, deadline)
         except ApiError as error:
-            self._faults.raised(REST_TOPIC, str(error))
+            self._faults.raised(REST_TOPIC, error)
             return _unanswered(error)
         self._faults.cleared(REST_TOPIC)
         if flag_keys is None:
@@ -226,7 +226,7 @@ class Checks:
         except NotFoundError as error:
             return _unanswered(error)
         except ApiError as error:
-            self._faults.raised(REST_TOPIC, str(error))
+            self._faults.raised(REST_TOPIC, error)
             return _unanswered(error)
         self._faults.cleared(REST_TOPIC)
         self._remember(question, answer)
@@ -261,7 +261,7 @@ class Checks:
                 error=error.message,
             )
         except ApiError as error:
-            self._faults.raised(RESERVE_TOPIC, str(error))
+            self._faults.raised(RESERVE_TOPIC, error)
             failure = "server_reservation_failed"
             if question.on_acquire_failure == "fail-open":
                 return Unanswered(f"{failure}_fail_open", failure)

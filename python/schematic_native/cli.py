@@ -30,6 +30,11 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "schematic_native.demo",
         "emulator",
     ),
+    "bench": Subcommand(
+        "measure a check and a settle, beside the published SDK if it is installed",
+        "schematic_native.bench.compare",
+        "emulator",
+    ),
     "doctor": Subcommand(
         "tell what is installed and what can be reached", "schematic_native.doctor"
     ),

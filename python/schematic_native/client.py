@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -65,6 +65,7 @@ from schematic_native.questions import (
     Unanswered,
     ask_all,
     check_default,
+    check_optional,
     check_options,
     check_timeout,
     is_usage,
@@ -364,7 +365,6 @@ class _Client:
         flag_key: str,
         company: Keys | None,
         user: Keys | None,
-        options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
@@ -374,27 +374,15 @@ class _Client:
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
         self._own()
-        if options is not None:
-            check_options(options, CheckOptions)
-            usage = options.usage if usage is None else usage
-            event_subtype = options.event_subtype if event_subtype is None else event_subtype
-            on_acquire_failure = on_acquire_failure or options.on_acquire_failure
-            default_value = options.default_value if default_value is None else default_value
-            timeout = options.timeout if timeout is None else timeout
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )
         if pending is None:
-            if self._leasing and question.usage is not None:
-                answer = question.ask(self._core)
-                if isinstance(answer, CheckResult):
-                    return answer
-                pending = answer
-            elif (now := self._check_now(question, default_value)) is not None:
+            if (now := self._check_now(question, default_value)) is not None:
                 return now
-        if pending is not None and pending.need == "plain":
+        elif pending.need == "plain":
             plain = self._answer_now(question.plain(), default_value)
             if plain is not None:
                 return plain_result(plain)
@@ -466,6 +454,14 @@ class _Client:
         """Queue a track event; tells whether one was queued."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
+        if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
+            raise TypeError(f"quantity must be an int, got {quantity!r}")
+        if quantity is not None and not -(2**63) <= quantity < 2**63:
+            raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
+        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional("sent_at", options.sent_at, datetime)
+        check_optional("trusted_client_clock", options.trusted_client_clock, bool)
+        check_optional("backfill", options.backfill, bool)
         sent_at = options.sent_at
         if sent_at is not None:
             # Without a zone there is no instant; UTC is what servers keep.
@@ -498,6 +494,7 @@ class _Client:
         """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
+        check_optional("idempotency_key", options.idempotency_key, str)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
         if self._refuses_event("identify"):
@@ -637,14 +634,16 @@ class AsyncSchematic(_Client):
         A fault of the server or the network never raises.
 
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -660,7 +659,6 @@ class AsyncSchematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -875,14 +873,16 @@ class Schematic(_Client):
 
         See `AsyncSchematic.check`, whose arguments are the same.
         """
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         pending = None
-        if (
-            self._leasing
-            and usage is not None
-            and options is None
-            and default_value is None
-            and timeout is None
-        ):
+        if self._leasing and usage is not None:
+            if default_value is not None:
+                check_default(default_value)
+            if timeout is not None:
+                check_timeout(timeout)
             answer = self._core.check(
                 flag_key,
                 company,
@@ -898,7 +898,6 @@ class Schematic(_Client):
             flag_key,
             company,
             user,
-            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -1088,6 +1087,25 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
         ):
             raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
     return list(providers)
+
+
+def _merge(
+    options: CheckOptions,
+    usage: float | None,
+    event_subtype: str | None,
+    on_acquire_failure: FailureMode | None,
+    default_value: DefaultValue,
+    timeout: float | None,
+) -> tuple[float | None, str | None, FailureMode, DefaultValue, float | None]:
+    """Fill in from the options what no keyword gave."""
+    check_options(options, CheckOptions)
+    return (
+        options.usage if usage is None else usage,
+        options.event_subtype if event_subtype is None else event_subtype,
+        options.on_acquire_failure if on_acquire_failure is None else on_acquire_failure,
+        options.default_value if default_value is None else default_value,
+        options.timeout if timeout is None else timeout,
+    )
 
 
 def _read_texts(name: str, values: object) -> list[str]:

@@ -53,6 +53,8 @@ class Tally:
     units: Counter[str] = field(default_factory=Counter)
     credits: float = 0.0
     settles: int = 0
+    # Seconds that the worker held back, for events to be delivered.
+    waited: float = 0.0
     # Nanoseconds each check and each settle took.
     check_times: array[int] = field(default_factory=lambda: array("Q"))
     settle_times: array[int] = field(default_factory=lambda: array("Q"))
@@ -64,6 +66,7 @@ class Tally:
         self.units += other.units
         self.credits += other.credits
         self.settles += other.settles
+        self.waited += other.waited
         self.check_times.extend(other.check_times)
         self.settle_times.extend(other.settle_times)
 
@@ -133,7 +136,7 @@ def _work(client: Schematic, number: int, tally: Tally, watch: Watch) -> None:
     clock = time.perf_counter_ns
     traffic = _requests(number)
     while not watch.over.is_set():
-        watch.wait_for_room()
+        tally.waited += watch.wait_for_room()
         for _, (company, asked, used) in zip(range(STRIDE), traffic, strict=False):
             begun = clock()
             result = client.check(FLAG, company, usage=asked)
@@ -171,8 +174,10 @@ async def _work_async(client: AsyncSchematic, number: int, tally: Tally, watch: 
     while not watch.over.is_set():
         # Nothing on the fast path waits, so the loop gets its turn here.
         await asyncio.sleep(0)
+        begun = clock()
         while watch.is_full():  # noqa: ASYNC110 - shared with threads
             await asyncio.sleep(0.005)
+        tally.waited += (clock() - begun) / 1e9
         for _, (company, asked, used) in zip(range(STRIDE), traffic, strict=False):
             begun = clock()
             result = await client.check(FLAG, company, usage=asked)
@@ -212,10 +217,12 @@ class Watch:
         """Whether enough events wait to be sent."""
         return not self.over.is_set() and self._queued() > MOST_QUEUED
 
-    def wait_for_room(self) -> None:
-        """Wait until fewer events wait to be sent."""
+    def wait_for_room(self) -> float:
+        """Wait until fewer events wait to be sent; returns the seconds that took."""
+        begun = time.monotonic()
         while self.is_full():
             self.over.wait(0.005)
+        return time.monotonic() - begun
 
     def until(self, end: float) -> None:
         """Show progress until `end` on the monotonic clock; in the middle comes the outage, if one is due."""
@@ -259,7 +266,7 @@ def _percentile(times: array[int], share: float) -> str:
     return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1000:,.2f} us"
 
 
-def _report(tally: Tally, state: dict[str, Any], seconds: float) -> None:
+def _report(tally: Tally, state: dict[str, Any], seconds: float, workers: int) -> None:
     requests = state["requests"]
     leases = state["leases"].values()
     wire = sum(requests.get(kind, 0) for kind in ("acquire", "extend", "release", "check"))
@@ -268,11 +275,15 @@ def _report(tally: Tally, state: dict[str, Any], seconds: float) -> None:
         ("allowed", f"{tally.allowed:,}"),
         *((f"denied: {reason}", f"{count:,}") for reason, count in tally.denied.most_common()),
         ("settled", f"{tally.settles:,} reservations, {sum(tally.units.values()):,} tokens"),
-        ("credits consumed", f"{tally.credits:,g}"),
+        ("credits consumed", f"{tally.credits:,.15g}"),
         ("leases acquired", f"{len(leases):,}"),
         ("leases extended", f"{requests.get('extend', 0):,} requests"),
         ("lease calls", f"{1000 * wire / max(tally.checks, 1):.2f} per 1000 checks"),
         ("events delivered", f"{state['events']:,} in {requests.get('capture', 0):,} requests"),
+        (
+            "held back",
+            f"{tally.waited / (seconds * workers):.0%} of the time, until events were delivered",
+        ),
         (
             "check",
             f"p50 {_percentile(tally.check_times, 0.5)}, p99 {_percentile(tally.check_times, 0.99)}",
@@ -305,11 +316,11 @@ def audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
         ),
         (
             granted == consumed + released,
-            f"granted {granted:,g} = consumed {consumed:,g} + released {released:,g} credits",
+            f"granted {granted:,.15g} = consumed {consumed:,.15g} + released {released:,.15g} credits",
         ),
         (
             consumed == tally.credits,
-            f"consumed {consumed:,g} = the program's own {tally.credits:,g} credits",
+            f"consumed {consumed:,.15g} = the program's own {tally.credits:,.15g} credits",
         ),
         (book["balanced"], "the emulator's book balances: nothing minted, nothing lost"),
     ]
@@ -366,5 +377,5 @@ def run(arguments: argparse.Namespace) -> int:
             else _run_threads(*parameters)
         )
         state = emulator.state()
-        _report(tally, state, watch.seconds)
+        _report(tally, state, watch.seconds, arguments.threads)
         return 0 if audit(tally, state, emulator.audit()) else 1

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from schematic_native._native import Core, EventBatch
     from schematic_native.faults import Faults
 
-MAX_REQUESTS = 4
+# At 0.1 s a round trip this is 8000 events a second.
+MAX_REQUESTS = 8
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 30.0
 TOPIC = "event capture"
+QUEUE_TOPIC = "event queue"
 # Statuses that speak of the batch's content; all others speak of the service, the way there, or the
 # key.
 REFUSED = frozenset({400, 413, 422})
@@ -68,6 +70,7 @@ class EventSender:
         # still to be started.
         self._undelivered: list[EventBatch] = []
         self._inherited: deque[EventBatch] = deque()
+        self._lost = 0
         self.sent = 0
         self.refused = 0
 
@@ -89,6 +92,7 @@ class EventSender:
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
+            self._report_losses()
             await self._drain()
             # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
             timer = asyncio.get_running_loop().call_later(self._period, self._due.set)
@@ -97,6 +101,15 @@ class EventSender:
             finally:
                 timer.cancel()
             self._due.clear()
+
+    def _report_losses(self) -> None:
+        """Say so when usage was lost because the queue was full, and when that is over."""
+        lost = self._core.counts()["dropped_billing"]
+        if lost > self._lost:
+            self._faults.raised(QUEUE_TOPIC, "it is full: new track and identify events are lost")
+        else:
+            self._faults.cleared(QUEUE_TOPIC)
+        self._lost = lost
 
     async def flush(self, timeout: float) -> bool:
         """Wait until all that is queued now has been delivered or refused.
@@ -166,6 +179,7 @@ class EventSender:
             if fault is None:
                 return
             self._faults.raised(TOPIC, f"{fault}; the events are kept and tried again")
+            self._report_losses()
             ceiling = min(LONGEST_RETRY_DELAY, self._first_retry_delay * 2**attempt)
             attempt = min(attempt + 1, 16)
             await self._rest(ceiling * (0.5 + 0.5 * self._jitter()))

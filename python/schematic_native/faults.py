@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
+    from schematic_native.api import ApiError
+
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
-# So many different messages of one open fault are logged: an outage shows itself in several ways by
-# turns, and each is told once.
-MAX_MESSAGES = 4
+# So many states of one open fault are told: an outage shows itself in several ways by turns, and each
+# is told once.
+MAX_STATES = 4
+# A shorter key is made up for a test, and may be part of any word.
+SHORTEST_SECRET = 8
 
 
 class Faults:
@@ -21,8 +25,8 @@ class Faults:
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
         self._logger = logger
         self._api_key = api_key
-        # The messages of each open fault, the last one last.
-        self._open: dict[str, list[str]] = {}
+        # By topic: the last message, and the states that have been told.
+        self._open: dict[str, tuple[str, list[object]]] = {}
         self._noted: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -30,25 +34,25 @@ class Faults:
     def last_error(self) -> str | None:
         """The fault that was reported last and has not passed."""
         with self._lock:
-            messages = next(reversed(self._open.values()), None)
-            return None if messages is None else messages[-1]
+            return next((message for message, _ in reversed(self._open.values())), None)
 
-    def raised(self, topic: str, message: str) -> None:
-        """Report a fault, unless it is open under its topic and has said this already."""
-        message = self.redact(message)
+    def raised(self, topic: str, fault: str | ApiError) -> None:
+        """Report a fault, unless it is open under its topic and has been told.
+
+        What the API says may hold a balance or an id that is another each time: its failures are
+        the same while their kind and status are.
+        """
+        message = self.redact(str(fault))
+        state = message if isinstance(fault, str) else fault.state
         with self._lock:
-            messages = self._open.pop(topic, [])
-            self._open[topic] = messages
-            is_new = message not in messages
-            if not is_new:
-                messages.remove(message)
-            is_told = is_new and len(messages) < MAX_MESSAGES
-            if is_new and not is_told:
-                messages.pop()
-            messages.append(message)
+            _, told = self._open.pop(topic, ("", []))
+            self._open[topic] = (message, told)
+            is_told = state in told or len(told) == MAX_STATES
+            if not is_told:
+                told.append(state)
             if len(self._open) > MAX_OPEN_FAULTS:
                 del self._open[next(iter(self._open))]
-        if is_told:
+        if not is_told:
             self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
@@ -74,4 +78,6 @@ class Faults:
 
     def redact(self, message: str) -> str:
         """Take the API key out of a text that others wrote."""
-        return message.replace(self._api_key, "***") if self._api_key else message
+        if len(self._api_key) < SHORTEST_SECRET:
+            return message
+        return message.replace(self._api_key, "***")

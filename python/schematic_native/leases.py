@@ -240,7 +240,7 @@ class Leases:
             if lease.expires_at is not None and abs(lease.expires_at - ends) > EXPIRY_TOLERANCE:
                 lease = await self._add_share(slot, lease, plan)
         except ApiError as error:
-            self._faults.raised(topic, str(error))
+            self._faults.raised(topic, error)
             return
         self._faults.cleared(topic)
         expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
@@ -261,7 +261,7 @@ class Leases:
             )
         except ApiError as error:
             self._pause(slot)
-            self._faults.raised(topic, str(error))
+            self._faults.raised(topic, error)
             return
         self._pauses.pop(slot, None)
         self._faults.cleared(topic)

@@ -277,6 +277,12 @@ def check_options(options: object, kind: type) -> None:
         raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
 
 
+def check_optional(name: str, value: object, kind: type) -> None:
+    """Require a value of one kind, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+
+
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
     """Return the caller's default, which may be a function, or else the flag's."""
     if value is None:
@@ -288,7 +294,7 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
 
 
 def read_preflight(options: CheckFlagOptions) -> Preflight:
-    """Read what the options ask on top of the entities; TypeError or ValueError names what is wrong."""
+    """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
         raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")

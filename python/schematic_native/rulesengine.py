@@ -1,4 +1,4 @@
-"""The rules engine on its own, without a client: JSON in, JSON out, or compiled once and checked many times.
+"""The rules engine without a client: JSON in, JSON out, or compiled once and checked many times.
 
 The answers are those of the published engine, version `ENGINE_VERSION_KEY`.
 """
@@ -75,6 +75,8 @@ class RulesEngine:
             ValueError: an option or instant that is none.
 
         """
+        if not isinstance(flag, CompiledFlag):
+            raise TypeError(f"flag must be what load_flag gives, not {type(flag).__name__}")
         check_options(options, CheckFlagOptions)
         preflight = NO_PREFLIGHT if options is None else read_preflight(options)
         return flag.check(

@@ -294,6 +294,8 @@ class _Workers(ThreadPoolExecutor):
             return super().submit(work, *arguments, **keywords)
         except RuntimeError:
             done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        # The loop waits for it on purpose: its debug mode need not say so.
+        asyncio.get_running_loop().slow_callback_duration = SHUTDOWN_BUDGET
         try:
             done.set_result(work(*arguments, **keywords))
         except Exception as error:  # noqa: BLE001 - it is the caller's

@@ -1,12 +1,14 @@
 """Random envelopes for the rules engine, drawn from pools small enough that ids collide.
 
-An object is a list of (key, value) pairs behind `Object`, so that keys may repeat; `Raw` is written to the
-JSON text as it is, so that numbers keep their spelling.
+An object is a list of (key, value) pairs behind `Object`, so that keys may repeat; `Raw` is written
+to the JSON text as it is, so that numbers keep their spelling.
 """
 
-import json
+from json.encoder import encode_basestring_ascii as quoted
 from random import Random
 from typing import Any
+
+LITERALS = {None: "null", True: "true", False: "false"}
 
 
 class Raw(str):
@@ -26,13 +28,16 @@ class Object:
 
 def write(value: Any) -> str:
     """The JSON text of a generated value."""
-    if isinstance(value, Raw):
-        return str(value)
-    if isinstance(value, Object):
-        return "{" + ",".join(f"{json.dumps(k)}:{write(v)}" for k, v in value.pairs) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(write, value)) + "]"
-    return json.dumps(value)
+    kind = type(value)
+    if kind is str:
+        return quoted(value)
+    if kind is Raw:
+        return value
+    if kind is Object:
+        return "{" + ",".join([f"{quoted(name)}:{write(part)}" for name, part in value.pairs]) + "}"
+    if kind is list:
+        return "[" + ",".join([write(part) for part in value]) + "]"
+    return LITERALS[value]
 
 
 IDS = ("a", "b", "c", "d")
@@ -42,59 +47,198 @@ CREDITS = ("c1", "c2", "")
 DEFINITIONS = ("t1", "t2", "t3", "t4", "")
 OPERATORS = ("eq", "ne", "gt", "lt", "gte", "lte", "is_empty", "not_empty")
 CONDITION_TYPES = (
-    "base_plan", "billing_product", "company", "credit", "metric", "plan", "plan_version", "trait", "user",
-)  # fmt: skip
+    "base_plan",
+    "billing_product",
+    "company",
+    "credit",
+    "metric",
+    "plan",
+    "plan_version",
+    "trait",
+    "user",
+)
 RULE_TYPES = (
-    "global_override", "company_override", "plan_entitlement", "company_override_usage_exceeded",
-    "plan_entitlement_usage_exceeded", "standard", "default",
-)  # fmt: skip
+    "global_override",
+    "company_override",
+    "plan_entitlement",
+    "company_override_usage_exceeded",
+    "plan_entitlement_usage_exceeded",
+    "standard",
+    "default",
+)
 PERIODS = ("all_time", "current_day", "current_month", "current_week")
 RESETS = ("first_of_month", "billing_cycle")
 COMPARABLES = ("bool", "date", "int", "string")
 VALUE_TYPES = ("boolean", "credit", "numeric", "trait", "unknown", "unlimited")
 QUANTITIES = (
-    "input_tokens", "output_tokens", "cached_input_tokens", "cache_creation_input_tokens",
-    "reasoning_tokens", "images", "Audio", "ä",
-)  # fmt: skip
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_creation_input_tokens",
+    "reasoning_tokens",
+    "images",
+    "Audio",
+    "ä",
+)
 
 INTEGERS = (
-    "0", "1", "2", "3", "5", "10", "-1", "-2", "100", "9223372036854775807", "-9223372036854775808",
-    "9007199254740993", "9223372036854775806",
-)  # fmt: skip
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "10",
+    "-1",
+    "-2",
+    "100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9007199254740993",
+    "9223372036854775806",
+)
 FLOATS = (
-    "0", "1", "2", "5", "10", "0.5", "-1", "-0.5", "-0.0", "-0", "0.1", "0.2", "0.3", "1e3", "1E+2", "1e-7",
-    "1000.9999999999999", "123456789.12345679", "1e21", "1.7976931348623157e308", "5e-324", "1e-400",
-    "100000000000000000000", "0.30000000000000004", "999999999.9999999", "1e9", "3.14159265358979323846",
-)  # fmt: skip
+    "0",
+    "1",
+    "2",
+    "5",
+    "10",
+    "0.5",
+    "-1",
+    "-0.5",
+    "-0.0",
+    "-0",
+    "0.1",
+    "0.2",
+    "0.3",
+    "1e3",
+    "1E+2",
+    "1e-7",
+    "1000.9999999999999",
+    "123456789.12345679",
+    "1e21",
+    "1.7976931348623157e308",
+    "5e-324",
+    "1e-400",
+    "100000000000000000000",
+    "0.30000000000000004",
+    "999999999.9999999",
+    "1e9",
+    "3.14159265358979323846",
+)
 NUMBER_TEXTS = (
-    "", "0", "1", "2", "5", "10", "-1", "+5", "05", "-0", "1.5", "1.50", ".5", "5.", "1e3", "1E3", " 1", "1 ",
-    "abc", "inf", "-inf", "nan", "NaN", "infinity", "9223372036854775807", "9223372036854775808",
-    "-9223372036854775808", "-9223372036854775809", "9007199254740992", "9007199254740993",
-    "9007199254740992.0", "1e400", "1_000", "٣", "0x10", "+", "-", "1e", "--1", "true", "false", "TRUE",
-    "True", "é", "z", "a",
-)  # fmt: skip
+    "",
+    "0",
+    "1",
+    "2",
+    "5",
+    "10",
+    "-1",
+    "+5",
+    "05",
+    "-0",
+    "1.5",
+    "1.50",
+    ".5",
+    "5.",
+    "1e3",
+    "1E3",
+    " 1",
+    "1 ",
+    "abc",
+    "inf",
+    "-inf",
+    "nan",
+    "NaN",
+    "infinity",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "-9223372036854775809",
+    "9007199254740992",
+    "9007199254740993",
+    "9007199254740992.0",
+    "1e400",
+    "1_000",
+    "٣",
+    "0x10",
+    "+",
+    "-",
+    "1e",
+    "--1",
+    "true",
+    "false",
+    "TRUE",
+    "True",
+    "é",
+    "z",
+    "a",
+)
 DATES = (
-    "2024-01-15 21:59:40 UTC", "2024-01-15 21:59:40 EST", "2024-01-15 21:59:40+05:30",
-    "2024-01-15 21:59:40.123Z", "2024-01-15T21:59:40.123+0530", "2024-01-15T21:59:40+05:30",
-    "2024-01-15T21:59:40Z", "2024-01-15T21:59:40.123456789Z", "2024-01-15T21:59:40", "2024-01-15",
-    "Mon Jan 15 2024 21:59:40 GMT+0000", "Mon Jan 15 2024 21:59:40 GMT+0530 (IST)",
-    "Mon Jan 15 2024 21:59:40 GMT+0530", "Tue Jan 15 2024 21:59:40 GMT+0000", "Mon Jan 15 2024 21:59:40 UTC",
-    "Mon Jan 15 2024 21:59:40 Eastern Standard Time", "2024-01-15T21:59:40.123+2500",
-    "2024-01-15T21:59:60Z", "2024-01-15 21:59:60 UTC", "2024-02-29T00:00:00Z", "2023-02-29T00:00:00Z",
-    "2024-01-15t21:59:40z", "2024-01-15 21:59:40Z", "+262142-12-31 23:59:59 UTC", "-1-01-01 00:00:00 UTC",
-    "2024-01-15T21:59:40\u221205:30", "2024-1-5 1:2:3 X", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59+00:00",
-    " 2024-01-15 21:59:40 UTC", "2024-01-15 21:59:40 ", "2024-01-15T21:59:40.5+0000", "2024-01-15T24:00:00Z",
-)  # fmt: skip
+    "2024-01-15 21:59:40 UTC",
+    "2024-01-15 21:59:40 EST",
+    "2024-01-15 21:59:40+05:30",
+    "2024-01-15 21:59:40.123Z",
+    "2024-01-15T21:59:40.123+0530",
+    "2024-01-15T21:59:40+05:30",
+    "2024-01-15T21:59:40Z",
+    "2024-01-15T21:59:40.123456789Z",
+    "2024-01-15T21:59:40",
+    "2024-01-15",
+    "Mon Jan 15 2024 21:59:40 GMT+0000",
+    "Mon Jan 15 2024 21:59:40 GMT+0530 (IST)",
+    "Mon Jan 15 2024 21:59:40 GMT+0530",
+    "Tue Jan 15 2024 21:59:40 GMT+0000",
+    "Mon Jan 15 2024 21:59:40 UTC",
+    "Mon Jan 15 2024 21:59:40 Eastern Standard Time",
+    "2024-01-15T21:59:40.123+2500",
+    "2024-01-15T21:59:60Z",
+    "2024-01-15 21:59:60 UTC",
+    "2024-02-29T00:00:00Z",
+    "2023-02-29T00:00:00Z",
+    "2024-01-15t21:59:40z",
+    "2024-01-15 21:59:40Z",
+    "+262142-12-31 23:59:59 UTC",
+    "-1-01-01 00:00:00 UTC",
+    "2024-01-15T21:59:40\u221205:30",
+    "2024-1-5 1:2:3 X",
+    "1970-01-01T00:00:00Z",
+    "9999-12-31T23:59:59+00:00",
+    " 2024-01-15 21:59:40 UTC",
+    "2024-01-15 21:59:40 ",
+    "2024-01-15T21:59:40.5+0000",
+    "2024-01-15T24:00:00Z",
+)
 INSTANTS = (
-    "2024-01-15T00:00:00Z", "2024-01-31T12:30:00Z", "2024-02-29T23:59:59.999Z", "2023-12-31T23:00:00-05:00",
-    "2025-06-15T00:00:00+00:00", "2024-03-01T00:00:00.123456Z", "2030-01-01T00:00:00Z", "bad", "",
-    "2024-01-30 00:00:00Z", "1999-05-31T08:00:00+14:00",
-)  # fmt: skip
+    "2024-01-15T00:00:00Z",
+    "2024-01-31T12:30:00Z",
+    "2024-02-29T23:59:59.999Z",
+    "2023-12-31T23:00:00-05:00",
+    "2025-06-15T00:00:00+00:00",
+    "2024-03-01T00:00:00.123456Z",
+    "2030-01-01T00:00:00Z",
+    "bad",
+    "",
+    "2024-01-30 00:00:00Z",
+    "1999-05-31T08:00:00+14:00",
+)
 CLOCKS = (
-    None, 0, -1, 1_700_000_000_123, 1_709_164_799_999, 1_709_164_800_000, 1_709_251_200_000,
-    1_735_689_599_999, 1_735_689_600_000, 1_706_659_200_000, 1_706_702_400_000, 1_705_276_800_000,
-    -62_135_596_800_000, 253_402_300_799_999, 8_210_266_876_800_000, -8_334_601_228_800_001,
-)  # fmt: skip
+    None,
+    0,
+    -1,
+    1_700_000_000_123,
+    1_709_164_799_999,
+    1_709_164_800_000,
+    1_709_251_200_000,
+    1_735_689_599_999,
+    1_735_689_600_000,
+    1_706_659_200_000,
+    1_706_702_400_000,
+    1_705_276_800_000,
+    -62_135_596_800_000,
+    253_402_300_799_999,
+    8_210_266_876_800_000,
+    -8_334_601_228_800_001,
+)
 
 
 def camel(name: str) -> str:
@@ -108,11 +252,8 @@ class Envelopes:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self._theme: str | None = (
-            None  # the condition type that most conditions of this envelope have
-        )
-
-    # --- drawing
+        # The condition type that most conditions of this envelope have.
+        self._theme: str | None = None
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -164,8 +305,6 @@ class Envelopes:
 
     def text(self) -> str:
         return self.date() if self.chance(0.3) else self.pick(NUMBER_TEXTS)
-
-    # --- building
 
     def object(self, **fields: Any) -> Object:
         """Null fields are left out half the time; keys come in either spelling."""
@@ -248,11 +387,17 @@ class Envelopes:
         )
 
     def solo_flag(self) -> Object:
-        """One standard rule with one condition, so that the value tells whether the condition holds."""
+        """One standard rule with one condition: the value tells whether it holds."""
         rule = self.object(
-            id="solo", account_id="x", environment_id="x", rule_type="standard", name="n", priority=Raw("0"),
-            conditions=[self.condition()], value=True,
-        )  # fmt: skip
+            id="solo",
+            account_id="x",
+            environment_id="x",
+            rule_type="standard",
+            name="n",
+            priority=Raw("0"),
+            conditions=[self.condition()],
+            value=True,
+        )
         return self.object(**self.ids(), key="k", rules=[rule], default_value=False)
 
     def trait(self) -> Object:
@@ -260,10 +405,16 @@ class Envelopes:
 
     def metric(self) -> Object:
         return self.object(
-            account_id="x", environment_id="x", company_id="x",
-            event_subtype=self.pick(EVENTS), period=self.pick(PERIODS), month_reset=self.pick(RESETS),
-            value=self.integer(), created_at="x", valid_until=self.maybe(lambda: "x", 0.2),
-        )  # fmt: skip
+            account_id="x",
+            environment_id="x",
+            company_id="x",
+            event_subtype=self.pick(EVENTS),
+            period=self.pick(PERIODS),
+            month_reset=self.pick(RESETS),
+            value=self.integer(),
+            created_at="x",
+            valid_until=self.maybe(lambda: "x", 0.2),
+        )
 
     def entitlement(self) -> Object:
         few = 0.4
@@ -392,17 +543,19 @@ class Envelopes:
         flags = self.some(self.flag, 3)
         return Object([("flags", flags), *[pair for pair in single.pairs if pair[0] != "flag"]])
 
-    # Breaking what was built.
-
-    def broken(self, envelope: Object) -> str:  # noqa: C901 - one case for each way to break
-        """The text of the envelope with one thing about it made odd, most of which the engine refuses."""
+    def broken(self, envelope: Object) -> str:
+        """The text of the envelope with one thing about it made odd: the engine refuses most."""
         if self.chance(0.15):
             return self.broken_text(write(envelope))
         target = self.pick(objects_of(envelope))
         if self.chance(0.1):
-            return write(envelope).replace(
-                write(target), write([value for _, value in target.pairs]), 1
-            )
+            fields = write([value for _, value in target.pairs])
+            return write(envelope).replace(write(target), fields, 1)
+        self.break_object(target)
+        return write(envelope)
+
+    def break_object(self, target: Object) -> None:
+        """Leave out, double, misspell or replace one field of the object."""
         if not target.pairs:
             target.pairs.append(("id", "x"))
         position = self.random.randrange(len(target.pairs))
@@ -424,7 +577,6 @@ class Envelopes:
                 value.insert(self.random.randrange(len(value) + 1), Raw(self.pick(ODD_VALUES)))
             case _:
                 target.pairs[position] = (name, Object([(str(value), None)]))
-        return write(envelope)
 
     def broken_text(self, text: str) -> str:
         at = self.random.randrange(len(text))
@@ -446,13 +598,51 @@ class Envelopes:
 
 
 ODD_VALUES = (
-    "null", "true", "[]", "{}", '""', '"x"', "0", "1", "1.0", "-0", "-0.0", "1e2", "1e999", "-1e999", "1e-999",
-    "9223372036854775807", "9223372036854775808", "-9223372036854775809", "18446744073709551615",
-    "18446744073709551616", "01", "1.", ".5", "+1", "NaN", "Infinity", '"\\ud800"', '"\\ud83d\\ude00"',
-    '"\\u0000"', "[null]", "[[]]", '{"a":null}', '{"a":1}', "[" * 200 + "]" * 200, '"\\x"', '"\n"',
-    '{"standard":null}', '{"standard":{}}', '{"eq":null}', "123456789012345678901234567890",
-    "0.1234567890123456789012345", "1e2147483648", "0e2147483648", "1e-2147483649",
-)  # fmt: skip
+    "null",
+    "true",
+    "[]",
+    "{}",
+    '""',
+    '"x"',
+    "0",
+    "1",
+    "1.0",
+    "-0",
+    "-0.0",
+    "1e2",
+    "1e999",
+    "-1e999",
+    "1e-999",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "18446744073709551615",
+    "18446744073709551616",
+    "01",
+    "1.",
+    ".5",
+    "+1",
+    "NaN",
+    "Infinity",
+    '"\\ud800"',
+    '"\\ud83d\\ude00"',
+    '"\\u0000"',
+    "[null]",
+    "[[]]",
+    '{"a":null}',
+    '{"a":1}',
+    "[" * 200 + "]" * 200,
+    '"\\x"',
+    '"\n"',
+    '{"standard":null}',
+    '{"standard":{}}',
+    '{"eq":null}',
+    "123456789012345678901234567890",
+    "0.1234567890123456789012345",
+    "1e2147483648",
+    "0e2147483648",
+    "1e-2147483649",
+)
 
 
 def objects_of(value: Any) -> list[Object]:

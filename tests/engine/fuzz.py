@@ -1,8 +1,8 @@
-"""Holds the engine against the published one: `python -m tests.engine.fuzz --count 1000000 --seed 1`.
+"""Holds the engine against the published one: `python -m tests.engine.fuzz --count 1000000`.
 
-Both evaluate the same random envelopes in this process. The first difference is shrunk and printed as an entry of
-`tests/engine/cases.json`. What our engine reads beyond the published one is no difference if the envelope is
-refused for an enumeration value alone (see docs/engine.md).
+Both evaluate the same random envelopes in this process. The first difference is shrunk and printed
+as an entry of `tests/engine/cases.json`. What our engine reads beyond the published one is no
+difference if that one refuses the envelope for an enumeration value alone (see docs/engine.md).
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.engine.envelopes import (
 )
 from tests.engine.oracle import Oracle, find_module
 
-# Enumerations of which an unknown value fails in the published engine, and what may stand in for one.
+# Enumerations of which the published engine refuses an unknown value, and what may stand for one.
 CLOSED = {
     "rule_type": RULE_TYPES,
     "period": PERIODS,
@@ -46,6 +46,7 @@ CLOSED = {
     "value_type": VALUE_TYPES,
 }
 CLOSED |= {camel(name): values for name, values in CLOSED.items()}
+FIRST_VALUES = tuple({values[0]: None for values in CLOSED.values()})
 DEFAULT_REASON = "No rules matched; default value for flag"
 
 
@@ -85,10 +86,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            (
-                f"{self.envelopes} envelopes, {self.refused} refused by both, {self.lenient} read by ours alone, "
-                f"{self.traps} traps of the published engine"
-            ),
+            f"{self.envelopes} envelopes: {self.refused} refused by both",
+            f"{self.lenient} read by ours alone, {self.traps} traps of the published engine",
             "",
             f"{'condition':<16} {'operator':<10} {'held':>8} {'did not':>8}",
         ]
@@ -121,17 +120,15 @@ def kind_of(result: dict[str, Any]) -> str:
 
 def solo_condition(tree: Object) -> dict[str, Any] | None:
     """The condition of a flag whose value tells whether it holds, with keys in snake case."""
-    for rule in objects_of(tree):
-        if ("id", "solo") in rule.pairs:
-            conditions = next(value for name, value in rule.pairs if name == "conditions")
-            wanted = ("condition_type", "operator")
-            return {
-                name: value
-                for name in wanted
-                for spelled, value in conditions[0].pairs
-                if spelled in (name, camel(name))
-            }
-    return None
+    flag = next(value for name, value in tree.pairs if name == "flag")
+    rules = next((value for name, value in flag.pairs if name == "rules"), None)
+    if not rules or ("id", "solo") not in rules[0].pairs:
+        return None
+    conditions = next(value for name, value in rules[0].pairs if name == "conditions")
+    spelled = dict(conditions[0].pairs)
+    return {
+        name: spelled.get(name, spelled.get(camel(name))) for name in ("condition_type", "operator")
+    }
 
 
 def normal(answer: str | None) -> Any:
@@ -183,7 +180,7 @@ class Comparison:
         return True
 
     def is_lenient(self, case: Case) -> bool:
-        """Whether the published engine takes the envelope once enumeration values are ones that it knows."""
+        """Whether the published engine takes the envelope with enumeration values that it knows."""
         try:
             tree = json.loads(
                 case.envelope, object_pairs_hook=Object, parse_int=Raw, parse_float=Raw
@@ -194,17 +191,57 @@ class Comparison:
         for target in objects_of(tree):
             for position, (name, value) in enumerate(target.pairs):
                 known = CLOSED.get(name)
-                if (
-                    isinstance(value, Object)
-                    and len(value.pairs) == 1
-                    and value.pairs[0][1] is None
-                ):
-                    value = value.pairs[0][0]  # noqa: PLW2901
-                if known is not None and isinstance(value, str) and value not in known:
+                if known is not None and is_unknown(value, known):
                     target.pairs[position] = (name, known[0])
                     changed = True
-        replaced = Case(write(tree).encode("utf-8", "surrogatepass"), case.now, case.bulk)
-        return changed and self.theirs(replaced) is not None
+        if changed and self.takes(tree, case):
+            return True
+        # A struct may have come as an array, whose elements have no names.
+        places = [
+            (elements, position)
+            for elements in arrays_of_fields(tree)
+            for position, value in enumerate(elements)
+            if is_unknown(value, ())
+        ]
+        return any(
+            self.takes_replaced(tree, case, list(chosen))
+            for count in (1, 2)
+            for chosen in itertools.combinations(places, count)
+        )
+
+    def takes(self, tree: Any, case: Case) -> bool:
+        """Whether the published engine takes this tree in the place of the case's."""
+        text = write(tree).encode("utf-8", "surrogatepass")
+        return self.theirs(Case(text, case.now, case.bulk)) is not None
+
+    def takes_replaced(self, tree: Any, case: Case, places: list[tuple[list[Any], int]]) -> bool:
+        """Whether it does once the values in these places are ones of some enumeration."""
+        if not places:
+            return self.takes(tree, case)
+        (elements, position), *rest = places
+        before = elements[position]
+        try:
+            for value in FIRST_VALUES:
+                elements[position] = value
+                if self.takes_replaced(tree, case, rest):
+                    return True
+        finally:
+            elements[position] = before
+        return False
+
+
+def is_unknown(value: Any, known: tuple[str, ...]) -> bool:
+    """Whether a value spells a variant that is not one of these."""
+    if isinstance(value, Object) and len(value.pairs) == 1 and value.pairs[0][1] is None:
+        value = value.pairs[0][0]
+    return isinstance(value, str) and not isinstance(value, Raw) and value not in known
+
+
+def arrays_of_fields(tree: Any) -> Iterator[list[Any]]:
+    """The arrays that hold more than one kind of value, as a struct's fields do."""
+    for parts in containers(tree):
+        if len({type(part) for part in parts}) > 1 and not isinstance(parts[0], tuple):
+            yield parts
 
 
 def drawn(seed: int, broken_share: float) -> Iterator[tuple[Case, Object | None]]:
@@ -213,15 +250,13 @@ def drawn(seed: int, broken_share: float) -> Iterator[tuple[Case, Object | None]
     while True:
         bulk = source.chance(0.05)
         tree = source.batch() if bulk else source.envelope()
-        now = source.clock()
-        if source.chance(broken_share):
+        yield Case(write(tree).encode(), source.clock(), bulk), tree
+        if source.random.random() * (1 - broken_share) < broken_share:
             text = source.broken(tree).encode("utf-8", "surrogatepass")
             if source.chance(0.05):
-                at = source.random.randrange(len(text))
+                at = source.random.randrange(len(text) + 1)
                 text = text[:at] + bytes([source.random.randrange(128, 256)]) + text[at:]
-            yield Case(text, now, bulk), None
-        else:
-            yield Case(write(tree).encode(), now, bulk), tree
+            yield Case(text, source.clock(), bulk), None
 
 
 def shrink(case: Case, differs: Callable[[Case], bool]) -> Case:
@@ -279,20 +314,22 @@ def main() -> int:
     seed = int(time.time()) if arguments.seed is None else arguments.seed
     module = find_module()
     if module is None:
-        print(
-            "schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'",
-            file=sys.stderr,
-        )
-        return 2
-    print(f"seed {seed}", flush=True)
+        sys.exit("schematichq is not installed: pip install 'schematichq[datastream]==1.4.6'")
+    say(f"seed {seed}")
     oracle = Oracle(module)
     report, difference = run(arguments.count, seed, arguments.broken, oracle)
-    print(report)
+    say(str(report))
     if difference is None:
         return 0
-    print("\nThe engines differ on:")
-    print(described(difference, oracle))
+    say("\nThe engines differ on:")
+    say(described(difference, oracle))
     return 1
+
+
+def say(text: str) -> None:
+    """Write to standard output at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def described(case: Case, oracle: Oracle) -> str:

@@ -5,6 +5,14 @@ from pathlib import Path
 
 import wasmtime
 
+EXPORTS = (
+    "alloc",
+    "setCurrentTimeMillis",
+    "checkFlagCombined",
+    "checkFlagsCombined",
+    "getResultJson",
+)
+BUFFER_SIZE = 1 << 20  # bytes, of which no envelope has more
 UNSET_CLOCK = -(2**63)  # beyond every date, which the engine takes for no clock
 
 
@@ -18,7 +26,7 @@ def find_module() -> Path | None:
 
 
 class Oracle:
-    """One instance of the published engine. A trap leaves it unusable; `check` then starts a new one."""
+    """One instance of the published engine; one that trapped is replaced by a new one."""
 
     def __init__(self, module: Path) -> None:
         self._engine = wasmtime.Engine()
@@ -29,13 +37,14 @@ class Oracle:
         self._store = wasmtime.Store(self._engine)
         exports = wasmtime.Instance(self._store, self._module, []).exports(self._store)
         self._memory = exports["memory"]
-        self._exports = exports
+        self._exports = {name: exports[name] for name in EXPORTS}
+        self._buffer = self._exports["alloc"](self._store, BUFFER_SIZE)
         self._clock: int | None = None
 
     def check(
         self, envelope: bytes, now: int | None, export: str = "checkFlagCombined"
     ) -> str | None:
-        """The result JSON at `now` (epoch milliseconds, None: no clock); None where the engine refuses."""
+        """The result JSON, or None where the engine refuses; `now` is epoch milliseconds."""
         try:
             return self._call(envelope, now, export)
         except wasmtime.Trap:
@@ -48,15 +57,11 @@ class Oracle:
         if clock != self._clock:
             exports["setCurrentTimeMillis"](store, clock)
             self._clock = clock
-        size = len(envelope)
-        pointer = exports["alloc"](store, size)
-        try:
-            self._memory.write(store, envelope, pointer)
-            answer = exports[export](store, pointer, size)
-        finally:
-            exports["dealloc"](store, pointer, size)
-        if answer < 0:
+        if len(envelope) > BUFFER_SIZE:
+            raise ValueError(f"an envelope of {len(envelope)} bytes is larger than the buffer")
+        self._memory.write(store, envelope, self._buffer)
+        length = exports[export](store, self._buffer, len(envelope))
+        if length < 0:
             return None
         start = exports["getResultJson"](store)
-        length = exports["getResultJsonLength"](store)
         return bytes(self._memory.read(store, start, start + length)).decode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,14 @@ def require_loopback(host: str, *, allow_remote: bool) -> None:
         raise ValueError(
             f"host: {host!r} is not a loopback address; pass allow_remote to let other machines in"
         )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn says of every handshake that is answered with an HTTP response."""
+    return "without completing handshake" not in record.getMessage()
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class _QuietServer(uvicorn.Server):

@@ -801,21 +801,28 @@ fn a_denied_check_tells_nobody_of_a_low_lease() {
     assert_eq!(studio.wakes(Topic::Extend), 0);
 }
 
-// Another process
+// What changes during a wait
 
 #[test]
-fn a_forked_child_owns_nothing_of_its_parents() {
-    let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
-    let parents = studio.allow(15.0);
-    studio.client.after_fork([21, 34]);
-    assert_eq!(studio.client.ledger().lease(SLOT), None);
-    studio.assert_nothing_is_held();
-    assert_eq!(studio.events(), Vec::<Value>::new());
+fn a_check_that_waited_is_gated_by_what_came_meanwhile() {
+    let studio = Studio::empty();
+    studio.put_flag(&flag(&[balance_of("cred_render")]));
+    studio.put_company(&company());
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
-    assert_eq!(pending.need(), Need::Acquire);
-    studio.install("lease_child", 80.0, NOW + 40_000);
-    let answer = done(studio.client.resume(pending, true, NOW));
-    let childs = answer.reservation.expect("credits are held");
-    assert_ne!(childs.id, parents.id);
-    assert_ne!(childs.id, Ids::new(SEED).next());
+    studio.put_flag(&flag(&[on_plan("plan_hobby"), balance_of("cred_render")]));
+    studio.install("lease_new", 500.0, NOW + 90_000);
+    assert!(!done(studio.client.resume(pending, true, NOW)).allowed);
+    assert_eq!(studio.remaining(), 500.0);
+    studio.assert_nothing_is_held();
+}
+
+#[test]
+fn a_check_whose_company_went_away_while_it_waited_ends_with_what_it_knew() {
+    let studio = Studio::empty();
+    studio.put_flag(&flag(&[balance_of("cred_render")]));
+    studio.put_company(&company());
+    let pending = waiting(studio.check(15.0, FailureMode::Closed));
+    assert!(studio.client.cache().companies().remove("comp_heron"));
+    studio.install("lease_new", 500.0, NOW + 90_000);
+    assert!(done(studio.client.resume(pending, true, NOW)).allowed);
 }

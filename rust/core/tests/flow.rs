@@ -253,6 +253,7 @@ fn run(fault: Fault, mode: FailureMode) -> (Trace, Ledger) {
     while !matches!(trace.flow.step(), Step::Done(_)) {
         let answer = answer(&ledger, &trace.flow, fault);
         trace.tell(answer);
+        assert!(trace.steps.len() < 20, "a flow that does not end");
     }
     (trace, ledger)
 }

@@ -29,6 +29,8 @@ use schematic_core::{
 use serde_json::{Map, Value, json};
 
 const T0: Millis = 1_700_000_000_000;
+/// A check that asks for more than this goes round in circles.
+const MOST_STEPS: usize = 20;
 const OWN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../tests/conformance/vectors"
@@ -361,6 +363,7 @@ impl Run {
         let event = operation["event_subtype"].as_str().map(Arc::from);
         let mut engine = Engine::new(operation, usage);
         let mut flow = CheckFlow::begin(usage, event, mode, holder);
+        let mut steps = 0;
         let outcome = loop {
             let answer = match flow.step() {
                 Step::Done(outcome) => break Some(outcome.clone()),
@@ -368,6 +371,8 @@ impl Run {
                 step => self.answer(&flow, step, operation, &mut engine),
             };
             flow.advance(answer, self.now, self.knobs.reservation_ttl, &self.ids);
+            steps += 1;
+            assert!(steps < MOST_STEPS, "the check does not end");
         };
         let mut result = self.wire();
         result["engine_calls"] = json!(engine.calls);

@@ -103,12 +103,12 @@ pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     if let Ok(number) = value.cast_exact::<PyFloat>() {
         return Ok(number.value());
     }
+    // An integer beyond the doubles is as invalid as infinity. A bool is no exact int.
+    if value.is_exact_instance_of::<PyInt>() {
+        return Ok(value.extract().unwrap_or(f64::INFINITY));
+    }
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);
-    }
-    if value.is_instance_of::<PyInt>() {
-        // An integer beyond the doubles is as invalid as infinity.
-        return Ok(value.extract().unwrap_or(f64::INFINITY));
     }
     // Anything else that says it is a number, for example a Decimal, is read as one.
     if !value.is_instance_of::<PyString>() && !value.is_instance_of::<PyBytes>() {

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -39,8 +36,8 @@ const DETACH_FROM: usize = 2048;
 pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
-    /// Forks before this core was made, or was told of its fork.
-    forks: AtomicU32,
+    /// Forks before this core was made.
+    forks: u32,
 }
 
 /// What became of one `DataStream` message.
@@ -75,7 +72,7 @@ impl Core {
     }
 
     fn is_forked(&self) -> bool {
-        self.forks.load(Ordering::Relaxed) != fork::forks()
+        self.forks != fork::forks()
     }
 }
 
@@ -252,7 +249,7 @@ impl Core {
         Ok(Self {
             client: Arc::new(client),
             clock,
-            forks: AtomicU32::new(fork::forks()),
+            forks: fork::forks(),
         })
     }
 
@@ -639,13 +636,6 @@ impl Core {
         dict.set_item("settles", settles)?;
         dict.set_item("swept", ledger.swept())?;
         Ok(dict)
-    }
-
-    /// Begins anew in a forked child: leases, holds and events are the parent's.
-    fn after_fork(&self, py: Python<'_>) -> PyResult<()> {
-        self.client.after_fork(Self::seed(py)?);
-        self.forks.store(fork::forks(), Ordering::Relaxed);
-        Ok(())
     }
 
     fn __repr__(&self) -> String {

@@ -29,6 +29,19 @@ pub struct CheckRequest<'a> {
     pub mode: FailureMode,
 }
 
+impl<'a> CheckRequest<'a> {
+    /// The entities that it asks for.
+    const fn plain(&self) -> FlagRequest<'a> {
+        FlagRequest {
+            flag_key: self.flag_key,
+            company: self.company,
+            user: self.user,
+            partial: false,
+            record: true,
+        }
+    }
+}
+
 /// What a check waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -152,23 +165,27 @@ impl Client {
         match started {
             Some((scene, mut flow)) => {
                 self.answer(&mut flow, answer, now);
+                let scene = self.refresh(&request, scene);
                 self.drive(&request, scene, flow, now)
             }
             None => Progress::Pending(Pending::new(&request, Need::Plain, None)),
         }
     }
 
+    /// The scene as it is after a wait; as it was, should the keys name another company now or none.
+    fn refresh(&self, request: &CheckRequest<'_>, before: Scene) -> Scene {
+        let id = |scene: &Scene| Some(Arc::clone(scene.company.as_ref()?.id()));
+        let after = self.scene(&request.plain());
+        after
+            .ok()
+            .filter(|after| id(after) == id(&before))
+            .unwrap_or(before)
+    }
+
     fn begin(&self, request: &CheckRequest<'_>, given_up: bool, now: Millis) -> Progress {
         if !valid_quantity(request.usage) {
             return Progress::Done(self.refuse(request));
         }
-        let plain = FlagRequest {
-            flag_key: request.flag_key,
-            company: request.company,
-            user: request.user,
-            partial: false,
-            record: true,
-        };
         let need = |company, user| {
             if given_up {
                 Need::Plain
@@ -176,7 +193,7 @@ impl Client {
                 Need::Resolve { company, user }
             }
         };
-        let scene = match self.scene(&plain) {
+        let scene = match self.scene(&request.plain()) {
             Ok(scene) => scene,
             Err(missing) => {
                 let need = match missing {

@@ -110,12 +110,4 @@ impl Client {
     pub fn traffic(&self) -> (u64, u64) {
         (self.checks.load(Relaxed), self.settles.load(Relaxed))
     }
-
-    /// Begins anew in a forked child: leases, holds and events are the parent's, and ids must not
-    /// repeat those that it makes.
-    pub fn after_fork(&self, seed: [u64; 2]) {
-        self.ledger.forget();
-        self.events.forget();
-        self.ids.reseed(seed);
-    }
 }

@@ -7,15 +7,16 @@
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+
+use crate::hash::HASHER;
 
 /// Up to this many entries a scan over stored hashes beats a table, and needs no memory of its own.
 const SCAN_LIMIT: usize = 6;
 
 /// The hash of an id, the same for flags and entities.
 pub(crate) fn hash(text: &str) -> u64 {
-    let mut hasher = FixedState::with_seed(0x5363_6865_6d61_7469).build_hasher();
+    let mut hasher = HASHER.build_hasher();
     hasher.write(text.as_bytes());
     hasher.finish()
 }
@@ -96,8 +97,8 @@ pub(crate) struct Table<T>(Option<Arc<Inner<T>>>);
 #[derive(Debug)]
 struct Inner<T> {
     entries: Box<[T]>,
-    /// Positions in `entries`; empty while a scan does.
-    index: HashTable<u32>,
+    /// Positions in `entries`, where there are too many for a scan. Boxed: most tables are small.
+    index: Option<Box<HashTable<u32>>>,
 }
 
 impl<T> Clone for Table<T> {
@@ -117,36 +118,32 @@ impl<T: Entry> Table<T> {
     pub fn first_wins(entries: impl IntoIterator<Item = T>) -> Self {
         let entries = entries.into_iter();
         let mut kept: Vec<T> = Vec::with_capacity(entries.size_hint().0);
-        let mut index = HashTable::new();
+        let mut index = None;
         for entry in entries {
-            if index.is_empty() && kept.len() == SCAN_LIMIT {
-                for (position, earlier) in (0u32..).zip(&kept) {
-                    index.insert_unique(earlier.hash(), position, |&at| kept[at as usize].hash());
-                }
-            }
-            let known = if index.is_empty() {
-                kept.iter().any(|earlier| earlier.same_key(&entry))
-            } else {
-                index
-                    .find(entry.hash(), |&at| kept[at as usize].same_key(&entry))
-                    .is_some()
-            };
             let Ok(position) = u32::try_from(kept.len()) else {
                 break;
             };
-            if known {
-                continue;
+            if kept.len() == SCAN_LIMIT && index.is_none() {
+                index = Some(Box::new(indexed(&kept)));
             }
             let hash = entry.hash();
-            kept.push(entry);
-            if !index.is_empty() {
-                index.insert_unique(hash, position, |&at| kept[at as usize].hash());
+            match &mut index {
+                None if kept.iter().any(|earlier| earlier.same_key(&entry)) => {}
+                None => kept.push(entry),
+                Some(index) => {
+                    if index
+                        .find(hash, |&at| kept[at as usize].same_key(&entry))
+                        .is_none()
+                    {
+                        kept.push(entry);
+                        index.insert_unique(hash, position, |&at| kept[at as usize].hash());
+                    }
+                }
             }
         }
         if kept.is_empty() {
             return Self(None);
         }
-        index.shrink_to_fit(|&at| kept[at as usize].hash());
         Self(Some(Arc::new(Inner {
             entries: kept.into_boxed_slice(),
             index,
@@ -157,18 +154,27 @@ impl<T: Entry> Table<T> {
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
         let inner = self.0.as_deref()?;
-        if inner.index.is_empty() {
+        let Some(index) = &inner.index else {
             return inner
                 .entries
                 .iter()
                 .find(|entry| entry.hash() == hash && is_it(entry));
-        }
-        let position = inner.index.find(hash, |&at| {
+        };
+        let position = index.find(hash, |&at| {
             let entry = &inner.entries[at as usize];
             entry.hash() == hash && is_it(entry)
         })?;
         inner.entries.get(*position as usize)
     }
+}
+
+/// The positions of these entries, which have distinct keys.
+fn indexed<T: Entry>(entries: &[T]) -> HashTable<u32> {
+    let mut index = HashTable::with_capacity(2 * entries.len());
+    for (position, entry) in (0u32..).zip(entries) {
+        index.insert_unique(entry.hash(), position, |&at| entries[at as usize].hash());
+    }
+    index
 }
 
 impl<T> Table<T> {
@@ -188,13 +194,97 @@ impl Ids {
 
     #[inline]
     pub fn intersects(&self, other: &Ids) -> bool {
-        let (few, many) = if self.entries().len() <= other.entries().len() {
-            (self, other)
-        } else {
-            (other, self)
+        let (Some(left), Some(right)) = (self.0.as_deref(), other.0.as_deref()) else {
+            return false;
         };
-        few.entries()
-            .iter()
-            .any(|key| many.contains(key.hash, &key.text))
+        if left.index.is_none() && right.index.is_none() {
+            let mut ids = left.entries.iter();
+            return ids.any(|id| {
+                right
+                    .entries
+                    .iter()
+                    .any(|other| other.is(id.hash, &id.text))
+            });
+        }
+        let (few, many) = if left.entries.len() <= right.entries.len() {
+            (&left.entries, other)
+        } else {
+            (&right.entries, self)
+        };
+        few.iter().any(|key| many.contains(key.hash, &key.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Ids, Key, SCAN_LIMIT, Table, hash, same};
+
+    fn ids(count: usize) -> Ids {
+        Table::first_wins((0..count).map(|id| Key::new(&id.to_string())))
+    }
+
+    proptest! {
+        #[test]
+        fn same_texts_are_the_same_and_no_others(text in "[ab]{0,40}", at: prop::sample::Index) {
+            prop_assert!(same(&text, &text.clone()));
+            let longer = text.clone() + "a";
+            prop_assert!(!same(&text, &longer));
+            if !text.is_empty() {
+                let mut other = text.clone().into_bytes();
+                let at = at.index(other.len());
+                other[at] ^= 3;
+                prop_assert!(!same(&text, std::str::from_utf8(&other).unwrap_or("")));
+            }
+        }
+
+        #[test]
+        fn same_is_equality(left in "[ab]{0,4}", right in "[ab]{0,4}") {
+            prop_assert_eq!(same(&left, &right), left == right);
+        }
+    }
+
+    #[test]
+    fn every_entry_is_found_on_both_sides_of_the_scan_limit() {
+        for count in [
+            0,
+            1,
+            SCAN_LIMIT - 1,
+            SCAN_LIMIT,
+            SCAN_LIMIT + 1,
+            10 * SCAN_LIMIT,
+            1000,
+        ] {
+            let ids = ids(count);
+            assert_eq!(ids.entries().len(), count);
+            for id in 0..count {
+                let id = id.to_string();
+                assert!(ids.contains(hash(&id), &id));
+            }
+            assert!(!ids.contains(hash("x"), "x"));
+        }
+    }
+
+    #[test]
+    fn a_matching_hash_alone_finds_nothing() {
+        for count in [3, 100] {
+            assert!(!ids(count).contains(hash("1"), "2"));
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_keys_is_kept_on_both_sides_of_the_scan_limit() {
+        for distinct in [2, SCAN_LIMIT, 50] {
+            let twice = (0..2 * distinct).map(|id| Key::new(&(id % distinct).to_string()));
+            assert_eq!(Table::first_wins(twice).entries().len(), distinct);
+        }
+    }
+
+    #[test]
+    fn sets_intersect_where_they_share_an_id() {
+        assert!(ids(3).intersects(&ids(100)));
+        assert!(!ids(100).intersects(&Table::first_wins([Key::new("x")])));
+        assert!(!ids(0).intersects(&ids(3)));
     }
 }

@@ -74,12 +74,6 @@ impl<E> Lane<E> {
         }
         taken
     }
-
-    fn clear(&self) {
-        let mut waiting = self.waiting.lock();
-        waiting.clear();
-        self.len.store(0, Relaxed);
-    }
 }
 
 /// How many events wait, and how many found no room.
@@ -167,13 +161,6 @@ impl Queue {
             dropped_billing: self.billing.dropped.load(Relaxed),
             dropped_analytics: self.analytics.dropped.load(Relaxed),
         }
-    }
-
-    /// Forgets what waits: in a forked child it is the parent's to send.
-    pub fn forget(&self) {
-        self.billing.clear();
-        self.analytics.clear();
-        self.told.store(false, Relaxed);
     }
 }
 

@@ -83,36 +83,26 @@ impl fmt::Display for ReservationId {
 /// nothing within a process.
 #[derive(Debug)]
 pub struct Ids {
-    seed: [AtomicU64; 2],
+    seed: [u64; 2],
     next: AtomicU64,
 }
 
 impl Ids {
     /// Two processes that share a store must have different seeds: take them from the system's
-    /// randomness, anew after a fork.
+    /// randomness.
     #[must_use]
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
-            seed: [AtomicU64::new(seed[0]), AtomicU64::new(seed[1])],
+            seed,
             next: AtomicU64::new(0),
         }
-    }
-
-    /// Takes another seed, in a forked child.
-    pub fn reseed(&self, seed: [u64; 2]) {
-        self.seed[0].store(seed[0], Relaxed);
-        self.seed[1].store(seed[1], Relaxed);
     }
 
     /// The next id.
     pub fn next(&self) -> ReservationId {
         let n = self.next.fetch_add(1, Relaxed);
-        let high = mix(self.seed[0]
-            .load(Relaxed)
-            .wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let low = mix(self.seed[1]
-            .load(Relaxed)
-            .wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
+        let high = mix(self.seed[0].wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let low = mix(self.seed[1].wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
         let id = u128::from(high) << 64 | u128::from(low);
         // The version and variant bits of a random UUID.
         let id = id & !(0xf << 76) | 4 << 76;

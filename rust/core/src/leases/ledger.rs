@@ -584,14 +584,6 @@ impl Ledger {
     pub fn swept(&self) -> u64 {
         self.swept.load(Relaxed)
     }
-
-    /// Forgets every lease and hold: in a forked child they are the parent's.
-    pub fn forget(&self) {
-        for shard in &self.shards {
-            *shard.lock() = Shard::default();
-        }
-        self.low.lock().clear();
-    }
 }
 
 fn fits(pin: Option<&str>, lease: &Tranche) -> bool {

@@ -1,0 +1,70 @@
+"""The command line: help on each subcommand, and exit status 0 only on success."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schematic_native.cli import SUBCOMMANDS, main
+from schematic_native.emulator import Emulator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "schematic_native.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_help_names_every_subcommand() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in SUBCOMMANDS)
+    assert {"emulator", "demo", "bench", "doctor"} <= set(SUBCOMMANDS)
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_each_subcommand_has_help(subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([subcommand, "--help"])
+    assert ended.value.code == 0
+    assert f"schematic-native {subcommand}" in capsys.readouterr().out
+
+
+def test_an_unknown_subcommand_is_refused() -> None:
+    assert run("dance").returncode == 2
+
+
+def test_the_doctor_finds_a_reachable_service() -> None:
+    with Emulator() as emulator:
+        done = run("doctor", "--base-url", emulator.base_url, "--api-key", emulator.api_key)
+        assert done.returncode == 0, done.stdout
+        assert "extension: " in done.stdout
+        assert emulator.api_key not in done.stdout
+        refused = run("doctor", "--base-url", emulator.base_url, "--api-key", "sch_wrong")
+    assert refused.returncode == 1
+    assert "the API key was refused" in refused.stdout
+    assert "sch_wrong" not in refused.stdout
+
+
+def test_the_doctor_says_what_cannot_be_reached() -> None:
+    done = run("doctor", "--base-url", "http://127.0.0.1:1", "--redis-url", "redis://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "FAIL  API: http://127.0.0.1:1 cannot be reached" in done.stdout
+    assert "FAIL  Redis: cannot be reached" in done.stdout
+
+
+def test_bench_measures_both_clients(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("bench", "--samples", "2", "--worlds", "small", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    subjects = {figure["subject"] for figure in figures}
+    assert {"schematic_native Schematic", "schematic_native AsyncSchematic"} <= subjects
+    assert {figure["call"] for figure in figures} == {"check", "track_with_reservation"}
+    assert all(0 < figure["low"] <= figure["median"] <= figure["high"] for figure in figures)
