@@ -9,7 +9,7 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # cannot be loaded any more once the main thread has ended
+import concurrent.futures.thread  # noqa: F401 - it cannot be loaded once the main thread has ended
 import os
 import sys
 import threading

@@ -71,7 +71,7 @@ class Runtime:
             core, self._api.post_events, settings.event_buffer_period, faults
         )
         if previous is not None:
-            self._sender.inherit(previous._sender)
+            self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
         self._leases = self._make_leases()
         self._checks = Checks(
@@ -294,8 +294,6 @@ class _Workers(ThreadPoolExecutor):
             return super().submit(work, *arguments, **keywords)
         except RuntimeError:
             done: concurrent.futures.Future[T] = concurrent.futures.Future()
-        # The loop waits for it on purpose: its debug mode need not say so.
-        asyncio.get_running_loop().slow_callback_duration = SHUTDOWN_BUDGET
         try:
             done.set_result(work(*arguments, **keywords))
         except Exception as error:  # noqa: BLE001 - it is the caller's
