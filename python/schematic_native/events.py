@@ -66,11 +66,11 @@ class EventSender:
         self._taken = _Tally()
         self._progress = asyncio.Condition()
         self._pending = 0
+        self._lost = 0
         # Taken from the queue and not delivered, and those of an earlier sender among them that are
         # still to be started.
         self._undelivered: list[EventBatch] = []
         self._inherited: deque[EventBatch] = deque()
-        self._lost = 0
         self.sent = 0
         self.refused = 0
 

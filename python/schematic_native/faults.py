@@ -12,11 +12,19 @@ if TYPE_CHECKING:
 
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
-# So many states of one open fault are told: an outage shows itself in several ways by turns, and each
-# is told once.
-MAX_STATES = 4
 # A shorter key is made up for a test, and may be part of any word.
 SHORTEST_SECRET = 8
+# So many different states of one open fault are logged: an outage shows itself in several ways by
+# turns, and each is told once.
+MAX_STATES = 4
+
+
+class _Fault:
+    """What is wrong under one topic: the last message, and the states that were told of."""
+
+    def __init__(self) -> None:
+        self.message = ""
+        self.states: list[object] = []
 
 
 class Faults:
@@ -25,8 +33,7 @@ class Faults:
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
         self._logger = logger
         self._api_key = api_key
-        # By topic: the last message, and the states that have been told.
-        self._open: dict[str, tuple[str, list[object]]] = {}
+        self._open: dict[str, _Fault] = {}
         self._noted: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -34,10 +41,11 @@ class Faults:
     def last_error(self) -> str | None:
         """The fault that was reported last and has not passed."""
         with self._lock:
-            return next((message for message, _ in reversed(self._open.values())), None)
+            fault = next(reversed(self._open.values()), None)
+            return None if fault is None else fault.message
 
     def raised(self, topic: str, fault: str | ApiError) -> None:
-        """Report a fault, unless it is open under its topic and has been told.
+        """Report a fault, unless it is open under its topic and was told already.
 
         What the API says may hold a balance or an id that is another each time: its failures are
         the same while their kind and status are.
@@ -45,14 +53,15 @@ class Faults:
         message = self.redact(str(fault))
         state = message if isinstance(fault, str) else fault.state
         with self._lock:
-            _, told = self._open.pop(topic, ("", []))
-            self._open[topic] = (message, told)
-            is_told = state in told or len(told) == MAX_STATES
-            if not is_told:
-                told.append(state)
+            current = self._open.pop(topic, None) or _Fault()
+            self._open[topic] = current
+            current.message = message
+            is_told = state not in current.states and len(current.states) < MAX_STATES
+            if is_told:
+                current.states.append(state)
             if len(self._open) > MAX_OPEN_FAULTS:
                 del self._open[next(iter(self._open))]
-        if not is_told:
+        if is_told:
             self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
