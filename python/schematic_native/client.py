@@ -514,6 +514,9 @@ class _Client:
 class AsyncSchematic(_Client):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
+    When that loop has ended, the next use starts on its own loop, with the events and leases that
+    were left. Two loops at once are refused with a RuntimeError, unless memory has the answer.
+
     Args:
         api_key: the key of a Schematic environment.
         config: see `AsyncSchematicConfig`.
