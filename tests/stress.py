@@ -88,8 +88,8 @@ class Hold:
 
     def excess(self, billed: int) -> float:
         """Credits that were billed on top of what was held, if `billed` units were."""
-        credits = billed * self.reservation.consumption_rate
-        return max(0.0, credits - (self.spent if self.in_time else 0.0))
+        charged = billed * self.reservation.consumption_rate
+        return max(0.0, charged - (self.spent if self.in_time else 0.0))
 
 
 @dataclass
@@ -259,7 +259,7 @@ async def _work_async(client: AsyncSchematic, traffic: Traffic, over: threading.
         except Exception as error:  # noqa: BLE001 - nothing may be raised, whatever it is
             traffic.count.raised.append(repr(error))
         await asyncio.sleep(0.001)
-        while client.status().queued_events > MOST_QUEUED and not over.is_set():
+        while client.status().queued_events > MOST_QUEUED and not over.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -19,7 +19,7 @@ from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.servers import Answer, HttpServer
 
 INFERENCE = "inference"
-SECRET = "sch_live_VERY-SECRET-KEY"
+SECRET = "sch_live_VERY-SECRET-KEY"  # noqa: S105 - of nobody
 
 
 def make(emulator, **fields: object) -> Schematic:
@@ -152,7 +152,7 @@ def test_the_key_is_in_no_log_no_repr_and_no_exception(caplog):
                 except Exception as error:  # noqa: BLE001 - its text is what matters
                     while error is not None:
                         said.append(f"{error!r} {error}")
-                        error = error.__cause__ or error.__context__  # noqa: PLW2901
+                        error = error.__cause__ or error.__context__
                 said.append(repr(client.status()))
                 # What cannot be delivered is given up: the event would hold up every shutdown.
                 client._core.take_batch()

@@ -266,17 +266,16 @@ def test_a_child_of_a_server_that_skips_the_hooks_owns_nothing_of_its_parents(em
 
 def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulator, tmp_path):
     served = 40
-    with serving(emulator, tmp_path) as url:
-        with httpx.Client(trust_env=False) as browser:
-            answers = [browser.get(url).json() for _ in range(3)]
-            browsers = [
-                threading.Thread(target=lambda: answers.append(httpx.get(url).json()))
-                for _ in range(served - 3)
-            ]
-            for thread in browsers:
-                thread.start()
-            for thread in browsers:
-                thread.join()
+    with serving(emulator, tmp_path) as url, httpx.Client(trust_env=False) as browser:
+        answers = [browser.get(url).json() for _ in range(3)]
+        browsers = [
+            threading.Thread(target=lambda: answers.append(httpx.get(url).json()))
+            for _ in range(served - 3)
+        ]
+        for thread in browsers:
+            thread.start()
+        for thread in browsers:
+            thread.join()
     assert len(answers) == served
     assert all(answer["allowed"] for answer in answers)
     assert len({answer["process"] for answer in answers}) == 2

@@ -9,7 +9,7 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # cannot be loaded any more once the main thread has ended
+import concurrent.futures.thread  # noqa: F401 - it cannot be loaded once the main thread has ended
 import os
 import sys
 import threading
@@ -513,6 +513,9 @@ class _Client:
 
 class AsyncSchematic(_Client):
     """The asynchronous client: its I/O runs on the event loop of its first use.
+
+    When that loop has ended, the next use starts on its own loop, with the events and leases that
+    were left. Two loops at once are refused with a RuntimeError, unless memory has the answer.
 
     Args:
         api_key: the key of a Schematic environment.

@@ -71,7 +71,7 @@ class Runtime:
             core, self._api.post_events, settings.event_buffer_period, faults
         )
         if previous is not None:
-            self._sender.inherit(previous._sender)
+            self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
         self._leases = self._make_leases()
         self._checks = Checks(

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -91,8 +92,12 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/batch" and scope.get("method") == "POST":
             await capture(self.service, receive, send)
-        else:
+            return
+        try:
             await self._inner(scope, receive, send)
+        except ClientDisconnect:
+            # A client that did not wait for a delayed request to be read is no fault of ours.
+            return
 
     async def _serve_stream(self, socket: WebSocket) -> None:
         await self.stream.serve(socket, silent=socket.scope.get("silent", False))
