@@ -127,10 +127,10 @@ def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator,
         with emulator.fail("status", on="capture", status=503):
             held = use(client, SETTLES)
             times = held[1]
+            eventually(lambda: client.status().last_error)
             status = client.status()
             # Every billing event is kept; of the flag_check events there are 10 000 at most.
             assert SETTLES <= status.queued_events <= SETTLES + 10_000
-            assert status.last_error is not None
         begun = time.monotonic()
         eventually(lambda: not client.status().queued_events, 60)
         drained = time.monotonic() - begun
