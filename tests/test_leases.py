@@ -206,6 +206,18 @@ async def test_of_another_processs_lease_only_what_was_added_is_spent_and_nothin
     assert api.released == []
 
 
+@pytest.mark.parametrize("keep", [lambda end: end, lambda end: int(end * 1000) / 1000])
+async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(core, leases, api, keep):
+    async def granted(_company: str, _credit: str, amount: float, ends: float) -> GrantedLease:
+        return GrantedLease("lse_ours", amount, keep(ends))
+
+    api.acquire_lease = granted
+    assert await leases.acquire_if_needed(*SLOT) is not None
+    assert api.extends == []
+    await leases.close(soon(1))
+    assert api.released == ["lse_ours"]
+
+
 async def test_what_another_process_adds_to_our_lease_is_not_ours_to_spend(core, leases, api):
     install(core, api)
     hold(core, 800)

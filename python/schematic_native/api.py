@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import os
 import random
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -43,6 +45,17 @@ FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 60.0
 USER_AGENT = f"schematic-native/{__version__}"
 _ERROR_TEXT_LIMIT = 300
+
+
+# A client is made with OpenSSL's locks held. A child that is forked meanwhile would find them held for
+# ever, so a fork waits until the client is made.
+_making_client = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_making_client.acquire,
+        after_in_parent=_making_client.release,
+        after_in_child=_making_client.release,
+    )
 
 
 class ApiError(Exception):
@@ -348,9 +361,10 @@ class Api:
         """Return our client for hosts on this machine, which no proxy may serve, or for others."""
 
         def make() -> httpx.AsyncClient:
-            return httpx.AsyncClient(
-                follow_redirects=self._settings.follow_redirects, trust_env=not loopback
-            )
+            with _making_client:
+                return httpx.AsyncClient(
+                    follow_redirects=self._settings.follow_redirects, trust_env=not loopback
+                )
 
         if loopback not in self._owned:
             # In a thread, as reading the system's certificates would hold up the loop.

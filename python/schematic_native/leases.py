@@ -8,6 +8,7 @@ lease or none.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,8 +33,9 @@ COMPANY_ID_PREFIX = "comp_"
 FIRST_EXTEND_PAUSE = 1.0
 LONGEST_EXTEND_PAUSE = 30.0
 # The server keeps one lease for a slot and hands it to every process that asks. To tell our own, we
-# ask for an end that nobody else asks for, random within a millisecond, and see if we got it. A
-# server that rounds makes every lease look like another's, which costs an extend and is safe.
+# ask for an end that nobody else asks for, random within a millisecond, and see if we got it, or
+# the millisecond that it is in. A server that rounds more makes every lease look like another's,
+# which costs an extend and is safe.
 EXPIRY_JITTER = 0.001
 EXPIRY_TOLERANCE = 2e-6
 # Leases of other processes that are remembered; they end within the hour.
@@ -237,7 +239,7 @@ class Leases:
         try:
             ends = round(plan.expires_at + EXPIRY_JITTER * self._jitter(), 6)
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-            if lease.expires_at is not None and abs(lease.expires_at - ends) > EXPIRY_TOLERANCE:
+            if lease.expires_at is not None and not _is_as_asked(lease.expires_at, ends):
                 lease = await self._add_share(slot, lease, plan)
         except ApiError as error:
             self._faults.raised(topic, error)
@@ -322,6 +324,12 @@ class Leases:
         if found is not None:
             return found
         return next((v for v in company.values() if v.startswith(COMPANY_ID_PREFIX)), None)
+
+
+def _is_as_asked(expires_at: float, asked: float) -> bool:
+    """Whether a lease ends when this process asked for, to the microsecond or the millisecond."""
+    kept = (asked, round(asked, 3), math.floor(asked * 1000) / 1000)
+    return any(abs(expires_at - end) <= EXPIRY_TOLERANCE for end in kept)
 
 
 async def _join(flight: _Flight, deadline: float | None) -> bool:
