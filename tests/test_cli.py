@@ -66,5 +66,9 @@ def test_bench_measures_both_clients(tmp_path: Path) -> None:
     figures = json.loads(file.read_text())
     subjects = {figure["subject"] for figure in figures}
     assert {"schematic_native Schematic", "schematic_native AsyncSchematic"} <= subjects
-    assert {figure["call"] for figure in figures} == {"check", "track_with_reservation"}
+    assert {figure["call"] for figure in figures} == {
+        "RulesEngine.check_flag",
+        "check",
+        "track_with_reservation",
+    }
     assert all(0 < figure["low"] <= figure["median"] <= figure["high"] for figure in figures)

@@ -24,6 +24,7 @@ from schematic_native import (
 )
 from schematic_native.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE, world
 from schematic_native.emulator import Emulator
+from schematic_native.rulesengine import RulesEngine
 
 if TYPE_CHECKING:
     import argparse
@@ -145,6 +146,38 @@ def _peer_subject(url: str) -> tuple[Any, Subject]:
     return client, Subject(PEER, sample, per_sample=50)
 
 
+def _time(call: Callable[[], object], samples: int, per_sample: int) -> list[float]:
+    """Return microseconds for one call, by sample."""
+    times = []
+    for _ in range(samples + 1):
+        begun = time.perf_counter()
+        for _ in range(per_sample):
+            call()
+        times.append((time.perf_counter() - begun) / per_sample * 1e6)
+    return times[1:]
+
+
+def _compare_engines(size: str, samples: int) -> list[Figure]:
+    """Measure the engines alone: entities at hand, no client around them."""
+    seed = world(size)
+    engine = RulesEngine()
+    flag = engine.load_flag(json.dumps(seed["flags"][0]))
+    company = engine.load_company(json.dumps(seed["companies"][0]))
+    ours = _time(lambda: engine.check_flag(flag, company), samples, 2000)
+    figures = [_figure(size, SYNC, "RulesEngine.check_flag", ours)]
+    try:
+        from schematic.datastream.rules_engine import RulesEngineClient  # noqa: PLC0415 - optional
+        from schematic.types import RulesengineCompany, RulesengineFlag  # noqa: PLC0415
+    except ImportError:
+        return figures
+    peer = RulesEngineClient()
+    peer.initialize()
+    peer_flag = RulesengineFlag(**seed["flags"][0])
+    peer_company = RulesengineCompany(**seed["companies"][0])
+    theirs = _time(lambda: peer.check_flag(peer_flag, peer_company), samples, 50)
+    return [*figures, _figure(size, PEER, "RulesEngine.check_flag", theirs)]
+
+
 async def _measure(size: str, subject: Subject, samples: int) -> list[Figure]:
     await subject.sample(subject.per_sample)
     taken = [await subject.sample(subject.per_sample) for _ in range(samples)]
@@ -165,7 +198,7 @@ def _figure(size: str, subject: str, call: str, times: list[float]) -> Figure:
 
 
 async def _compare(size: str, samples: int) -> list[Figure]:
-    figures = []
+    figures = _compare_engines(size, samples)
     with Emulator(seed=world(size)) as emulator:
         url = emulator.base_url
         with Schematic(API_KEY, SchematicConfig(**_settings(url))) as client:
