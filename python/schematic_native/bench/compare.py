@@ -171,7 +171,7 @@ def _compare_engines(size: str, samples: int) -> list[Figure]:
     except ImportError:
         return figures
     peer = RulesEngineClient()
-    peer.initialize()
+    asyncio.run(peer.initialize())
     peer_flag = RulesengineFlag(**seed["flags"][0])
     peer_company = RulesengineCompany(**seed["companies"][0])
     theirs = _time(lambda: peer.check_flag(peer_flag, peer_company), samples, 50)
@@ -198,7 +198,7 @@ def _figure(size: str, subject: str, call: str, times: list[float]) -> Figure:
 
 
 async def _compare(size: str, samples: int) -> list[Figure]:
-    figures = _compare_engines(size, samples)
+    figures: list[Figure] = []
     with Emulator(seed=world(size)) as emulator:
         url = emulator.base_url
         with Schematic(API_KEY, SchematicConfig(**_settings(url))) as client:
@@ -265,7 +265,10 @@ def run(arguments: argparse.Namespace) -> int:
     figures = [
         figure
         for size in arguments.worlds
-        for figure in asyncio.run(_compare(size, arguments.samples))
+        for figure in (
+            *_compare_engines(size, arguments.samples),
+            *asyncio.run(_compare(size, arguments.samples)),
+        )
     ]
     _show(figures)
     if arguments.json is not None:
