@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 USAGE, USED = 10, 7
 CALLS = ("check", "track_with_reservation")
-SYNC, ASYNC, PEER = (
+SYNC, ASYNC, ENGINE, PEER = (
     "schematic_native Schematic",
     "schematic_native AsyncSchematic",
-    "schematichq 1.4.6 AsyncSchematic",
+    "schematic_native RulesEngine",
+    "schematichq 1.4.6",
 )
 
 
@@ -164,7 +165,7 @@ def _compare_engines(size: str, samples: int) -> list[Figure]:
     flag = engine.load_flag(json.dumps(seed["flags"][0]))
     company = engine.load_company(json.dumps(seed["companies"][0]))
     ours = _time(lambda: engine.check_flag(flag, company), samples, 2000)
-    figures = [_figure(size, SYNC, "RulesEngine.check_flag", ours)]
+    figures = [_figure(size, ENGINE, "RulesEngine.check_flag", ours)]
     try:
         from schematic.datastream.rules_engine import RulesEngineClient  # noqa: PLC0415 - optional
         from schematic.types import RulesengineCompany, RulesengineFlag  # noqa: PLC0415
