@@ -653,7 +653,7 @@ class AsyncSchematic(_Client):
                 user,
                 usage,
                 event_subtype,
-                "fail-closed" if on_acquire_failure is None else on_acquire_failure,
+                on_acquire_failure,
             )
             if type(answer) is CheckResult:
                 return answer
@@ -892,7 +892,7 @@ class Schematic(_Client):
                 user,
                 usage,
                 event_subtype,
-                "fail-closed" if on_acquire_failure is None else on_acquire_failure,
+                on_acquire_failure,
             )
             if type(answer) is CheckResult:
                 return answer

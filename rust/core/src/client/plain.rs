@@ -72,24 +72,6 @@ impl Client {
         Ok(scene.answer(&verdict))
     }
 
-    /// Answers a plain check with the value alone.
-    ///
-    /// # Errors
-    /// What is missing for an answer.
-    pub fn check_flag_value(
-        &self,
-        request: &FlagRequest<'_>,
-        preflight: &Preflight<'_>,
-        now: Millis,
-    ) -> Result<bool, Missing> {
-        let scene = self.scene(request)?;
-        let verdict = scene.evaluate(preflight, now);
-        if request.record {
-            self.record(&scene, &verdict, is_preflighted(preflight));
-        }
-        Ok(verdict.value)
-    }
-
     pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<Scene, Missing> {
         let flag = self
             .cache

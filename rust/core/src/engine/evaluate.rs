@@ -15,7 +15,7 @@ use super::rule::{Pool, Rule, RuleType};
 use super::spend::Violation;
 use super::table::{Ids, Key};
 use super::user::User;
-use super::value::{Operand, Operator, Scalar, Value, compare, compare_integers};
+use super::value::{Operand, Operator, Scalar, Value, compare, compare_numbers};
 use super::verdict::{Cycle, FeatureUsage, Reason, Verdict};
 use crate::Millis;
 
@@ -238,7 +238,7 @@ impl<'a> Asked<'a, '_> {
             }
             None => condition.value,
         };
-        compare_integers(condition.operator, used, allowed)
+        compare_numbers(condition.operator, used, allowed)
     }
 
     #[inline(never)]

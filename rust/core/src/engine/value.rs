@@ -136,11 +136,11 @@ pub(crate) fn compare(operator: Operator, left: Operand<'_>, right: Operand<'_>)
     match (left.scalar, right.scalar) {
         (Scalar::Text, _) => compare_texts(operator, left.text, right.text),
         (Scalar::Bool(left), Scalar::Bool(right)) => compare_bools(operator, left, right),
-        (Scalar::Int(left), Scalar::Int(right)) => compare_integers(operator, left, right),
+        (Scalar::Int(left), Scalar::Int(right)) => compare_numbers(operator, left, right),
         (Scalar::Date(left), Scalar::Date(right)) => compare_dates(operator, left, right),
         (Scalar::Unknown, _) => false,
         (Scalar::Int(_) | Scalar::Float(_), Scalar::Int(_) | Scalar::Float(_)) => {
-            compare_floats(operator, as_float(left.scalar), as_float(right.scalar))
+            compare_numbers(operator, as_float(left.scalar), as_float(right.scalar))
         }
         _ => compare_converted(operator, left, right),
     }
@@ -166,7 +166,11 @@ fn as_float(scalar: Scalar) -> f64 {
     }
 }
 
-pub(crate) fn compare_integers(operator: Operator, left: i64, right: i64) -> bool {
+pub(crate) fn compare_numbers<N: PartialOrd + Default + Copy>(
+    operator: Operator,
+    left: N,
+    right: N,
+) -> bool {
     match operator {
         Operator::Eq => left == right,
         Operator::Ne => left != right,
@@ -174,22 +178,8 @@ pub(crate) fn compare_integers(operator: Operator, left: i64, right: i64) -> boo
         Operator::Lt => left < right,
         Operator::Gte => left >= right,
         Operator::Lte => left <= right,
-        Operator::IsEmpty => left == 0,
-        Operator::NotEmpty => left > 0,
-        Operator::Unknown => false,
-    }
-}
-
-fn compare_floats(operator: Operator, left: f64, right: f64) -> bool {
-    match operator {
-        Operator::Eq => left == right,
-        Operator::Ne => left != right,
-        Operator::Gt => left > right,
-        Operator::Lt => left < right,
-        Operator::Gte => left >= right,
-        Operator::Lte => left <= right,
-        Operator::IsEmpty => left == 0.0,
-        Operator::NotEmpty => left > 0.0,
+        Operator::IsEmpty => left == N::default(),
+        Operator::NotEmpty => left > N::default(),
         Operator::Unknown => false,
     }
 }
