@@ -416,7 +416,7 @@ impl Run {
                 self.ledger.consume(hold, 0.0);
                 Answer::Cancelled
             }
-            Step::Undo(_) => unreachable!("a fresh id is always recorded"),
+            Step::Refund(_) => unreachable!("a fresh id is always recorded"),
             Step::Open => Answer::Evaluated(engine.open(flow)),
             Step::Plain | Step::Done(_) => unreachable!("these end the loop"),
         }

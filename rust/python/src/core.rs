@@ -16,7 +16,7 @@ use schematic_core::{
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
     events::{FlagCheck, Identify, Track},
-    leases::{Knobs, LeaseKnobs, NewLease, SlotKey},
+    leases::{Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlotKey},
 };
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     leases::{AcquirePlan, ExtendPlan, Lease},
     pending,
     results::{CheckFlagResult, Reservation},
+    scripted::ScriptedEngine,
 };
 
 /// A message of this size is worth letting other threads run while it is parsed.
@@ -212,6 +213,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
         reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
+        shared=false, engine=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -229,6 +231,8 @@ impl Core {
         clock: Option<Py<PyAny>>,
         wake: Option<Py<PyAny>>,
         seed: Option<u64>,
+        shared: bool,
+        engine: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let seed = match seed {
@@ -244,6 +248,8 @@ impl Core {
             knobs: all_knobs(common, overrides)?,
             seed,
             wake: wake_with(wake),
+            shared,
+            engine: engine.map(ScriptedEngine::boxed),
         });
         fork::watch();
         Ok(Self {
@@ -445,6 +451,20 @@ impl Core {
         Ok(self.client.settle(&reservation.get().0, quantity, traits))
     }
 
+    fn shared_claim(
+        &self,
+        reservation: &Bound<'_, Reservation>,
+        actual_quantity: f64,
+    ) -> Option<f64> {
+        self.client
+            .shared_claim(&reservation.get().0, actual_quantity)
+    }
+
+    fn count_usage(&self, reservation: &Bound<'_, Reservation>, actual_quantity: f64) {
+        self.client
+            .count_usage(&reservation.get().0, actual_quantity);
+    }
+
     // Leases
 
     fn lease(&self, company_id: &str, credit_type_id: &str) -> Option<Lease> {
@@ -513,7 +533,7 @@ impl Core {
         &self,
         company_id: &str,
         credit_type_id: &str,
-        lease_id: &str,
+        lease_id: Option<&str>,
         granted_total: f64,
         expires_at: Option<f64>,
     ) -> PyResult<bool> {
@@ -524,7 +544,32 @@ impl Core {
         Ok(self
             .client
             .ledger()
-            .extend(slot, granted_total, expires_at, Some(lease_id)))
+            .extend(slot, granted_total, expires_at, lease_id))
+    }
+
+    fn plan_shared_acquire(&self, py: Python<'_>, credit_type_id: &str) -> PyResult<AcquirePlan> {
+        let knobs = self.client.ledger().knobs().of(credit_type_id);
+        Ok(AcquirePlan::from(knobs.acquire(self.now(py)?)))
+    }
+
+    #[pyo3(signature = (credit_type_id, lease_id, granted, remaining, required_credits=None))]
+    fn plan_shared_extend(
+        &self,
+        py: Python<'_>,
+        credit_type_id: &str,
+        lease_id: &str,
+        granted: f64,
+        remaining: f64,
+        required_credits: Option<f64>,
+    ) -> PyResult<Option<ExtendPlan>> {
+        let knobs = self.client.ledger().knobs().of(credit_type_id);
+        let lease = SharedBalance {
+            lease_id,
+            granted,
+            remaining,
+        };
+        let plan = lease.plan_extend(required_credits, knobs, self.now(py)?);
+        Ok(plan.map(ExtendPlan::from))
     }
 
     fn take_low_slots(&self) -> Vec<(String, String)> {
@@ -548,6 +593,45 @@ impl Core {
     fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
         let now = self.now(py)?;
         Ok(py.detach(|| self.client.ledger().sweep(now)))
+    }
+
+    // The ledger's own operations, as a shared store has them
+
+    fn try_reserve(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        credits: f64,
+    ) -> PyResult<Option<(f64, String)>> {
+        let slot = slot(company_id, credit_type_id);
+        let now = self.now(py)?;
+        let debit = self.client.ledger().try_reserve(slot, credits, now);
+        Ok(debit
+            .ok()
+            .map(|debit| (debit.remaining, debit.lease_id.to_string())))
+    }
+
+    #[pyo3(signature = (company_id, credit_type_id, credits, lease_id=None))]
+    fn refund(&self, company_id: &str, credit_type_id: &str, credits: f64, lease_id: Option<&str>) {
+        self.client
+            .ledger()
+            .refund(slot(company_id, credit_type_id), credits, lease_id);
+    }
+
+    fn add_hold(&self, reservation: &Bound<'_, Reservation>) -> bool {
+        self.client.ledger().add(&reservation.get().0)
+    }
+
+    fn consume(&self, reservation_id: &str, credits: f64) -> Option<f64> {
+        let id = ReservationId::parse(reservation_id);
+        self.client.ledger().consume_by_id(&id, credits)
+    }
+
+    fn has_hold(&self, reservation_id: &str) -> bool {
+        self.client
+            .ledger()
+            .holds(&ReservationId::parse(reservation_id))
     }
 
     fn reserved_credits(&self, company_id: &str, credit_type_id: &str) -> f64 {

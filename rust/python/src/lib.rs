@@ -8,6 +8,7 @@ mod fork;
 mod leases;
 mod pending;
 mod results;
+mod scripted;
 
 use pyo3::prelude::*;
 

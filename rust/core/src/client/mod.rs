@@ -5,13 +5,15 @@
 
 mod answer;
 mod check;
+mod judgement;
 mod plain;
 mod settle;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
-pub use check::{CheckRequest, Need, Pending, Progress};
+pub use check::{CheckRequest, Need, Pending, Progress, Reply};
+pub use judgement::{Engine, Judgement, Question};
 pub use plain::{FlagRequest, Missing};
 
 use crate::{
@@ -50,6 +52,10 @@ pub struct ClientSettings {
     pub seed: [u64; 2],
     /// Who attends to topics.
     pub wake: Wake,
+    /// Whether leases live in a store that other processes share.
+    pub shared: bool,
+    /// Who answers lease-backed checks; `None` is the rules engine.
+    pub engine: Option<Box<dyn Engine>>,
 }
 
 /// One client's state.
@@ -59,6 +65,8 @@ pub struct Client {
     events: Queue,
     ids: Ids,
     wake: Wake,
+    shared: bool,
+    engine: Option<Box<dyn Engine>>,
     checks: AtomicU64,
     settles: AtomicU64,
 }
@@ -77,6 +85,8 @@ impl Client {
             ),
             ids: Ids::new(settings.seed),
             wake: settings.wake,
+            shared: settings.shared,
+            engine: settings.engine,
             checks: AtomicU64::new(0),
             settles: AtomicU64::new(0),
         }
@@ -103,6 +113,12 @@ impl Client {
     /// Takes up to 100 events to send.
     pub fn take_batch(&self) -> Option<Batch> {
         self.events.take_batch()
+    }
+
+    /// Whether leases live in a store that other processes share.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Lease-backed checks and settles so far.

@@ -4,7 +4,7 @@ use crate::{
     cache::Lookup,
     client::{Client, Topic},
     events::{Billing, Identify, Track},
-    leases::{Reservation, Settlement},
+    leases::{Reservation, Settlement, whole_units},
 };
 
 impl Client {
@@ -33,6 +33,27 @@ impl Client {
             company.add_usage(&reservation.event_subtype, settlement.units());
         }
         Some(moved)
+    }
+
+    /// The credits to claim for a settle where leases live in a shared store, or `None` where
+    /// nothing is to be claimed there.
+    #[must_use]
+    pub fn shared_claim(
+        &self,
+        reservation: &Arc<Reservation>,
+        actual_quantity: f64,
+    ) -> Option<f64> {
+        if !self.is_shared() {
+            return None;
+        }
+        Settlement::begin(Arc::clone(reservation), actual_quantity)?.claim()
+    }
+
+    /// Counts what a settle of a hold in the shared store consumed in the cached company's metrics.
+    pub fn count_usage(&self, reservation: &Reservation, actual_quantity: f64) {
+        if let Some(company) = self.cache.companies().get(&reservation.company_id) {
+            company.add_usage(&reservation.event_subtype, whole_units(actual_quantity));
+        }
     }
 
     /// Queues a program's own usage; the cached company's metrics grow by it at once.

@@ -13,7 +13,7 @@ use crate::{
     Millis,
     hash::HASHER,
     leases::{
-        Credits, Knobs, Reservation, ReservationId,
+        Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
     },
 };
@@ -25,6 +25,38 @@ pub struct SlotKey<'a> {
     pub company_id: &'a str,
     /// The credit type.
     pub credit_type_id: &'a str,
+}
+
+/// A live lease in a store that other processes share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedBalance<'a> {
+    /// The lease's id.
+    pub lease_id: &'a str,
+    /// The service's total for it, in credits.
+    pub granted: f64,
+    /// What may still be reserved, in credits.
+    pub remaining: f64,
+}
+
+impl SharedBalance<'_> {
+    /// The extend that is due, or that `required` credits need; `None` if none is.
+    #[must_use]
+    pub fn plan_extend(
+        &self,
+        required: Option<f64>,
+        knobs: &LeaseKnobs,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
+        let granted = Credits::new(self.granted)?;
+        let tranche = Tranche {
+            id: self.lease_id.into(),
+            granted,
+            remaining: Credits::new(self.remaining).unwrap_or_default(),
+            low_at: low_at(granted, knobs),
+            expires_at: Millis::MAX,
+        };
+        tranche.plan_extend(required, knobs, now)
+    }
 }
 
 /// A lease as the service granted it.
@@ -64,6 +96,8 @@ pub struct Debit {
     pub lease_id: Arc<str>,
     /// Whether the lease is due for a background extend.
     pub low: bool,
+    /// Whether it was made in a store that other processes share.
+    pub shared: bool,
 }
 
 /// Why nothing was debited.
@@ -150,12 +184,12 @@ struct Tranche {
 }
 
 impl Tranche {
-    fn new(lease: &NewLease<'_>, granted: Credits, low_water_mark: f64) -> Self {
+    fn new(lease: &NewLease<'_>, granted: Credits, knobs: &LeaseKnobs) -> Self {
         Self {
             id: lease.lease_id.into(),
             granted,
             remaining: granted,
-            low_at: low_at(granted, low_water_mark),
+            low_at: low_at(granted, knobs),
             expires_at: lease.expires_at,
         }
     }
@@ -165,11 +199,11 @@ impl Tranche {
     }
 
     /// Raises the grant to the service's total and moves the expiry forward, never back.
-    fn reconcile(&mut self, total: Credits, expires_at: Option<Millis>, low_water_mark: f64) {
+    fn reconcile(&mut self, total: Credits, expires_at: Option<Millis>, knobs: &LeaseKnobs) {
         if total > self.granted {
             self.remaining += total - self.granted;
             self.granted = total;
-            self.low_at = low_at(total, low_water_mark);
+            self.low_at = low_at(total, knobs);
         }
         self.expires_at = self.expires_at.max(expires_at.unwrap_or(Millis::MIN));
     }
@@ -177,10 +211,33 @@ impl Tranche {
     fn refund(&mut self, credits: Credits) {
         self.remaining = (self.remaining + credits).min(self.granted);
     }
+
+    /// The extend that is due, or that `required` credits need.
+    fn plan_extend(
+        &self,
+        required: Option<f64>,
+        knobs: &LeaseKnobs,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
+        let required = required.and_then(Credits::new).unwrap_or_default();
+        if self.remaining > self.low_at && self.remaining >= required {
+            return None;
+        }
+        let shortfall = if required > self.remaining {
+            required - self.remaining
+        } else {
+            Credits::ZERO
+        };
+        Some(ExtendPlan {
+            lease_id: Arc::clone(&self.id),
+            additional_amount: knobs.lease_size.max(shortfall.to_f64()),
+            expires_at: now.saturating_add(knobs.lease_duration),
+        })
+    }
 }
 
-fn low_at(granted: Credits, low_water_mark: f64) -> Credits {
-    Credits::new(low_water_mark * granted.to_f64().max(1.0)).unwrap_or_default()
+fn low_at(granted: Credits, knobs: &LeaseKnobs) -> Credits {
+    Credits::new(knobs.low_at(granted.to_f64())).unwrap_or_default()
 }
 
 impl Shard {
@@ -299,7 +356,7 @@ impl Ledger {
     /// A live lease stays, even with another id: a sibling won the race. An expired lease with the
     /// same id is reconciled as by an extend, since rewriting it would forget open holds.
     pub fn install(&self, key: SlotKey<'_>, lease: &NewLease<'_>, now: Millis) -> Installed {
-        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
@@ -313,11 +370,11 @@ impl Ledger {
         let written = match &mut slot.lease {
             Some(held) if held.is_live(now) => false,
             Some(held) if *held.id == *lease.lease_id => {
-                held.reconcile(granted, Some(lease.expires_at), mark);
+                held.reconcile(granted, Some(lease.expires_at), knobs);
                 false
             }
             place => {
-                *place = Some(Tranche::new(lease, granted, mark));
+                *place = Some(Tranche::new(lease, granted, knobs));
                 slot.low_told_until = Millis::MIN;
                 true
             }
@@ -351,6 +408,7 @@ impl Ledger {
             remaining: lease.remaining.to_f64(),
             lease_id: Arc::clone(&lease.id),
             low: lease.remaining <= lease.low_at,
+            shared: false,
         })
     }
 
@@ -380,7 +438,7 @@ impl Ledger {
         let Some(total) = Credits::new(granted_total) else {
             return false;
         };
-        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let Some(slot) = shard.slot(hash, key) else {
@@ -389,7 +447,7 @@ impl Ledger {
         let Some(lease) = slot.lease.as_mut().filter(|lease| fits(pin, lease)) else {
             return false;
         };
-        lease.reconcile(total, expires_at, mark);
+        lease.reconcile(total, expires_at, knobs);
         slot.low_told_until = Millis::MIN;
         true
     }
@@ -439,11 +497,7 @@ impl Ledger {
         {
             return None;
         }
-        let knobs = self.knobs.of(key.credit_type_id);
-        Some(AcquirePlan {
-            requested_amount: knobs.lease_size,
-            expires_at: now.saturating_add(knobs.lease_duration),
-        })
+        Some(self.knobs.of(key.credit_type_id).acquire(now))
     }
 
     /// The extend that is due, or that `required` credits need; `None` if none is, or if the lease
@@ -458,30 +512,15 @@ impl Ledger {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now))?;
-        let required = required.and_then(Credits::new).unwrap_or_default();
-        if lease.remaining > lease.low_at && lease.remaining >= required {
-            return None;
-        }
-        let knobs = self.knobs.of(key.credit_type_id);
-        let shortfall = if required > lease.remaining {
-            required - lease.remaining
-        } else {
-            Credits::ZERO
-        };
-        Some(ExtendPlan {
-            lease_id: Arc::clone(&lease.id),
-            additional_amount: knobs.lease_size.max(shortfall.to_f64()),
-            expires_at: now.saturating_add(knobs.lease_duration),
-        })
+        lease.plan_extend(required, self.knobs.of(key.credit_type_id), now)
     }
 
     /// Notes that a slot is low; `true` if nobody was told of it lately.
     pub fn note_low(&self, key: SlotKey<'_>, now: Millis) -> bool {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
-        let Some(slot) = shard.slot(hash, key) else {
-            return false;
-        };
+        let at = shard.open_slot(hash, key);
+        let slot = &mut shard.slots[at as usize];
         if now < slot.low_told_until {
             return false;
         }

@@ -24,7 +24,8 @@ pub use flow::{
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{
-    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal, SlotKey,
+    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal,
+    SharedBalance, SlotKey,
 };
 pub use reservation::{Keys, Mode, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
