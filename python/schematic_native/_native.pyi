@@ -338,6 +338,7 @@ class ExtendPlan:
 @final
 class SlabPlan:
     credits: float
+    smallest: float  # credits below which a slab is not worth its while
     usable_until: float  # epoch seconds, until when holds may be carved from it
     expires_at: float  # epoch seconds, of its reservation in the shared store
 
@@ -491,7 +492,12 @@ class Core:
         self, company_id: str, credit_type_id: str
     ) -> SlabPlan | None: ...  # None: the slot has enough, or there are no slabs
     def slab_row(
-        self, company_id: str, credit_type_id: str, lease_id: str, plan: SlabPlan
+        self,
+        company_id: str,
+        credit_type_id: str,
+        lease_id: str,
+        credits: float,
+        expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
         self, row: Reservation, usable_until: float
