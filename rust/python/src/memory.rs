@@ -4,7 +4,10 @@
 //! synchronous client's hot methods are native: they answer, or else call the Python method that
 //! waits. The asynchronous client's are coroutines, which ask here first.
 
-#![allow(clippy::doc_markdown, reason = "docstrings of public methods are Python's")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "docstrings of public methods are Python's"
+)]
 
 use std::sync::{
     OnceLock,
