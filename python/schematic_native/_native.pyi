@@ -345,6 +345,12 @@ class ExtendPlan:
     expires_at: float  # epoch seconds
 
 @final
+class SlabPlan:
+    credits: float
+    usable_until: float  # epoch seconds, until when holds may be carved from it
+    expires_at: float  # epoch seconds, of its reservation in the shared store
+
+@final
 class EventBatch:
     """Up to 100 events, serialised once; retried as it is."""
 
@@ -462,6 +468,8 @@ class Core:
         shared: bool = False,  # leases live in a store that other processes share
         engine: Engine
         | None = None,  # answers lease-backed checks in place of the rules engine, for tests
+        slabs: tuple[float, float, float]
+        | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
     ) -> Core: ...
 
     # The cache
@@ -559,6 +567,23 @@ class Core:
     def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
     def live_leases(self) -> list[Lease]: ...
     def sweep(self) -> int: ...  # expired holds refunded
+
+    # Slabs: parts of a shared lease, taken to serve checks from memory
+    def plan_slab(
+        self, company_id: str, credit_type_id: str
+    ) -> SlabPlan | None: ...  # None: the slot has enough, or there are no slabs
+    def slab_row(
+        self, company_id: str, credit_type_id: str, lease_id: str, plan: SlabPlan
+    ) -> Reservation: ...  # by which the slab is taken in the shared store
+    def open_slab(
+        self, row: Reservation, usable_until: float
+    ) -> bool: ...  # epoch seconds; after the row is recorded
+    def take_closed_slabs(
+        self,
+    ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
+    def close_slabs(
+        self,
+    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
 
     # The ledger's own operations, as a shared store has them too
     def try_reserve(

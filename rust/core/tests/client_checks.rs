@@ -516,7 +516,7 @@ fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
             company: None,
             user: None,
         });
-        assert!(ledger.add(&squatter));
+        assert!(ledger.add(&squatter, None));
         let answer = done(studio.check(15.0, mode));
         assert_eq!(answer.error, Some(Failure::StoreError));
         assert!(answer.reservation.is_none());

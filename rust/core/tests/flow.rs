@@ -99,6 +99,7 @@ fn debited() -> Answer {
         lease_id: "lease_amber".into(),
         low: true,
         shared: false,
+        slab: None,
     })
 }
 
@@ -270,12 +271,12 @@ fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
         Step::Record(hold) => match fault {
             Fault::RecordLost | Fault::RecordLostAndRefund => Answer::StoreFailed,
             Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndCancel => {
-                assert!(ledger.add(hold));
+                assert!(ledger.add(hold, None));
                 Answer::StoreLost
             }
             Fault::RecordLandsLate => Answer::StoreLost,
             Fault::Cancel => {
-                assert!(ledger.add(hold));
+                assert!(ledger.add(hold, None));
                 Answer::Recorded
             }
         },
@@ -335,7 +336,7 @@ fn a_record_that_may_land_later_is_not_refunded_besides() {
         assert_eq!(trace.count(|step| matches!(step, Step::Refund(_))), 0);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
         // It lands after all: the sweep gives the debit back, and nobody gave it back before.
-        assert!(ledger.add(&trace.hold()));
+        assert!(ledger.add(&trace.hold(), None));
         assert_eq!(ledger.sweep(NOW + TTL), 1);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS);
     }

@@ -16,14 +16,16 @@ use schematic_core::{
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, Identify, Track},
-    leases::{Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlotKey},
+    leases::{
+        ClosedSlab, Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlotKey,
+    },
 };
 
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
     fork,
-    leases::{AcquirePlan, ExtendPlan, Lease},
+    leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
     pending,
     results::{CheckFlagResult, Reservation},
     scripted::ScriptedEngine,
@@ -147,6 +149,13 @@ fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
     }
 }
 
+fn closed(slabs: Vec<ClosedSlab>) -> Vec<(Reservation, f64)> {
+    slabs
+        .into_iter()
+        .map(|slab| (Reservation(slab.row), slab.used))
+        .collect()
+}
+
 fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
     Box::new(move |topic| {
         let Some(callable) = &callable else {
@@ -184,6 +193,15 @@ fn knobs_of(size: f64, duration: f64, ttl: f64, mark: f64) -> PyResult<LeaseKnob
         lease_duration: millis(knob("lease_duration", duration, 0.0, LONGEST)?),
         reservation_ttl: millis(knob("reservation_ttl", ttl, 0.0, LONGEST)?),
         low_water_mark: knob("low_water_mark", mark, 0.0, 1.0)?,
+    })
+}
+
+fn slab_knobs((smallest, largest, lifetime): (f64, f64, f64)) -> PyResult<SlabKnobs> {
+    let smallest = knob("smallest slab", smallest, 1.0, LARGEST_LEASE)?;
+    Ok(SlabKnobs {
+        smallest,
+        largest: knob("largest slab", largest, smallest, LARGEST_LEASE)?,
+        lifetime: millis(knob("slab lifetime", lifetime, 0.0, LONGEST)?),
     })
 }
 
@@ -269,7 +287,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
         reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
-        shared=false, engine=None,
+        shared=false, engine=None, slabs=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -289,6 +307,7 @@ impl Core {
         seed: Option<u64>,
         shared: bool,
         engine: Option<Py<PyAny>>,
+        slabs: Option<(f64, f64, f64)>,
     ) -> PyResult<Self> {
         let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let seed = match seed {
@@ -301,7 +320,7 @@ impl Core {
             max_users,
             max_billing_events,
             max_flag_check_events,
-            knobs: all_knobs(common, overrides)?,
+            knobs: all_knobs(common, overrides)?.with_slabs(slabs.map(slab_knobs).transpose()?),
             seed,
             wake: wake_with(wake),
             shared,
@@ -647,6 +666,54 @@ impl Core {
         Ok(py.detach(|| self.client.ledger().sweep(now)))
     }
 
+    // Slabs: parts of a shared lease, taken to serve checks from memory
+
+    fn plan_slab(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+    ) -> PyResult<Option<SlabPlan>> {
+        let slot = slot(company_id, credit_type_id);
+        let plan = self.client.ledger().plan_slab(slot, self.now(py)?);
+        Ok(plan.map(SlabPlan::from))
+    }
+
+    fn slab_row(
+        &self,
+        company_id: &str,
+        credit_type_id: &str,
+        lease_id: &str,
+        plan: &SlabPlan,
+    ) -> PyResult<Reservation> {
+        let slot = slot(company_id, credit_type_id);
+        let expires_at = arguments::instant("expires_at", plan.expires_at)?;
+        let row = self
+            .client
+            .slab_row(slot, lease_id, plan.credits, expires_at);
+        Ok(Reservation(Arc::new(row)))
+    }
+
+    fn open_slab(
+        &self,
+        py: Python<'_>,
+        row: &Bound<'_, Reservation>,
+        usable_until: f64,
+    ) -> PyResult<bool> {
+        let until = arguments::instant("usable_until", usable_until)?;
+        let now = self.now(py)?;
+        Ok(self.client.ledger().open_slab(&row.get().0, until, now))
+    }
+
+    fn take_closed_slabs(&self) -> Vec<(Reservation, f64)> {
+        closed(self.client.ledger().take_closed_slabs())
+    }
+
+    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<(Reservation, f64)>> {
+        let now = self.now(py)?;
+        Ok(closed(self.client.ledger().close_slabs(now)))
+    }
+
     // The ledger's own operations, as a shared store has them
 
     fn try_reserve(
@@ -672,7 +739,7 @@ impl Core {
     }
 
     fn add_hold(&self, reservation: &Bound<'_, Reservation>) -> bool {
-        self.client.ledger().add(&reservation.get().0)
+        self.client.ledger().add(&reservation.get().0, None)
     }
 
     fn consume(&self, reservation_id: &str, credits: f64) -> Option<f64> {

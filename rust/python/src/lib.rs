@@ -32,7 +32,7 @@ mod _native {
     #[pymodule_export]
     use super::events::EventBatch;
     #[pymodule_export]
-    use super::leases::{AcquirePlan, ExtendPlan, Lease};
+    use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
     #[pymodule_export]
     use super::memory::{Memory, Synchronous};
     #[pymodule_export]

@@ -9,8 +9,8 @@ use crate::{
     events::FlagCheck,
     leases::{
         Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs,
-        MAX_SAFE_INTEGER, Outcome, Refusal, Reservation, SlotKey, Step, Terms, valid_quantity,
-        whole_units,
+        MAX_SAFE_INTEGER, Outcome, Refusal, Reservation, SlabId, SlotKey, Step, Terms,
+        valid_quantity, whole_units,
     },
     text::Text,
 };
@@ -174,6 +174,7 @@ impl Pending {
                     lease_id,
                     low: remaining <= knobs.of(credit).low_at(granted),
                     shared: true,
+                    slab: None,
                 })
             }
             (Need::Record(_), Reply::Done(true)) => Answer::Recorded,
@@ -334,7 +335,7 @@ impl Client {
                 Step::Refund(hold) if flow.is_shared() => {
                     return Stop::Waits(Need::Refund(Arc::clone(hold)));
                 }
-                Step::Record(hold) if self.ledger.add(hold) => Answer::Recorded,
+                Step::Record(hold) if self.ledger.add(hold, flow.slab()) => Answer::Recorded,
                 Step::Record(_) => Answer::StoreFailed,
                 Step::Gate { balance } => {
                     let gate = self.gate(scene, flow, *balance, now);
@@ -349,7 +350,7 @@ impl Client {
                     None => Answer::Gone,
                 },
                 Step::Refund(hold) => {
-                    self.refund(hold);
+                    self.undo(hold, flow.slab());
                     Answer::Cancelled
                 }
                 Step::Acquire => return Stop::Waits(Need::Acquire),
@@ -368,18 +369,28 @@ impl Client {
         };
         match self.ledger.try_reserve(slot, flow.cost(), now) {
             Ok(debit) => Some(Answer::Debited(debit)),
-            Err(_) if self.shared => None,
+            Err(_) if self.shared => {
+                self.want_slab(slot, now);
+                None
+            }
             Err(refusal) => Some(Answer::Refused(refusal)),
         }
     }
 
-    fn refund(&self, hold: &Reservation) {
+    /// Has a slab taken in the background, for the checks to come.
+    fn want_slab(&self, slot: SlotKey<'_>, now: Millis) {
+        if self.ledger.knobs().slabs().is_some() && self.ledger.note_low(slot, now) {
+            (self.wake)(Topic::Extend);
+        }
+    }
+
+    fn undo(&self, hold: &Reservation, slab: Option<SlabId>) {
         let slot = SlotKey {
             company_id: &hold.company_id,
             credit_type_id: &hold.credit_type_id,
         };
         self.ledger
-            .refund(slot, hold.credits_reserved, Some(&hold.lease_id));
+            .undo(slot, hold.credits_reserved, &hold.lease_id, slab);
     }
 
     /// How the feature is metered, by an evaluation with the real balance and no preflight.

@@ -17,10 +17,14 @@ pub use judgement::{Engine, Judgement, Question};
 pub use plain::{FlagRequest, Missing};
 
 use crate::{
+    Millis,
     cache::Cache,
     events::{Batch, Queue},
-    leases::{Ids, Knobs, Ledger},
+    leases::{Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
+
+/// Stands for the event in the reservation of a slab, which is never billed as such.
+const SLAB_EVENT: &str = "schematic_native.slab";
 
 /// What somebody outside must attend to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +117,31 @@ impl Client {
     /// Takes up to 100 events to send.
     pub fn take_batch(&self) -> Option<Batch> {
         self.events.take_batch()
+    }
+
+    /// The reservation by which a slab is taken of a shared lease.
+    #[must_use]
+    pub fn slab_row(
+        &self,
+        slot: SlotKey<'_>,
+        lease_id: &str,
+        credits: f64,
+        expires_at: Millis,
+    ) -> Reservation {
+        Reservation {
+            id: self.ids.next(),
+            lease_id: lease_id.into(),
+            mode: Mode::Client,
+            company_id: slot.company_id.into(),
+            credit_type_id: slot.credit_type_id.into(),
+            event_subtype: SLAB_EVENT.into(),
+            quantity_reserved: credits,
+            credits_reserved: credits,
+            consumption_rate: 1.0,
+            expires_at,
+            company: None,
+            user: None,
+        }
     }
 
     /// Whether leases live in a store that other processes share.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     Millis,
-    leases::{Debit, Ids, Keys, Mode, Refusal, Reservation, credits_used, valid_quantity},
+    leases::{Debit, Ids, Keys, Mode, Refusal, Reservation, SlabId, credits_used, valid_quantity},
 };
 
 /// The balance that stands for "no credit limit" in a fail-open evaluation: the largest integer
@@ -262,6 +262,12 @@ impl CheckFlow {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.debit.as_ref().is_some_and(|debit| debit.shared)
+    }
+
+    /// The slab that the debit was carved from.
+    #[must_use]
+    pub fn slab(&self) -> Option<SlabId> {
+        self.debit.as_ref()?.slab
     }
 
     /// Who the hold is for.

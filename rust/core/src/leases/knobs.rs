@@ -1,6 +1,9 @@
 use std::collections::HashMap;
 
-use crate::{Millis, leases::AcquirePlan};
+use crate::{
+    Millis,
+    leases::{AcquirePlan, SlabKnobs},
+};
 
 /// What one credit type's leases are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +50,7 @@ impl Default for LeaseKnobs {
 #[derive(Clone, Debug, Default)]
 pub struct Knobs {
     common: LeaseKnobs,
+    slabs: Option<SlabKnobs>,
     overrides: HashMap<Box<str>, LeaseKnobs>,
 }
 
@@ -56,8 +60,21 @@ impl Knobs {
     pub fn new(common: LeaseKnobs) -> Self {
         Self {
             common,
+            slabs: None,
             overrides: HashMap::new(),
         }
+    }
+
+    /// The same, with slabs.
+    #[must_use]
+    pub fn with_slabs(self, slabs: Option<SlabKnobs>) -> Self {
+        Self { slabs, ..self }
+    }
+
+    /// How slabs are cut; `None` without them.
+    #[must_use]
+    pub const fn slabs(&self) -> Option<&SlabKnobs> {
+        self.slabs.as_ref()
     }
 
     /// The common knobs.

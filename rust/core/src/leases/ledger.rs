@@ -15,6 +15,7 @@ use crate::{
     leases::{
         Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
+        slab::{ClosedSlab, Slab, SlabId, SlabPlan},
     },
 };
 
@@ -54,6 +55,7 @@ impl SharedBalance<'_> {
             remaining: Credits::new(self.remaining).unwrap_or_default(),
             low_at: low_at(granted, knobs),
             expires_at: Millis::MAX,
+            slab: None,
         };
         tranche.plan_extend(required, knobs, now)
     }
@@ -98,6 +100,8 @@ pub struct Debit {
     pub low: bool,
     /// Whether it was made in a store that other processes share.
     pub shared: bool,
+    /// The slab it was carved from.
+    pub slab: Option<SlabId>,
 }
 
 /// Why nothing was debited.
@@ -161,6 +165,8 @@ struct Shard {
     slots: Vec<Slot>,
     by_key: HashTable<u32>,
     holds: Holds,
+    /// Slabs whose last hold has ended.
+    closed: Vec<ClosedSlab>,
 }
 
 #[derive(Debug)]
@@ -168,6 +174,10 @@ struct Slot {
     company_id: Arc<str>,
     credit_type_id: Arc<str>,
     lease: Option<Tranche>,
+    /// Slabs that give no more credits and still have open holds.
+    closing: Vec<Tranche>,
+    /// What was used of slabs lately, in credits for each millisecond.
+    demand: f64,
     /// The sum of the open holds, whichever lease they were charged to.
     held: Credits,
     /// Until then nobody needs to be told again that the lease is low.
@@ -181,6 +191,8 @@ struct Tranche {
     remaining: Credits,
     low_at: Credits,
     expires_at: Millis,
+    /// Set where the credits are a part that this process took of a shared lease.
+    slab: Option<Slab>,
 }
 
 impl Tranche {
@@ -191,6 +203,7 @@ impl Tranche {
             remaining: granted,
             low_at: low_at(granted, knobs),
             expires_at: lease.expires_at,
+            slab: None,
         }
     }
 
@@ -271,6 +284,8 @@ impl Shard {
             company_id: key.company_id.into(),
             credit_type_id: key.credit_type_id.into(),
             lease: None,
+            closing: Vec::new(),
+            demand: 0.0,
             held: Credits::ZERO,
             low_told_until: Millis::MIN,
         });
@@ -285,6 +300,11 @@ impl Shard {
     fn end(&mut self, hold: &Hold, used: Credits) {
         let slot = &mut self.slots[hold.slot as usize];
         slot.held -= hold.credits;
+        if let Some(slab) = hold.slab {
+            self.closed
+                .extend(slot.end_in_slab(slab, hold.credits - used));
+            return;
+        }
         let charged = &hold.reservation.lease_id;
         if let Some(lease) = slot
             .lease
@@ -293,6 +313,50 @@ impl Shard {
         {
             lease.refund(hold.credits - used);
         }
+    }
+}
+
+impl Shard {
+    fn retire_slabs(&mut self, which: impl Fn(&Tranche) -> bool, now: Millis) {
+        for slot in &mut self.slots {
+            if slot
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.slab.is_some() && which(lease))
+            {
+                self.closed.extend(slot.retire_slab(now));
+            }
+        }
+    }
+}
+
+// What a slab is besides a lease.
+impl Tranche {
+    fn is_slab(&self, id: SlabId) -> bool {
+        self.slab.as_ref().is_some_and(|slab| slab.id() == id)
+    }
+
+    fn has_holds(&self) -> bool {
+        self.slab.as_ref().is_some_and(Slab::has_holds)
+    }
+
+    fn end_hold(&mut self, unused: Credits) {
+        self.refund(unused);
+        if let Some(slab) = &mut self.slab {
+            slab.end_hold();
+        }
+    }
+
+    fn demand(&self, now: Millis) -> f64 {
+        let used = (self.granted - self.remaining).to_f64();
+        self.slab
+            .as_ref()
+            .map_or(0.0, |slab| slab.demand(used, now))
+    }
+
+    fn into_closed(self) -> Option<ClosedSlab> {
+        let used = (self.granted - self.remaining).to_f64();
+        self.slab.map(|slab| slab.close(used))
     }
 }
 
@@ -306,6 +370,35 @@ impl Slot {
             company_id: &self.company_id,
             credit_type_id: &self.credit_type_id,
         })
+    }
+
+    /// Takes back what a hold of a slab did not use; the slab, if that was the last it waited for.
+    fn end_in_slab(&mut self, id: SlabId, unused: Credits) -> Option<ClosedSlab> {
+        if let Some(tranche) = self.lease.as_mut().filter(|tranche| tranche.is_slab(id)) {
+            tranche.end_hold(unused);
+            return None;
+        }
+        let at = self
+            .closing
+            .iter()
+            .position(|tranche| tranche.is_slab(id))?;
+        let tranche = &mut self.closing[at];
+        tranche.end_hold(unused);
+        if tranche.has_holds() {
+            return None;
+        }
+        self.closing.swap_remove(at).into_closed()
+    }
+
+    /// Takes no more credits from the slab; returned if nothing of it is held.
+    fn retire_slab(&mut self, now: Millis) -> Option<ClosedSlab> {
+        let tranche = self.lease.take_if(|tranche| tranche.slab.is_some())?;
+        self.demand = tranche.demand(now);
+        if tranche.has_holds() {
+            self.closing.push(tranche);
+            return None;
+        }
+        tranche.into_closed()
     }
 
     fn state(&self) -> Option<LeaseState> {
@@ -409,6 +502,7 @@ impl Ledger {
             lease_id: Arc::clone(&lease.id),
             low: lease.remaining <= lease.low_at,
             shared: false,
+            slab: lease.slab.as_mut().map(Slab::hold),
         })
     }
 
@@ -539,10 +633,100 @@ impl Ledger {
         std::mem::take(&mut self.low.lock())
     }
 
+    // Slabs
+
+    /// The slab that a slot is to take of its shared lease; `None` while it has enough.
+    #[must_use]
+    pub fn plan_slab(&self, key: SlotKey<'_>, now: Millis) -> Option<SlabPlan> {
+        let slabs = self.knobs.slabs()?;
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        let slot = &shard.slots[at as usize];
+        let lease = slot.lease.as_ref().filter(|lease| lease.is_live(now));
+        if lease.is_some_and(|lease| lease.remaining > lease.low_at) {
+            return None;
+        }
+        let demand = slot
+            .lease
+            .as_ref()
+            .map_or(slot.demand, |lease| lease.demand(now));
+        let hold = self.knobs.of(key.credit_type_id).reservation_ttl;
+        Some(slabs.plan(demand, hold, now))
+    }
+
+    /// Puts a slab into its slot: credits that this process has taken of a shared lease, as one
+    /// reservation there. The slab before it gives no more.
+    ///
+    /// Holds are carved from it until `usable_until`. `false` if its amount is none.
+    pub fn open_slab(&self, row: &Arc<Reservation>, usable_until: Millis, now: Millis) -> bool {
+        let Some(credits) = Credits::new(row.credits_reserved) else {
+            return false;
+        };
+        let key = slot_of(row);
+        let knobs = self.knobs.of(key.credit_type_id);
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        let slot = &mut shard.slots[at as usize];
+        let before = slot.retire_slab(now);
+        let lease = NewLease {
+            lease_id: &row.lease_id,
+            granted: row.credits_reserved,
+            expires_at: usable_until,
+        };
+        slot.lease = Some(Tranche {
+            slab: Some(Slab::new(row, now)),
+            ..Tranche::new(&lease, credits, knobs)
+        });
+        slot.low_told_until = Millis::MIN;
+        shard.closed.extend(before);
+        true
+    }
+
+    /// Takes the slabs whose last hold has ended, to be settled in the shared store.
+    pub fn take_closed_slabs(&self) -> Vec<ClosedSlab> {
+        let closed = |shard: &Mutex<Shard>| std::mem::take(&mut shard.lock().closed);
+        self.shards.iter().flat_map(closed).collect()
+    }
+
+    /// Closes every slab. What is still held counts as used, since nobody can give it back later.
+    pub fn close_slabs(&self, now: Millis) -> Vec<ClosedSlab> {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.retire_slabs(|_| true, now);
+            let shard = &mut *shard;
+            let closing = shard
+                .slots
+                .iter_mut()
+                .flat_map(|slot| slot.closing.drain(..));
+            shard
+                .closed
+                .extend(closing.filter_map(Tranche::into_closed));
+        }
+        self.take_closed_slabs()
+    }
+
+    /// Undoes a debit that no hold was recorded for.
+    pub fn undo(&self, key: SlotKey<'_>, credits: f64, lease_id: &str, slab: Option<SlabId>) {
+        let Some(slab) = slab else {
+            self.refund(key, credits, Some(lease_id));
+            return;
+        };
+        let credits = Credits::new(credits).unwrap_or_default();
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let closed = shard
+            .slot(hash, key)
+            .and_then(|slot| slot.end_in_slab(slab, credits));
+        shard.closed.extend(closed);
+    }
+
     // Holds
 
-    /// Records a hold whose credits were already debited; `false` if its id is taken.
-    pub fn add(&self, reservation: &Arc<Reservation>) -> bool {
+    /// Records a hold whose credits were already debited, of this slab if of any; `false` if its
+    /// id is taken.
+    pub fn add(&self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
         let Some(credits) = Credits::new(reservation.credits_reserved) else {
             return false;
         };
@@ -554,6 +738,7 @@ impl Ledger {
             reservation: Arc::clone(reservation),
             credits,
             slot,
+            slab,
         });
         if added {
             shard.slots[slot as usize].held += credits;
@@ -612,6 +797,7 @@ impl Ledger {
             for hold in &lapsed {
                 shard.end(hold, Credits::ZERO);
             }
+            shard.retire_slabs(|slab| !slab.is_live(now), now);
             swept += lapsed.len();
         }
         self.swept.fetch_add(swept as u64, Relaxed);

@@ -16,6 +16,7 @@ mod knobs;
 mod ledger;
 mod reservation;
 mod settlement;
+mod slab;
 
 pub use credits::Credits;
 pub use flow::{
@@ -29,3 +30,4 @@ pub use ledger::{
 };
 pub use reservation::{Keys, Mode, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
+pub use slab::{ClosedSlab, SlabId, SlabKnobs, SlabPlan};
