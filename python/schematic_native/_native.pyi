@@ -4,6 +4,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias, final
 
+from typing_extensions import Self, disjoint_base
+
+from schematic_native.config import (
+    CheckFlagOptions,
+    CheckOptions,
+    DefaultValue,
+    TrackWithReservationOptions,
+)
+
 __version__: str
 
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
@@ -357,6 +366,79 @@ Engine: TypeAlias = Callable[
     [str, str | None, tuple[str, float] | None, dict[str, float], tuple[str, int] | None],
     CheckFlagResult,
 ]
+
+@disjoint_base
+class Memory:
+    """The half of a client that answers from memory; its methods are for the clients alone.
+
+    `None` or `False`: memory cannot tell, nothing was done.
+    """
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
+    def _open(self, checking: bool, leasing: bool, settling: bool) -> None: ...  # what may be asked
+    def _flag_value_now(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+    ) -> bool | None: ...
+    def _begin_now(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+    ) -> CheckResult | PendingCheck | None: ...
+    def _settle_now(self, reservation: object, quantity: object) -> bool: ...
+
+class Schematic(Memory):
+    """The hot methods of the synchronous client.
+
+    What must wait goes to `check_flag_with_entitlement`, `_check_waiting` and `_track_with_reservation`, which the
+    client has.
+    """
+
+    def __new__(cls, *arguments: object, **keywords: object) -> Self: ...
+    def check_flag(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> bool:
+        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
+
+    def check(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        options: CheckOptions | None = None,
+        *,
+        usage: float | None = None,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+    ) -> CheckResult:
+        """Check a flag and, if credit leases are configured, hold credits for the usage stated.
+
+        See `AsyncSchematic.check`, whose arguments are the same.
+        """
+
+    def track_with_reservation(
+        self,
+        reservation: Reservation | None,
+        actual_quantity: float,
+        options: TrackWithReservationOptions | None = None,
+    ) -> None:
+        """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
 
 @final
 class Core:

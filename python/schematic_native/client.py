@@ -1,6 +1,8 @@
 """The clients: `Schematic` and `AsyncSchematic`.
 
-A check that finds all it needs in memory is one call into the core, on the caller's own thread.
+A check that finds all it needs in memory is one call into the core, on the caller's own thread:
+`check_flag`, `check` and `track_with_reservation` of the synchronous client are native methods,
+which call a method from here only for what must wait.
 Whatever must wait is a coroutine of `Runtime`, which the asynchronous client awaits and the
 synchronous one waits for. Neither this module nor anything it imports at the top loads asyncio,
 httpx or websockets: that happens when I/O starts.
@@ -27,8 +29,10 @@ from schematic_native._native import (
     CheckResult,
     Core,
     FeatureEntitlement,
+    Memory,
     Reservation,
 )
+from schematic_native._native import Schematic as Synchronous
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
@@ -129,7 +133,7 @@ GRACE = 0.05
 SHUTDOWN_GRACE = 1.0
 
 
-class _Client:
+class _Client(Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
@@ -148,13 +152,14 @@ class _Client:
         self._doorbell = Doorbell()
         self._core = self._make_core()
         self._store = self._open_store()
+        self._take_core(self._core)
         self._runtime: Runtime | None = None
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
-        # Set once flags have arrived; from then on plain checks, and those with leases, are tried
-        # in memory first.
+        # Held only while memory is opened: what is opened must not be older than a shutdown.
+        self._opening = threading.Lock()
+        # Set once flags have arrived: from then on checks are tried in memory first.
         self._streaming = False
-        self._leasing = False
 
     def _own(self) -> None:
         """Start anew in a process that was forked without Python's hooks."""
@@ -249,14 +254,24 @@ class _Client:
 
     def _stream(self) -> None:
         self._streaming = True
+        self._open_memory()
+
+    def _open_memory(self) -> None:
+        """Let memory answer what it may answer now."""
         leases = self._settings.leases
-        self._leasing = leases is not None and leases.mode != "server" and not self._closed
+        with self._opening:
+            leasing = leases is not None and leases.mode != "server" and not self._closed
+            self._open(
+                checking=self._streaming,
+                leasing=self._streaming and leasing,
+                settling=self._runtime is not None and not self._closed,
+            )
 
     def _shut(self) -> Runtime | None:
         """Answer from memory alone from now on."""
         self._own()
         self._closed = True
-        self._leasing = False
+        self._open_memory()
         return self._runtime
 
     # Plain checks
@@ -384,6 +399,7 @@ class _Client:
         flag_key: str,
         company: Keys | None,
         user: Keys | None,
+        options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
@@ -393,6 +409,10 @@ class _Client:
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
         self._own()
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
@@ -608,10 +628,10 @@ class AsyncSchematic(_Client):
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
-        if self._streaming and options is None:
-            answer = self._core.check_flag(flag_key, company, user)
-            if type(answer) is CheckFlagResult:
-                return answer.value
+        if options is None:
+            value = self._flag_value_now(flag_key, company, user)
+            if value is not None:
+                return value
         return (await self.check_flag_with_entitlement(flag_key, company, user, options)).value
 
     async def check_flag_with_entitlement(
@@ -680,37 +700,30 @@ class AsyncSchematic(_Client):
         A fault of the server or the network never raises.
 
         """
-        if options is not None:
-            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
-                options, usage, event_subtype, on_acquire_failure, default_value, timeout
-            )
-        pending = None
-        if self._leasing and usage is not None:
-            if default_value is not None:
-                check_default(default_value)
-            if timeout is not None:
-                check_timeout(timeout)
-            answer = self._core.check(
-                flag_key,
-                company,
-                user,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-            )
-            if type(answer) is CheckResult:
-                return answer
-            pending = answer
-        begun = self._begin_check(
+        now = self._begin_now(
             flag_key,
             company,
             user,
+            options,
             usage,
             event_subtype,
             on_acquire_failure,
             default_value,
             timeout,
-            pending,
+        )
+        if type(now) is CheckResult:
+            return now
+        begun = self._begin_check(
+            flag_key,
+            company,
+            user,
+            options,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            now,
         )
         if isinstance(begun, CheckResult):
             return begun
@@ -727,6 +740,14 @@ class AsyncSchematic(_Client):
 
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
+        runtime = self._runtime
+        if (
+            options is None
+            and runtime is not None
+            and runtime.is_here
+            and self._settle_now(reservation, actual_quantity)
+        ):
+            return
         queued = self._settle(reservation, actual_quantity, options)
         if queued:
             runtime = self._running()
@@ -790,6 +811,7 @@ class AsyncSchematic(_Client):
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
+            self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
@@ -797,7 +819,7 @@ class AsyncSchematic(_Client):
         return runtime
 
 
-class Schematic(_Client):
+class Schematic(_Client, Synchronous):
     """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
@@ -854,20 +876,6 @@ class Schematic(_Client):
                 self._faults.raised("shutdown", "not finished in time")
             thread.stop()
 
-    def check_flag(
-        self,
-        flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
-        options: CheckFlagOptions | None = None,
-    ) -> bool:
-        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
-        if self._streaming and options is None:
-            answer = self._core.check_flag(flag_key, company, user)
-            if type(answer) is CheckFlagResult:
-                return answer.value
-        return self.check_flag_with_entitlement(flag_key, company, user, options).value
-
     def check_flag_with_entitlement(
         self,
         flag_key: str,
@@ -905,48 +913,25 @@ class Schematic(_Client):
             )
         return self._conclude_all(keys, company, user, outcomes, default)
 
-    def check(
+    def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
-        options: CheckOptions | None = None,
-        *,
-        usage: float | None = None,
-        event_subtype: str | None = None,
-        on_acquire_failure: FailureMode | None = None,
-        default_value: DefaultValue = None,
-        timeout: float | None = None,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+        pending: PendingCheck | None,
     ) -> CheckResult:
-        """Check a flag and hold credits for it.
-
-        See `AsyncSchematic.check`, whose arguments are the same.
-        """
-        if options is not None:
-            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
-                options, usage, event_subtype, on_acquire_failure, default_value, timeout
-            )
-        pending = None
-        if self._leasing and usage is not None:
-            if default_value is not None:
-                check_default(default_value)
-            if timeout is not None:
-                check_timeout(timeout)
-            answer = self._core.check(
-                flag_key,
-                company,
-                user,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-            )
-            if type(answer) is CheckResult:
-                return answer
-            pending = answer
+        """Finish a check that memory could not answer."""
         begun = self._begin_check(
             flag_key,
             company,
             user,
+            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -963,16 +948,13 @@ class Schematic(_Client):
         )
         return self._conclude_check(begun, outcome)
 
-    def track_with_reservation(
+    def _track_with_reservation(
         self,
         reservation: Reservation | None,
         actual_quantity: float,
-        options: TrackWithReservationOptions | None = None,
+        options: TrackWithReservationOptions | None,
     ) -> None:
-        """Settle a reservation.
-
-        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
-        """
+        """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
         queued = self._settle(reservation, actual_quantity, options)
         if queued:
             runtime = self._ensure_running()
@@ -1086,6 +1068,7 @@ class Schematic(_Client):
 
                 self._thread = LoopThread()
                 self._runtime = self._thread.call(make())
+                self._open_memory()
                 _open_clients.add(self)
             return self._runtime
 

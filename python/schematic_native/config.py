@@ -616,9 +616,7 @@ def _read_prefix(prefix: object) -> str:
     return prefix
 
 
-def _read_slabs(
-    config: CreditLeaseConfig, lease_size: float
-) -> tuple[float, float, float] | None:
+def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, float, float] | None:
     slab = config.local_slab
     if slab is None or slab is False or config.redis_client is None:
         return None

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
     from schematic_native.config import CreditBalance, Settings
     from schematic_native.faults import Faults
+    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
     from schematic_native.redis import Store
     from schematic_native.sharing import Claim, SharedStore
-    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
     from schematic_native.wake import Doorbell
 
 T = TypeVar("T")
@@ -96,6 +96,11 @@ class Runtime:
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
         self._start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on this runtime's loop."""
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - the public one raises
 
     @property
     def connected(self) -> bool:

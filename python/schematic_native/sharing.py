@@ -193,7 +193,9 @@ class SharedStore:
         claims, self._claims = [*self._claims, *self._slabs.close()], []
         if claims:
             # A claim is done or open again whenever it is given up.
-            await asyncio.wait([asyncio.ensure_future(self.claim(c)) for c in claims], timeout=timeout)
+            await asyncio.wait(
+                [asyncio.ensure_future(self.claim(c)) for c in claims], timeout=timeout
+            )
 
     async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Do what a pending check needs of the store, within `timeout` seconds.
@@ -211,7 +213,9 @@ class SharedStore:
     async def claim(self, claim: Claim) -> bool:
         """Claim a hold that is settled; if that fails, again at each sweep until it has lapsed."""
         try:
-            return await self._store.run(claim.make(self._store.operations, self._core), STORE_TIMEOUT)
+            return await self._store.run(
+                claim.make(self._store.operations, self._core), STORE_TIMEOUT
+            )
         except StoreError as error:
             self.report(error)
             self.claim_later(claim)

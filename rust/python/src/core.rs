@@ -14,7 +14,7 @@ use pyo3::{
 use schematic_core::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
+    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, Identify, Track},
     leases::{
         ClosedSlab, Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlotKey,
@@ -74,15 +74,71 @@ impl Core {
         Ok([seed as u64, (seed >> 64) as u64])
     }
 
-    fn is_forked(&self) -> bool {
+    pub fn is_forked(&self) -> bool {
         self.forks != fork::forks()
     }
+
+    /// The value of a flag that memory knows everything about; `None` otherwise.
+    pub fn flag_value(
+        &self,
+        py: Python<'_>,
+        flag_key: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<bool>> {
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let request = FlagRequest {
+            flag_key: arguments::text("flag_key", flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            partial: false,
+            record: true,
+        };
+        Ok(self.client.flag_value(&request, self.now(py)?).ok())
+    }
+
+    /// Begins a lease-backed check and takes it as far as memory allows.
+    pub fn begin(&self, py: Python<'_>, asked: &AskedCheck<'_, '_>) -> PyResult<Progress> {
+        let (company, user) = (
+            BorrowedKeys::of("company", asked.company)?,
+            BorrowedKeys::of("user", asked.user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let request = CheckRequest {
+            flag_key: arguments::text("flag_key", asked.flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            usage: arguments::quantity("usage", asked.usage)?,
+            event_subtype: arguments::optional_text("event_subtype", asked.event_subtype)?,
+            mode: arguments::failure_mode(asked.on_acquire_failure)?,
+        };
+        Ok(self.client.check(&request, self.now(py)?))
+    }
+}
+
+/// The arguments of a lease-backed check, as Python gave them.
+pub(crate) struct AskedCheck<'a, 'py> {
+    pub flag_key: &'a Bound<'py, PyAny>,
+    pub company: Option<&'a Bound<'py, PyAny>>,
+    pub user: Option<&'a Bound<'py, PyAny>>,
+    pub usage: &'a Bound<'py, PyAny>,
+    pub event_subtype: Option<&'a Bound<'py, PyAny>>,
+    pub on_acquire_failure: Option<&'a Bound<'py, PyAny>>,
 }
 
 fn system_now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+        let seconds = Millis::try_from(since.as_secs()).unwrap_or(Millis::MAX);
+        seconds
+            .saturating_mul(1000)
+            .saturating_add(Millis::from(since.subsec_millis()))
     })
 }
 
@@ -430,21 +486,17 @@ impl Core {
         if core.is_forked() {
             return Ok(py.None());
         }
-        let (company, user) = (
-            BorrowedKeys::of("company", company)?,
-            BorrowedKeys::of("user", user)?,
-        );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let request = CheckRequest {
-            flag_key: arguments::text("flag_key", flag_key)?,
-            company: company.as_deref(),
-            user: user.as_deref(),
-            usage: arguments::quantity("usage", usage)?,
-            event_subtype: arguments::optional_text("event_subtype", event_subtype)?,
-            mode: arguments::failure_mode(on_acquire_failure)?,
-        };
-        let progress = core.client.check(&request, core.now(py)?);
+        let progress = core.begin(
+            py,
+            &AskedCheck {
+                flag_key,
+                company,
+                user,
+                usage,
+                event_subtype,
+                on_acquire_failure,
+            },
+        )?;
         pending::answer(py, slf.as_unbound(), progress)
     }
 

@@ -6,6 +6,7 @@ mod engine;
 mod events;
 mod fork;
 mod leases;
+mod memory;
 mod pending;
 mod results;
 mod scripted;
@@ -32,6 +33,8 @@ mod _native {
     use super::events::EventBatch;
     #[pymodule_export]
     use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
+    #[pymodule_export]
+    use super::memory::{Memory, Synchronous};
     #[pymodule_export]
     use super::pending::PendingCheck;
     #[pymodule_export]

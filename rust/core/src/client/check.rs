@@ -321,7 +321,7 @@ impl Client {
         let mut judgement = None;
         loop {
             let answer = match flow.step() {
-                Step::Probe => Answer::Probed(self.probe(scene, now)),
+                Step::Probe => Answer::Probed(self.probe(scene)),
                 Step::Reserve => match self.reserve(flow, now) {
                     Some(answer) => answer,
                     None => return Stop::Waits(Need::Reserve),
@@ -393,13 +393,11 @@ impl Client {
             .undo(slot, hold.credits_reserved, &hold.lease_id, slab);
     }
 
-    /// How the feature is metered, by an evaluation with the real balance and no preflight.
-    fn probe(&self, scene: &Scene, now: Millis) -> Option<Terms> {
+    /// How the feature is metered: the entitlement of an evaluation without a preflight, which
+    /// does not depend on the rules, so they are not gone through.
+    fn probe(&self, scene: &Scene) -> Option<Terms> {
         match &self.engine {
-            None => {
-                let probe = scene.evaluate(&Preflight::default(), now);
-                terms_of(probe.entitlement.filter(|_| probe.error.is_none())?)
-            }
+            None => terms_of(scene.company.as_ref()?.entitlement_to(&scene.flag)?),
             Some(engine) => {
                 let probe = engine.judge(scene.question(&Preflight::default()));
                 terms_of(probe.entitlement.as_ref().filter(|_| !probe.failed)?)
@@ -438,8 +436,13 @@ impl Client {
     }
 
     fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Millis) {
-        let credit = flow.terms().map_or("", |terms| &terms.credit_id);
-        let ttl = self.ledger.knobs().of(credit).reservation_ttl;
+        // Only a debit makes a hold, which needs a time to live.
+        let ttl = match (&answer, flow.terms()) {
+            (Answer::Debited(_), Some(terms)) => {
+                self.ledger.knobs().of(&terms.credit_id).reservation_ttl
+            }
+            _ => 0,
+        };
         flow.advance(answer, now, ttl, &self.ids);
     }
 
