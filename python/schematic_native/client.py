@@ -498,12 +498,12 @@ class _Client(Memory):
         return True if moved else self._claim_of(reservation, actual_quantity)
 
     def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | bool:
-        credits = self._core.shared_claim(reservation, actual_quantity)
-        if credits is None:
+        cost = self._core.shared_claim(reservation, actual_quantity)
+        if cost is None:
             return True
         from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
 
-        return Claim(reservation, credits, actual_quantity)
+        return Claim(reservation, cost, actual_quantity)
 
     def _track(
         self,
