@@ -27,6 +27,7 @@ from schematic_native.redis.rows import (
     millis,
     number,
     read_claim,
+    read_debit,
     text,
 )
 from schematic_native.stores import StoreError
@@ -109,13 +110,8 @@ class Operations:
         if not (math.isfinite(credits) and credits >= 0):
             return Refused.SHORT
         [reply] = yield [_call(scripts.RESERVE, self._keys.lease(slot), amount(credits))]
-        status, *row = _sequence(reply)
-        if status != 1:
-            return Refused(status)
-        remaining, lease_id, granted, expires_at = row
-        return SharedDebit(
-            number(remaining), text(lease_id), number(granted), number(expires_at) / 1000
-        )
+        _accept(reply)
+        return read_debit(reply) if isinstance(reply, (str, bytes)) else Refused(reply)
 
     def refund(self, slot: Slot, credits: float, pin: str | None) -> Operation[None]:  # noqa: A002
         """Give credits back to a slot's lease; with a pin, only to that lease."""
@@ -168,7 +164,7 @@ class Operations:
         Returns the credits consumed, within what was held; None if there is no such hold.
         """
         [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
-        claimed = read_claim(_sequence(reply))
+        claimed = _claimed(reply)
         if claimed is None:
             return None
         used = min(max(credits, 0.0), claimed.credits)
@@ -226,7 +222,7 @@ class Operations:
             ]
         swept = 0
         for (slot, hold_id), reply in zip(holds, claims, strict=True):
-            claimed = read_claim(_sequence(reply))
+            claimed = _claimed(reply)
             if claimed is None:
                 ends.insert(0, self._forget(slot, hold_id))
             else:
@@ -259,6 +255,11 @@ class Operations:
 
 def _call(script: Script, key: str, *arguments: str | int) -> Command:
     return Command(key, arguments, script)
+
+
+def _claimed(reply: object) -> Claimed | None:
+    _accept(reply)
+    return read_claim(reply) if isinstance(reply, (str, bytes)) else None
 
 
 def _accept(reply: object, *, lost: bool = False) -> object:

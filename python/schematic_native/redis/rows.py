@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from schematic_native._native import Reservation
     from schematic_native.leases import Slot
 
@@ -109,15 +107,14 @@ def hold_row(reservation: Reservation) -> list[str]:
     ]  # fmt: skip
 
 
-def read_claim(reply: Sequence[object]) -> Claimed | None:
-    """Read the row of a hold that was claimed; None if there was none."""
-    if not reply:
-        return None
-    names = [text(name) for name in reply[::2]]
-    row = dict(zip(names, map(text, reply[1::2]), strict=False))
-    return Claimed(
-        (row.get("companyId", ""), row.get("creditTypeId", "")),
-        row.get("id", ""),
-        row.get("leaseId", ""),
-        number(row.get("creditsReserved", "0")),
-    )
+def read_debit(reply: str | bytes) -> SharedDebit:
+    """Read what a debit left."""
+    remaining, lease_id, granted, expires_at = orjson.loads(reply)
+    return SharedDebit(float(remaining), lease_id, float(granted), float(expires_at) / 1000)
+
+
+def read_claim(reply: str | bytes) -> Claimed:
+    """Read the row of a hold that was claimed; a field that was not there is empty."""
+    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(reply)
+    slot = company_id or "", credit_type_id or ""
+    return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))
