@@ -347,6 +347,7 @@ class ExtendPlan:
 @final
 class SlabPlan:
     credits: float
+    smallest: float  # credits below which a slab is not worth its while
     usable_until: float  # epoch seconds, until when holds may be carved from it
     expires_at: float  # epoch seconds, of its reservation in the shared store
 
@@ -370,7 +371,7 @@ Engine: TypeAlias = Callable[
 class Memory:
     """The half of a client that answers from memory; its methods are for the clients alone.
 
-    `None` or `False`: memory cannot tell, nothing was done.
+    `None`: memory cannot tell, nothing was done.
     """
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
@@ -394,13 +395,15 @@ class Memory:
         default_value: DefaultValue,
         timeout: float | None,
     ) -> CheckResult | PendingCheck | None: ...
-    def _settle_now(self, reservation: object, quantity: object) -> bool: ...
+    def _settle_now(
+        self, reservation: object, quantity: object
+    ) -> bool | None: ...  # False: billed, and the hold is for the shared store to claim
 
 class Schematic(Memory):
     """The hot methods of the synchronous client.
 
-    What must wait goes to `check_flag_with_entitlement`, `_check_waiting` and `_track_with_reservation`, which the
-    client has.
+    What must wait goes to `check_flag_with_entitlement`, `_check_waiting`, `_track_with_reservation` and
+    `_claim_settled`, which the client has.
     """
 
     def __new__(cls, *arguments: object, **keywords: object) -> Self: ...
@@ -573,7 +576,12 @@ class Core:
         self, company_id: str, credit_type_id: str
     ) -> SlabPlan | None: ...  # None: the slot has enough, or there are no slabs
     def slab_row(
-        self, company_id: str, credit_type_id: str, lease_id: str, plan: SlabPlan
+        self,
+        company_id: str,
+        credit_type_id: str,
+        lease_id: str,
+        credits: float,
+        expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
         self, row: Reservation, usable_until: float

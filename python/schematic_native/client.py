@@ -15,6 +15,7 @@ import concurrent.futures.thread  # noqa: F401 - it cannot be loaded once the ma
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ from schematic_native.config import (
     FlagCache,
     IdentifyOptions,
     LeaseConfigOverride,
+    LocalSlab,
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
@@ -80,6 +82,7 @@ from schematic_native.questions import (
     read_text,
     resolve_default,
 )
+from schematic_native.stores import STORE_TOPIC, StoreError
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -89,7 +92,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from schematic_native._native import FailureMode, PendingCheck
+    from schematic_native.redis import Store
     from schematic_native.runtime import LoopThread, Runtime
+    from schematic_native.sharing import Claim
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
@@ -110,6 +115,7 @@ __all__ = [
     "IdentifyOptions",
     "LeaseConfigOverride",
     "LocalCache",
+    "LocalSlab",
     "Reservation",
     "Schematic",
     "SchematicConfig",
@@ -146,6 +152,7 @@ class _Client(Memory):
         self._doorbell = Doorbell()
         self._core = self._make_core()
         self._take_core(self._core)
+        self._store = self._open_store()
         self._runtime: Runtime | None = None
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
@@ -181,7 +188,18 @@ class _Client(Memory):
             low_water_mark=leases.low_water_mark,
             overrides=leases.overrides,
             wake=self._doorbell,
+            shared=leases.redis_client is not None,
+            slabs=leases.slabs,
         )
+
+    def _open_store(self) -> Store | None:
+        """Open the store of leases that other processes share, if one is configured."""
+        leases = self._settings.leases
+        if leases is None or leases.redis_client is None:
+            return None
+        from schematic_native.redis import open_store  # noqa: PLC0415 - only with Redis
+
+        return open_store(leases.redis_client, leases.redis_key_prefix)
 
     def set_flag_default(self, flag_key: str, value: bool) -> None:
         """Set the answer of a flag for when none can be had.
@@ -228,6 +246,7 @@ class _Client(Memory):
             self._core,
             self._doorbell,
             self._faults,
+            store=self._store,
             on_streaming=self._stream,
             remember=self._remember,
             previous=previous,
@@ -399,6 +418,12 @@ class _Client(Memory):
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )
+        started = time.monotonic()
+        if pending is not None:
+            answer = self._advance(pending, limit)
+            if isinstance(answer, CheckResult):
+                return answer
+            pending = answer
         if pending is None:
             if (now := self._check_now(question, default_value)) is not None:
                 return now
@@ -406,7 +431,12 @@ class _Client(Memory):
             plain = self._answer_now(question.plain(), default_value)
             if plain is not None:
                 return plain_result(plain)
-        return _Waiting(question, pending, default_value, limit)
+        left = max(0.0, limit - (time.monotonic() - started))
+        return _Waiting(question, pending, default_value, left)
+
+    def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:  # noqa: ARG002
+        """Take a pending check as far as the caller's own thread can take it."""
+        return pending
 
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
         """Answer a check without waiting, if that is possible and it reserves nothing."""
@@ -438,8 +468,12 @@ class _Client(Memory):
         reservation: Reservation | None,
         actual_quantity: float,
         options: TrackWithReservationOptions | None,
-    ) -> bool:
-        """Settle a reservation; tells whether an event was queued."""
+    ) -> Claim | bool:
+        """Settle a reservation; tells whether an event was queued.
+
+        A hold that lives in the shared store is still to be claimed there. The event goes first:
+        what was used is billed whatever becomes of the claim, and of this process.
+        """
         check_options(options, TrackWithReservationOptions)
         traits = _read_json("traits", None if options is None else options.traits)
         if reservation is None:
@@ -451,16 +485,25 @@ class _Client(Memory):
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
         if self._refuses_event("track_with_reservation"):
             return False
-        if not is_usage(actual_quantity) or (
-            self._core.settle(reservation, actual_quantity, traits) is None
-        ):
+        moved = None
+        if is_usage(actual_quantity):
+            moved = self._core.settle(reservation, actual_quantity, traits)
+        if moved is None:
             self._settings.logger.error(
                 "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
                 "the hold refunds itself when it expires",
                 actual_quantity,
             )
             return False
-        return True
+        return True if moved else self._claim_of(reservation, actual_quantity)
+
+    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | bool:
+        credits = self._core.shared_claim(reservation, actual_quantity)
+        if credits is None:
+            return True
+        from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
+
+        return Claim(reservation, credits, actual_quantity)
 
     def _track(
         self,
@@ -698,15 +741,20 @@ class AsyncSchematic(_Client):
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
         runtime = self._runtime
-        if (
-            options is None
-            and runtime is not None
-            and runtime.is_here
-            and self._settle_now(reservation, actual_quantity)
-        ):
-            return
-        if self._settle(reservation, actual_quantity, options):
-            self._running()
+        if options is None and runtime is not None and runtime.is_here:
+            settled = self._settle_now(reservation, actual_quantity)
+            if settled:
+                return
+            if settled is False and reservation is not None:
+                await self._finish_settle(self._claim_of(reservation, actual_quantity))
+                return
+        await self._finish_settle(self._settle(reservation, actual_quantity, options))
+
+    async def _finish_settle(self, queued: Claim | bool) -> None:
+        if queued:
+            runtime = self._running()
+            if queued is not True:
+                await runtime.claim(queued)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -909,8 +957,17 @@ class Schematic(_Client, Synchronous):
         options: TrackWithReservationOptions | None,
     ) -> None:
         """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
-        if self._settle(reservation, actual_quantity, options):
-            self._ensure_running()
+        self._finish_settle(self._settle(reservation, actual_quantity, options))
+
+    def _claim_settled(self, reservation: Reservation, actual_quantity: float) -> None:
+        """Claim a hold that memory has billed and does not have."""
+        self._finish_settle(self._claim_of(reservation, actual_quantity))
+
+    def _finish_settle(self, queued: Claim | bool) -> None:
+        if queued:
+            runtime = self._ensure_running()
+            if queued is not True and runtime is not None:
+                self._claim(queued, runtime)
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -970,6 +1027,37 @@ class Schematic(_Client, Synchronous):
         self._thread = None
         # In a child that no hook has told: the parent's thread is not to be closed at exit.
         _open_clients.discard(self)
+
+    def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
+        """Ask a synchronous client of Redis on this thread, without a hop to another."""
+        store = self._store
+        if store is None:
+            return pending
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+        from schematic_native.sharing import STORE_NEEDS, finish  # noqa: PLC0415
+
+        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
+            return pending
+
+        def report(error: StoreError) -> None:
+            self._faults.raised(STORE_TOPIC, error)
+
+        return store.run(finish(store.operations, pending, report), timeout)
+
+    def _claim(self, claim: Claim, runtime: Runtime) -> None:
+        """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+        from schematic_native.sharing import STORE_TIMEOUT  # noqa: PLC0415
+
+        store = self._store
+        if not isinstance(store, SyncStore):
+            self._wait(lambda runtime: runtime.claim(claim), STORE_TIMEOUT, None)
+            return
+        try:
+            store.run(claim.make(store.operations, self._core), STORE_TIMEOUT)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+            runtime.loop.call_soon_threadsafe(runtime.claim_later, claim)
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""

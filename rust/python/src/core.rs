@@ -684,13 +684,12 @@ impl Core {
         company_id: &str,
         credit_type_id: &str,
         lease_id: &str,
-        plan: &SlabPlan,
+        credits: f64,
+        expires_at: f64,
     ) -> PyResult<Reservation> {
         let slot = slot(company_id, credit_type_id);
-        let expires_at = arguments::instant("expires_at", plan.expires_at)?;
-        let row = self
-            .client
-            .slab_row(slot, lease_id, plan.credits, expires_at);
+        let expires_at = arguments::instant("expires_at", expires_at)?;
+        let row = self.client.slab_row(slot, lease_id, credits, expires_at);
         Ok(Reservation(Arc::new(row)))
     }
 

@@ -111,20 +111,14 @@ impl Memory {
         Ok(Some((core, progress)))
     }
 
-    /// Settles what can be settled without a wait or a word; `false` if nothing was done.
-    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
-        let (Some(core), Ok(reservation), Some(quantity)) = (
-            self.core(SETTLING),
-            reservation.cast_exact::<Reservation>(),
-            plain_number(quantity),
-        ) else {
-            return false;
-        };
+    /// Settles what can be settled without a wait or a word; `None` if nothing was done, `false` if
+    /// the hold is for the shared store to claim.
+    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> Option<bool> {
+        let core = self.core(SETTLING)?;
+        let reservation = reservation.cast_exact::<Reservation>().ok()?;
         let client = core.get().client();
-        !client.is_shared()
-            && client
-                .settle(&reservation.get().0, quantity, None)
-                .is_some()
+        let moved = client.settle(&reservation.get().0, plain_number(quantity)?, None)?;
+        Some(moved || !client.is_shared())
     }
 }
 
@@ -288,7 +282,11 @@ impl Memory {
         }
     }
 
-    fn _settle_now(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+    fn _settle_now(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        quantity: &Bound<'_, PyAny>,
+    ) -> Option<bool> {
         self.settle(reservation, quantity)
     }
 }
@@ -417,12 +415,22 @@ impl Synchronous {
         actual_quantity: &Bound<'py, PyAny>,
         options: Argument<'_, 'py>,
     ) -> PyResult<()> {
-        let memory = slf.as_super().get();
-        if options.is_none() && memory.settle(reservation, actual_quantity) {
-            return Ok(());
+        let py = slf.py();
+        let settled = match options {
+            None => slf.as_super().get().settle(reservation, actual_quantity),
+            Some(_) => None,
+        };
+        match settled {
+            Some(true) => return Ok(()),
+            Some(false) => slf.call_method1(
+                intern!(py, "_claim_settled"),
+                (reservation, actual_quantity),
+            ),
+            None => slf.call_method1(
+                intern!(py, "_track_with_reservation"),
+                (reservation, actual_quantity, options),
+            ),
         }
-        let wait = intern!(slf.py(), "_track_with_reservation");
-        slf.call_method1(wait, (reservation, actual_quantity, options))
-            .map(drop)
+        .map(drop)
     }
 }

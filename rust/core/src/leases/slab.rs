@@ -30,6 +30,8 @@ const MARGIN: Millis = 5000;
 pub struct SlabPlan {
     /// Credits to reserve.
     pub credits: f64,
+    /// Credits below which a slab is not worth its while.
+    pub smallest: f64,
     /// Until when holds may be carved from it.
     pub usable_until: Millis,
     /// When the reservation lapses, if this process dies.
@@ -46,6 +48,7 @@ impl SlabKnobs {
                 .max(self.smallest)
                 .min(self.largest)
                 .floor(),
+            smallest: self.smallest,
             usable_until,
             expires_at: usable_until.saturating_add(hold).saturating_add(MARGIN),
         }
