@@ -14,15 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from schematic_native.api import Api, ApiError
-from schematic_native.stores import STORE_TOPIC, ProcessStore, StoreError
+from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.stores import ProcessStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from schematic_native._native import AcquirePlan, Core, ExtendPlan
     from schematic_native.answers import GrantedLease
-    from schematic_native.config import LeaseSettings
     from schematic_native.faults import Faults
+    from schematic_native.settings import LeaseSettings
     from schematic_native.stores import HeldLease, LeaseStore
 
 Slot: TypeAlias = tuple[str, str]  # company id, credit type id

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import PendingCheck
+from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.redis import Refused
-from schematic_native.stores import STORE_TOPIC, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
