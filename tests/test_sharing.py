@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
-    from tests.redis.servers import RedisServer
+    from tests.stores.servers import RedisServer
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
@@ -65,6 +65,8 @@ class User:
             self._loop.run_until_complete(asyncio.sleep(seconds))
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
         self.do("shutdown")
         with contextlib.suppress(redis.RedisError):
             if isinstance(self.redis, redis.Redis):

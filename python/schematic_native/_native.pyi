@@ -371,7 +371,7 @@ Engine: TypeAlias = Callable[
 class Memory:
     """The half of a client that answers from memory; its methods are for the clients alone.
 
-    `None`: memory cannot tell, nothing was done.
+    `None` or `False`: memory cannot tell, nothing was done.
     """
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
@@ -395,15 +395,13 @@ class Memory:
         default_value: DefaultValue,
         timeout: float | None,
     ) -> CheckResult | PendingCheck | None: ...
-    def _settle_now(
-        self, reservation: object, quantity: object
-    ) -> bool | None: ...  # False: billed, and the hold is for the shared store to claim
+    def _settle_now(self, reservation: object, quantity: object) -> bool: ...
 
 class Schematic(Memory):
     """The hot methods of the synchronous client.
 
-    What must wait goes to `check_flag_with_entitlement`, `_check_waiting`, `_track_with_reservation` and
-    `_claim_settled`, which the client has.
+    What must wait goes to `check_flag_with_entitlement`, `_check_waiting` and `_track_with_reservation`, which the
+    client has.
     """
 
     def __new__(cls, *arguments: object, **keywords: object) -> Self: ...

@@ -151,8 +151,8 @@ class _Client(Memory):
         self._faults = Faults(self._settings.logger, self._settings.api_key)
         self._doorbell = Doorbell()
         self._core = self._make_core()
-        self._take_core(self._core)
         self._store = self._open_store()
+        self._take_core(self._core)
         self._runtime: Runtime | None = None
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
@@ -498,12 +498,12 @@ class _Client(Memory):
         return True if moved else self._claim_of(reservation, actual_quantity)
 
     def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | bool:
-        credits = self._core.shared_claim(reservation, actual_quantity)
-        if credits is None:
+        cost = self._core.shared_claim(reservation, actual_quantity)
+        if cost is None:
             return True
         from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
 
-        return Claim(reservation, credits, actual_quantity)
+        return Claim(reservation, cost, actual_quantity)
 
     def _track(
         self,
@@ -741,16 +741,14 @@ class AsyncSchematic(_Client):
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
         runtime = self._runtime
-        if options is None and runtime is not None and runtime.is_here:
-            settled = self._settle_now(reservation, actual_quantity)
-            if settled:
-                return
-            if settled is False and reservation is not None:
-                await self._finish_settle(self._claim_of(reservation, actual_quantity))
-                return
-        await self._finish_settle(self._settle(reservation, actual_quantity, options))
-
-    async def _finish_settle(self, queued: Claim | bool) -> None:
+        if (
+            options is None
+            and runtime is not None
+            and runtime.is_here
+            and self._settle_now(reservation, actual_quantity)
+        ):
+            return
+        queued = self._settle(reservation, actual_quantity, options)
         if queued:
             runtime = self._running()
             if queued is not True:
@@ -957,13 +955,7 @@ class Schematic(_Client, Synchronous):
         options: TrackWithReservationOptions | None,
     ) -> None:
         """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
-        self._finish_settle(self._settle(reservation, actual_quantity, options))
-
-    def _claim_settled(self, reservation: Reservation, actual_quantity: float) -> None:
-        """Claim a hold that memory has billed and does not have."""
-        self._finish_settle(self._claim_of(reservation, actual_quantity))
-
-    def _finish_settle(self, queued: Claim | bool) -> None:
+        queued = self._settle(reservation, actual_quantity, options)
         if queued:
             runtime = self._ensure_running()
             if queued is not True and runtime is not None:

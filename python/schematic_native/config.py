@@ -601,7 +601,7 @@ def _read_leases(config: object) -> LeaseSettings:
             if resolve is None
             else _at_least_zero(f"{prefix}prewarm_resolve_timeout", resolve, "seconds")
         ),
-        redis_client=config.redis_client,
+        redis_client=None if config.mode == "server" else config.redis_client,
         redis_key_prefix=_read_prefix(config.redis_key_prefix),
         slabs=_read_slabs(config, lease_size),
         overrides=_read_overrides(config.overrides),
@@ -616,9 +616,7 @@ def _read_prefix(prefix: object) -> str:
     return prefix
 
 
-def _read_slabs(
-    config: CreditLeaseConfig, lease_size: float
-) -> tuple[float, float, float] | None:
+def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, float, float] | None:
     slab = config.local_slab
     if slab is None or slab is False or config.redis_client is None:
         return None

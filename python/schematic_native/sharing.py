@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import PendingCheck
 from schematic_native.redis import Refused
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     )
     from schematic_native.faults import Faults
     from schematic_native.leases import Slot
-    from schematic_native.redis import AsyncStore, Operation, Operations
+    from schematic_native.redis import Operation, Operations, WaitedStore
     from schematic_native.stores import HeldLease
+
+T = TypeVar("T")
 
 # What a pending check may need of the store.
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
@@ -43,14 +45,16 @@ def finish(
     operations: Operations, pending: PendingCheck, on_fault: Callable[[StoreError], None]
 ) -> Operation[CheckResult | PendingCheck]:
     """Do what a pending check needs of the store, until it is answered or needs something else."""
-    answer: CheckResult | PendingCheck = pending
-    while isinstance(answer, PendingCheck) and answer.need in STORE_NEEDS:
+    while pending.need in STORE_NEEDS:
         try:
-            answer = yield from _STEPS[answer.need](operations, answer)
+            answer = yield from _STEPS[pending.need](operations, pending)
         except StoreError as error:
             on_fault(error)
-            answer = answer.resume_lost() if error.lost else answer.resume(False)
-    return answer
+            answer = pending.resume_lost() if error.lost else pending.resume(False)
+        if not isinstance(answer, PendingCheck):
+            return answer
+        pending = answer
+    return pending
 
 
 def _reserve(
@@ -67,7 +71,7 @@ def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckRes
 
 
 def _cancel(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
-    claimed = yield from operations.consume(_hold(pending).id, 0.0, hint=_hold(pending))
+    claimed = yield from operations.consume(_hold(pending).id, 0.0)
     return pending.resume_gone() if claimed is None else pending.resume(True)
 
 
@@ -108,7 +112,7 @@ class Claim:
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
-        consumed = yield from operations.consume(self.hold.id, self.credits, hint=self.hold)
+        consumed = yield from operations.consume(self.hold.id, self.credits)
         if consumed is not None and self.quantity is not None:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
@@ -130,16 +134,17 @@ class SharedStore:
 
     shared = True
 
-    def __init__(self, core: Core, store: AsyncStore, faults: Faults) -> None:
+    def __init__(self, core: Core, store: WaitedStore, faults: Faults) -> None:
         self._core = core
         self._store = store
+        self._operations = store.operations
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later)
         self._claims: list[Claim] = []
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
-        lease = await self._store.lease(slot, STORE_TIMEOUT)
+        lease = await self._ask(self._operations.lease(slot))
         return lease if lease is not None and lease.live else None
 
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
@@ -159,18 +164,18 @@ class SharedStore:
 
     async def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there."""
-        installed = await self._store.install(slot, lease_id, granted, expires_at, STORE_TIMEOUT)
-        return installed.lease_id
+        installing = self._operations.install(slot, lease_id, granted, expires_at)
+        return (await self._ask(installing)).lease_id
 
     async def extend(
         self, slot: Slot, lease_id: str, granted_total: float, expires_at: float | None
     ) -> None:
         """Reconcile a lease with the service's total for it, if it is still in the slot."""
-        await self._store.extend(slot, granted_total, expires_at, lease_id, STORE_TIMEOUT)
+        await self._ask(self._operations.extend(slot, granted_total, expires_at, lease_id))
 
     async def reserved_credits(self, slot: Slot) -> float:
         """Add up a slot's open holds."""
-        return await self._store.reserved_credits(slot)
+        return await self._ask(self._operations.reserved_credits(slot))
 
     async def refill(self, slot: Slot) -> None:
         """Take a slab for a slot that is about to run dry."""
@@ -186,21 +191,22 @@ class SharedStore:
                 self._faults.noted(f"hold {claim.hold.id} lapsed before its settle was stored")
             else:
                 await self.claim(claim)
-        await self._store.sweep(time.time(), STORE_TIMEOUT)
+        await self._ask(self._operations.sweep(time.time()))
 
     async def close(self, timeout: float) -> None:
         """Settle every slab and make the claims that are still open, best effort."""
         claims, self._claims = [*self._claims, *self._slabs.close()], []
         if claims:
-            # A claim is done or open again whenever it is given up.
-            await asyncio.wait([asyncio.ensure_future(self.claim(c)) for c in claims], timeout=timeout)
+            making = [asyncio.ensure_future(self.claim(claim)) for claim in claims]
+            await asyncio.wait(making, timeout=timeout)
+        await self._store.close()
 
     async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Do what a pending check needs of the store, within `timeout` seconds.
 
         A check that is cancelled meanwhile gives back what it came to hold.
         """
-        work = finish(self._store.operations, pending, self.report)
+        work = finish(self._operations, pending, self.report)
         task = asyncio.ensure_future(self._store.run(work, timeout))
         try:
             return await asyncio.shield(task)
@@ -211,7 +217,7 @@ class SharedStore:
     async def claim(self, claim: Claim) -> bool:
         """Claim a hold that is settled; if that fails, again at each sweep until it has lapsed."""
         try:
-            return await self._store.run(claim.make(self._store.operations, self._core), STORE_TIMEOUT)
+            return await self._store.run(claim.make(self._operations, self._core), STORE_TIMEOUT)
         except StoreError as error:
             self.report(error)
             self.claim_later(claim)
@@ -220,6 +226,9 @@ class SharedStore:
     def claim_later(self, claim: Claim) -> None:
         """Claim a hold at the next sweep."""
         self._claims.append(claim)
+
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT)
 
     def report(self, error: StoreError) -> None:
         """Log a fault of the store, once until it has passed."""
@@ -244,9 +253,10 @@ class Slabs:
 
     """
 
-    def __init__(self, core: Core, store: AsyncStore, settle: Callable[[Claim], None]) -> None:
+    def __init__(self, core: Core, store: WaitedStore, settle: Callable[[Claim], None]) -> None:
         self._core = core
         self._store = store
+        self._operations = store.operations
         self._settle = settle
         self._cutting: set[Slot] = set()
 
@@ -273,19 +283,22 @@ class Slabs:
         """Take nothing more from any slab; what is left to settle of them."""
         return [Claim(row, used, None) for row, used in self._core.close_slabs()]
 
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT)
+
     async def _cut(self, slot: Slot) -> None:
         plan = self._core.plan_slab(*slot)
-        lease = None if plan is None else await self._store.lease(slot, STORE_TIMEOUT)
+        lease = None if plan is None else await self._ask(self._operations.lease(slot))
         if plan is None or lease is None or not lease.live:
             return
         # A part is left for the other processes: a lease that is small serves its checks one by one.
-        credits = min(plan.credits, lease.remaining // SHARE)
-        if credits < plan.smallest:
+        size = min(plan.credits, lease.remaining // SHARE)
+        if size < plan.smallest:
             return
-        debit = await self._store.try_reserve(slot, credits, STORE_TIMEOUT)
+        debit = await self._ask(self._operations.try_reserve(slot, size))
         if isinstance(debit, Refused):
             return
-        row = self._core.slab_row(*slot, debit.lease_id, credits, plan.expires_at)
+        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at)
         if await self._record(slot, row):
             # The server takes back what is left of a lease that has expired.
             self._core.open_slab(row, min(plan.usable_until, debit.expires_at))
@@ -293,7 +306,7 @@ class Slabs:
     async def _record(self, slot: Slot, row: Reservation) -> bool:
         """Record a slab whose credits were debited, or give them back."""
         try:
-            recorded = await self._store.add(row, STORE_TIMEOUT)
+            recorded = await self._ask(self._operations.add(row))
         except StoreError as error:
             if error.lost:
                 # If it is there, or yet will be, its claim or a sweep gives the credits back.
@@ -301,5 +314,5 @@ class Slabs:
                 raise
             recorded = False
         if not recorded:
-            await self._store.refund(slot, row.credits_reserved, row.lease_id, STORE_TIMEOUT)
+            await self._ask(self._operations.refund(slot, row.credits_reserved, row.lease_id))
         return recorded

@@ -111,14 +111,22 @@ impl Memory {
         Ok(Some((core, progress)))
     }
 
-    /// Settles what can be settled without a wait or a word; `None` if nothing was done, `false` if
-    /// the hold is for the shared store to claim.
-    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> Option<bool> {
-        let core = self.core(SETTLING)?;
-        let reservation = reservation.cast_exact::<Reservation>().ok()?;
-        let client = core.get().client();
-        let moved = client.settle(&reservation.get().0, plain_number(quantity)?, None)?;
-        Some(moved || !client.is_shared())
+    /// Settles what can be settled without a wait or a word; `false` if nothing was done.
+    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+        let (Some(core), Ok(reservation), Some(quantity)) = (
+            self.core(SETTLING),
+            reservation.cast_exact::<Reservation>(),
+            plain_number(quantity),
+        ) else {
+            return false;
+        };
+        let (client, reservation) = (core.get().client(), &reservation.get().0);
+        if client.is_shared() {
+            // A hold that is not in this process must be claimed elsewhere, which takes a wait.
+            client.settle_held(reservation, quantity)
+        } else {
+            client.settle(reservation, quantity, None).is_some()
+        }
     }
 }
 
@@ -282,11 +290,7 @@ impl Memory {
         }
     }
 
-    fn _settle_now(
-        &self,
-        reservation: &Bound<'_, PyAny>,
-        quantity: &Bound<'_, PyAny>,
-    ) -> Option<bool> {
+    fn _settle_now(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
         self.settle(reservation, quantity)
     }
 }
@@ -415,22 +419,12 @@ impl Synchronous {
         actual_quantity: &Bound<'py, PyAny>,
         options: Argument<'_, 'py>,
     ) -> PyResult<()> {
-        let py = slf.py();
-        let settled = match options {
-            None => slf.as_super().get().settle(reservation, actual_quantity),
-            Some(_) => None,
-        };
-        match settled {
-            Some(true) => return Ok(()),
-            Some(false) => slf.call_method1(
-                intern!(py, "_claim_settled"),
-                (reservation, actual_quantity),
-            ),
-            None => slf.call_method1(
-                intern!(py, "_track_with_reservation"),
-                (reservation, actual_quantity, options),
-            ),
+        let memory = slf.as_super().get();
+        if options.is_none() && memory.settle(reservation, actual_quantity) {
+            return Ok(());
         }
-        .map(drop)
+        let wait = intern!(slf.py(), "_track_with_reservation");
+        slf.call_method1(wait, (reservation, actual_quantity, options))
+            .map(drop)
     }
 }
