@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
@@ -262,7 +261,7 @@ class Checks:
                 question.user,
                 math.ceil(usage),
                 question.event_subtype,
-                time.time() + lifetime,
+                self._core.now() + lifetime,
                 question.plain().preflight.to_wire(),
                 deadline,
             )

@@ -8,7 +8,6 @@ once for both clients.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,9 +116,9 @@ class Claim:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
 
-    def has_lapsed(self) -> bool:
+    def has_lapsed(self, now: float) -> bool:
         """Whether a sweep has given the hold back by now, or soon will."""
-        return self.hold.expires_at.timestamp() <= time.time()
+        return self.hold.expires_at.timestamp() <= now
 
 
 class SharedStore:
@@ -187,11 +186,11 @@ class SharedStore:
         self._slabs.settle_closed()
         claims, self._claims = self._claims, []
         for claim in claims:
-            if claim.has_lapsed():
+            if claim.has_lapsed(self._core.now()):
                 self._faults.noted(f"hold {claim.hold.id} lapsed before its settle was stored")
             else:
                 await self.claim(claim)
-        await self._ask(self._operations.sweep(time.time()))
+        await self._ask(self._operations.sweep(self._core.now()))
 
     async def close(self, timeout: float) -> None:
         """Settle every slab and make the claims that are still open, best effort."""
