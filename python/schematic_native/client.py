@@ -1023,10 +1023,7 @@ class Schematic(_Client, Synchronous):
         if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
             return pending
 
-        def report(error: StoreError) -> None:
-            self._faults.raised(STORE_TOPIC, error)
-
-        return store.run(finish(store.operations, pending, report), timeout)
+        return store.run(finish(store.operations, pending, self._faults), timeout)
 
     def _claim(self, claim: Claim, runtime: Runtime) -> None:
         """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
