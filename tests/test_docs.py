@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +72,16 @@ def run(page: str, code: str, line: int, names: dict[str, object]) -> None:
     exec(compile("\n" * line + code, str(DOCS / page), "exec"), names)
 
 
+def close(names: dict[str, object]) -> None:
+    """Close what the examples have opened for the time of a program."""
+    for value in names.values():
+        if isinstance(value, Schematic):
+            value.shutdown()
+    for value in names.values():
+        if isinstance(value, Emulator):
+            value.stop()
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", RUNNING)
 def test_the_examples_of_a_page_run(
@@ -92,12 +103,21 @@ def test_the_examples_of_a_page_run(
                 code = against(service, redis_server, example.code)
                 run(page, code, example.line, vars(module))
     finally:
-        for value in list(vars(module).values()):
-            if isinstance(value, Schematic):
-                value.shutdown()
+        close(vars(module))
     if any("YOUR_API_KEY" in example.code for example in PAGES[page]):
         assert service.state()["billed"]["comp_acme"]["inference_tokens"] > before
     assert service.audit()["balanced"]
+
+
+def test_the_test_of_the_testing_page_passes_as_a_file_of_its_own(tmp_path: Path) -> None:
+    code = next(each.code for each in PAGES["testing.md"] if "@pytest.fixture" in each.code)
+    file = tmp_path / "test_example.py"
+    file.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), str(file)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_what_is_not_run_is_marked_and_counted() -> None:
