@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 FENCE = re.compile(r"^ *```(\w*)")
 REDIS_URL = "redis://localhost:6379/0"
@@ -82,7 +83,8 @@ def close(names: dict[str, object]) -> None:
             value.stop()
 
 
-@pytest.mark.filterwarnings("default")
+# What frameworks have deprecated among themselves is no fault of an example.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("page", RUNNING)
 def test_the_examples_of_a_page_run(
     page: str,
