@@ -11,7 +11,6 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - it cannot be loaded once the main thread has ended
 import os
 import sys
 import threading
@@ -51,10 +50,9 @@ from schematic_native.config import (
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
-    read_config,
     read_flag_defaults,
 )
-from schematic_native.faults import Faults
+from schematic_native.faults import STORE_TOPIC, Faults, StoreError
 from schematic_native.questions import (
     CLOSED,
     KEY_CONFLICT,
@@ -78,7 +76,6 @@ from schematic_native.questions import (
     read_text,
     resolve_default,
 )
-from schematic_native.stores import STORE_TOPIC, StoreError
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -133,6 +130,11 @@ class _Client(Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
+        # Loaded with the first client: neither is needed to import this package.
+        import concurrent.futures.thread  # noqa: F401, PLC0415 - not once the main thread has ended
+
+        from schematic_native.settings import read_config  # noqa: PLC0415
+
         self._settings = read_config(api_key, config)
         self._flag_defaults = read_flag_defaults("flag_defaults", config.flag_defaults or {})
         self._caches = _read_caches(config.cache_providers)
@@ -1025,10 +1027,7 @@ class Schematic(_Client, Synchronous):
         if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
             return pending
 
-        def report(error: StoreError) -> None:
-            self._faults.raised(STORE_TOPIC, error)
-
-        return store.run(finish(store.operations, pending, report), timeout)
+        return store.run(finish(store.operations, pending, self._faults), timeout)
 
     def _claim(self, claim: Claim, runtime: Runtime) -> None:
         """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
