@@ -1,4 +1,4 @@
-"""Makes so many calls of each kind, for whoever counts their instructions: `python benches/loop.py check:small=1000`."""
+"""Makes so many calls of each kind, for whoever counts: `python benches/loop.py check:small=1000`."""
 
 import gc
 import json
