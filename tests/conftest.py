@@ -18,6 +18,8 @@ from schematic_native.faults import Faults
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.stores.servers import RedisServer
+
 API_KEY = "sch_dev_emulator"
 ACME = {"id": "acme"}
 
@@ -26,6 +28,15 @@ ACME = {"id": "acme"}
 def emulator() -> Iterator[Emulator]:
     with Emulator(process=False) as running:
         yield running
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    from tests.stores.servers import RedisServer  # noqa: PLC0415 - it uses this module
+
+    server = RedisServer().start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import redis
 
 from schematic_native import (
     AsyncSchematic,
@@ -10,10 +11,14 @@ from schematic_native import (
     CreditLeaseConfig,
     DataStreamConfig,
     LeaseConfigOverride,
+    LocalSlab,
     Schematic,
     SchematicConfig,
 )
 from schematic_native.config import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
+
+# Not connected to anything: a client connects when it is first asked.
+REDIS = redis.Redis()
 
 
 def test_defaults_are_the_published_ones():
@@ -70,7 +75,35 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"datastream": DataStreamConfig(max_message_size=0)}, ValueError, "max_message_size"),
         ({"credit_leases": {}}, TypeError, "credit_leases"),
         ({"credit_leases": CreditLeaseConfig(mode="both")}, ValueError, "credit_leases.mode"),
-        ({"credit_leases": CreditLeaseConfig(redis_client=object())}, ValueError, "redis_client"),
+        ({"credit_leases": CreditLeaseConfig(redis_client=object())}, TypeError, "redis_client"),
+        (
+            {"credit_leases": CreditLeaseConfig(redis_client=REDIS, redis_key_prefix=3)},
+            TypeError,
+            "redis_key_prefix",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(redis_client=REDIS, local_slab=100)},
+            TypeError,
+            "local_slab",
+        ),
+        (
+            {
+                "credit_leases": CreditLeaseConfig(
+                    redis_client=REDIS, local_slab=LocalSlab(min_credits=9, max_credits=8)
+                )
+            },
+            ValueError,
+            "local_slab.max_credits",
+        ),
+        (
+            {
+                "credit_leases": CreditLeaseConfig(
+                    redis_client=REDIS, local_slab=LocalSlab(lifetime=0)
+                )
+            },
+            ValueError,
+            "local_slab.lifetime",
+        ),
         (
             {"credit_leases": CreditLeaseConfig(default_lease_size=0)},
             ValueError,
@@ -155,6 +188,14 @@ def test_the_api_key_is_in_no_repr():
             "capped at 3540 s",
         ),
         ({"datastream": DataStreamConfig(cache_ttl=5)}, "cache_ttl has no effect"),
+        (
+            {"use_datastream": True, "credit_leases": CreditLeaseConfig(local_slab=True)},
+            "local_slab has no effect without redis_client",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(mode="server", redis_client=REDIS)},
+            "redis_client has no effect with mode='server'",
+        ),
     ],
 )
 def test_a_knob_without_effect_is_said_once_at_construction(fields, says, caplog):

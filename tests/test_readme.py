@@ -47,4 +47,4 @@ def test_an_example_of_the_readme_runs(
 
 
 def test_the_readme_has_the_examples_that_newcomers_copy() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5

@@ -4,6 +4,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias, final
 
+from typing_extensions import Self, disjoint_base
+
+from schematic_native.config import (
+    CheckFlagOptions,
+    CheckOptions,
+    DefaultValue,
+    TrackWithReservationOptions,
+)
+
 __version__: str
 
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
@@ -284,18 +293,34 @@ class Ingested:
 class PendingCheck:
     """A lease-backed check that must wait for something before it can go on."""
 
-    need: Literal["resolve", "acquire", "extend", "plain"]
+    need: Literal["resolve", "acquire", "extend", "plain", "reserve", "record", "cancel", "refund"]
     # resolve: request the company and / or the user over the DataStream, then resume(True);
     #          resume(False) when they cannot be had: the answer is then a "plain" step.
     # acquire: make sure that a live lease is in the slot, then resume(True); resume(False) if there is none.
     # extend:  try to extend the lease by what `required_credits` needs, then resume(True) either way.
     # plain:   the check is a plain one that cannot be answered from memory: finish it in Python.
+    # Where leases live in a shared store, also these; resume(False) when the store refused the request or never got
+    # it, resume_lost() when nobody knows:
+    # reserve: debit the slot by `required_credits`, then resume_debited(...) or resume_refused(...).
+    # record:  record `reservation`, then resume(True).
+    # cancel:  claim `reservation` with nothing consumed, then resume(True), or resume_gone() if there is no such hold.
+    # refund:  give the credits of `reservation`, which was not recorded, back to its lease, then resume(True).
     missing_company: bool
     missing_user: bool
-    company_id: str | None  # of the slot, for acquire and extend
+    company_id: str | None  # of the slot, unless the check waits to be resolved
     credit_type_id: str | None
     required_credits: float  # credits this check holds when granted
+    reservation: Reservation | None  # for record, cancel and refund
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
+    def resume_debited(
+        self, remaining: float, granted: float, lease_id: str
+    ) -> CheckResult | PendingCheck: ...  # what the lease has after the debit, in credits
+    def resume_refused(
+        self, short: bool
+    ) -> CheckResult | PendingCheck: ...  # no live lease, or (short) too few credits in it
+    def resume_gone(self) -> CheckResult | PendingCheck: ...
+    def resume_lost(self) -> CheckResult | PendingCheck: ...
+    # RuntimeError: the check was resumed already, or that is no reply to what it needs.
 
 @final
 class Lease:
@@ -320,6 +345,13 @@ class ExtendPlan:
     expires_at: float  # epoch seconds
 
 @final
+class SlabPlan:
+    credits: float
+    smallest: float  # credits below which a slab is not worth its while
+    usable_until: float  # epoch seconds, until when holds may be carved from it
+    expires_at: float  # epoch seconds, of its reservation in the shared store
+
+@final
 class EventBatch:
     """Up to 100 events, serialised once; retried as it is."""
 
@@ -327,6 +359,86 @@ class EventBatch:
     count: int
     billing: int  # how many of them are track or identify events
     def split(self) -> tuple[EventBatch, EventBatch]: ...
+
+# Answers a lease-backed check: flag key, company id, a credit and its balance in place of the real one, credit cost by
+# credit, event usage. A result with an error is an engine that fails.
+Engine: TypeAlias = Callable[
+    [str, str | None, tuple[str, float] | None, dict[str, float], tuple[str, int] | None],
+    CheckFlagResult,
+]
+
+@disjoint_base
+class Memory:
+    """The half of a client that answers from memory; its methods are for the clients alone.
+
+    `None` or `False`: memory cannot tell, nothing was done.
+    """
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
+    def _open(self, checking: bool, leasing: bool, settling: bool) -> None: ...  # what may be asked
+    def _flag_value_now(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+    ) -> bool | None: ...
+    def _begin_now(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+    ) -> CheckResult | PendingCheck | None: ...
+    def _settle_now(self, reservation: object, quantity: object) -> bool: ...
+
+class Schematic(Memory):
+    """The hot methods of the synchronous client.
+
+    What must wait goes to `check_flag_with_entitlement`, `_check_waiting` and `_track_with_reservation`, which the
+    client has.
+    """
+
+    def __new__(cls, *arguments: object, **keywords: object) -> Self: ...
+    def check_flag(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        options: CheckFlagOptions | None = None,
+    ) -> bool:
+        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
+
+    def check(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None = None,
+        user: Mapping[str, str] | None = None,
+        options: CheckOptions | None = None,
+        *,
+        usage: float | None = None,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+    ) -> CheckResult:
+        """Check a flag and, if credit leases are configured, hold credits for the usage stated.
+
+        See `AsyncSchematic.check`, whose arguments are the same.
+        """
+
+    def track_with_reservation(
+        self,
+        reservation: Reservation | None,
+        actual_quantity: float,
+        options: TrackWithReservationOptions | None = None,
+    ) -> None:
+        """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
 
 @final
 class Core:
@@ -354,6 +466,11 @@ class Core:
         clock: Callable[[], float] | None = None,  # epoch seconds; None: the system clock
         wake: Callable[[str], None] | None = None,
         seed: int | None = None,  # of reservation ids; None: the system's randomness
+        shared: bool = False,  # leases live in a store that other processes share
+        engine: Engine
+        | None = None,  # answers lease-backed checks in place of the rules engine, for tests
+        slabs: tuple[float, float, float]
+        | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
     ) -> Core: ...
 
     # The cache
@@ -410,6 +527,14 @@ class Core:
     ) -> (
         bool | None
     ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
+    def shared_claim(
+        self, reservation: Reservation, actual_quantity: float
+    ) -> (
+        float | None
+    ): ...  # credits to claim from the shared store; None: nothing is to be claimed there
+    def count_usage(
+        self, reservation: Reservation, actual_quantity: float
+    ) -> None: ...  # into the cached company's metrics, after a claim in the shared store
 
     # Leases, for the lease manager
     def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired
@@ -426,14 +551,58 @@ class Core:
         self,
         company_id: str,
         credit_type_id: str,
-        lease_id: str,
+        lease_id: str | None,  # the pin
         granted_total: float,
         expires_at: float | None,
     ) -> bool: ...
+    def plan_shared_acquire(self, credit_type_id: str) -> AcquirePlan: ...
+    def plan_shared_extend(
+        self,
+        credit_type_id: str,
+        lease_id: str,
+        granted: float,
+        remaining: float,
+        required_credits: float | None = None,
+    ) -> ExtendPlan | None: ...  # of a live lease in the shared store; None: no extend is needed
     def take_low_slots(self) -> list[tuple[str, str]]: ...  # (company id, credit type id)
     def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
     def live_leases(self) -> list[Lease]: ...
     def sweep(self) -> int: ...  # expired holds refunded
+
+    # Slabs: parts of a shared lease, taken to serve checks from memory
+    def plan_slab(
+        self, company_id: str, credit_type_id: str
+    ) -> SlabPlan | None: ...  # None: the slot has enough, or there are no slabs
+    def slab_row(
+        self,
+        company_id: str,
+        credit_type_id: str,
+        lease_id: str,
+        credits: float,
+        expires_at: float,
+    ) -> Reservation: ...  # by which the slab is taken in the shared store
+    def open_slab(
+        self, row: Reservation, usable_until: float
+    ) -> bool: ...  # epoch seconds; after the row is recorded
+    def take_closed_slabs(
+        self,
+    ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
+    def close_slabs(
+        self,
+    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
+
+    # The ledger's own operations, as a shared store has them too
+    def try_reserve(
+        self, company_id: str, credit_type_id: str, credits: float
+    ) -> tuple[float, str] | None: ...  # credits left, lease charged; None: refused
+    def refund(
+        self, company_id: str, credit_type_id: str, credits: float, lease_id: str | None = None
+    ) -> None: ...
+    def add_hold(self, reservation: Reservation) -> bool: ...  # False: the id is taken
+    def consume(
+        self, reservation_id: str, credits: float
+    ) -> float | None: ...  # credits consumed; None: no such hold
+    def has_hold(self, reservation_id: str) -> bool: ...
     def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
 
     # Events

@@ -25,6 +25,7 @@ from schematic_native.questions import (
     is_usage,
     plain_result,
 )
+from schematic_native.stores import STORE_TOPIC, ProcessStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from schematic_native.faults import Faults
     from schematic_native.leases import Leases
     from schematic_native.questions import Keys
+    from schematic_native.sharing import SharedStore
+    from schematic_native.stores import LeaseStore
 
+# What a pending check may need of the lease manager.
+FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
 INSUFFICIENT_CREDITS = "Insufficient credits"
@@ -51,6 +56,7 @@ class Checks:
         faults: where failures are reported.
         datastream: fetches what is missing; None without DataStream.
         leases: acquires and extends; None without credit leases in the client.
+        shared: where leases and holds live, if other processes share them; else None.
         lease_settings: None without credit leases.
         remember: keeps a plain answer of the API for a while.
         spawn: runs work in the background.
@@ -67,6 +73,7 @@ class Checks:
         *,
         datastream: DataStream | None,
         leases: Leases | None,
+        shared: SharedStore | None,
         lease_settings: LeaseSettings | None,
         remember: Callable[[FlagQuestion, CheckFlagResult], None],
         spawn: Callable[[Coroutine[object, object, None]], object],
@@ -76,6 +83,8 @@ class Checks:
         self._faults = faults
         self._datastream = datastream
         self._leases = leases
+        self._shared = shared
+        self._store: LeaseStore = ProcessStore(core) if shared is None else shared
         self._lease_settings = lease_settings
         self._remember = remember
         self._spawn = spawn
@@ -154,7 +163,7 @@ class Checks:
             await self._fetch_missing(company, None, deadline)
             company_id = self._core.company_id(company)
             if company_id is not None:
-                balance = self._local_balance(company_id, credit_type_id)
+                balance = await self._leased_balance(company_id, credit_type_id)
                 if balance is not None:
                     return balance
         return await self._api.credit_balance(company, credit_type_id, deadline)
@@ -173,6 +182,9 @@ class Checks:
                     deadline,
                 )
                 answer = answer.resume(found)
+            elif self._shared is not None and answer.need not in FUND_NEEDS:
+                left = deadline - asyncio.get_running_loop().time()
+                answer = await self._shared.finish(answer, max(0.0, left))
             else:
                 answer = answer.resume(await self._fund(answer, deadline))
         return answer
@@ -298,21 +310,22 @@ class Checks:
             # The server takes the hold back when it expires.
             self._faults.noted(f"reservation {reservation_id} could not be released: {error}")
 
-    def _local_balance(self, company_id: str, credit_type_id: str) -> CreditBalance | None:
-        """Add up what the server last told and what this process's own lease holds."""
+    async def _leased_balance(self, company_id: str, credit_type_id: str) -> CreditBalance | None:
+        """Add up what the server last told and what the lease of the slot holds."""
         balance = self._core.company_balance(company_id, credit_type_id)
-        lease = self._core.lease(company_id, credit_type_id)
-        if balance is None and lease is None:
+        slot = (company_id, credit_type_id)
+        try:
+            lease = await self._store.live_lease(slot)
+            reserved = await self._store.reserved_credits(slot)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
             return None
-        reserved = self._core.reserved_credits(company_id, credit_type_id)
-        if lease is None:
-            return CreditBalance(balance or 0.0, reserved, 0.0)
         # An expired lease lends nothing any more; what it lent has gone back to the company's
         # balance.
-        live = self._core.plan_acquire(company_id, credit_type_id) is None
-        lent = lease.remaining if live else 0.0
+        if lease is None:
+            return None if balance is None else CreditBalance(balance, reserved, 0.0)
         settled = max(0.0, lease.granted - lease.remaining - reserved)
-        return CreditBalance((balance or 0.0) + lent, reserved, settled)
+        return CreditBalance((balance or 0.0) + lease.remaining, reserved, settled)
 
 
 def _unanswered(error: ApiError) -> Unanswered:

@@ -1,6 +1,8 @@
 """The clients: `Schematic` and `AsyncSchematic`.
 
-A check that finds all it needs in memory is one call into the core, on the caller's own thread.
+A check that finds all it needs in memory is one call into the core, on the caller's own thread:
+`check_flag`, `check` and `track_with_reservation` of the synchronous client are native methods,
+which call a method from here only for what must wait.
 Whatever must wait is a coroutine of `Runtime`, which the asynchronous client awaits and the
 synchronous one waits for. Neither this module nor anything it imports at the top loads asyncio,
 httpx or websockets: that happens when I/O starts.
@@ -13,6 +15,7 @@ import concurrent.futures.thread  # noqa: F401 - it cannot be loaded once the ma
 import os
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +29,10 @@ from schematic_native._native import (
     CheckResult,
     Core,
     FeatureEntitlement,
+    Memory,
     Reservation,
 )
+from schematic_native._native import Schematic as Synchronous
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
@@ -46,6 +51,7 @@ from schematic_native.config import (
     FlagCache,
     IdentifyOptions,
     LeaseConfigOverride,
+    LocalSlab,
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
@@ -76,6 +82,7 @@ from schematic_native.questions import (
     read_text,
     resolve_default,
 )
+from schematic_native.stores import STORE_TOPIC, StoreError
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -85,7 +92,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from schematic_native._native import FailureMode, PendingCheck
+    from schematic_native.redis import Store
     from schematic_native.runtime import LoopThread, Runtime
+    from schematic_native.sharing import Claim
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
@@ -106,6 +115,7 @@ __all__ = [
     "IdentifyOptions",
     "LeaseConfigOverride",
     "LocalCache",
+    "LocalSlab",
     "Reservation",
     "Schematic",
     "SchematicConfig",
@@ -123,7 +133,7 @@ GRACE = 0.05
 SHUTDOWN_GRACE = 1.0
 
 
-class _Client:
+class _Client(Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
@@ -141,13 +151,15 @@ class _Client:
         self._faults = Faults(self._settings.logger, self._settings.api_key)
         self._doorbell = Doorbell()
         self._core = self._make_core()
+        self._store = self._open_store()
+        self._take_core(self._core)
         self._runtime: Runtime | None = None
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
-        # Set once flags have arrived; from then on plain checks, and those with leases, are tried
-        # in memory first.
+        # Held only while memory is opened: what is opened must not be older than a shutdown.
+        self._opening = threading.Lock()
+        # Set once flags have arrived: from then on checks are tried in memory first.
         self._streaming = False
-        self._leasing = False
 
     def _own(self) -> None:
         """Start anew in a process that was forked without Python's hooks."""
@@ -176,7 +188,18 @@ class _Client:
             low_water_mark=leases.low_water_mark,
             overrides=leases.overrides,
             wake=self._doorbell,
+            shared=leases.redis_client is not None,
+            slabs=leases.slabs,
         )
+
+    def _open_store(self) -> Store | None:
+        """Open the store of leases that other processes share, if one is configured."""
+        leases = self._settings.leases
+        if leases is None or leases.redis_client is None:
+            return None
+        from schematic_native.redis import open_store  # noqa: PLC0415 - only with Redis
+
+        return open_store(leases.redis_client, leases.redis_key_prefix)
 
     def set_flag_default(self, flag_key: str, value: bool) -> None:
         """Set the answer of a flag for when none can be had.
@@ -223,6 +246,7 @@ class _Client:
             self._core,
             self._doorbell,
             self._faults,
+            store=self._store,
             on_streaming=self._stream,
             remember=self._remember,
             previous=previous,
@@ -230,14 +254,24 @@ class _Client:
 
     def _stream(self) -> None:
         self._streaming = True
+        self._open_memory()
+
+    def _open_memory(self) -> None:
+        """Let memory answer what it may answer now."""
         leases = self._settings.leases
-        self._leasing = leases is not None and leases.mode != "server" and not self._closed
+        with self._opening:
+            leasing = leases is not None and leases.mode != "server" and not self._closed
+            self._open(
+                checking=self._streaming,
+                leasing=self._streaming and leasing,
+                settling=self._runtime is not None and not self._closed,
+            )
 
     def _shut(self) -> Runtime | None:
         """Answer from memory alone from now on."""
         self._own()
         self._closed = True
-        self._leasing = False
+        self._open_memory()
         return self._runtime
 
     # Plain checks
@@ -365,6 +399,7 @@ class _Client:
         flag_key: str,
         company: Keys | None,
         user: Keys | None,
+        options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
@@ -374,11 +409,21 @@ class _Client:
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
         self._own()
+        if options is not None:
+            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
+                options, usage, event_subtype, on_acquire_failure, default_value, timeout
+            )
         check_default(default_value)
         limit = self._limit(timeout)
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )
+        started = time.monotonic()
+        if pending is not None:
+            answer = self._advance(pending, limit)
+            if isinstance(answer, CheckResult):
+                return answer
+            pending = answer
         if pending is None:
             if (now := self._check_now(question, default_value)) is not None:
                 return now
@@ -386,7 +431,12 @@ class _Client:
             plain = self._answer_now(question.plain(), default_value)
             if plain is not None:
                 return plain_result(plain)
-        return _Waiting(question, pending, default_value, limit)
+        left = max(0.0, limit - (time.monotonic() - started))
+        return _Waiting(question, pending, default_value, left)
+
+    def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:  # noqa: ARG002
+        """Take a pending check as far as the caller's own thread can take it."""
+        return pending
 
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
         """Answer a check without waiting, if that is possible and it reserves nothing."""
@@ -418,8 +468,12 @@ class _Client:
         reservation: Reservation | None,
         actual_quantity: float,
         options: TrackWithReservationOptions | None,
-    ) -> bool:
-        """Settle a reservation; tells whether an event was queued."""
+    ) -> Claim | bool:
+        """Settle a reservation; tells whether an event was queued.
+
+        A hold that lives in the shared store is still to be claimed there. The event goes first:
+        what was used is billed whatever becomes of the claim, and of this process.
+        """
         check_options(options, TrackWithReservationOptions)
         traits = _read_json("traits", None if options is None else options.traits)
         if reservation is None:
@@ -431,16 +485,25 @@ class _Client:
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
         if self._refuses_event("track_with_reservation"):
             return False
-        if not is_usage(actual_quantity) or (
-            self._core.settle(reservation, actual_quantity, traits) is None
-        ):
+        moved = None
+        if is_usage(actual_quantity):
+            moved = self._core.settle(reservation, actual_quantity, traits)
+        if moved is None:
             self._settings.logger.error(
                 "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
                 "the hold refunds itself when it expires",
                 actual_quantity,
             )
             return False
-        return True
+        return True if moved else self._claim_of(reservation, actual_quantity)
+
+    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | bool:
+        cost = self._core.shared_claim(reservation, actual_quantity)
+        if cost is None:
+            return True
+        from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
+
+        return Claim(reservation, cost, actual_quantity)
 
     def _track(
         self,
@@ -565,10 +628,10 @@ class AsyncSchematic(_Client):
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
-        if self._streaming and options is None:
-            answer = self._core.check_flag(flag_key, company, user)
-            if type(answer) is CheckFlagResult:
-                return answer.value
+        if options is None:
+            value = self._flag_value_now(flag_key, company, user)
+            if value is not None:
+                return value
         return (await self.check_flag_with_entitlement(flag_key, company, user, options)).value
 
     async def check_flag_with_entitlement(
@@ -637,37 +700,30 @@ class AsyncSchematic(_Client):
         A fault of the server or the network never raises.
 
         """
-        if options is not None:
-            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
-                options, usage, event_subtype, on_acquire_failure, default_value, timeout
-            )
-        pending = None
-        if self._leasing and usage is not None:
-            if default_value is not None:
-                check_default(default_value)
-            if timeout is not None:
-                check_timeout(timeout)
-            answer = self._core.check(
-                flag_key,
-                company,
-                user,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-            )
-            if type(answer) is CheckResult:
-                return answer
-            pending = answer
-        begun = self._begin_check(
+        now = self._begin_now(
             flag_key,
             company,
             user,
+            options,
             usage,
             event_subtype,
             on_acquire_failure,
             default_value,
             timeout,
-            pending,
+        )
+        if type(now) is CheckResult:
+            return now
+        begun = self._begin_check(
+            flag_key,
+            company,
+            user,
+            options,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            now,
         )
         if isinstance(begun, CheckResult):
             return begun
@@ -684,8 +740,19 @@ class AsyncSchematic(_Client):
 
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
-        if self._settle(reservation, actual_quantity, options):
-            self._running()
+        runtime = self._runtime
+        if (
+            options is None
+            and runtime is not None
+            and runtime.is_here
+            and self._settle_now(reservation, actual_quantity)
+        ):
+            return
+        queued = self._settle(reservation, actual_quantity, options)
+        if queued:
+            runtime = self._running()
+            if queued is not True:
+                await runtime.claim(queued)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -744,6 +811,7 @@ class AsyncSchematic(_Client):
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
+            self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
@@ -751,7 +819,7 @@ class AsyncSchematic(_Client):
         return runtime
 
 
-class Schematic(_Client):
+class Schematic(_Client, Synchronous):
     """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
@@ -808,20 +876,6 @@ class Schematic(_Client):
                 self._faults.raised("shutdown", "not finished in time")
             thread.stop()
 
-    def check_flag(
-        self,
-        flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
-        options: CheckFlagOptions | None = None,
-    ) -> bool:
-        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
-        if self._streaming and options is None:
-            answer = self._core.check_flag(flag_key, company, user)
-            if type(answer) is CheckFlagResult:
-                return answer.value
-        return self.check_flag_with_entitlement(flag_key, company, user, options).value
-
     def check_flag_with_entitlement(
         self,
         flag_key: str,
@@ -859,48 +913,25 @@ class Schematic(_Client):
             )
         return self._conclude_all(keys, company, user, outcomes, default)
 
-    def check(
+    def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
-        options: CheckOptions | None = None,
-        *,
-        usage: float | None = None,
-        event_subtype: str | None = None,
-        on_acquire_failure: FailureMode | None = None,
-        default_value: DefaultValue = None,
-        timeout: float | None = None,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+        pending: PendingCheck | None,
     ) -> CheckResult:
-        """Check a flag and hold credits for it.
-
-        See `AsyncSchematic.check`, whose arguments are the same.
-        """
-        if options is not None:
-            usage, event_subtype, on_acquire_failure, default_value, timeout = _merge(
-                options, usage, event_subtype, on_acquire_failure, default_value, timeout
-            )
-        pending = None
-        if self._leasing and usage is not None:
-            if default_value is not None:
-                check_default(default_value)
-            if timeout is not None:
-                check_timeout(timeout)
-            answer = self._core.check(
-                flag_key,
-                company,
-                user,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-            )
-            if type(answer) is CheckResult:
-                return answer
-            pending = answer
+        """Finish a check that memory could not answer."""
         begun = self._begin_check(
             flag_key,
             company,
             user,
+            options,
             usage,
             event_subtype,
             on_acquire_failure,
@@ -917,18 +948,18 @@ class Schematic(_Client):
         )
         return self._conclude_check(begun, outcome)
 
-    def track_with_reservation(
+    def _track_with_reservation(
         self,
         reservation: Reservation | None,
         actual_quantity: float,
-        options: TrackWithReservationOptions | None = None,
+        options: TrackWithReservationOptions | None,
     ) -> None:
-        """Settle a reservation.
-
-        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
-        """
-        if self._settle(reservation, actual_quantity, options):
-            self._ensure_running()
+        """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
+        queued = self._settle(reservation, actual_quantity, options)
+        if queued:
+            runtime = self._ensure_running()
+            if queued is not True and runtime is not None:
+                self._claim(queued, runtime)
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -989,6 +1020,37 @@ class Schematic(_Client):
         # In a child that no hook has told: the parent's thread is not to be closed at exit.
         _open_clients.discard(self)
 
+    def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
+        """Ask a synchronous client of Redis on this thread, without a hop to another."""
+        store = self._store
+        if store is None:
+            return pending
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+        from schematic_native.sharing import STORE_NEEDS, finish  # noqa: PLC0415
+
+        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
+            return pending
+
+        def report(error: StoreError) -> None:
+            self._faults.raised(STORE_TOPIC, error)
+
+        return store.run(finish(store.operations, pending, report), timeout)
+
+    def _claim(self, claim: Claim, runtime: Runtime) -> None:
+        """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+        from schematic_native.sharing import STORE_TIMEOUT  # noqa: PLC0415
+
+        store = self._store
+        if not isinstance(store, SyncStore):
+            self._wait(lambda runtime: runtime.claim(claim), STORE_TIMEOUT, None)
+            return
+        try:
+            store.run(claim.make(store.operations, self._core), STORE_TIMEOUT)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+            runtime.loop.call_soon_threadsafe(runtime.claim_later, claim)
+
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
         self._own()
@@ -1006,6 +1068,7 @@ class Schematic(_Client):
 
                 self._thread = LoopThread()
                 self._runtime = self._thread.call(make())
+                self._open_memory()
                 _open_clients.add(self)
             return self._runtime
 

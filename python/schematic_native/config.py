@@ -32,6 +32,7 @@ MAX_MESSAGE_SIZE = 100 * 1024 * 1024
 LEASE_DURATION = 300.0
 LEASE_SIZE = 10_000.0
 LOW_WATER_MARK = 0.25
+REDIS_KEY_PREFIX = "schematic:"
 SWEEP_INTERVAL = 1.0
 PREWARM_RESOLVE_TIMEOUT = 5.0
 LONGEST_LEASE = 3600.0
@@ -259,6 +260,25 @@ class LeaseConfigOverride:
 
 
 @dataclass
+class LocalSlab:
+    """Parts of a shared lease that this process takes, to serve checks from memory.
+
+    A slab is one ordinary reservation in Redis. It is cut to last about two seconds at the demand
+    of late, within the bounds; a process that dies loses it until its reservation lapses.
+
+    Attributes:
+        min_credits: the fewest credits to take.
+        max_credits: the most credits to take; a quarter of the lease size if None.
+        lifetime: seconds that holds are carved from one slab.
+
+    """
+
+    min_credits: float = 100.0
+    max_credits: float | None = None
+    lifetime: float = 10.0
+
+
+@dataclass
 class CreditLeaseConfig:
     """How credits are reserved.
 
@@ -272,7 +292,12 @@ class CreditLeaseConfig:
         sweep_interval: seconds between two sweeps of expired holds; 1 if None.
         prewarm_resolve_timeout: seconds to wait for a company that is to be prewarmed; 5 if None, 0
             asks the cache only.
-        redis_client, redis_key_prefix: shared leases; refused by this version.
+        redis_client: a client of redis-py, synchronous or asyncio, of one server, of Sentinel or of
+            a cluster: leases and holds then live there, shared by all processes. It is never closed
+            by this package.
+        redis_key_prefix: what every key there begins with; "schematic:" if None.
+        local_slab: take parts of a shared lease to serve checks from memory; True takes the
+            defaults of `LocalSlab`, None and False take none.
         overrides: other terms by credit type id.
 
     """
@@ -286,6 +311,7 @@ class CreditLeaseConfig:
     prewarm_resolve_timeout: float | None = None
     redis_client: object | None = None
     redis_key_prefix: str | None = None
+    local_slab: LocalSlab | bool | None = None
     overrides: Mapping[str, LeaseConfigOverride] | None = None
 
 
@@ -364,6 +390,9 @@ class LeaseSettings:
     low_water_mark: float = LOW_WATER_MARK
     sweep_interval: float = SWEEP_INTERVAL
     prewarm_resolve_timeout: float = PREWARM_RESOLVE_TIMEOUT
+    redis_client: object | None = None
+    redis_key_prefix: str = REDIS_KEY_PREFIX
+    slabs: tuple[float, float, float] | None = None  # smallest, largest, lifetime
     overrides: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
@@ -550,22 +579,19 @@ def _read_leases(config: object) -> LeaseSettings:
         raise ValueError(
             f"credit_leases.mode must be 'auto', 'client' or 'server', got {config.mode!r}"
         )
-    if config.redis_client is not None:
-        raise ValueError(
-            "credit_leases.redis_client is not supported by this version; leave it None"
-        )
     prefix = "credit_leases."
     duration = _duration(f"{prefix}default_lease_duration", config.default_lease_duration)
     resolve = config.prewarm_resolve_timeout
+    lease_size = _positive(
+        f"{prefix}default_lease_size", config.default_lease_size, LEASE_SIZE, "credits"
+    )
     return LeaseSettings(
         mode=config.mode,
         reservation_ttl=_positive(
             f"{prefix}default_reservation_ttl", config.default_reservation_ttl, 60.0, "seconds"
         ),
         lease_duration=LEASE_DURATION if duration is None else duration,
-        lease_size=_positive(
-            f"{prefix}default_lease_size", config.default_lease_size, LEASE_SIZE, "credits"
-        ),
+        lease_size=lease_size,
         low_water_mark=_share(f"{prefix}low_water_mark", config.low_water_mark, LOW_WATER_MARK),
         sweep_interval=_positive(
             f"{prefix}sweep_interval", config.sweep_interval, SWEEP_INTERVAL, "seconds"
@@ -575,8 +601,39 @@ def _read_leases(config: object) -> LeaseSettings:
             if resolve is None
             else _at_least_zero(f"{prefix}prewarm_resolve_timeout", resolve, "seconds")
         ),
+        redis_client=None if config.mode == "server" else config.redis_client,
+        redis_key_prefix=_read_prefix(config.redis_key_prefix),
+        slabs=_read_slabs(config, lease_size),
         overrides=_read_overrides(config.overrides),
     )
+
+
+def _read_prefix(prefix: object) -> str:
+    if prefix is None:
+        return REDIS_KEY_PREFIX
+    if not isinstance(prefix, str):
+        raise TypeError(f"credit_leases.redis_key_prefix must be a str, got {prefix!r}")
+    return prefix
+
+
+def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, float, float] | None:
+    slab = config.local_slab
+    if slab is None or slab is False or config.redis_client is None:
+        return None
+    if slab is True:
+        slab = LocalSlab()
+    if not isinstance(slab, LocalSlab):
+        raise TypeError(f"credit_leases.local_slab must be a LocalSlab or a bool, got {slab!r}")
+    prefix = "credit_leases.local_slab."
+    smallest = _positive(f"{prefix}min_credits", slab.min_credits, 100.0, "credits")
+    largest = _positive(
+        f"{prefix}max_credits", slab.max_credits, max(smallest, lease_size / 4), "credits"
+    )
+    if smallest < 1:
+        raise ValueError(f"{prefix}min_credits must be 1 or more, got {smallest!r}")
+    if largest < smallest:
+        raise ValueError(f"{prefix}max_credits must be min_credits or more, got {largest!r}")
+    return smallest, largest, _positive(f"{prefix}lifetime", slab.lifetime, 10.0, "seconds")
 
 
 def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
@@ -635,7 +692,13 @@ def _at_least_zero(name: str, value: object, what: str) -> float:
 
 def _notices(config: SchematicConfig | AsyncSchematicConfig) -> Iterator[tuple[int, str]]:
     """Say what is worth knowing about a configuration: a level and a sentence each."""
-    if config.credit_leases is not None and config.use_datastream and not config.offline:
+    leases = config.credit_leases
+    if (
+        leases is not None
+        and leases.redis_client is None
+        and config.use_datastream
+        and not config.offline
+    ):
         yield (
             logging.INFO,
             ("credit leases are kept in this process alone: other processes do not see its holds"),
@@ -666,6 +729,7 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
                 "low_water_mark",
                 "sweep_interval",
                 "prewarm_resolve_timeout",
+                "redis_client",
                 "overrides",
             )
             if getattr(leases, name)
@@ -676,8 +740,12 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
             if leases.mode == "client"
             else "credit_leases without use_datastream=True: every check reserves on the server"
         )
-    if leases.redis_key_prefix is not None:
-        notices.append("credit_leases.redis_key_prefix has no effect without redis_client")
+    if leases.redis_client is None:
+        notices.extend(
+            f"credit_leases.{name} has no effect without redis_client"
+            for name in ("redis_key_prefix", "local_slab")
+            if getattr(leases, name)
+        )
     ttl = leases.default_reservation_ttl
     if leases.mode != "client" and ttl > LONGEST_SERVER_HOLD:
         notices.append(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import logging
 
     from schematic_native.api import ApiError
+    from schematic_native.stores import StoreError
 
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
@@ -44,7 +45,7 @@ class Faults:
             fault = next(reversed(self._open.values()), None)
             return None if fault is None else fault.message
 
-    def raised(self, topic: str, fault: str | ApiError) -> None:
+    def raised(self, topic: str, fault: str | ApiError | StoreError) -> None:
         """Report a fault, unless it is open under its topic and was told already.
 
         What the API says may hold a balance or an id that is another each time: its failures are

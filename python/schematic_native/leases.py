@@ -14,14 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from schematic_native.api import Api, ApiError
+from schematic_native.stores import STORE_TOPIC, ProcessStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import AcquirePlan, Core, Lease
+    from schematic_native._native import AcquirePlan, Core, ExtendPlan
     from schematic_native.answers import GrantedLease
     from schematic_native.config import LeaseSettings
     from schematic_native.faults import Faults
+    from schematic_native.stores import HeldLease, LeaseStore
 
 Slot: TypeAlias = tuple[str, str]  # company id, credit type id
 
@@ -56,10 +58,11 @@ class Leases:
     """The lease manager of one client.
 
     Args:
-        core: the ledger.
+        core: resolves companies, and is the store where no other is given.
         api: the lease calls.
         settings: intervals, in seconds.
         faults: where failures are reported.
+        store: where leases and holds live; None for the core's own ledger.
         request_company: asks the DataStream for a company by keys until a deadline; None without
             DataStream.
         jitter: for tests; returns a number from 0 to 1.
@@ -75,6 +78,7 @@ class Leases:
         settings: LeaseSettings,
         faults: Faults,
         *,
+        store: LeaseStore | None = None,
         request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -82,6 +86,7 @@ class Leases:
         self._api = api
         self._settings = settings
         self._faults = faults
+        self._store: LeaseStore = ProcessStore(core) if store is None else store
         self._request_company = request_company
         self._jitter = jitter
         self._acquires: dict[Slot, _Flight] = {}
@@ -95,22 +100,22 @@ class Leases:
 
     async def acquire_if_needed(
         self, company_id: str, credit_type_id: str, deadline: float | None = None
-    ) -> Lease | None:
+    ) -> HeldLease | None:
         """Return the live lease of a slot, acquiring one if there is none.
 
         None if none can be had in time.
         """
         slot = (company_id, credit_type_id)
-        if self._core.plan_acquire(*slot) is not None:
+        lease = await self._live_lease(slot)
+        if lease is None:
             flight = self._acquires.get(slot)
             if flight is None:
                 if self._closing:
                     return None
                 flight = self._fly(self._acquires, slot, 0.0, lambda _: self._acquire(slot))
             await _join(flight, deadline)
-            if self._core.plan_acquire(*slot) is not None:
-                return None
-        return self._core.lease(*slot)
+            lease = await self._live_lease(slot)
+        return lease
 
     async def maybe_extend(
         self,
@@ -122,7 +127,7 @@ class Leases:
         """Extend the lease of a slot if it is low, or holds less than is required."""
         slot = (company_id, credit_type_id)
         joins = 0
-        while (plan := self._core.plan_extend(*slot, required_credits)) is not None:
+        while (plan := await self._plan_extend(slot, required_credits)) is not None:
             flight = self._extends.get(slot)
             if flight is None or joins == MAX_JOINS:
                 if self._closing:
@@ -143,14 +148,20 @@ class Leases:
         """Start a background extend for each slot that has run low."""
         now = asyncio.get_running_loop().time()
         for slot in self._core.take_low_slots():
-            if not self._closing and self._pauses.get(slot, (now, 0))[0] <= now:
-                self._spawn(self.maybe_extend(*slot))
+            if not self._closing:
+                is_resting = self._pauses.get(slot, (now, 0))[0] > now
+                self._spawn(self._replenish(slot, extend=not is_resting))
 
     async def sweep(self) -> None:
         """Refund expired holds at each interval, until cancelled."""
         while True:
             await asyncio.sleep(self._settings.sweep_interval)
-            self._core.sweep()
+            try:
+                await self._store.sweep()
+            except StoreError as error:
+                self._faults.raised(STORE_TOPIC, error)
+            else:
+                self._faults.cleared(STORE_TOPIC)
 
     async def prewarm(
         self,
@@ -167,7 +178,7 @@ class Leases:
         await asyncio.gather(*acquires)
 
     async def close(self, deadline: float) -> None:
-        """Start nothing new, drain what is under way, then release the live leases.
+        """Start nothing new, drain what is under way, then release this process's own leases.
 
         All until the deadline.
         """
@@ -182,7 +193,8 @@ class Leases:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        leases = self._core.live_leases()
+        await self._store.close(max(0.0, deadline - loop.time()))
+        leases = [] if self._store.shared else self._core.live_leases()
         for lease in leases:
             # Dropped before it is released: no check may reserve from a lease that is being given
             # back.
@@ -196,6 +208,15 @@ class Leases:
         await asyncio.gather(
             *(release(lease.lease_id) for lease in leases if lease.lease_id not in self._shared)
         )
+
+    async def _replenish(self, slot: Slot, *, extend: bool) -> None:
+        """Attend to a slot that has run low; without an extend where that failed lately."""
+        try:
+            await self._store.refill(slot)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+        if extend:
+            await self.maybe_extend(*slot)
 
     def _fly(
         self,
@@ -232,50 +253,74 @@ class Leases:
 
     async def _acquire(self, slot: Slot) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
-        plan = self._core.plan_acquire(*slot)
-        if plan is None:
-            return
         topic = f"acquire of a lease for {slot}"
         try:
+            plan = await self._store.plan_acquire(slot)
+            if plan is None:
+                return
             ends = round(plan.expires_at + EXPIRY_JITTER * self._jitter(), 6)
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-            if lease.expires_at is not None and not _is_as_asked(lease.expires_at, ends):
+            if self._is_foreign(lease, ends):
                 lease = await self._add_share(slot, lease, plan)
-        except ApiError as error:
+            expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
+            kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at)
+        except (ApiError, StoreError) as error:
             self._faults.raised(topic, error)
             return
         self._faults.cleared(topic)
-        expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-        kept = self._core.install_lease(*slot, lease.lease_id, lease.granted, expires_at)
         if kept != lease.lease_id and lease.lease_id not in self._shared:
             self._spawn(self._release(lease.lease_id, None))
 
     async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
-        plan = self._core.plan_extend(*slot, required_credits)
-        if plan is None:
-            return
-        flight.asked = plan.additional_amount
         topic = f"extend of the lease for {slot}"
         try:
+            plan = await self._store.plan_extend(slot, required_credits)
+            if plan is None:
+                return
+            flight.asked = plan.additional_amount
             lease = await self._api.extend_lease(
                 plan.lease_id, plan.additional_amount, plan.expires_at
             )
-        except ApiError as error:
+            granted = self._own_part(slot, lease, plan)
+            await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
+        except (ApiError, StoreError) as error:
             self._pause(slot)
             self._faults.raised(topic, error)
             return
         self._pauses.pop(slot, None)
         self._faults.cleared(topic)
-        held = self._core.lease(*slot)
+
+    def _own_part(self, slot: Slot, lease: GrantedLease, plan: ExtendPlan) -> float:
+        """Tell how much of an extended lease this process, or who shares its store, may spend."""
+        held = None if self._store.shared else self._core.lease(*slot)
         if held is None or held.lease_id != plan.lease_id:
-            return
+            return lease.granted
         # The server's total counts what other processes have added, which is not ours to spend.
         own = held.granted + plan.additional_amount
         if lease.granted > own:
             self._share(plan.lease_id)
-        granted = min(lease.granted, own)
-        self._core.apply_extend(*slot, plan.lease_id, granted, lease.expires_at)
+        return min(lease.granted, own)
+
+    def _is_foreign(self, lease: GrantedLease, asked_end: float) -> bool:
+        """Tell whether a lease that the server gave was there already, for another process."""
+        if self._store.shared or lease.expires_at is None:
+            return False
+        return not _is_as_asked(lease.expires_at, asked_end)
+
+    async def _live_lease(self, slot: Slot) -> HeldLease | None:
+        try:
+            return await self._store.live_lease(slot)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+            return None
+
+    async def _plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
+        try:
+            return await self._store.plan_extend(slot, required_credits)
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+            return None
 
     async def _add_share(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
         """Add to a lease that was there already what this process may spend of it, and no more."""

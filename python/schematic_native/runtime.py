@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from schematic_native.config import CreditBalance, Settings
     from schematic_native.faults import Faults
     from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
+    from schematic_native.redis import Store
+    from schematic_native.sharing import Claim, SharedStore
     from schematic_native.wake import Doorbell
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Runtime:
         core: everything that decides.
         doorbell: the core's wake-ups.
         faults: where failures are reported.
+        store: where leases live that other processes share; None without one.
         on_streaming: called when the DataStream has brought its flags.
         remember: keeps a plain answer of the API for a while.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
@@ -57,6 +60,7 @@ class Runtime:
         doorbell: Doorbell,
         faults: Faults,
         *,
+        store: Store | None,
         on_streaming: Callable[[], None],
         remember: Callable[[FlagQuestion, CheckFlagResult], None],
         previous: Runtime | None = None,
@@ -73,6 +77,7 @@ class Runtime:
         if previous is not None:
             self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
+        self._shared = None if store is None else self._share(store)
         self._leases = self._make_leases()
         self._checks = Checks(
             core,
@@ -80,6 +85,7 @@ class Runtime:
             faults,
             datastream=self._datastream,
             leases=self._leases,
+            shared=self._shared,
             lease_settings=settings.leases,
             remember=remember,
             spawn=self._spawn,
@@ -90,6 +96,11 @@ class Runtime:
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
         self._start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on this runtime's loop."""
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - the public one raises
 
     @property
     def connected(self) -> bool:
@@ -157,6 +168,16 @@ class Runtime:
         await self._first_outcome(deadline)
         return await self._checks.credit_balance(company, credit_type_id, deadline)
 
+    async def claim(self, claim: Claim) -> None:
+        """Claim a settled hold in the shared store, even if the caller is cancelled."""
+        if self._shared is not None:
+            await asyncio.shield(asyncio.ensure_future(self._shared.claim(claim)))
+
+    def claim_later(self, claim: Claim) -> None:
+        """Claim a settled hold in the shared store at the next sweep."""
+        if self._shared is not None:
+            self._shared.claim_later(claim)
+
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
         """Acquire leases, best effort."""
         if self._leases is None or self._checks.mode == "server":
@@ -221,8 +242,20 @@ class Runtime:
             return await datastream.request(COMPANY, keys, deadline)
 
         return Leases(
-            self._core, self._api, settings, self._faults, request_company=request_company
+            self._core,
+            self._api,
+            settings,
+            self._faults,
+            store=self._shared,
+            request_company=request_company,
         )
+
+    def _share(self, store: Store) -> SharedStore:
+        from schematic_native.redis import SyncStore, ThreadedStore  # noqa: PLC0415 - only with Redis
+        from schematic_native.sharing import SharedStore  # noqa: PLC0415
+
+        waiting = ThreadedStore(store) if isinstance(store, SyncStore) else store
+        return SharedStore(self._core, waiting, self._faults)
 
     async def _first_outcome(self, deadline: float) -> None:
         """Give the DataStream a moment to come up when a client is new."""

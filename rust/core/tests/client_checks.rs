@@ -11,10 +11,12 @@ use schematic_core::{
     Millis,
     client::{
         CheckAnswer, CheckRequest, Client, ClientSettings, FlagRequest, Need, Pending, Progress,
-        Topic,
+        Reply, Topic,
     },
     engine::Preflight,
-    leases::{Failure, FailureMode, Ids, Knobs, LeaseKnobs, Mode, NewLease, Reservation, SlotKey},
+    leases::{
+        Failure, FailureMode, Ids, Knobs, LeaseKnobs, Mode, NewLease, Refusal, Reservation, SlotKey,
+    },
     wire::{parse_company, parse_flag, parse_user},
 };
 use serde_json::{Value, json};
@@ -89,6 +91,18 @@ struct Studio {
 
 impl Studio {
     fn empty() -> Self {
+        Self::of(false)
+    }
+
+    /// One whose leases live elsewhere.
+    fn shared() -> Self {
+        let studio = Self::of(true);
+        studio.put_flag(&flag(&[balance_of("cred_render")]));
+        studio.put_company(&company());
+        studio
+    }
+
+    fn of(shared: bool) -> Self {
         let common = LeaseKnobs {
             lease_size: 500.0,
             lease_duration: 90_000,
@@ -116,6 +130,8 @@ impl Studio {
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(topic);
             }),
+            shared,
+            engine: None,
         });
         Self { client, woken }
     }
@@ -247,12 +263,12 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
         company: true,
         user: false,
     };
-    assert_eq!(pending.need(), need);
+    assert_eq!(*pending.need(), need);
     assert_eq!(pending.slot(), None);
 
     studio.put_company(&company());
-    let pending = waiting(studio.client.resume(pending, true, NOW));
-    assert_eq!(pending.need(), Need::Acquire);
+    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert_eq!(*pending.need(), Need::Acquire);
     let slot = pending
         .slot()
         .map(|(company, credit)| (&**company, &**credit));
@@ -260,7 +276,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     assert_eq!(pending.required_credits(), 30.0);
 
     studio.install("lease_new", 500.0, NOW + 90_000);
-    let answer = done(studio.client.resume(pending, true, NOW + 7));
+    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW + 7));
     assert!(answer.allowed && answer.value);
     assert_eq!(
         &*answer.reason,
@@ -298,7 +314,7 @@ fn a_check_says_which_entity_it_lacks() {
         ..request()
     };
     let resolve = |company, user| Need::Resolve { company, user };
-    let need = || waiting(studio.client.check(&asked, NOW)).need();
+    let need = || waiting(studio.client.check(&asked, NOW)).need().clone();
     assert_eq!(need(), resolve(true, true));
     studio.put_company(&company());
     assert_eq!(need(), resolve(false, true));
@@ -317,14 +333,14 @@ fn a_check_says_which_entity_it_lacks() {
 fn what_cannot_be_resolved_is_left_to_a_plain_check_and_recorded_by_it() {
     let studio = Studio::empty();
     let pending = waiting(studio.client.check(&request(), NOW));
-    assert_eq!(pending.need(), Need::Plain);
+    assert_eq!(*pending.need(), Need::Plain);
 
     studio.put_flag(&flag(&[balance_of("cred_render")]));
     let pending = waiting(studio.client.check(&request(), NOW));
-    let pending = waiting(studio.client.resume(pending, false, NOW));
-    assert_eq!(pending.need(), Need::Plain);
-    let pending = waiting(studio.client.resume(pending, true, NOW));
-    assert_eq!(pending.need(), Need::Plain);
+    let pending = waiting(studio.client.resume(pending, Reply::Done(false), NOW));
+    assert_eq!(*pending.need(), Need::Plain);
+    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert_eq!(*pending.need(), Need::Plain);
 
     let mut heron = company();
     heron["keys"] = json!({"slug": "heron", "tag": "h"});
@@ -336,7 +352,7 @@ fn what_cannot_be_resolved_is_left_to_a_plain_check_and_recorded_by_it() {
         ..request()
     };
     let pending = waiting(studio.client.check(&conflicting, NOW));
-    assert_eq!(pending.need(), Need::Plain);
+    assert_eq!(*pending.need(), Need::Plain);
     assert_eq!(studio.events(), Vec::<Value>::new());
 }
 
@@ -345,7 +361,7 @@ fn without_a_lease_a_closed_check_is_denied_and_recorded_once() {
     let studio = Studio::with(&flag(&[balance_of("cred_render")]), &company());
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
     assert_eq!(studio.client.events().counts().analytics, 0);
-    let answer = done(studio.client.resume(pending, false, NOW));
+    let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
     assert!(!answer.allowed && !answer.value);
     assert_eq!(&*answer.reason, "lease_acquire_failed");
     assert_eq!(answer.error, Some(Failure::AcquireFailed));
@@ -364,7 +380,7 @@ fn without_a_lease_an_open_check_is_decided_by_the_rules() {
         let rules = flag(&[on_plan(plan), balance_of("cred_render")]);
         let studio = Studio::with(&rules, &heron);
         let pending = waiting(studio.check(15.0, FailureMode::Open));
-        let answer = done(studio.client.resume(pending, false, NOW));
+        let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
         assert_eq!(answer.allowed, allowed, "{plan}");
         let suffix = " (lease_acquire_failed_fail_open)";
         assert!(answer.reason.ends_with(suffix), "{}", answer.reason);
@@ -387,7 +403,7 @@ fn an_open_check_still_counts_its_usage_against_other_limits() {
         let rules = flag(&[metric.clone(), balance_of("cred_render")]);
         let studio = Studio::with(&rules, &company());
         let pending = waiting(studio.check(usage, FailureMode::Open));
-        let answer = done(studio.client.resume(pending, false, NOW));
+        let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
         assert_eq!(answer.allowed, allowed, "{usage}");
         assert_eq!(answer.error, Some(Failure::AcquireFailed));
     }
@@ -397,15 +413,15 @@ fn an_open_check_still_counts_its_usage_against_other_limits() {
 fn a_short_lease_is_waited_for_once() {
     let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
     let pending = waiting(studio.check(100.0, FailureMode::Closed));
-    assert_eq!(pending.need(), Need::Extend);
+    assert_eq!(*pending.need(), Need::Extend);
     assert_eq!(pending.required_credits(), 200.0);
     assert!(studio.client.ledger().extend(SLOT, 580.0, None, None));
-    let answer = done(studio.client.resume(pending, true, NOW));
+    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
     assert!(answer.allowed);
     assert_eq!(studio.remaining(), 380.0);
 
     let pending = waiting(studio.check(300.0, FailureMode::Closed));
-    let answer = done(studio.client.resume(pending, false, NOW));
+    let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
     assert_eq!(answer.error, Some(Failure::InsufficientBalance));
     assert_eq!(studio.remaining(), 380.0);
     assert_eq!(studio.events().len(), 2);
@@ -500,7 +516,7 @@ fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
             company: None,
             user: None,
         });
-        assert!(ledger.add(&squatter));
+        assert!(ledger.add(&squatter, None));
         let answer = done(studio.check(15.0, mode));
         assert_eq!(answer.error, Some(Failure::StoreError));
         assert!(answer.reservation.is_none());
@@ -654,7 +670,7 @@ fn a_credit_type_may_have_a_time_to_live_of_its_own() {
         expires_at: NOW + 90_000,
     };
     studio.client.ledger().install(slot, &lease, NOW);
-    let answer = done(studio.client.resume(pending, true, NOW));
+    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
     let hold = answer.reservation.expect("credits are held");
     assert_eq!(hold.expires_at, NOW + 33_000);
 }
@@ -811,7 +827,7 @@ fn a_check_that_waited_is_gated_by_what_came_meanwhile() {
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
     studio.put_flag(&flag(&[on_plan("plan_hobby"), balance_of("cred_render")]));
     studio.install("lease_new", 500.0, NOW + 90_000);
-    assert!(!done(studio.client.resume(pending, true, NOW)).allowed);
+    assert!(!done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
     assert_eq!(studio.remaining(), 500.0);
     studio.assert_nothing_is_held();
 }
@@ -824,5 +840,89 @@ fn a_check_whose_company_went_away_while_it_waited_ends_with_what_it_knew() {
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
     assert!(studio.client.cache().companies().remove("comp_heron"));
     studio.install("lease_new", 500.0, NOW + 90_000);
-    assert!(done(studio.client.resume(pending, true, NOW)).allowed);
+    assert!(done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
+}
+
+// A store that other processes share
+
+#[test]
+fn a_shared_store_is_asked_to_debit_to_record_and_nothing_else() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    assert_eq!(*pending.need(), Need::Reserve);
+    let debited = Reply::Debited {
+        remaining: 9.0,
+        granted: 80.0,
+        lease_id: "lease_elsewhere".into(),
+    };
+    let pending = waiting(studio.client.resume(pending, debited, NOW));
+    let Need::Record(hold) = pending.need().clone() else {
+        panic!("the check waits for {:?}", pending.need());
+    };
+    assert_eq!(&*hold.lease_id, "lease_elsewhere");
+    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert!(answer.allowed);
+    assert_eq!(answer.reservation, Some(hold));
+    assert_eq!(studio.client.ledger().open_holds(), 0);
+    assert_eq!(studio.wakes(Topic::Extend), 1, "9 of 80 is low");
+}
+
+#[test]
+fn a_hold_that_the_shared_store_refuses_is_refunded_there() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
+    let pending = waiting(studio.client.resume(pending, Reply::Done(false), NOW));
+    assert!(matches!(pending.need(), Need::Refund(_)));
+    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert_eq!(answer.error, Some(Failure::StoreError));
+}
+
+#[test]
+fn a_hold_of_which_the_shared_store_said_nothing_is_claimed_and_not_refunded_besides() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
+    let pending = waiting(studio.client.resume(pending, Reply::Lost, NOW));
+    assert!(matches!(pending.need(), Need::Cancel(_)));
+    let answer = done(studio.client.resume(pending, Reply::Gone, NOW));
+    assert_eq!(answer.error, Some(Failure::StoreError));
+}
+
+#[test]
+fn a_reply_to_another_need_is_not_taken() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    assert!(
+        !pending.takes(&Reply::Done(true)),
+        "a debit is told in full"
+    );
+    assert!(!pending.takes(&Reply::Gone));
+    assert!(pending.takes(&Reply::Done(false)));
+    assert!(pending.takes(&Reply::Lost));
+    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
+    assert!(!pending.takes(&plenty()));
+    assert!(!pending.takes(&Reply::Refused(Refusal::Short)));
+    assert!(!pending.takes(&Reply::Gone));
+}
+
+#[test]
+fn a_shared_store_that_is_short_is_extended_once() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let refused = Reply::Refused(Refusal::Short);
+    let pending = waiting(studio.client.resume(pending, refused.clone(), NOW));
+    assert_eq!(*pending.need(), Need::Extend);
+    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert_eq!(*pending.need(), Need::Reserve);
+    let answer = done(studio.client.resume(pending, refused, NOW));
+    assert_eq!(answer.error, Some(Failure::InsufficientBalance));
+}
+
+fn plenty() -> Reply {
+    Reply::Debited {
+        remaining: 70.0,
+        granted: 80.0,
+        lease_id: "lease_elsewhere".into(),
+    }
 }

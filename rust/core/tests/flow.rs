@@ -98,6 +98,8 @@ fn debited() -> Answer {
         remaining: 58.0,
         lease_id: "lease_amber".into(),
         low: true,
+        shared: false,
+        slab: None,
     })
 }
 
@@ -167,16 +169,16 @@ fn a_store_that_fails_after_an_extend_is_a_store_error_and_no_shortage() {
 }
 
 #[test]
-fn a_hold_that_was_not_recorded_is_undone_before_the_check_fails() {
-    for undone in [Answer::Cancelled, Answer::StoreFailed] {
+fn a_debit_whose_hold_was_not_recorded_is_refunded_before_the_check_fails() {
+    for undone in [Answer::Cancelled, Answer::StoreFailed, Answer::StoreLost] {
         let answers = [metered(), debited(), Answer::StoreFailed];
         let mut trace = Trace::after(FailureMode::Closed, &answers);
-        assert_eq!(*trace.flow.step(), Step::Undo(trace.hold()));
+        assert_eq!(*trace.flow.step(), Step::Refund(trace.hold()));
         trace.tell(undone.clone());
         assert_eq!(*trace.outcome(), denial(Failure::StoreError));
 
         let mut trace = Trace::after(FailureMode::Open, &answers);
-        assert_eq!(*trace.flow.step(), Step::Undo(trace.hold()));
+        assert_eq!(*trace.flow.step(), Step::Refund(trace.hold()));
         trace.tell(undone);
         assert_eq!(*trace.flow.step(), Step::Open);
         trace.tell(Answer::Evaluated(Some(true)));
@@ -233,8 +235,9 @@ fn a_gate_that_fails_is_resolved_by_the_mode_whether_or_not_its_cancel_succeeds(
 enum Fault {
     RecordLost,
     RecordLandedUnheard,
-    RecordLostAndUndo,
-    RecordLandedUnheardAndUndo,
+    RecordLostAndRefund,
+    RecordLandedUnheardAndCancel,
+    RecordLandsLate,
     Cancel,
 }
 
@@ -266,28 +269,31 @@ fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
             Err(refusal) => Answer::Refused(refusal),
         },
         Step::Record(hold) => match fault {
-            Fault::RecordLost | Fault::RecordLostAndUndo => Answer::StoreFailed,
-            Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndUndo => {
-                assert!(ledger.add(hold));
-                Answer::StoreFailed
+            Fault::RecordLost | Fault::RecordLostAndRefund => Answer::StoreFailed,
+            Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndCancel => {
+                assert!(ledger.add(hold, None));
+                Answer::StoreLost
             }
+            Fault::RecordLandsLate => Answer::StoreLost,
             Fault::Cancel => {
-                assert!(ledger.add(hold));
+                assert!(ledger.add(hold, None));
                 Answer::Recorded
             }
         },
-        Step::Undo(_)
+        Step::Cancel(_) | Step::Refund(_)
             if matches!(
                 fault,
-                Fault::RecordLostAndUndo | Fault::RecordLandedUnheardAndUndo
+                Fault::RecordLostAndRefund | Fault::RecordLandedUnheardAndCancel
             ) =>
         {
             Answer::StoreFailed
         }
-        Step::Undo(hold) => {
-            if ledger.consume(hold, 0.0).is_none() {
-                ledger.refund(SLOT, hold.credits_reserved, Some(&hold.lease_id));
-            }
+        Step::Cancel(hold) if fault != Fault::Cancel => match ledger.consume(hold, 0.0) {
+            Some(_) => Answer::Cancelled,
+            None => Answer::Gone,
+        },
+        Step::Refund(hold) => {
+            ledger.refund(SLOT, hold.credits_reserved, Some(&hold.lease_id));
             Answer::Cancelled
         }
         Step::Gate { .. } | Step::Open => Answer::Evaluated(Some(false)),
@@ -301,12 +307,12 @@ fn remaining(ledger: &Ledger) -> f64 {
 }
 
 #[test]
-fn an_undo_gives_the_debit_back_exactly_once_whether_or_not_the_record_landed() {
+fn a_failed_record_gives_the_debit_back_exactly_once_whether_or_not_the_record_landed() {
     for mode in [FailureMode::Closed, FailureMode::Open] {
         for fault in [Fault::RecordLost, Fault::RecordLandedUnheard] {
             let (trace, ledger) = run(fault, mode);
             assert_eq!(
-                trace.count(|step| matches!(step, Step::Undo(_) | Step::Cancel(_))),
+                trace.count(|step| matches!(step, Step::Refund(_) | Step::Cancel(_))),
                 1,
                 "{fault:?}"
             );
@@ -323,8 +329,22 @@ fn an_undo_gives_the_debit_back_exactly_once_whether_or_not_the_record_landed() 
 }
 
 #[test]
-fn a_hold_that_can_neither_be_undone_nor_cancelled_leaks_no_longer_than_its_time() {
-    for fault in [Fault::RecordLandedUnheardAndUndo, Fault::Cancel] {
+fn a_record_that_may_land_later_is_not_refunded_besides() {
+    for mode in [FailureMode::Closed, FailureMode::Open] {
+        let (trace, ledger) = run(Fault::RecordLandsLate, mode);
+        assert_eq!(trace.outcome().failure(), Some(Failure::StoreError));
+        assert_eq!(trace.count(|step| matches!(step, Step::Refund(_))), 0);
+        assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
+        // It lands after all: the sweep gives the debit back, and nobody gave it back before.
+        assert!(ledger.add(&trace.hold(), None));
+        assert_eq!(ledger.sweep(NOW + TTL), 1);
+        assert_eq!(remaining(&ledger), GRANTED - OTHERS);
+    }
+}
+
+#[test]
+fn a_hold_that_can_neither_be_refunded_nor_cancelled_leaks_no_longer_than_its_time() {
+    for fault in [Fault::RecordLandedUnheardAndCancel, Fault::Cancel] {
         let (trace, ledger) = run(fault, FailureMode::Closed);
         assert!(!trace.outcome().allowed);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0, "{fault:?}");
@@ -332,7 +352,7 @@ fn a_hold_that_can_neither_be_undone_nor_cancelled_leaks_no_longer_than_its_time
         assert_eq!(ledger.sweep(NOW + TTL), 1);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS);
     }
-    let (_, ledger) = run(Fault::RecordLostAndUndo, FailureMode::Closed);
+    let (_, ledger) = run(Fault::RecordLostAndRefund, FailureMode::Closed);
     assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
     assert_eq!(ledger.open_holds(), 0);
 }
@@ -357,6 +377,8 @@ fn answers() -> Vec<Answer> {
         Answer::Evaluated(Some(false)),
         Answer::Evaluated(None),
         Answer::Cancelled,
+        Answer::Gone,
+        Answer::StoreLost,
     ]
 }
 
@@ -366,15 +388,22 @@ fn fits(step: &Step, answer: &Answer) -> bool {
         (Step::Probe, Answer::Probed(_))
             | (
                 Step::Reserve,
-                Answer::Debited(_) | Answer::Refused(_) | Answer::StoreFailed
+                Answer::Debited(_) | Answer::Refused(_) | Answer::StoreFailed | Answer::StoreLost
             )
             | (Step::Acquire, Answer::Acquired(_))
             | (Step::Extend, Answer::Extended)
-            | (Step::Record(_), Answer::Recorded | Answer::StoreFailed)
+            | (
+                Step::Record(_),
+                Answer::Recorded | Answer::StoreFailed | Answer::StoreLost
+            )
             | (Step::Gate { .. } | Step::Open, Answer::Evaluated(_))
             | (
-                Step::Cancel(_) | Step::Undo(_),
-                Answer::Cancelled | Answer::StoreFailed
+                Step::Cancel(_),
+                Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost
+            )
+            | (
+                Step::Refund(_),
+                Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost
             )
     )
 }
@@ -404,7 +433,7 @@ fn no_path_asks_twice_for_a_lease_an_extend_or_a_hold() {
                 |step: &Step| *step == Step::Extend,
                 |step: &Step| matches!(step, Step::Record(_)),
                 |step: &Step| matches!(step, Step::Gate { .. }),
-                |step: &Step| matches!(step, Step::Cancel(_) | Step::Undo(_)),
+                |step: &Step| matches!(step, Step::Cancel(_) | Step::Refund(_)),
                 |step: &Step| *step == Step::Open,
             ] {
                 assert!(trace.count(at_most_once) <= 1, "{path:?}");
@@ -426,7 +455,7 @@ fn on_every_path_a_debit_ends_as_a_kept_hold_or_is_given_back() {
             let debited = path
                 .iter()
                 .any(|answer| matches!(answer, Answer::Debited(_)));
-            let given_back = trace.count(|step| matches!(step, Step::Cancel(_) | Step::Undo(_)));
+            let given_back = trace.count(|step| matches!(step, Step::Cancel(_) | Step::Refund(_)));
             let kept = usize::from(outcome.reservation.is_some());
             assert_eq!(given_back + kept, usize::from(debited), "{path:?}");
             if kept == 1 {

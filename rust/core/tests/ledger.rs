@@ -124,8 +124,11 @@ impl World {
             company: Some(Arc::new(Keys::default())),
             user: None,
         });
-        assert!(self.ledger.add(&reservation));
-        assert!(!self.ledger.add(&reservation), "a hold is recorded once");
+        assert!(self.ledger.add(&reservation, None));
+        assert!(
+            !self.ledger.add(&reservation, None),
+            "a hold is recorded once"
+        );
         *self
             .account
             .held
@@ -311,7 +314,7 @@ fn slots_and_holds_by_the_thousand_stand_apart() {
             company: None,
             user: None,
         });
-        assert!(ledger.add(&hold), "{slot:?}");
+        assert!(ledger.add(&hold, None), "{slot:?}");
     }
     for (n, slot) in (0_u32..).zip(&slots).step_by(2) {
         let id = ReservationId::parse(&format!("hold {n}"));

@@ -219,7 +219,8 @@ impl Run {
             "reservation_count" => json!({"count": self.ledger.open_holds()}),
             "sweep_expired" => json!({"swept": self.ledger.sweep(self.now)}),
             "add_reservation" => {
-                self.ledger.add(&Arc::new(named_reservation(operation)));
+                self.ledger
+                    .add(&Arc::new(named_reservation(operation)), None);
                 json!({})
             }
             "get_reservation" => json!({"exists": self.ledger.holds(&self.id(operation))}),
@@ -408,7 +409,7 @@ impl Run {
                 Answer::Extended
             }
             Step::Record(hold) => {
-                assert!(self.ledger.add(hold), "a fresh id is always recorded");
+                assert!(self.ledger.add(hold, None), "a fresh id is always recorded");
                 Answer::Recorded
             }
             Step::Gate { balance } => Answer::Evaluated(engine.gate(*balance, flow.cost())),
@@ -416,7 +417,7 @@ impl Run {
                 self.ledger.consume(hold, 0.0);
                 Answer::Cancelled
             }
-            Step::Undo(_) => unreachable!("a fresh id is always recorded"),
+            Step::Refund(_) => unreachable!("a fresh id is always recorded"),
             Step::Open => Answer::Evaluated(engine.open(flow)),
             Step::Plain | Step::Done(_) => unreachable!("these end the loop"),
         }

@@ -14,18 +14,21 @@ use pyo3::{
 use schematic_core::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Topic, Wake},
+    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, Identify, Track},
-    leases::{Knobs, LeaseKnobs, NewLease, SlotKey},
+    leases::{
+        ClosedSlab, Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlotKey,
+    },
 };
 
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
     fork,
-    leases::{AcquirePlan, ExtendPlan, Lease},
+    leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
     pending,
     results::{CheckFlagResult, Reservation},
+    scripted::ScriptedEngine,
 };
 
 /// A message of this size is worth letting other threads run while it is parsed.
@@ -71,15 +74,71 @@ impl Core {
         Ok([seed as u64, (seed >> 64) as u64])
     }
 
-    fn is_forked(&self) -> bool {
+    pub fn is_forked(&self) -> bool {
         self.forks != fork::forks()
     }
+
+    /// The value of a flag that memory knows everything about; `None` otherwise.
+    pub fn flag_value(
+        &self,
+        py: Python<'_>,
+        flag_key: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<bool>> {
+        let (company, user) = (
+            BorrowedKeys::of("company", company)?,
+            BorrowedKeys::of("user", user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let request = FlagRequest {
+            flag_key: arguments::text("flag_key", flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            partial: false,
+            record: true,
+        };
+        Ok(self.client.flag_value(&request, self.now(py)?).ok())
+    }
+
+    /// Begins a lease-backed check and takes it as far as memory allows.
+    pub fn begin(&self, py: Python<'_>, asked: &AskedCheck<'_, '_>) -> PyResult<Progress> {
+        let (company, user) = (
+            BorrowedKeys::of("company", asked.company)?,
+            BorrowedKeys::of("user", asked.user)?,
+        );
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let request = CheckRequest {
+            flag_key: arguments::text("flag_key", asked.flag_key)?,
+            company: company.as_deref(),
+            user: user.as_deref(),
+            usage: arguments::quantity("usage", asked.usage)?,
+            event_subtype: arguments::optional_text("event_subtype", asked.event_subtype)?,
+            mode: arguments::failure_mode(asked.on_acquire_failure)?,
+        };
+        Ok(self.client.check(&request, self.now(py)?))
+    }
+}
+
+/// The arguments of a lease-backed check, as Python gave them.
+pub(crate) struct AskedCheck<'a, 'py> {
+    pub flag_key: &'a Bound<'py, PyAny>,
+    pub company: Option<&'a Bound<'py, PyAny>>,
+    pub user: Option<&'a Bound<'py, PyAny>>,
+    pub usage: &'a Bound<'py, PyAny>,
+    pub event_subtype: Option<&'a Bound<'py, PyAny>>,
+    pub on_acquire_failure: Option<&'a Bound<'py, PyAny>>,
 }
 
 fn system_now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+        let seconds = Millis::try_from(since.as_secs()).unwrap_or(Millis::MAX);
+        seconds
+            .saturating_mul(1000)
+            .saturating_add(Millis::from(since.subsec_millis()))
     })
 }
 
@@ -88,6 +147,13 @@ fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
         company_id,
         credit_type_id,
     }
+}
+
+fn closed(slabs: Vec<ClosedSlab>) -> Vec<(Reservation, f64)> {
+    slabs
+        .into_iter()
+        .map(|slab| (Reservation(slab.row), slab.used))
+        .collect()
 }
 
 fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
@@ -127,6 +193,15 @@ fn knobs_of(size: f64, duration: f64, ttl: f64, mark: f64) -> PyResult<LeaseKnob
         lease_duration: millis(knob("lease_duration", duration, 0.0, LONGEST)?),
         reservation_ttl: millis(knob("reservation_ttl", ttl, 0.0, LONGEST)?),
         low_water_mark: knob("low_water_mark", mark, 0.0, 1.0)?,
+    })
+}
+
+fn slab_knobs((smallest, largest, lifetime): (f64, f64, f64)) -> PyResult<SlabKnobs> {
+    let smallest = knob("smallest slab", smallest, 1.0, LARGEST_LEASE)?;
+    Ok(SlabKnobs {
+        smallest,
+        largest: knob("largest slab", largest, smallest, LARGEST_LEASE)?,
+        lifetime: millis(knob("slab lifetime", lifetime, 0.0, LONGEST)?),
     })
 }
 
@@ -212,6 +287,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
         reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
+        shared=false, engine=None, slabs=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -229,6 +305,9 @@ impl Core {
         clock: Option<Py<PyAny>>,
         wake: Option<Py<PyAny>>,
         seed: Option<u64>,
+        shared: bool,
+        engine: Option<Py<PyAny>>,
+        slabs: Option<(f64, f64, f64)>,
     ) -> PyResult<Self> {
         let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let seed = match seed {
@@ -241,9 +320,11 @@ impl Core {
             max_users,
             max_billing_events,
             max_flag_check_events,
-            knobs: all_knobs(common, overrides)?,
+            knobs: all_knobs(common, overrides)?.with_slabs(slabs.map(slab_knobs).transpose()?),
             seed,
             wake: wake_with(wake),
+            shared,
+            engine: engine.map(ScriptedEngine::boxed),
         });
         fork::watch();
         Ok(Self {
@@ -405,21 +486,17 @@ impl Core {
         if core.is_forked() {
             return Ok(py.None());
         }
-        let (company, user) = (
-            BorrowedKeys::of("company", company)?,
-            BorrowedKeys::of("user", user)?,
-        );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let request = CheckRequest {
-            flag_key: arguments::text("flag_key", flag_key)?,
-            company: company.as_deref(),
-            user: user.as_deref(),
-            usage: arguments::quantity("usage", usage)?,
-            event_subtype: arguments::optional_text("event_subtype", event_subtype)?,
-            mode: arguments::failure_mode(on_acquire_failure)?,
-        };
-        let progress = core.client.check(&request, core.now(py)?);
+        let progress = core.begin(
+            py,
+            &AskedCheck {
+                flag_key,
+                company,
+                user,
+                usage,
+                event_subtype,
+                on_acquire_failure,
+            },
+        )?;
         pending::answer(py, slf.as_unbound(), progress)
     }
 
@@ -443,6 +520,20 @@ impl Core {
         let quantity = arguments::quantity("actual_quantity", actual_quantity)?;
         let traits = arguments::json("traits", traits)?;
         Ok(self.client.settle(&reservation.get().0, quantity, traits))
+    }
+
+    fn shared_claim(
+        &self,
+        reservation: &Bound<'_, Reservation>,
+        actual_quantity: f64,
+    ) -> Option<f64> {
+        self.client
+            .shared_claim(&reservation.get().0, actual_quantity)
+    }
+
+    fn count_usage(&self, reservation: &Bound<'_, Reservation>, actual_quantity: f64) {
+        self.client
+            .count_usage(&reservation.get().0, actual_quantity);
     }
 
     // Leases
@@ -513,7 +604,7 @@ impl Core {
         &self,
         company_id: &str,
         credit_type_id: &str,
-        lease_id: &str,
+        lease_id: Option<&str>,
         granted_total: f64,
         expires_at: Option<f64>,
     ) -> PyResult<bool> {
@@ -524,7 +615,32 @@ impl Core {
         Ok(self
             .client
             .ledger()
-            .extend(slot, granted_total, expires_at, Some(lease_id)))
+            .extend(slot, granted_total, expires_at, lease_id))
+    }
+
+    fn plan_shared_acquire(&self, py: Python<'_>, credit_type_id: &str) -> PyResult<AcquirePlan> {
+        let knobs = self.client.ledger().knobs().of(credit_type_id);
+        Ok(AcquirePlan::from(knobs.acquire(self.now(py)?)))
+    }
+
+    #[pyo3(signature = (credit_type_id, lease_id, granted, remaining, required_credits=None))]
+    fn plan_shared_extend(
+        &self,
+        py: Python<'_>,
+        credit_type_id: &str,
+        lease_id: &str,
+        granted: f64,
+        remaining: f64,
+        required_credits: Option<f64>,
+    ) -> PyResult<Option<ExtendPlan>> {
+        let knobs = self.client.ledger().knobs().of(credit_type_id);
+        let lease = SharedBalance {
+            lease_id,
+            granted,
+            remaining,
+        };
+        let plan = lease.plan_extend(required_credits, knobs, self.now(py)?);
+        Ok(plan.map(ExtendPlan::from))
     }
 
     fn take_low_slots(&self) -> Vec<(String, String)> {
@@ -548,6 +664,92 @@ impl Core {
     fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
         let now = self.now(py)?;
         Ok(py.detach(|| self.client.ledger().sweep(now)))
+    }
+
+    // Slabs: parts of a shared lease, taken to serve checks from memory
+
+    fn plan_slab(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+    ) -> PyResult<Option<SlabPlan>> {
+        let slot = slot(company_id, credit_type_id);
+        let plan = self.client.ledger().plan_slab(slot, self.now(py)?);
+        Ok(plan.map(SlabPlan::from))
+    }
+
+    fn slab_row(
+        &self,
+        company_id: &str,
+        credit_type_id: &str,
+        lease_id: &str,
+        credits: f64,
+        expires_at: f64,
+    ) -> PyResult<Reservation> {
+        let slot = slot(company_id, credit_type_id);
+        let expires_at = arguments::instant("expires_at", expires_at)?;
+        let row = self.client.slab_row(slot, lease_id, credits, expires_at);
+        Ok(Reservation(Arc::new(row)))
+    }
+
+    fn open_slab(
+        &self,
+        py: Python<'_>,
+        row: &Bound<'_, Reservation>,
+        usable_until: f64,
+    ) -> PyResult<bool> {
+        let until = arguments::instant("usable_until", usable_until)?;
+        let now = self.now(py)?;
+        Ok(self.client.ledger().open_slab(&row.get().0, until, now))
+    }
+
+    fn take_closed_slabs(&self) -> Vec<(Reservation, f64)> {
+        closed(self.client.ledger().take_closed_slabs())
+    }
+
+    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<(Reservation, f64)>> {
+        let now = self.now(py)?;
+        Ok(closed(self.client.ledger().close_slabs(now)))
+    }
+
+    // The ledger's own operations, as a shared store has them
+
+    fn try_reserve(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        credits: f64,
+    ) -> PyResult<Option<(f64, String)>> {
+        let slot = slot(company_id, credit_type_id);
+        let now = self.now(py)?;
+        let debit = self.client.ledger().try_reserve(slot, credits, now);
+        Ok(debit
+            .ok()
+            .map(|debit| (debit.remaining, debit.lease_id.to_string())))
+    }
+
+    #[pyo3(signature = (company_id, credit_type_id, credits, lease_id=None))]
+    fn refund(&self, company_id: &str, credit_type_id: &str, credits: f64, lease_id: Option<&str>) {
+        self.client
+            .ledger()
+            .refund(slot(company_id, credit_type_id), credits, lease_id);
+    }
+
+    fn add_hold(&self, reservation: &Bound<'_, Reservation>) -> bool {
+        self.client.ledger().add(&reservation.get().0, None)
+    }
+
+    fn consume(&self, reservation_id: &str, credits: f64) -> Option<f64> {
+        let id = ReservationId::parse(reservation_id);
+        self.client.ledger().consume_by_id(&id, credits)
+    }
+
+    fn has_hold(&self, reservation_id: &str) -> bool {
+        self.client
+            .ledger()
+            .holds(&ReservationId::parse(reservation_id))
     }
 
     fn reserved_credits(&self, company_id: &str, credit_type_id: &str) -> f64 {

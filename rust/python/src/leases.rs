@@ -63,3 +63,23 @@ impl From<leases::ExtendPlan> for ExtendPlan {
         }
     }
 }
+
+/// A slab to take of a shared lease.
+#[pyclass(frozen, get_all, module = "schematic_native._native")]
+pub(crate) struct SlabPlan {
+    credits: f64,
+    smallest: f64,
+    usable_until: f64,
+    expires_at: f64,
+}
+
+impl From<leases::SlabPlan> for SlabPlan {
+    fn from(plan: leases::SlabPlan) -> Self {
+        Self {
+            credits: plan.credits,
+            smallest: plan.smallest,
+            usable_until: seconds(plan.usable_until),
+            expires_at: seconds(plan.expires_at),
+        }
+    }
+}

@@ -6,8 +6,10 @@ mod engine;
 mod events;
 mod fork;
 mod leases;
+mod memory;
 mod pending;
 mod results;
+mod scripted;
 
 use pyo3::prelude::*;
 
@@ -30,7 +32,9 @@ mod _native {
     #[pymodule_export]
     use super::events::EventBatch;
     #[pymodule_export]
-    use super::leases::{AcquirePlan, ExtendPlan, Lease};
+    use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
+    #[pymodule_export]
+    use super::memory::{Memory, Synchronous};
     #[pymodule_export]
     use super::pending::PendingCheck;
     #[pymodule_export]

@@ -2,9 +2,15 @@
 
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use schematic_core::client::{Need, Pending, Progress};
+use schematic_core::{
+    client::{Need, Pending, Progress, Reply},
+    leases::Refusal,
+};
 
-use crate::{core::Core, results::CheckResult};
+use crate::{
+    core::Core,
+    results::{CheckResult, Reservation},
+};
 
 /// A lease-backed check that must wait for something before it can go on.
 #[pyclass(frozen, module = "schematic_native._native")]
@@ -24,13 +30,38 @@ pub(crate) fn answer(py: Python<'_>, core: &Py<Core>, progress: Progress) -> PyR
             let slot = pending.slot();
             let waiting = PendingCheck {
                 core: core.clone_ref(py),
-                need: pending.need(),
+                need: pending.need().clone(),
                 slot: slot.map(|(company, credit)| (company.to_string(), credit.to_string())),
                 required_credits: pending.required_credits(),
                 pending: Mutex::new(Some(pending)),
             };
             Ok(Py::new(py, waiting)?.into_any())
         }
+    }
+}
+
+impl PendingCheck {
+    fn take(&self, reply: &Reply) -> PyResult<Box<Pending>> {
+        let mut pending = self.pending.lock();
+        let waiting = pending.as_ref().ok_or_else(|| {
+            PyRuntimeError::new_err("this check was resumed already: go on with what that returned")
+        })?;
+        if !waiting.takes(reply) {
+            let need = self.need();
+            return Err(PyRuntimeError::new_err(format!(
+                "this is no reply to a check that needs {need:?}"
+            )));
+        }
+        pending
+            .take()
+            .ok_or_else(|| PyRuntimeError::new_err("this check was resumed already"))
+    }
+
+    fn go_on(&self, py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
+        let core = self.core.get();
+        let now = core.now(py)?;
+        let pending = self.take(&reply)?;
+        answer(py, &self.core, core.client().resume(pending, reply, now))
     }
 }
 
@@ -43,6 +74,10 @@ impl PendingCheck {
             Need::Acquire => "acquire",
             Need::Extend => "extend",
             Need::Plain => "plain",
+            Need::Reserve => "reserve",
+            Need::Record(_) => "record",
+            Need::Cancel(_) => "cancel",
+            Need::Refund(_) => "refund",
         }
     }
 
@@ -71,14 +106,54 @@ impl PendingCheck {
         self.required_credits
     }
 
-    /// Goes on after what was needed came (`True`) or did not.
+    #[getter]
+    fn reservation(&self) -> Option<Reservation> {
+        match &self.need {
+            Need::Record(hold) | Need::Cancel(hold) | Need::Refund(hold) => {
+                Some(Reservation(hold.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes on after what was needed came or was done (`True`), or did not or was refused.
     fn resume(&self, py: Python<'_>, ok: bool) -> PyResult<Py<PyAny>> {
-        let pending = self.pending.lock().take();
-        let pending = pending.ok_or_else(|| {
-            PyRuntimeError::new_err("this check was resumed already: go on with what that returned")
-        })?;
-        let core = self.core.get();
-        let now = core.now(py)?;
-        answer(py, &self.core, core.client().resume(pending, ok, now))
+        self.go_on(py, Reply::Done(ok))
+    }
+
+    /// Goes on after a debit in the shared store.
+    fn resume_debited(
+        &self,
+        py: Python<'_>,
+        remaining: f64,
+        granted: f64,
+        lease_id: &str,
+    ) -> PyResult<Py<PyAny>> {
+        let reply = Reply::Debited {
+            remaining,
+            granted,
+            lease_id: lease_id.into(),
+        };
+        self.go_on(py, reply)
+    }
+
+    /// Goes on after the shared store refused a debit: no live lease is there, or too few credits.
+    fn resume_refused(&self, py: Python<'_>, short: bool) -> PyResult<Py<PyAny>> {
+        let refusal = if short {
+            Refusal::Short
+        } else {
+            Refusal::NoLease
+        };
+        self.go_on(py, Reply::Refused(refusal))
+    }
+
+    /// Goes on after a hold was not found in the shared store.
+    fn resume_gone(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.go_on(py, Reply::Gone)
+    }
+
+    /// Goes on when nobody knows what became of the request to the shared store.
+    fn resume_lost(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.go_on(py, Reply::Lost)
     }
 }

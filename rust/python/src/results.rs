@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyDict, PyTuple},
 };
 use schematic_core::{
-    client::{CheckAnswer, FlagAnswer},
+    client::{CheckAnswer, FlagAnswer, Judgement},
     engine::{self, Entitlement, MetricPeriod, MonthReset, QuantityRates, ValueType},
     leases::{Keys, Mode, Reservation as Held, ReservationId},
     text::Text,
@@ -382,6 +382,19 @@ pub(crate) struct CheckFlagResult {
     feature_usage_event: Option<Text>,
     feature_usage_period: Option<Text>,
     feature_usage_reset_at: Option<DateTime<Utc>>,
+}
+
+impl CheckFlagResult {
+    /// The answer as an engine's: one that tells an error has failed.
+    pub fn judgement(&self) -> Judgement {
+        Judgement {
+            value: self.value,
+            failed: self.error.is_some(),
+            reason: self.reason.clone(),
+            rule: None,
+            entitlement: self.entitlement.clone(),
+        }
+    }
 }
 
 impl From<FlagAnswer> for CheckFlagResult {

@@ -2,12 +2,15 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     Millis,
-    client::{CheckAnswer, Client, FlagRequest, Missing, Topic, answer::text_of, plain::Scene},
-    engine::{Preflight, ValueType, Verdict},
+    client::{
+        CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic, answer::text_of, plain::Scene,
+    },
+    engine::{Entitlement, Preflight, ValueType},
     events::FlagCheck,
     leases::{
-        Answer, Basis, CheckFlow, Failure, FailureMode, Holder, Keys, MAX_SAFE_INTEGER, Outcome,
-        SlotKey, Step, Terms, valid_quantity, whole_units,
+        Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs,
+        MAX_SAFE_INTEGER, Outcome, Refusal, Reservation, SlabId, SlotKey, Step, Terms,
+        valid_quantity, whole_units,
     },
     text::Text,
 };
@@ -43,7 +46,7 @@ impl<'a> CheckRequest<'a> {
 }
 
 /// What a check waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// The company or the user, or both, from the service.
     Resolve {
@@ -58,6 +61,36 @@ pub enum Need {
     Extend,
     /// A plain check that cannot be answered from memory.
     Plain,
+    /// A debit in the shared store, of the slot's lease by the credits required.
+    Reserve,
+    /// The recording of a hold in the shared store.
+    Record(Arc<Reservation>),
+    /// A hold's claim in the shared store, with nothing of it consumed.
+    Cancel(Arc<Reservation>),
+    /// A refund in the shared store of a debit that has no hold, pinned to its lease.
+    Refund(Arc<Reservation>),
+}
+
+/// What became of a [`Need`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// It came or was done (`true`), or it did not come or was refused.
+    Done(bool),
+    /// To [`Need::Reserve`]: what the lease holds after the debit.
+    Debited {
+        /// What may still be reserved, in credits.
+        remaining: f64,
+        /// The lease's grant, in credits.
+        granted: f64,
+        /// The lease that was charged.
+        lease_id: Arc<str>,
+    },
+    /// To [`Need::Reserve`].
+    Refused(Refusal),
+    /// To [`Need::Cancel`]: there is no such hold.
+    Gone,
+    /// To what is asked of the shared store: nobody knows what became of it.
+    Lost,
 }
 
 /// How far a check got.
@@ -102,8 +135,54 @@ impl Pending {
 
     /// What it waits for.
     #[must_use]
-    pub const fn need(&self) -> Need {
-        self.need
+    pub const fn need(&self) -> &Need {
+        &self.need
+    }
+
+    /// Whether a reply is one to what it waits for.
+    #[must_use]
+    pub const fn takes(&self, reply: &Reply) -> bool {
+        match reply {
+            Reply::Done(true) => !matches!(self.need, Need::Reserve),
+            Reply::Done(false) => true,
+            Reply::Debited { .. } | Reply::Refused(_) => matches!(self.need, Need::Reserve),
+            Reply::Gone => matches!(self.need, Need::Cancel(_)),
+            Reply::Lost => matches!(
+                self.need,
+                Need::Reserve | Need::Record(_) | Need::Cancel(_) | Need::Refund(_)
+            ),
+        }
+    }
+
+    /// The flow's answer that a reply to a lease or to the shared store comes to.
+    fn answer(&self, reply: Reply, knobs: &Knobs) -> Option<Answer> {
+        Some(match (&self.need, reply) {
+            (Need::Acquire, Reply::Done(ok)) => Answer::Acquired(ok),
+            (Need::Extend, Reply::Done(_)) => Answer::Extended,
+            (Need::Reserve, Reply::Refused(refusal)) => Answer::Refused(refusal),
+            (
+                Need::Reserve,
+                Reply::Debited {
+                    remaining,
+                    granted,
+                    lease_id,
+                },
+            ) => {
+                let (_, credit) = self.slot()?;
+                Answer::Debited(Debit {
+                    remaining,
+                    lease_id,
+                    low: remaining <= knobs.of(credit).low_at(granted),
+                    shared: true,
+                    slab: None,
+                })
+            }
+            (Need::Record(_), Reply::Done(true)) => Answer::Recorded,
+            (Need::Cancel(_) | Need::Refund(_), Reply::Done(true)) => Answer::Cancelled,
+            (Need::Cancel(_), Reply::Gone) => Answer::Gone,
+            (_, Reply::Lost) => Answer::StoreLost,
+            _ => Answer::StoreFailed,
+        })
     }
 
     /// The slot's company and credit type, for [`Need::Acquire`] and [`Need::Extend`].
@@ -121,8 +200,8 @@ impl Pending {
 }
 
 /// Where a flow stopped.
-enum Stop<'s> {
-    Decided(Outcome, Option<Verdict<'s>>),
+enum Stop {
+    Decided(Outcome, Option<Judgement>),
     Waits(Need),
     Plain,
 }
@@ -135,7 +214,11 @@ impl Client {
     }
 
     /// Goes on with a check after what it waited for came, or did not.
-    pub fn resume(&self, pending: Box<Pending>, ok: bool, now: Millis) -> Progress {
+    ///
+    /// A reply that is none to what the check waits for counts as a failure of the store.
+    pub fn resume(&self, pending: Box<Pending>, reply: Reply, now: Millis) -> Progress {
+        let came = reply == Reply::Done(true);
+        let answer = pending.answer(reply, self.ledger.knobs());
         let Pending {
             need,
             flag_key,
@@ -156,19 +239,16 @@ impl Client {
             event_subtype: event_subtype.as_deref(),
             mode,
         };
-        let answer = match need {
-            Need::Acquire => Answer::Acquired(ok),
-            Need::Extend => Answer::Extended,
-            Need::Resolve { .. } => return self.begin(&request, !ok, now),
-            Need::Plain => return Progress::Pending(Pending::new(&request, need, started)),
-        };
-        match started {
-            Some((scene, mut flow)) => {
+        if matches!(need, Need::Resolve { .. }) {
+            return self.begin(&request, !came, now);
+        }
+        match (started, answer) {
+            (Some((scene, mut flow)), Some(answer)) => {
                 self.answer(&mut flow, answer, now);
                 let scene = self.refresh(&request, scene);
                 self.drive(&request, scene, flow, now)
             }
-            None => Progress::Pending(Pending::new(&request, Need::Plain, None)),
+            _ => Progress::Pending(Pending::new(&request, Need::Plain, None)),
         }
     }
 
@@ -226,8 +306,8 @@ impl Client {
         now: Millis,
     ) -> Progress {
         match self.run(&scene, &mut flow, now) {
-            Stop::Decided(outcome, verdict) => {
-                Progress::Done(self.finish(&scene, &flow, outcome, verdict, now))
+            Stop::Decided(outcome, judgement) => {
+                Progress::Done(self.finish(&scene, &flow, outcome, judgement, now))
             }
             Stop::Plain => Progress::Done(self.plain(request, &scene, now)),
             Stop::Waits(need) => {
@@ -237,60 +317,132 @@ impl Client {
     }
 
     /// Answers every step that memory can answer.
-    fn run<'s>(&self, scene: &'s Scene, flow: &mut CheckFlow, now: Millis) -> Stop<'s> {
-        let mut verdict = None;
+    fn run(&self, scene: &Scene, flow: &mut CheckFlow, now: Millis) -> Stop {
+        let mut judgement = None;
         loop {
             let answer = match flow.step() {
-                Step::Probe => {
-                    let probe = scene.evaluate(&Preflight::default(), now);
-                    Answer::Probed(terms_of(&probe))
-                }
-                Step::Reserve => match slot_of(flow) {
-                    Some(slot) => match self.ledger.try_reserve(slot, flow.cost(), now) {
-                        Ok(debit) => Answer::Debited(debit),
-                        Err(refusal) => Answer::Refused(refusal),
-                    },
-                    None => Answer::StoreFailed,
+                Step::Probe => Answer::Probed(self.probe(scene)),
+                Step::Reserve => match self.reserve(flow, now) {
+                    Some(answer) => answer,
+                    None => return Stop::Waits(Need::Reserve),
                 },
-                Step::Record(hold) if self.ledger.add(hold) => Answer::Recorded,
+                Step::Record(hold) if flow.is_shared() => {
+                    return Stop::Waits(Need::Record(Arc::clone(hold)));
+                }
+                Step::Cancel(hold) if flow.is_shared() => {
+                    return Stop::Waits(Need::Cancel(Arc::clone(hold)));
+                }
+                Step::Refund(hold) if flow.is_shared() => {
+                    return Stop::Waits(Need::Refund(Arc::clone(hold)));
+                }
+                Step::Record(hold) if self.ledger.add(hold, flow.slab()) => Answer::Recorded,
                 Step::Record(_) => Answer::StoreFailed,
                 Step::Gate { balance } => {
-                    let gate = gate(scene, flow, *balance, now);
-                    let value = gate.error.is_none().then_some(gate.value);
-                    verdict = Some(gate);
-                    Answer::Evaluated(value)
+                    let gate = self.gate(scene, flow, *balance, now);
+                    Answer::Evaluated(judgement.insert(gate).value())
                 }
                 Step::Open => {
-                    let open = open(scene, flow, now);
-                    let value = open.error.is_none().then_some(open.value);
-                    verdict = Some(open);
-                    Answer::Evaluated(value)
+                    let open = self.open(scene, flow, now);
+                    Answer::Evaluated(judgement.insert(open).value())
                 }
-                Step::Cancel(hold) => {
-                    self.ledger.consume(hold, 0.0);
-                    Answer::Cancelled
-                }
-                Step::Undo(hold) => {
-                    // The hold was not recorded, so there is nothing to claim: the debit itself
-                    // goes back to the lease that was charged.
-                    if let Some(slot) = slot_of(flow) {
-                        self.ledger
-                            .refund(slot, hold.credits_reserved, Some(&hold.lease_id));
-                    }
+                Step::Cancel(hold) => match self.ledger.consume(hold, 0.0) {
+                    Some(_) => Answer::Cancelled,
+                    None => Answer::Gone,
+                },
+                Step::Refund(hold) => {
+                    self.undo(hold, flow.slab());
                     Answer::Cancelled
                 }
                 Step::Acquire => return Stop::Waits(Need::Acquire),
                 Step::Extend => return Stop::Waits(Need::Extend),
                 Step::Plain => return Stop::Plain,
-                Step::Done(outcome) => return Stop::Decided(outcome.clone(), verdict),
+                Step::Done(outcome) => return Stop::Decided(outcome.clone(), judgement),
             };
             self.answer(flow, answer, now);
         }
     }
 
-    fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Millis) {
+    /// Debits the ledger; `None` if that is for the shared store to do.
+    fn reserve(&self, flow: &CheckFlow, now: Millis) -> Option<Answer> {
+        let Some(slot) = slot_of(flow) else {
+            return Some(Answer::StoreFailed);
+        };
+        match self.ledger.try_reserve(slot, flow.cost(), now) {
+            Ok(debit) => Some(Answer::Debited(debit)),
+            Err(_) if self.shared => {
+                self.want_slab(slot, now);
+                None
+            }
+            Err(refusal) => Some(Answer::Refused(refusal)),
+        }
+    }
+
+    /// Has a slab taken in the background, for the checks to come.
+    fn want_slab(&self, slot: SlotKey<'_>, now: Millis) {
+        if self.ledger.knobs().slabs().is_some() && self.ledger.note_low(slot, now) {
+            (self.wake)(Topic::Extend);
+        }
+    }
+
+    fn undo(&self, hold: &Reservation, slab: Option<SlabId>) {
+        let slot = SlotKey {
+            company_id: &hold.company_id,
+            credit_type_id: &hold.credit_type_id,
+        };
+        self.ledger
+            .undo(slot, hold.credits_reserved, &hold.lease_id, slab);
+    }
+
+    /// How the feature is metered: the entitlement of an evaluation without a preflight, which
+    /// does not depend on the rules, so they are not gone through.
+    fn probe(&self, scene: &Scene) -> Option<Terms> {
+        match &self.engine {
+            None => terms_of(scene.company.as_ref()?.entitlement_to(&scene.flag)?),
+            Some(engine) => {
+                let probe = engine.judge(scene.question(&Preflight::default()));
+                terms_of(probe.entitlement.as_ref().filter(|_| !probe.failed)?)
+            }
+        }
+    }
+
+    fn gate(&self, scene: &Scene, flow: &CheckFlow, balance: f64, now: Millis) -> Judgement {
         let credit = flow.terms().map_or("", |terms| &terms.credit_id);
-        let ttl = self.ledger.knobs().of(credit).reservation_ttl;
+        let preflight = Preflight {
+            credit_cost: &[(credit, flow.cost())],
+            balance: Some((credit, balance)),
+            ..Preflight::default()
+        };
+        self.judge(scene, &preflight, now)
+    }
+
+    /// The evaluation that decides a fail-open check: unlimited credits, the caller's usage.
+    fn open(&self, scene: &Scene, flow: &CheckFlow, now: Millis) -> Judgement {
+        let credit = flow.terms().map_or("", |terms| &terms.credit_id);
+        let units = whole_units(flow.usage());
+        let event = flow.event_subtype();
+        let preflight = Preflight {
+            event_usage: event.map(|event| (&**event, units)),
+            balance: Some((credit, MAX_SAFE_INTEGER)),
+            ..Preflight::default()
+        };
+        self.judge(scene, &preflight, now)
+    }
+
+    fn judge(&self, scene: &Scene, preflight: &Preflight<'_>, now: Millis) -> Judgement {
+        match &self.engine {
+            None => Judgement::of(&scene.evaluate(preflight, now)),
+            Some(engine) => engine.judge(scene.question(preflight)),
+        }
+    }
+
+    fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Millis) {
+        // Only a debit makes a hold, which needs a time to live.
+        let ttl = match (&answer, flow.terms()) {
+            (Answer::Debited(_), Some(terms)) => {
+                self.ledger.knobs().of(&terms.credit_id).reservation_ttl
+            }
+            _ => 0,
+        };
         flow.advance(answer, now, ttl, &self.ids);
     }
 
@@ -300,23 +452,24 @@ impl Client {
         scene: &Scene,
         flow: &CheckFlow,
         outcome: Outcome,
-        verdict: Option<Verdict<'_>>,
+        judgement: Option<Judgement>,
         now: Millis,
     ) -> CheckAnswer {
-        let reason = match (outcome.basis, &verdict) {
-            (Basis::Gate, Some(verdict)) => text_of(verdict.reason),
-            (Basis::Open(failure), Some(verdict)) => {
-                Text::from(format!("{} ({})", verdict.reason, failure.as_fail_open()))
+        let (reason, rule, entitlement) = match (outcome.basis, judgement) {
+            (Basis::Gate, Some(judgement)) => {
+                (judgement.reason, judgement.rule, judgement.entitlement)
             }
-            _ => static_reason(&outcome),
+            (Basis::Open(failure), Some(judgement)) => {
+                let reason = format!("{} ({})", &*judgement.reason, failure.as_fail_open());
+                (Text::from(reason), judgement.rule, judgement.entitlement)
+            }
+            // What was not evaluated was decided by no rule and grants no entitlement.
+            _ => (static_reason(&outcome), None, None),
         };
-        // What was not evaluated was decided by no rule and grants no entitlement.
-        let (rule, entitlement) =
-            verdict.map_or((None, None), |verdict| (verdict.rule, verdict.entitlement));
         let failure = outcome.failure();
         self.record_event(|| FlagCheck {
             error: failure.map(|failure| Text::Static(failure.as_str())),
-            ..scene.record(rule, outcome.allowed, reason.clone())
+            ..scene.record(rule.as_ref(), outcome.allowed, reason.clone())
         });
         if outcome.low
             && let Some(slot) = slot_of(flow)
@@ -329,7 +482,7 @@ impl Client {
             value: outcome.allowed,
             reason,
             flag_key: Text::Shared(Arc::clone(scene.flag.key())),
-            entitlement: entitlement.cloned(),
+            entitlement,
             flag: Some(Arc::clone(&scene.flag)),
             reservation: outcome.reservation,
             error: failure,
@@ -408,8 +561,7 @@ fn static_reason(outcome: &Outcome) -> Text {
 }
 
 /// How the feature is metered, if a credit entitlement says so.
-fn terms_of(probe: &Verdict<'_>) -> Option<Terms> {
-    let entitlement = probe.entitlement.filter(|_| probe.error.is_none())?;
+fn terms_of(entitlement: &Arc<Entitlement>) -> Option<Terms> {
     if entitlement.value_type != ValueType::Credit {
         return None;
     }
@@ -425,26 +577,4 @@ fn slot_of(flow: &CheckFlow) -> Option<SlotKey<'_>> {
         company_id: &flow.holder().company_id,
         credit_type_id: &flow.terms()?.credit_id,
     })
-}
-
-fn gate<'s>(scene: &'s Scene, flow: &CheckFlow, balance: f64, now: Millis) -> Verdict<'s> {
-    let credit = flow.terms().map_or("", |terms| &terms.credit_id);
-    let preflight = Preflight {
-        credit_cost: &[(credit, flow.cost())],
-        balance: Some((credit, balance)),
-        ..Preflight::default()
-    };
-    scene.evaluate(&preflight, now)
-}
-
-fn open<'s>(scene: &'s Scene, flow: &CheckFlow, now: Millis) -> Verdict<'s> {
-    let credit = flow.terms().map_or("", |terms| &terms.credit_id);
-    let units = whole_units(flow.usage());
-    let event = flow.event_subtype();
-    let preflight = Preflight {
-        event_usage: event.map(|event| (&**event, units)),
-        balance: Some((credit, MAX_SAFE_INTEGER)),
-        ..Preflight::default()
-    };
-    scene.evaluate(&preflight, now)
 }

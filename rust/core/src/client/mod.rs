@@ -5,20 +5,26 @@
 
 mod answer;
 mod check;
+mod judgement;
 mod plain;
 mod settle;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
-pub use check::{CheckRequest, Need, Pending, Progress};
+pub use check::{CheckRequest, Need, Pending, Progress, Reply};
+pub use judgement::{Engine, Judgement, Question};
 pub use plain::{FlagRequest, Missing};
 
 use crate::{
+    Millis,
     cache::Cache,
     events::{Batch, Queue},
-    leases::{Ids, Knobs, Ledger},
+    leases::{Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
+
+/// Stands for the event in the reservation of a slab, which is never billed as such.
+const SLAB_EVENT: &str = "schematic_native.slab";
 
 /// What somebody outside must attend to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,10 @@ pub struct ClientSettings {
     pub seed: [u64; 2],
     /// Who attends to topics.
     pub wake: Wake,
+    /// Whether leases live in a store that other processes share.
+    pub shared: bool,
+    /// Who answers lease-backed checks; `None` is the rules engine.
+    pub engine: Option<Box<dyn Engine>>,
 }
 
 /// One client's state.
@@ -59,6 +69,8 @@ pub struct Client {
     events: Queue,
     ids: Ids,
     wake: Wake,
+    shared: bool,
+    engine: Option<Box<dyn Engine>>,
     checks: AtomicU64,
     settles: AtomicU64,
 }
@@ -77,6 +89,8 @@ impl Client {
             ),
             ids: Ids::new(settings.seed),
             wake: settings.wake,
+            shared: settings.shared,
+            engine: settings.engine,
             checks: AtomicU64::new(0),
             settles: AtomicU64::new(0),
         }
@@ -103,6 +117,37 @@ impl Client {
     /// Takes up to 100 events to send.
     pub fn take_batch(&self) -> Option<Batch> {
         self.events.take_batch()
+    }
+
+    /// The reservation by which a slab is taken of a shared lease.
+    #[must_use]
+    pub fn slab_row(
+        &self,
+        slot: SlotKey<'_>,
+        lease_id: &str,
+        credits: f64,
+        expires_at: Millis,
+    ) -> Reservation {
+        Reservation {
+            id: self.ids.next(),
+            lease_id: lease_id.into(),
+            mode: Mode::Client,
+            company_id: slot.company_id.into(),
+            credit_type_id: slot.credit_type_id.into(),
+            event_subtype: SLAB_EVENT.into(),
+            quantity_reserved: credits,
+            credits_reserved: credits,
+            consumption_rate: 1.0,
+            expires_at,
+            company: None,
+            user: None,
+        }
+    }
+
+    /// Whether leases live in a store that other processes share.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Lease-backed checks and settles so far.

@@ -72,6 +72,19 @@ impl Client {
         Ok(scene.answer(&verdict))
     }
 
+    /// Answers a plain check without a preflight from memory, with no more than the value.
+    ///
+    /// # Errors
+    /// What is missing for an answer.
+    pub fn flag_value(&self, request: &FlagRequest<'_>, now: Millis) -> Result<bool, Missing> {
+        let scene = self.scene(request)?;
+        let verdict = scene.evaluate(&Preflight::default(), now);
+        if request.record {
+            self.record(&scene, &verdict, false);
+        }
+        Ok(verdict.value)
+    }
+
     pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<Scene, Missing> {
         let flag = self
             .cache

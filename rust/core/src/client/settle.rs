@@ -4,7 +4,7 @@ use crate::{
     cache::Lookup,
     client::{Client, Topic},
     events::{Billing, Identify, Track},
-    leases::{Reservation, Settlement},
+    leases::{Reservation, Settlement, whole_units},
 };
 
 impl Client {
@@ -19,20 +19,62 @@ impl Client {
         traits: Option<&str>,
     ) -> Option<bool> {
         let settlement = Settlement::begin(Arc::clone(reservation), actual_quantity)?;
+        let moved = self.claim(&settlement);
+        self.conclude(&settlement, traits, moved);
+        Some(moved)
+    }
+
+    /// Settles a reservation whose hold is in this process; otherwise nothing is done.
+    pub fn settle_held(&self, reservation: &Arc<Reservation>, actual_quantity: f64) -> bool {
+        let Some(settlement) = Settlement::begin(Arc::clone(reservation), actual_quantity) else {
+            return false;
+        };
+        let moved = self.claim(&settlement);
+        if moved {
+            self.conclude(&settlement, None, true);
+        }
+        moved
+    }
+
+    /// Claims the hold in this process's ledger; tells whether it was there.
+    fn claim(&self, settlement: &Settlement) -> bool {
+        let consume = |credits| self.ledger.consume(settlement.reservation(), credits);
+        settlement.claim().and_then(consume).is_some()
+    }
+
+    /// Bills a settle, and counts the usage if local state moved.
+    fn conclude(&self, settlement: &Settlement, traits: Option<&str>, moved: bool) {
         self.settles.fetch_add(1, Relaxed);
-        let consumed = settlement
-            .claim()
-            .and_then(|credits| self.ledger.consume(reservation, credits));
+        let reservation = settlement.reservation();
         self.bill(Billing::Settle {
             reservation: Arc::clone(reservation),
             quantity: settlement.units(),
             traits: traits.map(Into::into),
         });
-        let moved = consumed.is_some();
         if moved && let Some(company) = self.cache.companies().get(&reservation.company_id) {
             company.add_usage(&reservation.event_subtype, settlement.units());
         }
-        Some(moved)
+    }
+
+    /// The credits to claim for a settle where leases live in a shared store, or `None` where
+    /// nothing is to be claimed there.
+    #[must_use]
+    pub fn shared_claim(
+        &self,
+        reservation: &Arc<Reservation>,
+        actual_quantity: f64,
+    ) -> Option<f64> {
+        if !self.is_shared() {
+            return None;
+        }
+        Settlement::begin(Arc::clone(reservation), actual_quantity)?.claim()
+    }
+
+    /// Counts what a settle of a hold in the shared store consumed in the cached company's metrics.
+    pub fn count_usage(&self, reservation: &Reservation, actual_quantity: f64) {
+        if let Some(company) = self.cache.companies().get(&reservation.company_id) {
+            company.add_usage(&reservation.event_subtype, whole_units(actual_quantity));
+        }
     }
 
     /// Queues a program's own usage; the cached company's metrics grow by it at once.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::entitlement::{Entitlement, Feature};
+use super::flag::Flag;
 use super::metric::Metric;
 use super::period::Subscription;
 use super::rule::FlagRules;
@@ -116,6 +117,16 @@ impl Company {
     #[must_use]
     pub fn entitlement(&self, feature_key: &str) -> Option<&Arc<Entitlement>> {
         self.entitlement_by(hash(feature_key), feature_key)
+    }
+
+    /// What the company is entitled to for the flag's feature: what an evaluation tells, whichever
+    /// rule matches.
+    #[must_use]
+    pub fn entitlement_to(&self, flag: &Flag) -> Option<&Arc<Entitlement>> {
+        if flag.id().is_empty() {
+            return None;
+        }
+        self.entitlement_by(flag.key_hash, flag.key())
     }
 
     pub(super) fn entitlement_by(&self, hash: u64, feature_key: &str) -> Option<&Arc<Entitlement>> {

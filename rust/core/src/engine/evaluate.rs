@@ -50,8 +50,7 @@ pub fn evaluate<'a>(
         verdict.reason = Reason::Static(FLAG_NOT_FOUND);
         return verdict;
     }
-    verdict.entitlement =
-        company.and_then(|company| company.entitlement_by(flag.key_hash, flag.key()));
+    verdict.entitlement = company.and_then(|company| company.entitlement_to(flag));
     let asked = Asked {
         company,
         user,

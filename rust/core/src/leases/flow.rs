@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     Millis,
-    leases::{Debit, Ids, Keys, Mode, Refusal, Reservation, credits_used, valid_quantity},
+    leases::{Debit, Ids, Keys, Mode, Refusal, Reservation, SlabId, credits_used, valid_quantity},
 };
 
 /// The balance that stands for "no credit limit" in a fail-open evaluation: the largest integer
@@ -102,9 +102,9 @@ pub enum Step {
     },
     /// Consume none of the hold and give it back: [`Answer::Cancelled`] or [`Answer::StoreFailed`].
     Cancel(Arc<Reservation>),
-    /// Consume none of a hold that may not have been recorded; where nothing was recorded, refund
-    /// the debit itself, pinned: [`Answer::Cancelled`] or [`Answer::StoreFailed`].
-    Undo(Arc<Reservation>),
+    /// Give back a debit whose hold was not recorded, pinned to the lease that was charged:
+    /// [`Answer::Cancelled`] or [`Answer::StoreFailed`].
+    Refund(Arc<Reservation>),
     /// Evaluate with an unlimited balance and the caller's usage: [`Answer::Evaluated`].
     Open,
     /// Nothing is metered here: this is a plain check.
@@ -122,8 +122,10 @@ pub enum Answer {
     Debited(Debit),
     /// To [`Step::Reserve`].
     Refused(Refusal),
-    /// To any store step.
+    /// To any store step: it was refused or never reached the store.
     StoreFailed,
+    /// To any store step: nobody knows whether it was, or yet will be, carried out.
+    StoreLost,
     /// To [`Step::Acquire`]: whether a live lease is there.
     Acquired(bool),
     /// To [`Step::Extend`].
@@ -132,8 +134,10 @@ pub enum Answer {
     Recorded,
     /// To [`Step::Gate`] and [`Step::Open`]: the engine's value, or `None` if it failed.
     Evaluated(Option<bool>),
-    /// To [`Step::Cancel`] and [`Step::Undo`].
+    /// To [`Step::Cancel`] and [`Step::Refund`].
     Cancelled,
+    /// To [`Step::Cancel`]: there is no such hold.
+    Gone,
 }
 
 /// Where a decided check has its reason from.
@@ -254,6 +258,18 @@ impl CheckFlow {
         self.event_subtype.as_ref().or_else(named)
     }
 
+    /// Whether the debit was made in a store that other processes share.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.debit.as_ref().is_some_and(|debit| debit.shared)
+    }
+
+    /// The slab that the debit was carved from.
+    #[must_use]
+    pub fn slab(&self) -> Option<SlabId> {
+        self.debit.as_ref()?.slab
+    }
+
     /// Who the hold is for.
     #[must_use]
     pub const fn holder(&self) -> &Holder {
@@ -267,19 +283,29 @@ impl CheckFlow {
             (Step::Probe, Answer::Probed(terms)) => self.price(terms),
             (Step::Reserve, Answer::Debited(debit)) => self.hold(debit, now, ttl, ids),
             (Step::Reserve, Answer::Refused(refusal)) => self.refused(refusal),
-            (Step::Reserve, Answer::StoreFailed) => self.fail(Failure::StoreError),
             (Step::Acquire, Answer::Acquired(true)) | (Step::Extend, Answer::Extended) => {
                 Step::Reserve
             }
             (Step::Acquire, Answer::Acquired(false)) => self.fail(Failure::AcquireFailed),
             (Step::Record(hold), Answer::Recorded) => self.gate(hold),
-            (Step::Record(hold), Answer::StoreFailed) => Step::Undo(hold),
-            (Step::Undo(_), Answer::Cancelled | Answer::StoreFailed) => {
+            (Step::Record(hold), Answer::StoreFailed) => Step::Refund(hold),
+            // If the hold is there, its claim gives it back. If it is not, it may yet be recorded and
+            // swept; a refund of the debit besides would give it back twice, so that is left to
+            // lapse with the lease.
+            (Step::Record(hold), Answer::StoreLost) => {
+                self.failure = Some(Failure::StoreError);
+                Step::Cancel(hold)
+            }
+            (Step::Reserve, Answer::StoreFailed | Answer::StoreLost)
+            | (Step::Refund(_), Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
                 self.fail(Failure::StoreError)
             }
             (Step::Gate { .. }, Answer::Evaluated(value)) => self.judge(value),
             // A cancel that fails leaks the hold until its time to live; the verdict stands.
-            (Step::Cancel(_), Answer::Cancelled | Answer::StoreFailed) => self.denied(),
+            (
+                Step::Cancel(_),
+                Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost,
+            ) => self.denied(),
             (Step::Open, Answer::Evaluated(value)) => self.opened(value),
             (step, _) => step,
         };
@@ -360,9 +386,10 @@ impl CheckFlow {
         }
     }
 
-    fn denied(&self) -> Step {
+    fn denied(&mut self) -> Step {
         Step::Done(match self.failure {
-            Some(failure) => static_outcome(self.mode, failure),
+            Some(failure @ Failure::EngineError) => static_outcome(self.mode, failure),
+            Some(failure) => return self.fail(failure),
             None => Outcome {
                 allowed: false,
                 basis: Basis::Gate,

@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use crate::{
     Millis,
-    leases::{Credits, Reservation, ReservationId},
+    leases::{Credits, Reservation, ReservationId, slab::SlabId},
 };
 
 /// The open holds of one shard, found by id or by expiry.
@@ -36,6 +36,8 @@ pub(super) struct Hold {
     pub credits: Credits,
     /// The index of its slot in the shard.
     pub slot: u32,
+    /// The slab it was carved from.
+    pub slab: Option<SlabId>,
 }
 
 const NONE: u32 = u32::MAX;

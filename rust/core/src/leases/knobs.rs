@@ -1,6 +1,9 @@
 use std::collections::HashMap;
 
-use crate::Millis;
+use crate::{
+    Millis,
+    leases::{AcquirePlan, SlabKnobs},
+};
 
 /// What one credit type's leases are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +16,23 @@ pub struct LeaseKnobs {
     pub reservation_ttl: Millis,
     /// A lease is extended in the background at or below this share of its grant.
     pub low_water_mark: f64,
+}
+
+impl LeaseKnobs {
+    /// The balance at or below which a lease of this grant is low, in credits.
+    #[must_use]
+    pub const fn low_at(&self, granted: f64) -> f64 {
+        self.low_water_mark * granted.max(1.0)
+    }
+
+    /// The lease to ask for now.
+    #[must_use]
+    pub const fn acquire(&self, now: Millis) -> AcquirePlan {
+        AcquirePlan {
+            requested_amount: self.lease_size,
+            expires_at: now.saturating_add(self.lease_duration),
+        }
+    }
 }
 
 impl Default for LeaseKnobs {
@@ -30,6 +50,7 @@ impl Default for LeaseKnobs {
 #[derive(Clone, Debug, Default)]
 pub struct Knobs {
     common: LeaseKnobs,
+    slabs: Option<SlabKnobs>,
     overrides: HashMap<Box<str>, LeaseKnobs>,
 }
 
@@ -39,8 +60,21 @@ impl Knobs {
     pub fn new(common: LeaseKnobs) -> Self {
         Self {
             common,
+            slabs: None,
             overrides: HashMap::new(),
         }
+    }
+
+    /// The same, with slabs.
+    #[must_use]
+    pub fn with_slabs(self, slabs: Option<SlabKnobs>) -> Self {
+        Self { slabs, ..self }
+    }
+
+    /// How slabs are cut; `None` without them.
+    #[must_use]
+    pub const fn slabs(&self) -> Option<&SlabKnobs> {
+        self.slabs.as_ref()
     }
 
     /// The common knobs.

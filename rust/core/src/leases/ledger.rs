@@ -13,8 +13,9 @@ use crate::{
     Millis,
     hash::HASHER,
     leases::{
-        Credits, Knobs, Reservation, ReservationId,
+        Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
+        slab::{ClosedSlab, Slab, SlabId, SlabPlan},
     },
 };
 
@@ -25,6 +26,39 @@ pub struct SlotKey<'a> {
     pub company_id: &'a str,
     /// The credit type.
     pub credit_type_id: &'a str,
+}
+
+/// A live lease in a store that other processes share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedBalance<'a> {
+    /// The lease's id.
+    pub lease_id: &'a str,
+    /// The service's total for it, in credits.
+    pub granted: f64,
+    /// What may still be reserved, in credits.
+    pub remaining: f64,
+}
+
+impl SharedBalance<'_> {
+    /// The extend that is due, or that `required` credits need; `None` if none is.
+    #[must_use]
+    pub fn plan_extend(
+        &self,
+        required: Option<f64>,
+        knobs: &LeaseKnobs,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
+        let granted = Credits::new(self.granted)?;
+        let tranche = Tranche {
+            id: self.lease_id.into(),
+            granted,
+            remaining: Credits::new(self.remaining).unwrap_or_default(),
+            low_at: low_at(granted, knobs),
+            expires_at: Millis::MAX,
+            slab: None,
+        };
+        tranche.plan_extend(required, knobs, now)
+    }
 }
 
 /// A lease as the service granted it.
@@ -64,6 +98,10 @@ pub struct Debit {
     pub lease_id: Arc<str>,
     /// Whether the lease is due for a background extend.
     pub low: bool,
+    /// Whether it was made in a store that other processes share.
+    pub shared: bool,
+    /// The slab it was carved from.
+    pub slab: Option<SlabId>,
 }
 
 /// Why nothing was debited.
@@ -127,6 +165,8 @@ struct Shard {
     slots: Vec<Slot>,
     by_key: HashTable<u32>,
     holds: Holds,
+    /// Slabs whose last hold has ended.
+    closed: Vec<ClosedSlab>,
 }
 
 #[derive(Debug)]
@@ -134,6 +174,10 @@ struct Slot {
     company_id: Arc<str>,
     credit_type_id: Arc<str>,
     lease: Option<Tranche>,
+    /// Slabs that give no more credits and still have open holds.
+    closing: Vec<Tranche>,
+    /// What was used of slabs lately, in credits for each millisecond.
+    demand: f64,
     /// The sum of the open holds, whichever lease they were charged to.
     held: Credits,
     /// Until then nobody needs to be told again that the lease is low.
@@ -147,16 +191,19 @@ struct Tranche {
     remaining: Credits,
     low_at: Credits,
     expires_at: Millis,
+    /// Set where the credits are a part that this process took of a shared lease.
+    slab: Option<Slab>,
 }
 
 impl Tranche {
-    fn new(lease: &NewLease<'_>, granted: Credits, low_water_mark: f64) -> Self {
+    fn new(lease: &NewLease<'_>, granted: Credits, knobs: &LeaseKnobs) -> Self {
         Self {
             id: lease.lease_id.into(),
             granted,
             remaining: granted,
-            low_at: low_at(granted, low_water_mark),
+            low_at: low_at(granted, knobs),
             expires_at: lease.expires_at,
+            slab: None,
         }
     }
 
@@ -165,11 +212,11 @@ impl Tranche {
     }
 
     /// Raises the grant to the service's total and moves the expiry forward, never back.
-    fn reconcile(&mut self, total: Credits, expires_at: Option<Millis>, low_water_mark: f64) {
+    fn reconcile(&mut self, total: Credits, expires_at: Option<Millis>, knobs: &LeaseKnobs) {
         if total > self.granted {
             self.remaining += total - self.granted;
             self.granted = total;
-            self.low_at = low_at(total, low_water_mark);
+            self.low_at = low_at(total, knobs);
         }
         self.expires_at = self.expires_at.max(expires_at.unwrap_or(Millis::MIN));
     }
@@ -177,10 +224,33 @@ impl Tranche {
     fn refund(&mut self, credits: Credits) {
         self.remaining = (self.remaining + credits).min(self.granted);
     }
+
+    /// The extend that is due, or that `required` credits need.
+    fn plan_extend(
+        &self,
+        required: Option<f64>,
+        knobs: &LeaseKnobs,
+        now: Millis,
+    ) -> Option<ExtendPlan> {
+        let required = required.and_then(Credits::new).unwrap_or_default();
+        if self.remaining > self.low_at && self.remaining >= required {
+            return None;
+        }
+        let shortfall = if required > self.remaining {
+            required - self.remaining
+        } else {
+            Credits::ZERO
+        };
+        Some(ExtendPlan {
+            lease_id: Arc::clone(&self.id),
+            additional_amount: knobs.lease_size.max(shortfall.to_f64()),
+            expires_at: now.saturating_add(knobs.lease_duration),
+        })
+    }
 }
 
-fn low_at(granted: Credits, low_water_mark: f64) -> Credits {
-    Credits::new(low_water_mark * granted.to_f64().max(1.0)).unwrap_or_default()
+fn low_at(granted: Credits, knobs: &LeaseKnobs) -> Credits {
+    Credits::new(knobs.low_at(granted.to_f64())).unwrap_or_default()
 }
 
 impl Shard {
@@ -214,6 +284,8 @@ impl Shard {
             company_id: key.company_id.into(),
             credit_type_id: key.credit_type_id.into(),
             lease: None,
+            closing: Vec::new(),
+            demand: 0.0,
             held: Credits::ZERO,
             low_told_until: Millis::MIN,
         });
@@ -228,6 +300,11 @@ impl Shard {
     fn end(&mut self, hold: &Hold, used: Credits) {
         let slot = &mut self.slots[hold.slot as usize];
         slot.held -= hold.credits;
+        if let Some(slab) = hold.slab {
+            self.closed
+                .extend(slot.end_in_slab(slab, hold.credits - used));
+            return;
+        }
         let charged = &hold.reservation.lease_id;
         if let Some(lease) = slot
             .lease
@@ -236,6 +313,50 @@ impl Shard {
         {
             lease.refund(hold.credits - used);
         }
+    }
+}
+
+impl Shard {
+    fn retire_slabs(&mut self, which: impl Fn(&Tranche) -> bool, now: Millis) {
+        for slot in &mut self.slots {
+            if slot
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.slab.is_some() && which(lease))
+            {
+                self.closed.extend(slot.retire_slab(now));
+            }
+        }
+    }
+}
+
+// What a slab is besides a lease.
+impl Tranche {
+    fn is_slab(&self, id: SlabId) -> bool {
+        self.slab.as_ref().is_some_and(|slab| slab.id() == id)
+    }
+
+    fn has_holds(&self) -> bool {
+        self.slab.as_ref().is_some_and(Slab::has_holds)
+    }
+
+    fn end_hold(&mut self, unused: Credits) {
+        self.refund(unused);
+        if let Some(slab) = &mut self.slab {
+            slab.end_hold();
+        }
+    }
+
+    fn demand(&self, now: Millis) -> f64 {
+        let used = (self.granted - self.remaining).to_f64();
+        self.slab
+            .as_ref()
+            .map_or(0.0, |slab| slab.demand(used, now))
+    }
+
+    fn into_closed(self) -> Option<ClosedSlab> {
+        let used = (self.granted - self.remaining).to_f64();
+        self.slab.map(|slab| slab.close(used))
     }
 }
 
@@ -249,6 +370,35 @@ impl Slot {
             company_id: &self.company_id,
             credit_type_id: &self.credit_type_id,
         })
+    }
+
+    /// Takes back what a hold of a slab did not use; the slab, if that was the last it waited for.
+    fn end_in_slab(&mut self, id: SlabId, unused: Credits) -> Option<ClosedSlab> {
+        if let Some(tranche) = self.lease.as_mut().filter(|tranche| tranche.is_slab(id)) {
+            tranche.end_hold(unused);
+            return None;
+        }
+        let at = self
+            .closing
+            .iter()
+            .position(|tranche| tranche.is_slab(id))?;
+        let tranche = &mut self.closing[at];
+        tranche.end_hold(unused);
+        if tranche.has_holds() {
+            return None;
+        }
+        self.closing.swap_remove(at).into_closed()
+    }
+
+    /// Takes no more credits from the slab; returned if nothing of it is held.
+    fn retire_slab(&mut self, now: Millis) -> Option<ClosedSlab> {
+        let tranche = self.lease.take_if(|tranche| tranche.slab.is_some())?;
+        self.demand = tranche.demand(now);
+        if tranche.has_holds() {
+            self.closing.push(tranche);
+            return None;
+        }
+        tranche.into_closed()
     }
 
     fn state(&self) -> Option<LeaseState> {
@@ -299,7 +449,7 @@ impl Ledger {
     /// A live lease stays, even with another id: a sibling won the race. An expired lease with the
     /// same id is reconciled as by an extend, since rewriting it would forget open holds.
     pub fn install(&self, key: SlotKey<'_>, lease: &NewLease<'_>, now: Millis) -> Installed {
-        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
@@ -313,11 +463,11 @@ impl Ledger {
         let written = match &mut slot.lease {
             Some(held) if held.is_live(now) => false,
             Some(held) if *held.id == *lease.lease_id => {
-                held.reconcile(granted, Some(lease.expires_at), mark);
+                held.reconcile(granted, Some(lease.expires_at), knobs);
                 false
             }
             place => {
-                *place = Some(Tranche::new(lease, granted, mark));
+                *place = Some(Tranche::new(lease, granted, knobs));
                 slot.low_told_until = Millis::MIN;
                 true
             }
@@ -351,6 +501,8 @@ impl Ledger {
             remaining: lease.remaining.to_f64(),
             lease_id: Arc::clone(&lease.id),
             low: lease.remaining <= lease.low_at,
+            shared: false,
+            slab: lease.slab.as_mut().map(Slab::hold),
         })
     }
 
@@ -380,7 +532,7 @@ impl Ledger {
         let Some(total) = Credits::new(granted_total) else {
             return false;
         };
-        let mark = self.knobs.of(key.credit_type_id).low_water_mark;
+        let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let Some(slot) = shard.slot(hash, key) else {
@@ -389,7 +541,7 @@ impl Ledger {
         let Some(lease) = slot.lease.as_mut().filter(|lease| fits(pin, lease)) else {
             return false;
         };
-        lease.reconcile(total, expires_at, mark);
+        lease.reconcile(total, expires_at, knobs);
         slot.low_told_until = Millis::MIN;
         true
     }
@@ -439,11 +591,7 @@ impl Ledger {
         {
             return None;
         }
-        let knobs = self.knobs.of(key.credit_type_id);
-        Some(AcquirePlan {
-            requested_amount: knobs.lease_size,
-            expires_at: now.saturating_add(knobs.lease_duration),
-        })
+        Some(self.knobs.of(key.credit_type_id).acquire(now))
     }
 
     /// The extend that is due, or that `required` credits need; `None` if none is, or if the lease
@@ -458,30 +606,15 @@ impl Ledger {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now))?;
-        let required = required.and_then(Credits::new).unwrap_or_default();
-        if lease.remaining > lease.low_at && lease.remaining >= required {
-            return None;
-        }
-        let knobs = self.knobs.of(key.credit_type_id);
-        let shortfall = if required > lease.remaining {
-            required - lease.remaining
-        } else {
-            Credits::ZERO
-        };
-        Some(ExtendPlan {
-            lease_id: Arc::clone(&lease.id),
-            additional_amount: knobs.lease_size.max(shortfall.to_f64()),
-            expires_at: now.saturating_add(knobs.lease_duration),
-        })
+        lease.plan_extend(required, self.knobs.of(key.credit_type_id), now)
     }
 
     /// Notes that a slot is low; `true` if nobody was told of it lately.
     pub fn note_low(&self, key: SlotKey<'_>, now: Millis) -> bool {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
-        let Some(slot) = shard.slot(hash, key) else {
-            return false;
-        };
+        let at = shard.open_slot(hash, key);
+        let slot = &mut shard.slots[at as usize];
         if now < slot.low_told_until {
             return false;
         }
@@ -500,10 +633,100 @@ impl Ledger {
         std::mem::take(&mut self.low.lock())
     }
 
+    // Slabs
+
+    /// The slab that a slot is to take of its shared lease; `None` while it has enough.
+    #[must_use]
+    pub fn plan_slab(&self, key: SlotKey<'_>, now: Millis) -> Option<SlabPlan> {
+        let slabs = self.knobs.slabs()?;
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        let slot = &shard.slots[at as usize];
+        let lease = slot.lease.as_ref().filter(|lease| lease.is_live(now));
+        if lease.is_some_and(|lease| lease.remaining > lease.low_at) {
+            return None;
+        }
+        let demand = slot
+            .lease
+            .as_ref()
+            .map_or(slot.demand, |lease| lease.demand(now));
+        let hold = self.knobs.of(key.credit_type_id).reservation_ttl;
+        Some(slabs.plan(demand, hold, now))
+    }
+
+    /// Puts a slab into its slot: credits that this process has taken of a shared lease, as one
+    /// reservation there. The slab before it gives no more.
+    ///
+    /// Holds are carved from it until `usable_until`. `false` if its amount is none.
+    pub fn open_slab(&self, row: &Arc<Reservation>, usable_until: Millis, now: Millis) -> bool {
+        let Some(credits) = Credits::new(row.credits_reserved) else {
+            return false;
+        };
+        let key = slot_of(row);
+        let knobs = self.knobs.of(key.credit_type_id);
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        let slot = &mut shard.slots[at as usize];
+        let before = slot.retire_slab(now);
+        let lease = NewLease {
+            lease_id: &row.lease_id,
+            granted: row.credits_reserved,
+            expires_at: usable_until,
+        };
+        slot.lease = Some(Tranche {
+            slab: Some(Slab::new(row, now)),
+            ..Tranche::new(&lease, credits, knobs)
+        });
+        slot.low_told_until = Millis::MIN;
+        shard.closed.extend(before);
+        true
+    }
+
+    /// Takes the slabs whose last hold has ended, to be settled in the shared store.
+    pub fn take_closed_slabs(&self) -> Vec<ClosedSlab> {
+        let closed = |shard: &Mutex<Shard>| std::mem::take(&mut shard.lock().closed);
+        self.shards.iter().flat_map(closed).collect()
+    }
+
+    /// Closes every slab. What is still held counts as used, since nobody can give it back later.
+    pub fn close_slabs(&self, now: Millis) -> Vec<ClosedSlab> {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.retire_slabs(|_| true, now);
+            let shard = &mut *shard;
+            let closing = shard
+                .slots
+                .iter_mut()
+                .flat_map(|slot| slot.closing.drain(..));
+            shard
+                .closed
+                .extend(closing.filter_map(Tranche::into_closed));
+        }
+        self.take_closed_slabs()
+    }
+
+    /// Undoes a debit that no hold was recorded for.
+    pub fn undo(&self, key: SlotKey<'_>, credits: f64, lease_id: &str, slab: Option<SlabId>) {
+        let Some(slab) = slab else {
+            self.refund(key, credits, Some(lease_id));
+            return;
+        };
+        let credits = Credits::new(credits).unwrap_or_default();
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let closed = shard
+            .slot(hash, key)
+            .and_then(|slot| slot.end_in_slab(slab, credits));
+        shard.closed.extend(closed);
+    }
+
     // Holds
 
-    /// Records a hold whose credits were already debited; `false` if its id is taken.
-    pub fn add(&self, reservation: &Arc<Reservation>) -> bool {
+    /// Records a hold whose credits were already debited, of this slab if of any; `false` if its
+    /// id is taken.
+    pub fn add(&self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
         let Some(credits) = Credits::new(reservation.credits_reserved) else {
             return false;
         };
@@ -515,6 +738,7 @@ impl Ledger {
             reservation: Arc::clone(reservation),
             credits,
             slot,
+            slab,
         });
         if added {
             shard.slots[slot as usize].held += credits;
@@ -573,6 +797,7 @@ impl Ledger {
             for hold in &lapsed {
                 shard.end(hold, Credits::ZERO);
             }
+            shard.retire_slabs(|slab| !slab.is_live(now), now);
             swept += lapsed.len();
         }
         self.swept.fetch_add(swept as u64, Relaxed);

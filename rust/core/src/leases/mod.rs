@@ -16,6 +16,7 @@ mod knobs;
 mod ledger;
 mod reservation;
 mod settlement;
+mod slab;
 
 pub use credits::Credits;
 pub use flow::{
@@ -24,7 +25,9 @@ pub use flow::{
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{
-    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal, SlotKey,
+    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal,
+    SharedBalance, SlotKey,
 };
 pub use reservation::{Keys, Mode, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
+pub use slab::{ClosedSlab, SlabId, SlabKnobs, SlabPlan};

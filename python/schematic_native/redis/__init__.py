@@ -1,0 +1,31 @@
+"""Leases in Redis, shared by processes and by SDKs of other languages.
+
+`operations` says what is asked of the server and in which order, without I/O; `links` are the
+connections; `drivers` run the one on the other, on the calling thread or on an event loop.
+"""
+
+from schematic_native.redis.operations import Operation, Operations
+from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease
+from schematic_native.redis.stores import (
+    AsyncStore,
+    Store,
+    SyncStore,
+    ThreadedStore,
+    WaitedStore,
+    open_store,
+)
+
+__all__ = [
+    "AsyncStore",
+    "Installed",
+    "Operation",
+    "Operations",
+    "Refused",
+    "SharedDebit",
+    "SharedLease",
+    "Store",
+    "SyncStore",
+    "ThreadedStore",
+    "WaitedStore",
+    "open_store",
+]

@@ -1,0 +1,73 @@
+-- Amounts of credits, exact to the last bit that a double can carry.
+--
+-- A sum of doubles is rounded. What rounding has cut off a lease's balance is kept beside it, in a
+-- field that is there only while it is not zero. Others, who do not know the field, read and write
+-- the balance alone: a carry that does not vanish beside the balance is none of that balance.
+
+local BALANCE, CARRY = 'localRemainingCredits', 'localRemainingCarry'
+
+-- The shortest decimal that reads back equal.
+local function text(amount)
+  if amount == math.floor(amount) and math.abs(amount) < 2 ^ 53 then
+    return string.format('%.0f', amount)
+  end
+  local short = string.format('%.15g', amount)
+  if tonumber(short) ~= amount then short = string.format('%.16g', amount) end
+  if tonumber(short) ~= amount then short = string.format('%.17g', amount) end
+  return short
+end
+
+-- The rounded sum, and what was cut off.
+local function sum(a, b)
+  local rounded = a + b
+  local part = rounded - a
+  return rounded, (a - (rounded - part)) + (b - part)
+end
+
+local function balance_of(key)
+  local row = redis.call('HMGET', key, BALANCE, CARRY)
+  local balance, carry = tonumber(row[1]) or 0, tonumber(row[2] or '0') or 0
+  if balance + carry ~= balance then carry = 0 end
+  return balance, carry
+end
+
+-- Balance and carry after an amount was added.
+local function add(balance, carry, amount)
+  local rounded, rest = sum(balance, amount)
+  return sum(rounded, rest + carry)
+end
+
+local function write(key, balance, carry)
+  redis.call('HSET', key, BALANCE, text(balance))
+  if carry == 0 then
+    redis.call('HDEL', key, CARRY)
+  else
+    redis.call('HSET', key, CARRY, text(carry))
+  end
+end
+
+-- Milliseconds, by the clock of the server.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- A lease outlives its end by this, so that late refunds still find it.
+local GRACE = 60000
+
+-- Raises a lease's grant to the total and moves its end forward, never back.
+local function reconcile(key, total, ends)
+  local row = redis.call('HMGET', key, 'grantedAmount', 'expiresAt')
+  local granted = tonumber(row[1])
+  if total > granted then
+    local balance, carry = balance_of(key)
+    local gain, cut = sum(total, -granted)
+    balance, carry = add(balance, carry, gain)
+    write(key, sum(balance, carry + cut))
+    redis.call('HSET', key, 'grantedAmount', text(total))
+  end
+  if ends and ends > tonumber(row[2]) then
+    redis.call('HSET', key, 'expiresAt', string.format('%.0f', ends))
+    redis.call('PEXPIREAT', key, string.format('%.0f', ends + GRACE))
+  end
+end

@@ -1,0 +1,177 @@
+"""Run operations on the connections of a user's client.
+
+A driver works on the connections of the client's own pool and not through its methods, for those
+send a command again after a fault: a refund that was carried out once already would mint credits.
+Here nothing is sent again unless the server has said that it was not carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from redis.exceptions import NoScriptError
+
+from schematic_native.redis.faults import TIMEOUTS
+from schematic_native.stores import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from schematic_native.redis.links import AsyncLinks, SyncLinks
+    from schematic_native.redis.operations import Batch, Operation, Replies
+
+T = TypeVar("T")
+
+# After a fault of the connection the store rests, so that each check need not find it out anew.
+FIRST_REST = 0.05
+LONGEST_REST = 1.0
+
+
+class Rest:
+    """Tells whether a store that failed lately is to be asked again yet.
+
+    Args:
+        clock: seconds, never going back.
+
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._length = 0.0
+        self._until = float("-inf")
+        self._why = ""
+
+    def check(self) -> None:
+        """Raise `StoreError` while the store rests."""
+        if self._clock() < self._until:
+            raise StoreError(f"{self._why}; asked again in a moment", lost=False)
+
+    def note(self, error: StoreError) -> None:
+        """Rest after a fault of the connection, longer after each.
+
+        Not after a time that was up: another caller may have more of it.
+        """
+        if error.__cause__ is None or isinstance(error.__cause__, TIMEOUTS):
+            return
+        self._length = min(max(self._length * 2, FIRST_REST), LONGEST_REST)
+        self._until, self._why = self._clock() + self._length, str(error)
+
+    def end(self) -> None:
+        """Note that the store answers."""
+        self._length = 0.0
+
+
+def again(batch: Batch, replies: Replies) -> list[int]:
+    """Find the scripts that the server did not know, and so did not run."""
+    return [
+        at
+        for at, reply in enumerate(replies)
+        if isinstance(reply, NoScriptError) and batch[at].script is not None
+    ]
+
+
+def advance(operation: Operation[T], replies: Replies | StoreError | None) -> Batch:
+    """Send an operation the replies, or the fault, and take its next batch."""
+    if isinstance(replies, StoreError):
+        return operation.throw(replies)
+    return next(operation) if replies is None else operation.send(replies)
+
+
+class SyncDriver:
+    """Runs operations on the calling thread.
+
+    Args:
+        links: exchanges batches with the server or servers.
+
+    """
+
+    def __init__(self, links: SyncLinks) -> None:
+        self._links = links
+        self._rest = Rest()
+
+    def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+        """Run an operation within so many seconds.
+
+        Raises:
+            StoreError: the store failed, and the operation had no answer to that.
+
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: Replies | StoreError | None = None
+        while True:
+            try:
+                batch = advance(operation, replies)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            replies = self._ask(batch, deadline)
+
+    def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        try:
+            self._rest.check()
+            replies = self._links.exchange(batch, deadline, in_full=False)
+            missing = again(batch, replies)
+            if missing:
+                rest = self._links.exchange([batch[at] for at in missing], deadline, in_full=True)
+                replies = merged(replies, missing, rest)
+        except StoreError as error:
+            self._rest.note(error)
+            return error
+        self._rest.end()
+        return replies
+
+
+class AsyncDriver:
+    """Runs operations on the event loop.
+
+    Args:
+        links: exchanges batches with the server or servers.
+
+    """
+
+    def __init__(self, links: AsyncLinks) -> None:
+        self._links = links
+        self._rest = Rest()
+
+    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+        """Run an operation within so many seconds.
+
+        Raises:
+            StoreError: the store failed, and the operation had no answer to that.
+
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        replies: Replies | StoreError | None = None
+        while True:
+            try:
+                batch = advance(operation, replies)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            replies = await self._ask(batch, deadline)
+
+    async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        try:
+            self._rest.check()
+            replies = await self._links.exchange(batch, deadline, in_full=False)
+            missing = again(batch, replies)
+            if missing:
+                commands = [batch[at] for at in missing]
+                rest = await self._links.exchange(commands, deadline, in_full=True)
+                replies = merged(replies, missing, rest)
+        except StoreError as error:
+            self._rest.note(error)
+            return error
+        self._rest.end()
+        return replies
+
+
+def merged(replies: Replies, places: Sequence[int], others: Replies) -> Replies:
+    """Put the replies of what was sent again into their places."""
+    whole = list(replies)
+    for at, reply in zip(places, others, strict=True):
+        whole[at] = reply
+    return whole

@@ -1,0 +1,276 @@
+"""What the store can do, free of I/O.
+
+Each operation is a generator: it yields batches of commands, is sent their replies, and returns its
+result. A batch is one round trip. A reply that is an exception is the server's refusal of that one
+command; what a driver throws in is a fault of the connection. The order of batches is the promise:
+a debit is there before its hold, a claim before its refund, so that whatever breaks in between only
+ever leaks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from schematic_native.redis import scripts
+from schematic_native.redis.keys import Keys, member, read_member
+from schematic_native.redis.rows import (
+    Claimed,
+    Installed,
+    Refused,
+    SharedDebit,
+    SharedLease,
+    amount,
+    hold_row,
+    millis,
+    number,
+    read_claim,
+    read_debit,
+    text,
+)
+from schematic_native.stores import StoreError
+
+if TYPE_CHECKING:
+    from schematic_native._native import Reservation
+    from schematic_native.leases import Slot
+    from schematic_native.redis.scripts import Script
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: a plain one, or a script's call on one key."""
+
+    key: str
+    arguments: tuple[str | int, ...]
+    script: Script | None = None
+
+    def words(self, *, in_full: bool = False) -> tuple[str | int, ...]:
+        """Return what is sent; a script by its digest, or in full."""
+        if self.script is None:
+            return self.arguments
+        if in_full:
+            return ("EVAL", self.script.text, 1, self.key, *self.arguments)
+        return ("EVALSHA", self.script.digest, 1, self.key, *self.arguments)
+
+
+Batch: TypeAlias = Sequence[Command]
+Replies: TypeAlias = Sequence[object]
+Operation: TypeAlias = Generator[Batch, Replies, T]
+
+# A hold's row outlives the hold by this (milliseconds), so that the sweep finds it.
+GRACE = 30_000
+PAGE = 256
+PAGES = 16
+
+
+class Operations:
+    """The operations of one store. Amounts are credits, instants epoch seconds.
+
+    Args:
+        keys: the names of its keys.
+
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    # Leases
+
+    def lease(self, slot: Slot) -> Operation[SharedLease | None]:
+        """Read a slot's lease, live or expired."""
+        [row] = yield [_call(scripts.LEASE, self._keys.lease(slot))]
+        fields = _sequence(row)
+        if not fields:
+            return None
+        lease_id, granted, remaining, expires_at, live = fields
+        return SharedLease(
+            text(lease_id),
+            *slot,
+            number(granted),
+            number(remaining),
+            number(expires_at) / 1000,
+            live == 1,
+        )
+
+    def install(
+        self, slot: Slot, lease_id: str, granted: float, expires_at: float
+    ) -> Operation[Installed]:
+        """Put a lease into a slot that has no live one."""
+        arguments = lease_id, *slot, amount(granted), millis(expires_at)
+        [reply] = yield [_call(scripts.INSTALL, self._keys.lease(slot), *arguments)]
+        written, there = _sequence(reply)
+        return Installed(written == 1, text(there))
+
+    def try_reserve(self, slot: Slot, credits: float) -> Operation[SharedDebit | Refused]:  # noqa: A002
+        """Take credits out of a slot's live lease."""
+        if not (math.isfinite(credits) and credits >= 0):
+            return Refused.SHORT
+        [reply] = yield [_call(scripts.RESERVE, self._keys.lease(slot), amount(credits))]
+        _accept(reply)
+        return read_debit(reply) if isinstance(reply, (str, bytes)) else Refused(reply)
+
+    def refund(self, slot: Slot, credits: float, pin: str | None) -> Operation[None]:  # noqa: A002
+        """Give credits back to a slot's lease; with a pin, only to that lease."""
+        if math.isfinite(credits) and credits > 0:
+            [reply] = yield [self._refund(slot, credits, pin)]
+            _accept(reply)
+
+    def extend(
+        self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
+    ) -> Operation[bool]:
+        """Reconcile a slot's lease with the service's total; tells whether it was there."""
+        if not (math.isfinite(granted_total) and granted_total >= 0):
+            return False
+        ends = "" if expires_at is None else millis(expires_at)
+        arguments = amount(granted_total), ends, pin or ""
+        [reply] = yield [_call(scripts.EXTEND, self._keys.lease(slot), *arguments)]
+        return _accept(reply) == 1
+
+    def drop(self, slot: Slot) -> Operation[None]:
+        """Empty a slot."""
+        key = self._keys.lease(slot)
+        [reply] = yield [Command(key, ("DEL", key))]
+        _accept(reply)
+
+    # Holds
+
+    def add(self, reservation: Reservation) -> Operation[bool]:
+        """Record a hold whose credits were debited; False if its id is taken.
+
+        The row goes first, the indexes after it. If only a part of that was done, the failure is
+        one of which nobody knows: a claim of the hold cleans up.
+        """
+        slot = reservation.company_id, reservation.credit_type_id
+        lapses = millis(reservation.expires_at.timestamp())
+        key, held = self._keys.reservation(reservation.id), amount(reservation.credits_reserved)
+        by_expiry, by_credit = self._keys.by_expiry(), self._keys.by_credit(slot)
+        row, *indexes = yield [
+            _call(scripts.RECORD, key, lapses + GRACE, *hold_row(reservation)),
+            Command(by_expiry, ("ZADD", by_expiry, lapses, member(slot, reservation.id))),
+            Command(by_credit, ("HSET", by_credit, reservation.id, held)),
+        ]
+        recorded = _accept(row) == 1
+        for reply in indexes:
+            _accept(reply, lost=True)
+        return recorded
+
+    def consume(self, reservation_id: str, credits: float) -> Operation[float | None]:  # noqa: A002
+        """Claim a hold, once, and refund what was not used of it to its own lease.
+
+        Returns the credits consumed, within what was held; None if there is no such hold.
+        """
+        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
+        claimed = _claimed(reply)
+        if claimed is None:
+            return None
+        used = min(max(credits, 0.0), claimed.credits)
+        for reply in (yield self._end(claimed, claimed.credits - used)):
+            _accept(reply, lost=True)
+        return used
+
+    def has_reservation(self, reservation_id: str) -> Operation[bool]:
+        """Tell whether a hold is open."""
+        key = self._keys.reservation(reservation_id)
+        [reply] = yield [Command(key, ("EXISTS", key))]
+        return _accept(reply) == 1
+
+    def reservation_count(self) -> Operation[int]:
+        """Count the open holds of all slots."""
+        key = self._keys.by_expiry()
+        [reply] = yield [Command(key, ("ZCARD", key))]
+        return int(number(_accept(reply)))
+
+    def reserved_credits(self, slot: Slot) -> Operation[float]:
+        """Add up the open holds of a slot."""
+        key = self._keys.by_credit(slot)
+        [reply] = yield [Command(key, ("HVALS", key))]
+        return math.fsum(map(number, _sequence(reply)))
+
+    def sweep(self, now: float) -> Operation[int]:
+        """Give every hold back that has lapsed; returns how many there were.
+
+        Takes so many at a time that no sweep takes long: the next goes on.
+        """
+        key, swept = self._keys.by_expiry(), 0
+        lapsed = Command(key, ("ZRANGEBYSCORE", key, "-inf", millis(now), "LIMIT", 0, PAGE))
+        for _ in range(PAGES):
+            [reply] = yield [lapsed]
+            members = [text(name) for name in _sequence(reply)]
+            swept += yield from self._sweep_page(members)
+            if len(members) < PAGE:
+                break
+        return swept
+
+    def _sweep_page(self, members: list[str]) -> Operation[int]:
+        """End the holds of one page, and take every member that was read out of the index.
+
+        Credits go back only for a row that this sweep has claimed, never for an index entry alone.
+        """
+        if not members:
+            return 0
+        key = self._keys.by_expiry()
+        ends = [Command(key, ("ZREM", key, *members))]
+        holds = [found for found in map(read_member, members) if found is not None]
+        claims: Replies = []
+        if holds:
+            claims = yield [
+                _call(scripts.CLAIM, self._keys.reservation(hold_id)) for _, hold_id in holds
+            ]
+        swept = 0
+        for (slot, hold_id), reply in zip(holds, claims, strict=True):
+            claimed = _claimed(reply)
+            if claimed is None:
+                ends.insert(0, self._forget(slot, hold_id))
+            else:
+                swept += 1
+                ends[:0] = self._end(claimed, claimed.credits)[:-1]
+        for reply in (yield ends):
+            _accept(reply, lost=True)
+        return swept
+
+    def _end(self, claimed: Claimed, unused: float) -> list[Command]:
+        """Take a claimed hold out of the indexes and refund what was not used of it.
+
+        The refund stands between the two: until it is made, the hold counts as reserved no more,
+        and until it is made, the sweep still finds its member.
+        """
+        key = self._keys.by_expiry()
+        commands = [self._forget(claimed.slot, claimed.reservation_id)]
+        if claimed.lease_id and math.isfinite(unused) and unused > 0:
+            commands.append(self._refund(claimed.slot, unused, claimed.lease_id))
+        name = member(claimed.slot, claimed.reservation_id)
+        return [*commands, Command(key, ("ZREM", key, name))]
+
+    def _forget(self, slot: Slot, reservation_id: str) -> Command:
+        key = self._keys.by_credit(slot)
+        return Command(key, ("HDEL", key, reservation_id))
+
+    def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
+        return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+
+
+def _call(script: Script, key: str, *arguments: str | int) -> Command:
+    return Command(key, arguments, script)
+
+
+def _claimed(reply: object) -> Claimed | None:
+    _accept(reply)
+    return read_claim(reply) if isinstance(reply, (str, bytes)) else None
+
+
+def _accept(reply: object, *, lost: bool = False) -> object:
+    """Return a reply that is none of a refusal."""
+    if isinstance(reply, Exception):
+        raise StoreError(f"Redis refused a command: {reply}", lost=lost) from reply
+    return reply
+
+
+def _sequence(reply: object) -> Sequence[object]:
+    _accept(reply)
+    if not isinstance(reply, (list, tuple)):
+        raise StoreError(f"Redis answered with {type(reply).__name__}, not a list", lost=True)
+    return reply

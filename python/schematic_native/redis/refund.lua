@@ -1,0 +1,15 @@
+-- Gives credits back, never above the grant, and with a pin only to the lease it names.
+-- ARGV: credits, lease id ('' for whichever is there). Returns 1 if the lease was there.
+local key, pin = KEYS[1], ARGV[2]
+local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount')
+if not row[1] or (pin ~= '' and row[1] ~= pin) then
+  return 0
+end
+local granted = tonumber(row[2])
+local balance, carry = balance_of(key)
+balance, carry = add(balance, carry, tonumber(ARGV[1]))
+if balance > granted or (balance == granted and carry > 0) then
+  balance, carry = granted, 0
+end
+write(key, balance, carry)
+return 1

@@ -1,0 +1,120 @@
+"""What rows say: numbers as JavaScript prints them, instants in whole milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from schematic_native._native import Reservation
+    from schematic_native.leases import Slot
+
+# JavaScript prints whole numbers below this without an exponent.
+LARGEST_PLAIN = 1e21
+
+
+@dataclass(frozen=True)
+class SharedLease:
+    """A slot's lease in the store: credits, and epoch seconds."""
+
+    lease_id: str
+    company_id: str
+    credit_type_id: str
+    granted: float
+    remaining: float
+    expires_at: float
+    live: bool  # by the server's clock
+
+
+@dataclass(frozen=True)
+class SharedDebit:
+    """A debit that was made: what the lease has left, in credits, and the lease charged."""
+
+    remaining: float
+    lease_id: str
+    granted: float
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What became of a lease that was to be installed."""
+
+    written: bool
+    lease_id: str  # of the lease in the slot
+
+
+class Refused(Enum):
+    """Why nothing was debited."""
+
+    NO_LEASE = 0
+    SHORT = 2
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A hold that was ended: what is needed to give the rest of it back."""
+
+    slot: Slot
+    reservation_id: str
+    lease_id: str
+    credits: float
+
+
+def amount(value: float) -> str:
+    """Print an amount of credits."""
+    if float(value).is_integer() and abs(value) < LARGEST_PLAIN:
+        return str(int(value))
+    return repr(float(value))
+
+
+def millis(seconds: float) -> int:
+    """Return an instant in whole milliseconds."""
+    return round(seconds * 1000)
+
+
+def text(reply: object) -> str:
+    """Read a text of a client that decodes replies, or does not."""
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+
+
+def number(reply: object) -> float:
+    """Read a number; 0 if there is none."""
+    try:
+        return float(text(reply))
+    except ValueError:
+        return 0.0
+
+
+def hold_row(reservation: Reservation) -> list[str]:
+    """Return the fields and values of a hold's row."""
+    context = {"company": reservation.company, "user": reservation.user}
+    parts = {part: keys for part, keys in context.items() if keys is not None}
+    return [
+        "id", reservation.id,
+        "leaseId", reservation.lease_id,
+        "companyId", reservation.company_id,
+        "creditTypeId", reservation.credit_type_id,
+        "eventSubtype", reservation.event_subtype,
+        "quantityReserved", amount(reservation.quantity_reserved),
+        "creditsReserved", amount(reservation.credits_reserved),
+        "consumptionRate", amount(reservation.consumption_rate),
+        "expiresAt", str(millis(reservation.expires_at.timestamp())),
+        "evalCtx", orjson.dumps(parts).decode(),
+    ]  # fmt: skip
+
+
+def read_debit(reply: str | bytes) -> SharedDebit:
+    """Read what a debit left."""
+    remaining, lease_id, granted, expires_at = orjson.loads(reply)
+    return SharedDebit(float(remaining), lease_id, float(granted), float(expires_at) / 1000)
+
+
+def read_claim(reply: str | bytes) -> Claimed:
+    """Read the row of a hold that was claimed; a field that was not there is empty."""
+    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(reply)
+    slot = company_id or "", credit_type_id or ""
+    return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))

@@ -1,0 +1,109 @@
+"""Stores: operations and a driver that runs them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias, TypeVar
+
+import redis.asyncio
+
+import redis
+from schematic_native.redis.drivers import AsyncDriver, SyncDriver
+from schematic_native.redis.keys import Keys
+from schematic_native.redis.links import AsyncLinks, SyncLinks, async_links, sync_links
+from schematic_native.redis.operations import Operation, Operations
+
+T = TypeVar("T")
+
+
+class SyncStore:
+    """A store that is asked on the calling thread.
+
+    Args:
+        operations: what it can do.
+        links: how it is reached.
+
+    """
+
+    def __init__(self, operations: Operations, links: SyncLinks) -> None:
+        self.operations = operations
+        self._links = links
+        self._driver = SyncDriver(links)
+
+    def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+        """Run an operation within so many seconds, or raise `StoreError`."""
+        return self._driver.run(operation, timeout)
+
+    def close(self) -> None:
+        """Close this store's connections; the user's client stays open."""
+        self._links.close()
+
+
+class AsyncStore:
+    """A store that is asked on the event loop.
+
+    Args:
+        operations: what it can do.
+        links: how it is reached.
+
+    """
+
+    def __init__(self, operations: Operations, links: AsyncLinks) -> None:
+        self.operations = operations
+        self._links = links
+        self._driver = AsyncDriver(links)
+
+    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+        """Run an operation within so many seconds, or raise `StoreError`."""
+        return await self._driver.run(operation, timeout)
+
+    async def close(self) -> None:
+        """Close this store's connections; the user's client stays open."""
+        await self._links.close()
+
+
+class ThreadedStore:
+    """A synchronous store, asked on worker threads so that an event loop can wait for it.
+
+    Args:
+        store: the synchronous store.
+
+    """
+
+    def __init__(self, store: SyncStore) -> None:
+        self.operations = store.operations
+        self._store = store
+
+    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+        """Run an operation within so many seconds, or raise `StoreError`."""
+        return await asyncio.to_thread(self._store.run, operation, timeout)
+
+    async def close(self) -> None:
+        """Close this store's connections; the user's client stays open."""
+        self._store.close()
+
+
+Store: TypeAlias = SyncStore | AsyncStore
+WaitedStore: TypeAlias = AsyncStore | ThreadedStore
+
+
+def open_store(redis_client: object, prefix: str) -> Store:
+    """Open the store that a client of redis-py leads to.
+
+    Args:
+        redis_client: `Redis` or `RedisCluster`, of `redis` or of `redis.asyncio`.
+        prefix: what each key begins with.
+
+    Raises:
+        TypeError: it is none of these.
+
+    """
+    operations = Operations(Keys(prefix))
+    if isinstance(redis_client, (redis.Redis, redis.RedisCluster)):
+        return SyncStore(operations, sync_links(redis_client))
+    if isinstance(redis_client, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
+        return AsyncStore(operations, async_links(redis_client))
+    raise TypeError(
+        "credit_leases.redis_client must be a Redis or RedisCluster of redis or of redis.asyncio, "
+        f"got {type(redis_client).__name__}"
+    )

@@ -1,0 +1,318 @@
+"""What the core asks of a store that several processes share, done.
+
+Each operation is a generator that a driver of the store runs, on the caller's thread or on an event
+loop: it yields batches of commands and is sent their replies. So checks and settles are written
+once for both clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native._native import PendingCheck
+from schematic_native.redis import Refused
+from schematic_native.stores import STORE_TOPIC, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schematic_native._native import (
+        AcquirePlan,
+        CheckResult,
+        Core,
+        ExtendPlan,
+        Reservation,
+    )
+    from schematic_native.faults import Faults
+    from schematic_native.leases import Slot
+    from schematic_native.redis import Operation, Operations, WaitedStore
+    from schematic_native.stores import HeldLease
+
+T = TypeVar("T")
+
+# What a pending check may need of the store.
+STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
+# Seconds for what no caller's deadline bounds.
+STORE_TIMEOUT = 1.0
+# A slab takes at most this part of what remains of a lease.
+SHARE = 4
+
+
+def finish(
+    operations: Operations, pending: PendingCheck, on_fault: Callable[[StoreError], None]
+) -> Operation[CheckResult | PendingCheck]:
+    """Do what a pending check needs of the store, until it is answered or needs something else."""
+    while pending.need in STORE_NEEDS:
+        try:
+            answer = yield from _STEPS[pending.need](operations, pending)
+        except StoreError as error:
+            on_fault(error)
+            answer = pending.resume_lost() if error.lost else pending.resume(False)
+        if not isinstance(answer, PendingCheck):
+            return answer
+        pending = answer
+    return pending
+
+
+def _reserve(
+    operations: Operations, pending: PendingCheck
+) -> Operation[CheckResult | PendingCheck]:
+    debit = yield from operations.try_reserve(_slot(pending), pending.required_credits)
+    if isinstance(debit, Refused):
+        return pending.resume_refused(debit is Refused.SHORT)
+    return pending.resume_debited(debit.remaining, debit.granted, debit.lease_id)
+
+
+def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
+    return pending.resume((yield from operations.add(_hold(pending))))
+
+
+def _cancel(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
+    claimed = yield from operations.consume(_hold(pending).id, 0.0)
+    return pending.resume_gone() if claimed is None else pending.resume(True)
+
+
+def _refund(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
+    hold = _hold(pending)
+    yield from operations.refund(_slot(pending), hold.credits_reserved, hold.lease_id)
+    return pending.resume(True)
+
+
+_STEPS = {"reserve": _reserve, "record": _record, "cancel": _cancel, "refund": _refund}
+
+
+def _slot(pending: PendingCheck) -> Slot:
+    company_id, credit_type_id = pending.company_id, pending.credit_type_id
+    if company_id is None or credit_type_id is None:
+        raise RuntimeError("a check that needs the store has a slot")
+    return company_id, credit_type_id
+
+
+def _hold(pending: PendingCheck) -> Reservation:
+    hold = pending.reservation
+    if hold is None:
+        raise RuntimeError("a check that needs its hold kept or ended has one")
+    return hold
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Credits used of a hold in the shared store, which its settle must still claim there.
+
+    Claiming twice does no harm: the store ends a hold once. So a claim that failed is made again
+    until the hold has lapsed.
+    """
+
+    hold: Reservation
+    credits: float
+    quantity: float | None  # event units of a settle; None for a slab
+
+    def make(self, operations: Operations, core: Core) -> Operation[bool]:
+        """Claim the hold; tells whether it was still there."""
+        consumed = yield from operations.consume(self.hold.id, self.credits)
+        if consumed is not None and self.quantity is not None:
+            core.count_usage(self.hold, self.quantity)
+        return consumed is not None
+
+    def has_lapsed(self) -> bool:
+        """Whether a sweep has given the hold back by now, or soon will."""
+        return self.hold.expires_at.timestamp() <= time.time()
+
+
+class SharedStore:
+    """The slots that several processes share: the store of a lease manager, and of its checks.
+
+    Args:
+        core: tells what to ask the service for, and holds the slabs of this process.
+        store: where leases and holds live.
+        faults: where failures are reported.
+
+    """
+
+    shared = True
+
+    def __init__(self, core: Core, store: WaitedStore, faults: Faults) -> None:
+        self._core = core
+        self._store = store
+        self._operations = store.operations
+        self._faults = faults
+        self._slabs = Slabs(core, store, self.claim_later)
+        self._claims: list[Claim] = []
+
+    async def live_lease(self, slot: Slot) -> HeldLease | None:
+        """Return the slot's lease if it is live."""
+        lease = await self._ask(self._operations.lease(slot))
+        return lease if lease is not None and lease.live else None
+
+    async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
+        """Tell the lease to ask for; None while a live one is in the slot."""
+        if await self.live_lease(slot) is not None:
+            return None
+        return self._core.plan_shared_acquire(slot[1])
+
+    async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
+        """Tell the extend to ask for; None if none is due, or the lease has expired."""
+        lease = await self.live_lease(slot)
+        if lease is None:
+            return None
+        return self._core.plan_shared_extend(
+            slot[1], lease.lease_id, lease.granted, lease.remaining, required_credits
+        )
+
+    async def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> str:
+        """Put a lease into a slot without a live one; return the id of the lease that is there."""
+        installing = self._operations.install(slot, lease_id, granted, expires_at)
+        return (await self._ask(installing)).lease_id
+
+    async def extend(
+        self, slot: Slot, lease_id: str, granted_total: float, expires_at: float | None
+    ) -> None:
+        """Reconcile a lease with the service's total for it, if it is still in the slot."""
+        await self._ask(self._operations.extend(slot, granted_total, expires_at, lease_id))
+
+    async def reserved_credits(self, slot: Slot) -> float:
+        """Add up a slot's open holds."""
+        return await self._ask(self._operations.reserved_credits(slot))
+
+    async def refill(self, slot: Slot) -> None:
+        """Take a slab for a slot that is about to run dry."""
+        await self._slabs.refill(slot)
+
+    async def sweep(self) -> None:
+        """Give expired holds back, of every process; make the claims that are still open."""
+        self._core.sweep()
+        self._slabs.settle_closed()
+        claims, self._claims = self._claims, []
+        for claim in claims:
+            if claim.has_lapsed():
+                self._faults.noted(f"hold {claim.hold.id} lapsed before its settle was stored")
+            else:
+                await self.claim(claim)
+        await self._ask(self._operations.sweep(time.time()))
+
+    async def close(self, timeout: float) -> None:
+        """Settle every slab and make the claims that are still open, best effort."""
+        claims, self._claims = [*self._claims, *self._slabs.close()], []
+        if claims:
+            making = [asyncio.ensure_future(self.claim(claim)) for claim in claims]
+            await asyncio.wait(making, timeout=timeout)
+        await self._store.close()
+
+    async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
+        """Do what a pending check needs of the store, within `timeout` seconds.
+
+        A check that is cancelled meanwhile gives back what it came to hold.
+        """
+        work = finish(self._operations, pending, self.report)
+        task = asyncio.ensure_future(self._store.run(work, timeout))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._abandon)
+            raise
+
+    async def claim(self, claim: Claim) -> bool:
+        """Claim a hold that is settled; if that fails, again at each sweep until it has lapsed."""
+        try:
+            return await self._store.run(claim.make(self._operations, self._core), STORE_TIMEOUT)
+        except StoreError as error:
+            self.report(error)
+            self.claim_later(claim)
+            return False
+
+    def claim_later(self, claim: Claim) -> None:
+        """Claim a hold at the next sweep."""
+        self._claims.append(claim)
+
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT)
+
+    def report(self, error: StoreError) -> None:
+        """Log a fault of the store, once until it has passed."""
+        self._faults.raised(STORE_TOPIC, error)
+
+    def _abandon(self, task: asyncio.Future[CheckResult | PendingCheck]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            return
+        answer = task.result()
+        hold = answer.reservation
+        if hold is not None and not isinstance(answer, PendingCheck):
+            self.claim_later(Claim(hold, 0.0, None))
+
+
+class Slabs:
+    """Takes slabs of shared leases and settles those that are used up.
+
+    Args:
+        core: cuts slabs and serves checks from them.
+        store: where a slab is one reservation.
+        settle: settles the reservation of a slab, again and again until it is done.
+
+    """
+
+    def __init__(self, core: Core, store: WaitedStore, settle: Callable[[Claim], None]) -> None:
+        self._core = core
+        self._store = store
+        self._operations = store.operations
+        self._settle = settle
+        self._cutting: set[Slot] = set()
+
+    async def refill(self, slot: Slot) -> None:
+        """Take a slab for a slot that is about to run dry, if its lease can spare one.
+
+        Raises `StoreError`.
+        """
+        if slot in self._cutting:
+            return
+        self._cutting.add(slot)
+        try:
+            await self._cut(slot)
+        finally:
+            self._cutting.discard(slot)
+            self.settle_closed()
+
+    def settle_closed(self) -> None:
+        """Settle the slabs whose last hold has ended."""
+        for row, used in self._core.take_closed_slabs():
+            self._settle(Claim(row, used, None))
+
+    def close(self) -> list[Claim]:
+        """Take nothing more from any slab; what is left to settle of them."""
+        return [Claim(row, used, None) for row, used in self._core.close_slabs()]
+
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT)
+
+    async def _cut(self, slot: Slot) -> None:
+        plan = self._core.plan_slab(*slot)
+        lease = None if plan is None else await self._ask(self._operations.lease(slot))
+        if plan is None or lease is None or not lease.live:
+            return
+        # A part is left for the other processes: a lease that is small serves its checks one by one.
+        size = min(plan.credits, lease.remaining // SHARE)
+        if size < plan.smallest:
+            return
+        debit = await self._ask(self._operations.try_reserve(slot, size))
+        if isinstance(debit, Refused):
+            return
+        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at)
+        if await self._record(slot, row):
+            # The server takes back what is left of a lease that has expired.
+            self._core.open_slab(row, min(plan.usable_until, debit.expires_at))
+
+    async def _record(self, slot: Slot, row: Reservation) -> bool:
+        """Record a slab whose credits were debited, or give them back."""
+        try:
+            recorded = await self._ask(self._operations.add(row))
+        except StoreError as error:
+            if error.lost:
+                # If it is there, or yet will be, its claim or a sweep gives the credits back.
+                self._settle(Claim(row, 0.0, None))
+                raise
+            recorded = False
+        if not recorded:
+            await self._ask(self._operations.refund(slot, row.credits_reserved, row.lease_id))
+        return recorded

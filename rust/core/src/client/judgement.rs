@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use crate::{
+    client::{answer::text_of, plain::Scene},
+    engine::{Entitlement, Preflight, RuleName, Verdict},
+    text::Text,
+};
+
+/// What the engine made of a check, free of what was evaluated.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The flag's value.
+    pub value: bool,
+    /// The engine failed.
+    pub failed: bool,
+    /// Why.
+    pub reason: Text,
+    /// The rule that matched.
+    pub rule: Option<Arc<RuleName>>,
+    /// What the company is entitled to for the feature.
+    pub entitlement: Option<Arc<Entitlement>>,
+}
+
+impl Judgement {
+    pub(super) fn of(verdict: &Verdict<'_>) -> Self {
+        Self {
+            value: verdict.value,
+            failed: verdict.error.is_some(),
+            reason: text_of(verdict.reason),
+            rule: verdict.rule.cloned(),
+            entitlement: verdict.entitlement.cloned(),
+        }
+    }
+
+    /// The value, unless the engine failed.
+    pub(super) fn value(&self) -> Option<bool> {
+        (!self.failed).then_some(self.value)
+    }
+}
+
+/// What a lease-backed check asks an [`Engine`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Question<'a> {
+    /// The flag.
+    pub flag_key: &'a str,
+    /// The company's id.
+    pub company_id: Option<&'a str>,
+    /// A credit's balance in place of the real one.
+    pub balance: Option<(&'a str, f64)>,
+    /// Credits that the check costs, by credit.
+    pub credit_cost: &'a [(&'a str, f64)],
+    /// An event and how often it is about to happen.
+    pub event_usage: Option<(&'a str, i64)>,
+}
+
+/// Answers lease-backed checks in place of the rules engine.
+///
+/// The seam by which a test scripts what the flow around the engine is told.
+pub trait Engine: Send + Sync {
+    /// Answers one question.
+    fn judge(&self, question: Question<'_>) -> Judgement;
+}
+
+impl Scene {
+    pub fn question<'a>(&'a self, preflight: &Preflight<'a>) -> Question<'a> {
+        Question {
+            flag_key: self.flag.key(),
+            company_id: self.company.as_ref().map(|company| &**company.id()),
+            balance: preflight.balance,
+            credit_cost: preflight.credit_cost,
+            event_usage: preflight.event_usage,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The promises of slabs: whatever is done with the holds carved from them, each is settled once, for
+//! what was used of it and no more than it holds.
+
+#![allow(clippy::expect_used, reason = "what a test put there is there")]
+
+use std::{collections::HashMap, sync::Arc};
+
+use proptest::prelude::*;
+use schematic_core::{
+    Millis,
+    leases::{
+        ClosedSlab, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId,
+        SlabKnobs, SlotKey,
+    },
+};
+
+const SLOT: SlotKey<'_> = SlotKey {
+    company_id: "comp_heron",
+    credit_type_id: "cred_render",
+};
+const NOW: Millis = 1_750_000_000_000;
+const TTL: Millis = 60_000;
+const SLABS: SlabKnobs = SlabKnobs {
+    smallest: 100.0,
+    largest: 5000.0,
+    lifetime: 10_000,
+};
+
+fn ledger() -> Ledger {
+    Ledger::new(Knobs::new(LeaseKnobs::default()).with_slabs(Some(SLABS)))
+}
+
+fn reservation(ids: &Ids, credits: f64, expires_at: Millis) -> Arc<Reservation> {
+    Arc::new(Reservation {
+        id: ids.next(),
+        lease_id: "lease_amber".into(),
+        mode: Mode::Client,
+        company_id: SLOT.company_id.into(),
+        credit_type_id: SLOT.credit_type_id.into(),
+        event_subtype: "frame".into(),
+        quantity_reserved: credits,
+        credits_reserved: credits,
+        consumption_rate: 1.0,
+        expires_at,
+        company: None,
+        user: None,
+    })
+}
+
+fn open(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> ReservationId {
+    let row = reservation(ids, credits, now + SLABS.lifetime + TTL);
+    assert!(ledger.open_slab(&row, now + SLABS.lifetime, now));
+    row.id.clone()
+}
+
+fn hold(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> Arc<Reservation> {
+    let debit = ledger.try_reserve(SLOT, credits, now).expect("credits");
+    let hold = reservation(ids, credits, now + TTL);
+    assert!(ledger.add(&hold, debit.slab));
+    hold
+}
+
+fn used(closed: &[ClosedSlab]) -> Vec<(ReservationId, f64)> {
+    closed
+        .iter()
+        .map(|slab| (slab.row.id.clone(), slab.used))
+        .collect()
+}
+
+#[test]
+fn a_slab_waits_for_its_last_hold_and_tells_what_was_used() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let first = open(&ledger, &ids, 100.0, NOW);
+    let (settled, lapsing) = (
+        hold(&ledger, &ids, 30.0, NOW),
+        hold(&ledger, &ids, 20.0, NOW),
+    );
+    open(&ledger, &ids, 100.0, NOW);
+    assert_eq!(ledger.consume(&settled, 12.0), Some(12.0));
+    assert_eq!(ledger.take_closed_slabs(), []);
+    assert_eq!(ledger.sweep(lapsing.expires_at), 1);
+    let closed = used(&ledger.take_closed_slabs());
+    assert!(closed.contains(&(first, 12.0)), "{closed:?}");
+}
+
+#[test]
+fn a_hold_of_the_slab_before_is_not_refunded_to_the_slab_that_follows() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let first = open(&ledger, &ids, 100.0, NOW);
+    let held = hold(&ledger, &ids, 30.0, NOW);
+    open(&ledger, &ids, 50.0, NOW);
+    hold(&ledger, &ids, 10.0, NOW);
+    assert_eq!(ledger.consume(&held, 0.0), Some(0.0));
+    assert_eq!(ledger.lease(SLOT).map(|slab| slab.remaining), Some(40.0));
+    assert_eq!(used(&ledger.take_closed_slabs()), [(first, 0.0)]);
+}
+
+#[test]
+fn a_slab_between_debit_and_hold_is_not_closed_under_the_debit() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let first = open(&ledger, &ids, 100.0, NOW);
+    let debit = ledger.try_reserve(SLOT, 30.0, NOW).expect("credits");
+    open(&ledger, &ids, 100.0, NOW);
+    assert_eq!(ledger.take_closed_slabs(), []);
+    ledger.undo(SLOT, 30.0, "lease_amber", debit.slab);
+    assert_eq!(used(&ledger.take_closed_slabs()), [(first, 0.0)]);
+}
+
+#[test]
+fn a_slab_past_its_time_gives_nothing_and_a_sweep_closes_it() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let id = open(&ledger, &ids, 100.0, NOW);
+    let end = NOW + SLABS.lifetime;
+    assert_eq!(ledger.try_reserve(SLOT, 1.0, end), Err(Refusal::NoLease));
+    ledger.sweep(end);
+    assert_eq!(used(&ledger.take_closed_slabs()), [(id, 0.0)]);
+    assert_eq!(ledger.lease(SLOT), None);
+}
+
+#[test]
+fn closing_counts_what_is_held_as_used() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let first = open(&ledger, &ids, 100.0, NOW);
+    let held = hold(&ledger, &ids, 30.0, NOW);
+    let second = open(&ledger, &ids, 100.0, NOW);
+    hold(&ledger, &ids, 10.0, NOW);
+    let closed = used(&ledger.close_slabs(NOW));
+    assert!(closed.contains(&(first, 30.0)) && closed.contains(&(second, 10.0)));
+    assert_eq!(closed.len(), 2);
+    // A settle that comes later finds its hold, and no slab is told of twice.
+    assert_eq!(ledger.consume(&held, 5.0), Some(5.0));
+    assert_eq!(ledger.close_slabs(NOW), []);
+}
+
+#[test]
+fn slabs_follow_demand_within_their_bounds() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let plan = |now| ledger.plan_slab(SLOT, now).expect("a slab is due");
+    assert_eq!(plan(NOW).credits, SLABS.smallest);
+    assert_eq!(plan(NOW).usable_until, NOW + SLABS.lifetime);
+    assert!(plan(NOW).expires_at > plan(NOW).usable_until + TTL);
+    open(&ledger, &ids, 100.0, NOW);
+    assert_eq!(ledger.plan_slab(SLOT, NOW), None, "a fresh slab is enough");
+    hold(&ledger, &ids, 90.0, NOW);
+    assert_eq!(
+        plan(NOW + 100).credits,
+        1800.0,
+        "0.9 a millisecond, for 2 s"
+    );
+    assert_eq!(plan(NOW + 1).credits, SLABS.largest);
+}
+
+#[test]
+fn there_are_no_slabs_without_knobs_for_them() {
+    let ledger = Ledger::new(Knobs::new(LeaseKnobs::default()));
+    assert_eq!(ledger.plan_slab(SLOT, NOW), None);
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Open { credits: u32 },
+    Hold { credits: u32 },
+    Settle { which: usize, credits: u32 },
+    Advance { millis: Millis },
+    Sweep,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        1 => (1_u32..500).prop_map(|credits| Operation::Open { credits }),
+        5 => (0_u32..80).prop_map(|credits| Operation::Hold { credits }),
+        4 => (any::<usize>(), 0_u32..120)
+            .prop_map(|(which, credits)| Operation::Settle { which, credits }),
+        1 => (0_i64..40_000).prop_map(|millis| Operation::Advance { millis }),
+        1 => Just(Operation::Sweep),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn each_slab_is_told_once_and_all_that_was_settled_is_in_them(
+        operations in prop::collection::vec(operation(), 1..120)
+    ) {
+        let (ledger, ids) = (ledger(), Ids::new([3, 4]));
+        let mut now = NOW;
+        let (mut holds, mut granted) = (Vec::new(), HashMap::new());
+        let (mut settled, mut told) = (0.0, HashMap::new());
+        for operation in operations {
+            match operation {
+                Operation::Open { credits } => {
+                    let id = open(&ledger, &ids, f64::from(credits), now);
+                    granted.insert(id.to_string(), f64::from(credits));
+                }
+                Operation::Hold { credits } => {
+                    let credits = f64::from(credits);
+                    if let Ok(debit) = ledger.try_reserve(SLOT, credits, now) {
+                        let hold = reservation(&ids, credits, now + TTL);
+                        prop_assert!(ledger.add(&hold, debit.slab));
+                        holds.push(hold);
+                    }
+                }
+                Operation::Settle { which, credits } if !holds.is_empty() => {
+                    let at = which % holds.len();
+                    let hold = holds.swap_remove(at);
+                    settled += ledger.consume(&hold, f64::from(credits)).unwrap_or(0.0);
+                }
+                Operation::Settle { .. } => {}
+                Operation::Advance { millis } => now += millis,
+                Operation::Sweep => {
+                    ledger.sweep(now);
+                }
+            }
+            for slab in ledger.take_closed_slabs() {
+                prop_assert!(slab.used <= granted[&slab.row.id.to_string()]);
+                prop_assert_eq!(told.insert(slab.row.id.to_string(), slab.used), None);
+            }
+        }
+        ledger.sweep(now + 1_000_000);
+        for slab in ledger.close_slabs(now + 1_000_000) {
+            prop_assert_eq!(told.insert(slab.row.id.to_string(), slab.used), None);
+        }
+        prop_assert_eq!(told.len(), granted.len());
+        prop_assert_eq!(told.values().sum::<f64>(), settled);
+        prop_assert_eq!(ledger.open_holds(), 0);
+        prop_assert_eq!(ledger.reserved_credits(SLOT), 0.0);
+    }
+}

@@ -1,0 +1,295 @@
+"""Both clients on leases in a real Redis, whichever client of redis-py they are given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CheckResult,
+    CreditLeaseConfig,
+    LocalSlab,
+    Schematic,
+    SchematicConfig,
+)
+from tests.conftest import ACME, API_KEY, eventually, streaming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from schematic_native.emulator import Emulator
+    from tests.stores.servers import RedisServer
+
+INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
+LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
+
+
+class User:
+    """A program that uses one of the clients, spoken to synchronously."""
+
+    def __init__(self, kind: str, redis_kind: str, emulator: Emulator, url: str, **leases: Any):
+        self._loop = asyncio.new_event_loop()
+        module = redis if redis_kind == "sync" else redis.asyncio
+        self.redis = module.Redis.from_url(url)
+        lease_config = CreditLeaseConfig(mode="client", redis_client=self.redis, **leases)
+        fields = streaming(emulator, credit_leases=lease_config)
+        self._is_async = kind == "async"
+        self.client: Any
+        if self._is_async:
+            self.client = AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields))
+        else:
+            self.client = Schematic(API_KEY, SchematicConfig(**fields))
+
+    def do(self, method: str, *arguments: object, **keywords: object) -> Any:
+        answer = getattr(self.client, method)(*arguments, **keywords)
+        return self._loop.run_until_complete(answer) if self._is_async else answer
+
+    def check(self, usage: float, **keywords: object) -> CheckResult:
+        result = self.do("check", INFERENCE, ACME, usage=usage, **keywords)
+        assert isinstance(result, CheckResult)
+        return result
+
+    def settle(self, result: CheckResult, quantity: float) -> None:
+        self.do("track_with_reservation", result.reservation, quantity)
+
+    def turn(self, seconds: float = 0.01) -> None:
+        """Let the asynchronous client's own work go on."""
+        if self._is_async:
+            self._loop.run_until_complete(asyncio.sleep(seconds))
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        self.do("shutdown")
+        with contextlib.suppress(redis.RedisError):
+            if isinstance(self.redis, redis.Redis):
+                self.redis.close()
+            elif self._is_async:
+                self._loop.run_until_complete(self.redis.aclose())
+        self._loop.close()
+
+
+COMBINATIONS = [("sync", "sync"), ("async", "async"), ("async", "sync"), ("sync", "async")]
+
+
+@pytest.fixture(params=COMBINATIONS, ids=lambda p: f"{p[0]}-client-{p[1]}-redis")
+def make_user(request, emulator, redis_server) -> Iterator[Any]:
+    users: list[User] = []
+
+    def make(**leases: object) -> User:
+        user = User(*request.param, emulator, redis_server.url, **leases)
+        users.append(user)
+        user.do("initialize")
+        return user
+
+    yield make
+    for user in users:
+        user.close()
+
+
+def lease_row(server: RedisServer) -> dict[str, str]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as reader:
+        return reader.hgetall(LEASE)
+
+
+def holds(server: RedisServer) -> list[dict[str, str]]:
+    with redis.Redis.from_url(server.url, decode_responses=True) as reader:
+        keys = [
+            key
+            for key in reader.scan_iter("schematic:credit-reservation:*")
+            if reader.type(key) == "hash"
+        ]
+        return [reader.hgetall(key) for key in keys]
+
+
+def remaining(server: RedisServer) -> float:
+    return float(lease_row(server)["localRemainingCredits"])
+
+
+def test_a_whole_life_in_redis_is_billed_to_the_unit(make_user, emulator, redis_server):
+    user = make_user()
+    result = user.check(10)
+    assert result.allowed
+    assert result.reservation is not None
+    assert remaining(redis_server) == 10_000 - 20
+    [row] = holds(redis_server)
+    assert row["id"] == result.reservation.id
+    assert row["leaseId"] == lease_row(redis_server)["leaseId"]
+    assert (row["creditsReserved"], row["quantityReserved"]) == ("20", "10")
+    user.settle(result, 3.2)
+    assert remaining(redis_server) == 10_000 - 8
+    assert holds(redis_server) == []
+    user.close()
+    state = emulator.state()
+    assert state["billed"] == {COMPANY: {"inference_tokens": 4}}
+    assert [lease["status"] for lease in state["leases"].values()] == ["active"], "not released"
+    assert emulator.audit()["balanced"]
+
+
+def test_two_clients_share_one_lease(make_user, emulator, redis_server):
+    first, second = make_user(), make_user()
+    results = [first.check(5), second.check(7), first.check(1)]
+    assert all(result.allowed for result in results)
+    assert remaining(redis_server) == 10_000 - 26
+    assert len(emulator.state()["leases"]) == 1
+    # Either settles what the other has reserved.
+    second.settle(results[0], 5)
+    first.settle(results[1], 0)
+    second.settle(results[2], 1)
+    assert remaining(redis_server) == 10_000 - 12
+    assert holds(redis_server) == []
+
+
+def test_a_check_that_needs_more_than_the_lease_extends_it(make_user, emulator, redis_server):
+    user = make_user(default_lease_size=100)
+    assert user.check(40).allowed
+    assert user.check(40).allowed
+    assert float(lease_row(redis_server)["grantedAmount"]) >= 160
+    [lease] = emulator.state()["leases"].values()
+    assert lease["granted"] == float(lease_row(redis_server)["grantedAmount"])
+
+
+def test_a_lapsed_hold_is_swept_by_any_client(make_user, redis_server):
+    first = make_user(default_reservation_ttl=0.05, sweep_interval=3600.0)
+    assert first.check(10).allowed
+    second = make_user(sweep_interval=0.02)
+
+    def swept() -> bool:
+        second.turn()
+        return not holds(redis_server)
+
+    eventually(swept)
+    eventually(lambda: remaining(redis_server) == 10_000)
+
+
+def test_the_balance_is_that_of_all_processes(make_user):
+    first, second = make_user(), make_user()
+    held = first.check(10)
+    used = second.check(10)
+    second.settle(used, 10)
+    balance = second.do("get_credit_balance", ACME, CREDIT)
+    assert (balance.reserved, balance.settled) == (20, 20)
+    first.settle(held, 0)
+    assert second.do("get_credit_balance", ACME, CREDIT).reserved == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "allowed", "reason"),
+    [
+        ("fail-closed", False, "lease_store_error"),
+        ("fail-open", True, "(lease_store_error_fail_open)"),
+    ],
+)
+def test_a_check_without_its_redis_is_decided_by_the_mode(
+    make_user, redis_server, mode, allowed, reason
+):
+    user = make_user()
+    assert user.check(1).allowed
+    redis_server.stop()
+    result = user.check(1, on_acquire_failure=mode, timeout=1.0)
+    assert result.allowed is allowed
+    assert result.reason.endswith(reason)
+    assert result.error == "lease_store_error"
+    assert result.reservation is None
+
+
+def test_a_settle_without_its_redis_is_billed_and_claimed_later(make_user, emulator, redis_server):
+    user = make_user(sweep_interval=0.05)
+    result = user.check(10)
+    assert result.allowed
+    redis_server.stop()
+    user.settle(result, 4)
+    redis_server.start(keep=True)
+
+    def claimed() -> bool:
+        user.turn()
+        return not holds(redis_server)
+
+    eventually(claimed)
+    assert remaining(redis_server) == 10_000 - 8
+    user.close()
+    assert emulator.state()["billed"] == {COMPANY: {"inference_tokens": 4}}
+
+
+# Slabs
+
+SLAB = LocalSlab(min_credits=100, max_credits=1000)
+
+
+def take_slab(user: User, server: RedisServer) -> dict[str, str]:
+    """Check until the slab that this asks for is there."""
+    found: list[dict[str, str]] = []
+
+    def is_there() -> bool:
+        user.settle(user.check(1), 1)
+        user.turn()
+        found[:] = [row for row in holds(server) if row["eventSubtype"] == "schematic_native.slab"]
+        return bool(found) and user.client.status().leases == 1
+
+    eventually(is_there)
+    return found[0]
+
+
+def test_a_slab_serves_checks_from_memory_and_ends_with_what_was_used(
+    make_user, emulator, redis_server
+):
+    user = make_user(local_slab=SLAB)
+    row = take_slab(user, redis_server)
+    assert row["leaseId"] == lease_row(redis_server)["leaseId"]
+    before = remaining(redis_server)
+    spent = 10_000 - before - float(row["creditsReserved"])
+    results = [user.check(2) for _ in range(5)]
+    assert all(result.reservation.lease_id == row["leaseId"] for result in results)
+    assert remaining(redis_server) == before, "Redis was not asked"
+    assert len(holds(redis_server)) == 1
+    for result in results:
+        user.settle(result, 1)
+    user.close()
+    assert holds(redis_server) == []
+    in_slab = sum(emulator.state()["billed"][COMPANY].values()) * 2 - spent
+    assert in_slab >= 10
+    assert remaining(redis_server) == 10_000 - spent - in_slab
+    assert emulator.audit()["balanced"]
+
+
+def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, redis_server):
+    user = make_user(local_slab=SLAB)
+    row = take_slab(user, redis_server)
+    with redis.Redis.from_url(redis_server.url) as writer:
+        # As if the time had passed: nobody is left to settle it.
+        member = f"{COMPANY}|{CREDIT}|{row['id']}"
+        writer.zadd("schematic:credit-reservations:byExpiry", {member: 1})
+        writer.hset(f"schematic:credit-reservation:{row['id']}", "expiresAt", 1)
+    before = remaining(redis_server)
+    other = make_user(sweep_interval=0.02)
+
+    def is_back() -> bool:
+        other.turn()
+        return remaining(redis_server) == before + float(row["creditsReserved"])
+
+    eventually(is_back)
+
+
+def test_a_small_lease_serves_checks_one_by_one(make_user, redis_server):
+    user = make_user(local_slab=SLAB, default_lease_size=200)
+    for _ in range(5):
+        result = user.check(1)
+        assert result.allowed
+        user.settle(result, 1)
+        user.turn()
+    assert holds(redis_server) == []
+
+
+def test_a_client_of_something_else_is_refused_by_name():
+    for config in (SchematicConfig, AsyncSchematicConfig):
+        client = Schematic if config is SchematicConfig else AsyncSchematic
+        leases = CreditLeaseConfig(redis_client=object())
+        with pytest.raises(TypeError, match="redis_client"):
+            client(API_KEY, config(credit_leases=leases))
