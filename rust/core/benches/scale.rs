@@ -1,7 +1,7 @@
 //! What does not grow: the cost of a check with the size of the company and with the number of cached ones.
 //!
 //! Every round runs a batch of each subject, in turn, so that a machine which is slow for a while is slow for all of
-//! them. `cargo bench --bench scale -- SUBJECT` runs those subjects alone whose name has SUBJECT in it.
+//! them. `cargo bench --bench scale -- SUBJECT ROUNDS` runs those subjects alone whose name has SUBJECT in it.
 
 #![allow(
     missing_docs,
@@ -13,6 +13,7 @@ mod samples;
 
 use std::{
     hint::black_box,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,7 @@ use schematic_core::{
 };
 
 const NOW: Option<i64> = Some(1_760_000_000_000);
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 301;
 const BATCH: usize = 2_000;
 
 /// What is measured, call by call.
@@ -52,7 +53,7 @@ impl Subject {
         let per_call = |batch: &Duration| batch.as_nanos() as f64 / BATCH as f64;
         (
             per_call(&self.batches[0]),
-            per_call(&self.batches[ROUNDS / 2]),
+            per_call(&self.batches[self.batches.len() / 2]),
         )
     }
 }
@@ -91,52 +92,95 @@ fn evaluations() -> Vec<(String, Call)> {
     calls
 }
 
-/// Companies that are looked up, or evaluated, one after another: what is cold stays cold.
-fn cached(count: usize) -> Vec<(String, Call)> {
-    let cache = std::sync::Arc::new(Cache::new(count, 1));
-    let names: Vec<String> = (0..count).map(|at| format!("company-{at}")).collect();
-    for name in &names {
-        cache.apply(&samples::message_of(name, 5));
+/// Companies that are looked up one after another: what is cold stays cold.
+struct Cached {
+    cache: Cache,
+    slugs: Vec<String>,
+    flag: Flag,
+}
+
+impl Cached {
+    fn new(count: usize) -> Self {
+        let slugs: Vec<String> = (0..count).map(|at| format!("company-{at}")).collect();
+        let cache = Cache::new(count, 1);
+        for slug in &slugs {
+            cache.apply(&samples::message_of(slug, 5));
+        }
+        let flag = parse_flag(&samples::flag(12)).unwrap();
+        Self { cache, slugs, flag }
     }
-    let flag = parse_flag(&samples::flag(12)).unwrap();
-    let stride = move |at: usize| at.wrapping_mul(7_919) % count;
-    let (shared, all) = (std::sync::Arc::clone(&cache), names.clone());
-    let one = std::sync::Arc::clone(&cache);
-    vec![
-        (
-            format!("find: the same of {count} companies"),
-            Box::new(move |_| find(&one, black_box(&[("slug", "company-0")]))),
-        ),
-        (
-            format!("find: any of {count} companies"),
-            Box::new(move |at| find(&shared, black_box(&[("slug", all[stride(at)].as_str())]))),
-        ),
-        (
-            format!("find and evaluate: 12 more rules, any of {count} companies"),
-            Box::new(move |at| match cache.companies().find(&[("slug", names[stride(at)].as_str())]) {
-                Lookup::Found(company, _) => ask(&flag, &company),
-                _ => false,
-            }),
-        ),
-    ]
+
+    /// The keys of one company after another, far apart.
+    fn keys(&self, at: usize) -> [(&str, &str); 1] {
+        let slug = &self.slugs[at.wrapping_mul(7_919) % self.slugs.len()];
+        [("slug", slug)]
+    }
+
+    fn find_and_ask(&self, keys: &[(&str, &str)]) -> bool {
+        match self.cache.companies().find(keys) {
+            Lookup::Found(company, _) => ask(&self.flag, &company),
+            _ => false,
+        }
+    }
+}
+
+/// What is done with cached companies, call by call.
+type OfCached = fn(&Cached, usize) -> bool;
+
+const OF_CACHED: [(&str, OfCached); 4] = [
+    ("find: the same", |it, _| {
+        find(&it.cache, black_box(&[("slug", "company-0")]))
+    }),
+    ("find: any", |it, at| find(&it.cache, &it.keys(at))),
+    ("find and evaluate: 12 more rules, the same", |it, _| {
+        it.find_and_ask(black_box(&[("slug", "company-0")]))
+    }),
+    ("find and evaluate: 12 more rules, any", |it, at| {
+        it.find_and_ask(&it.keys(at))
+    }),
+];
+
+fn of_cached(count: usize, is_wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Call)> {
+    let wanted: Vec<_> = OF_CACHED
+        .into_iter()
+        .map(|(what, call)| (format!("{what} of {count} companies"), call))
+        .filter(|(name, _)| is_wanted(name))
+        .collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let cached = Rc::new(Cached::new(count));
+    let bound = |call: OfCached| -> Call {
+        let cached = Rc::clone(&cached);
+        Box::new(move |at| call(&cached, at))
+    };
+    wanted
+        .into_iter()
+        .map(|(name, call)| (name, bound(call)))
+        .collect()
 }
 
 fn main() {
-    let wanted = std::env::args().skip(1).find(|it| !it.starts_with('-'));
+    let mut arguments = std::env::args().skip(1).filter(|it| !it.starts_with('-'));
+    let wanted = arguments.next();
+    let rounds = arguments
+        .next()
+        .map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| name.contains(wanted));
     let mut calls = evaluations();
     for count in [1, 1_000, 100_000] {
-        calls.extend(cached(count));
+        calls.extend(of_cached(count, &is_wanted));
     }
     let mut subjects: Vec<Subject> = calls
         .into_iter()
-        .filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| name.contains(wanted)))
+        .filter(|(name, _)| is_wanted(name))
         .map(|(name, call)| Subject {
             name,
             call,
-            batches: Vec::with_capacity(ROUNDS),
+            batches: Vec::with_capacity(rounds),
         })
         .collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for subject in &mut subjects {
             subject.run();
         }
