@@ -18,7 +18,7 @@ from schematic_native.api import (
     PaymentRequiredError,
     UnreadableApiAnswerError,
 )
-from schematic_native.config import Settings
+from schematic_native.settings import Settings
 from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"

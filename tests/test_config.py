@@ -15,7 +15,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.config import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
+from schematic_native.settings import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
 
 # Not connected to anything: a client connects when it is first asked.
 REDIS = redis.Redis()

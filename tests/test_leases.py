@@ -9,8 +9,8 @@ import pytest
 from schematic_native._native import CheckResult, Core
 from schematic_native.answers import GrantedLease
 from schematic_native.api import ApiConnectionError, ApiError
-from schematic_native.config import LeaseSettings
 from schematic_native.leases import Leases
+from schematic_native.settings import LeaseSettings
 from tests.conftest import ACME, eventually_async
 
 COMPANY, CREDIT = "comp_acme", "credit_inference"

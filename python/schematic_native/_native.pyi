@@ -527,6 +527,7 @@ class Core:
     ) -> (
         bool | None
     ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
+    def now(self) -> float: ...  # epoch seconds, by the core's clock
     def shared_claim(
         self, reservation: Reservation, actual_quantity: float
     ) -> (

@@ -30,13 +30,14 @@ from schematic_native.answers import (
     read_reservation,
     write_instant,
 )
-from schematic_native.config import CreditBalance, is_loopback
+from schematic_native.config import CreditBalance
+from schematic_native.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from schematic_native._native import CheckFlagResult, Reservation
-    from schematic_native.config import Settings
+    from schematic_native.settings import Settings
 
 T = TypeVar("T")
 

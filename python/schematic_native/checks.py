@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
 from schematic_native.api import ApiError, NotFoundError, PaymentRequiredError
-from schematic_native.config import LONGEST_SERVER_HOLD, CreditBalance
+from schematic_native.config import CreditBalance
 from schematic_native.datastream import COMPANY, USER
+from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.questions import (
     FLAG_NOT_FOUND,
     KEY_CONFLICT,
@@ -25,18 +25,20 @@ from schematic_native.questions import (
     is_usage,
     plain_result,
 )
-from schematic_native.stores import STORE_TOPIC, ProcessStore, StoreError
+from schematic_native.settings import LONGEST_SERVER_HOLD
+from schematic_native.stores import ProcessStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from schematic_native._native import Core
     from schematic_native.api import Api, Reserved
-    from schematic_native.config import CreditLeaseMode, LeaseSettings
+    from schematic_native.config import CreditLeaseMode
     from schematic_native.datastream import DataStream
     from schematic_native.faults import Faults
     from schematic_native.leases import Leases
     from schematic_native.questions import Keys
+    from schematic_native.settings import LeaseSettings
     from schematic_native.sharing import SharedStore
     from schematic_native.stores import LeaseStore
 
@@ -259,7 +261,7 @@ class Checks:
                 question.user,
                 math.ceil(usage),
                 question.event_subtype,
-                time.time() + lifetime,
+                self._core.now() + lifetime,
                 question.plain().preflight.to_wire(),
                 deadline,
             )

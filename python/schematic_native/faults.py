@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     import logging
 
     from schematic_native.api import ApiError
-    from schematic_native.stores import StoreError
 
 # So that faults of many different leases cannot fill the memory.
 MAX_OPEN_FAULTS = 1000
@@ -18,6 +17,28 @@ SHORTEST_SECRET = 8
 # So many different states of one open fault are logged: an outage shows itself in several ways by
 # turns, and each is told once.
 MAX_STATES = 4
+
+
+# The topic of faults of a shared store.
+STORE_TOPIC = "the store of leases"
+
+
+class StoreError(Exception):
+    """A shared store did not do what was asked of it.
+
+    Attributes:
+        lost: nobody knows whether it did, or yet will; otherwise it surely did not.
+
+    """
+
+    def __init__(self, message: str, *, lost: bool) -> None:
+        super().__init__(message)
+        self.lost = lost
+
+    @property
+    def state(self) -> object:
+        """What is the same in all failures that are logged once."""
+        return StoreError
 
 
 class _Fault:

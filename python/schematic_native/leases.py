@@ -14,15 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from schematic_native.api import Api, ApiError
-from schematic_native.stores import STORE_TOPIC, ProcessStore, StoreError
+from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.stores import ProcessStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from schematic_native._native import AcquirePlan, Core, ExtendPlan
     from schematic_native.answers import GrantedLease
-    from schematic_native.config import LeaseSettings
     from schematic_native.faults import Faults
+    from schematic_native.settings import LeaseSettings
     from schematic_native.stores import HeldLease, LeaseStore
 
 Slot: TypeAlias = tuple[str, str]  # company id, credit type id
@@ -42,6 +43,7 @@ EXPIRY_JITTER = 0.001
 EXPIRY_TOLERANCE = 2e-6
 # Leases of other processes that are remembered; they end within the hour.
 MOST_SHARED = 10_000
+SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
 
@@ -159,9 +161,9 @@ class Leases:
             try:
                 await self._store.sweep()
             except StoreError as error:
-                self._faults.raised(STORE_TOPIC, error)
+                self._faults.raised(SWEEP_TOPIC, error)
             else:
-                self._faults.cleared(STORE_TOPIC)
+                self._faults.cleared(SWEEP_TOPIC)
 
     async def prewarm(
         self,

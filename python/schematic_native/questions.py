@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import CheckFlagResult, CheckResult
 from schematic_native.config import CheckFlagOptions, EventQuantities, EventUsage
@@ -23,16 +22,14 @@ TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
 
-@dataclass(frozen=True)
-class Unanswered:
+class Unanswered(NamedTuple):
     """No answer could be had: the caller's default applies."""
 
     reason: str
     error: str | None = None
 
 
-@dataclass(frozen=True)
-class Preflight:
+class Preflight(NamedTuple):
     """What a plain check asks on top of the entities as they are."""
 
     usage: float | None = None
@@ -65,8 +62,7 @@ class Preflight:
 NO_PREFLIGHT = Preflight()
 
 
-@dataclass(frozen=True)
-class FlagQuestion:
+class FlagQuestion(NamedTuple):
     """A plain check of one flag."""
 
     flag_key: str
@@ -110,8 +106,7 @@ def ask_all(
 _KNOWN_MISSES = {"flag": FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
-@dataclass(frozen=True)
-class LeaseQuestion:
+class LeaseQuestion(NamedTuple):
     """A check that may reserve credits."""
 
     flag_key: str

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
-    from schematic_native.config import CreditBalance, Settings
+    from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
     from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
     from schematic_native.redis import Store
+    from schematic_native.settings import Settings
     from schematic_native.sharing import Claim, SharedStore
     from schematic_native.wake import Doorbell
 

@@ -12,26 +12,6 @@ if TYPE_CHECKING:
     from schematic_native._native import AcquirePlan, Core, ExtendPlan
     from schematic_native.leases import Slot
 
-STORE_TOPIC = "the store of leases"
-
-
-class StoreError(Exception):
-    """A shared store did not do what was asked of it.
-
-    Attributes:
-        lost: nobody knows whether it did, or yet will; otherwise it surely did not.
-
-    """
-
-    def __init__(self, message: str, *, lost: bool) -> None:
-        super().__init__(message)
-        self.lost = lost
-
-    @property
-    def state(self) -> object:
-        """What is the same in all failures that are logged once."""
-        return StoreError
-
 
 class HeldLease(Protocol):
     """A live lease: credits, and the service's total for it."""

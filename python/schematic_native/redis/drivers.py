@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redis.exceptions import NoScriptError
 
+from schematic_native.faults import StoreError
 from schematic_native.redis.faults import TIMEOUTS
-from schematic_native.stores import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

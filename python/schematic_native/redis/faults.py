@@ -7,7 +7,7 @@ import asyncio
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from schematic_native.stores import StoreError
+from schematic_native.faults import StoreError
 
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError, RedisTimeoutError)
 FAULTS = (RedisError, OSError, EOFError, *TIMEOUTS)

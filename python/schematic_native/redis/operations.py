@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from schematic_native.faults import StoreError
 from schematic_native.redis import scripts
 from schematic_native.redis.keys import Keys, member, read_member
 from schematic_native.redis.rows import (
@@ -30,7 +31,6 @@ from schematic_native.redis.rows import (
     read_debit,
     text,
 )
-from schematic_native.stores import StoreError
 
 if TYPE_CHECKING:
     from schematic_native._native import Reservation

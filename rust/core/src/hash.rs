@@ -1,7 +1,7 @@
 //! One hash function for every table that is looked up by text, and comparison without case.
 
 use foldhash::fast::FixedState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 
 /// Fixed, so that a hash computed when an entity arrives fits every table that it meets later.
 pub const HASHER: FixedState = FixedState::with_seed(0x5c8e_3a71_d0b4_92f6);
@@ -19,11 +19,10 @@ pub fn hash_caseless(text: &str) -> u64 {
 /// The same for a text all in ASCII, eight letters at a time; `None` for others.
 fn hash_ascii(bytes: &[u8]) -> Option<u64> {
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-    let mut hasher = HASHER.build_hasher();
-    let mut seen = 0;
+    let (mut seen, mut hash) = (0, CASELESS_SEED);
     let mut add = |word: u64| {
         seen |= word;
-        hasher.write_u64(lower(word));
+        hash = fold(hash ^ lower(word));
     };
     let mut rest = bytes;
     while let Some((word, next)) = rest.split_first_chunk() {
@@ -36,8 +35,20 @@ fn hash_ascii(bytes: &[u8]) -> Option<u64> {
     } else if !rest.is_empty() {
         add(short(rest));
     }
-    hasher.write_usize(bytes.len());
-    (seen & HIGH_BITS == 0).then(|| hasher.finish())
+    (seen & HIGH_BITS == 0).then(|| fold(hash ^ bytes.len() as u64))
+}
+
+const CASELESS_SEED: u64 = 0x243f_6a88_85a3_08d3;
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_lossless,
+    reason = "the two halves; a constant function cannot convert otherwise"
+)]
+/// Both halves of a product with an odd constant, together: each bit reaches all others.
+const fn fold(word: u64) -> u64 {
+    let product = word as u128 * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// One to seven bytes as a word, in which each byte has a part.

@@ -43,10 +43,11 @@ impl<'py> BorrowedKeys<'py> {
     }
 
     pub fn pairs(&self) -> PyResult<KeyPairs<'_>> {
-        self.0
-            .iter()
-            .map(|(key, value)| Ok((key.to_str()?, value.to_str()?)))
-            .collect()
+        let mut pairs = KeyPairs::new();
+        for (key, value) in &self.0 {
+            pairs.push((key.to_str()?, value.to_str()?));
+        }
+        Ok(pairs)
     }
 }
 

@@ -522,6 +522,11 @@ impl Core {
         Ok(self.client.settle(&reservation.get().0, quantity, traits))
     }
 
+    #[pyo3(name = "now")]
+    fn py_now(&self, py: Python<'_>) -> PyResult<f64> {
+        Ok(arguments::seconds(self.now(py)?))
+    }
+
     fn shared_claim(
         &self,
         reservation: &Bound<'_, Reservation>,
