@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::entitlement::{Entitlement, Feature};
 use super::flag::Flag;
 use super::metric::Metric;
-use super::name::Name;
 use super::period::Subscription;
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
 use super::table::{Ids, Key, Named, Table};
 use super::user::Trait;
+use crate::name::Name;
 
 /// A compiled company. A partial update builds a new one that shares what did not change.
 #[derive(Debug)]

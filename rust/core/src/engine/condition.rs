@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::metric::RowKey;
-use super::name::Name;
 use super::period::{MetricPeriod, MonthReset};
 use super::table::{Ids, Key};
 use super::value::{Comparable, Operator, Value};
+use crate::name::Name;
 
 /// One condition of a rule.
 #[derive(Debug, Clone)]

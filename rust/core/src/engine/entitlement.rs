@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::name::Name;
 use super::period::{MetricPeriod, MonthReset};
 use super::table::Named;
+use crate::name::Name;
 
 /// How an entitlement is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

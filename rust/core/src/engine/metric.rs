@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::name::Name;
 use super::period::{MetricPeriod, MonthReset};
 use super::table::{Entry, Table, hash};
+use crate::name::Name;
 
 /// What tells the rows of a company apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

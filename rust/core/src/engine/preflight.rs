@@ -1,6 +1,6 @@
 //! What one evaluation is asked on top of the entities.
 
-use super::name::Name;
+use crate::name::Name;
 
 /// Usage that is about to happen, and a balance to evaluate with. It borrows; no entity is copied for it.
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::condition::Condition;
-use super::name::Name;
 use super::table::{Key, Named, Table};
+use crate::name::Name;
 
 /// What a rule is for. The order of the variants is the order in which the groups are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

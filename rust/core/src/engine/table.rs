@@ -4,10 +4,10 @@
 //! hashed when the entity arrives, to put its entry in place. An evaluation then goes straight to the place, and the
 //! names, which lie inside the entries, are compared to confirm: its cost does not grow with the entity.
 
+use crate::name::Name;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use super::name::Name;
 use crate::hash::HASHER;
 
 /// Up to this many entries a scan beats a look at where to begin, and needs no memory of its own.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::name::Name;
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
 use super::table::{Key, Named, Table};
 use super::value::Value;
+use crate::name::Name;
 
 /// A compiled user. A partial update builds a new one that shares what did not change.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::date::parse_date;
-use super::name::Name;
+use crate::name::Name;
 
 /// How a condition compares. An operator that this engine does not know is [`Operator::Unknown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

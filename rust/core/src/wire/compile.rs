@@ -8,10 +8,11 @@ use super::text::{Map, Text};
 use crate::engine::{
     Balance, Company, CompanyParts, Comparable, Condition, CreditCondition, CreditPolicies,
     Entitlement, Feature, Flag, FlagRules, Ids, Key, Membership, Metric, MetricCondition,
-    MetricPeriod, MonthReset, Name, Operator, PolicyKind, PolicyScope, Postpaid, QuantityRate,
+    MetricPeriod, MonthReset, Operator, PolicyKind, PolicyScope, Postpaid, QuantityRate,
     QuantityRates, RowKey, Rule, RuleName, RuleType, SpendPolicy, SpendWindow, Subscription, Table,
     Trait, TraitCondition, TraitOwner, User, UserParts, Value, WarningTier, ordered, parse_rfc3339,
 };
+use crate::name::Name;
 
 pub(super) fn flag(flag: &models::Flag<'_>) -> Flag {
     let rules = flag.rules.iter().filter_map(rule).collect();
