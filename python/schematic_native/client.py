@@ -520,17 +520,9 @@ class _Client(Memory):
         if quantity is not None and not -(2**63) <= quantity < 2**63:
             raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
         check_optional("idempotency_key", options.idempotency_key, str)
-        from datetime import datetime, timezone  # noqa: PLC0415 - not needed to import this package
-
-        check_optional("sent_at", options.sent_at, datetime)
+        sent_at = None if options.sent_at is None else _read_instant("sent_at", options.sent_at)
         check_optional("trusted_client_clock", options.trusted_client_clock, bool)
         check_optional("backfill", options.backfill, bool)
-        sent_at = options.sent_at
-        if sent_at is not None:
-            # Without a zone there is no instant; UTC is what servers keep.
-            sent_at = (
-                sent_at if sent_at.tzinfo is not None else sent_at.replace(tzinfo=timezone.utc)
-            )
         if self._refuses_event("track"):
             return False
         self._core.track(
@@ -540,7 +532,7 @@ class _Client(Memory):
             _read_json("traits", traits),
             quantity,
             options.idempotency_key,
-            None if sent_at is None else sent_at.isoformat(),
+            sent_at,
             options.trusted_client_clock,
             options.backfill,
         )
@@ -1031,10 +1023,7 @@ class Schematic(_Client, Synchronous):
         if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
             return pending
 
-        def report(error: StoreError) -> None:
-            self._faults.raised(STORE_TOPIC, error)
-
-        return store.run(finish(store.operations, pending, report), timeout)
+        return store.run(finish(store.operations, pending, self._faults), timeout)
 
     def _claim(self, claim: Claim, runtime: Runtime) -> None:
         """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
@@ -1184,12 +1173,21 @@ def _read_company_keys(company: object) -> None:
         raise ValueError("company must hold at least one key")
 
 
+def _read_instant(name: str, value: object) -> str:
+    """Read a datetime as RFC 3339. One without a zone is in UTC, as servers keep it."""
+    from datetime import datetime, timezone  # noqa: PLC0415 - loaded with the first instant
+
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be a datetime, got {value!r}")
+    return (value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)).isoformat()
+
+
 def _read_json(name: str, value: object) -> bytes | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, got {type(value).__name__}")
-    import orjson  # noqa: PLC0415 - not needed to import this package
+    import orjson  # noqa: PLC0415 - loaded with the first traits
 
     try:
         return orjson.dumps(dict(value))

@@ -43,6 +43,7 @@ EXPIRY_JITTER = 0.001
 EXPIRY_TOLERANCE = 2e-6
 # Leases of other processes that are remembered; they end within the hour.
 MOST_SHARED = 10_000
+SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
 
@@ -160,9 +161,9 @@ class Leases:
             try:
                 await self._store.sweep()
             except StoreError as error:
-                self._faults.raised(STORE_TOPIC, error)
+                self._faults.raised(SWEEP_TOPIC, error)
             else:
-                self._faults.cleared(STORE_TOPIC)
+                self._faults.cleared(SWEEP_TOPIC)
 
     async def prewarm(
         self,

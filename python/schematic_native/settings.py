@@ -6,7 +6,6 @@ be right.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -122,6 +121,8 @@ def is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    import ipaddress  # noqa: PLC0415 - loaded for hosts without TLS alone
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -36,20 +36,24 @@ T = TypeVar("T")
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
 # Seconds for what no caller's deadline bounds.
 STORE_TIMEOUT = 1.0
+# Seconds that a hold's row outlives the hold.
+ROW_GRACE = 30.0
 # A slab takes at most this part of what remains of a lease.
 SHARE = 4
 
 
 def finish(
-    operations: Operations, pending: PendingCheck, on_fault: Callable[[StoreError], None]
+    operations: Operations, pending: PendingCheck, faults: Faults
 ) -> Operation[CheckResult | PendingCheck]:
     """Do what a pending check needs of the store, until it is answered or needs something else."""
     while pending.need in STORE_NEEDS:
         try:
             answer = yield from _STEPS[pending.need](operations, pending)
         except StoreError as error:
-            on_fault(error)
+            faults.raised(STORE_TOPIC, error)
             answer = pending.resume_lost() if error.lost else pending.resume(False)
+        else:
+            faults.cleared(STORE_TOPIC)
         if not isinstance(answer, PendingCheck):
             return answer
         pending = answer
@@ -102,7 +106,7 @@ class Claim:
     """Credits used of a hold in the shared store, which its settle must still claim there.
 
     Claiming twice does no harm: the store ends a hold once. So a claim that failed is made again
-    until the hold has lapsed.
+    while the hold's row may be there.
     """
 
     hold: Reservation
@@ -116,9 +120,12 @@ class Claim:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
 
-    def has_lapsed(self, now: float) -> bool:
-        """Whether a sweep has given the hold back by now, or soon will."""
-        return self.hold.expires_at.timestamp() <= now
+    def is_over(self, now: float) -> bool:
+        """Whether the hold's row is gone by now: swept as unused, or forgotten.
+
+        Until then a claim may still come before the sweep, even if the hold has lapsed.
+        """
+        return self.hold.expires_at.timestamp() + ROW_GRACE <= now
 
 
 class SharedStore:
@@ -184,12 +191,7 @@ class SharedStore:
         """Give expired holds back, of every process; make the claims that are still open."""
         self._core.sweep()
         self._slabs.settle_closed()
-        claims, self._claims = self._claims, []
-        for claim in claims:
-            if claim.has_lapsed(self._core.now()):
-                self._faults.noted(f"hold {claim.hold.id} lapsed before its settle was stored")
-            else:
-                await self.claim(claim)
+        await self._claim_again()
         await self._ask(self._operations.sweep(self._core.now()))
 
     async def close(self, timeout: float) -> None:
@@ -197,7 +199,10 @@ class SharedStore:
         claims, self._claims = [*self._claims, *self._slabs.close()], []
         if claims:
             making = [asyncio.ensure_future(self.claim(claim)) for claim in claims]
-            await asyncio.wait(making, timeout=timeout)
+            _, late = await asyncio.wait(making, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._store.close()
 
     async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
@@ -205,7 +210,7 @@ class SharedStore:
 
         A check that is cancelled meanwhile gives back what it came to hold.
         """
-        work = finish(self._operations, pending, self.report)
+        work = finish(self._operations, pending, self._faults)
         task = asyncio.ensure_future(self._store.run(work, timeout))
         try:
             return await asyncio.shield(task)
@@ -214,13 +219,29 @@ class SharedStore:
             raise
 
     async def claim(self, claim: Claim) -> bool:
-        """Claim a hold that is settled; if that fails, again at each sweep until it has lapsed."""
+        """Claim a hold that is settled; if that fails, again at each sweep while it may be there.
+
+        Returns whether the store has answered.
+        """
         try:
-            return await self._store.run(claim.make(self._operations, self._core), STORE_TIMEOUT)
+            await self._ask(claim.make(self._operations, self._core))
         except StoreError as error:
-            self.report(error)
+            self._faults.raised(STORE_TOPIC, error)
             self.claim_later(claim)
             return False
+        return True
+
+    async def _claim_again(self) -> None:
+        """Make the claims that are open, until one fails: then the store needs a rest."""
+        now = self._core.now()
+        claims = [claim for claim in self._claims if not claim.is_over(now)]
+        if lapsed := len(self._claims) - len(claims):
+            self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
+        self._claims = []
+        for at, claim in enumerate(claims, start=1):
+            if not await self.claim(claim):
+                self._claims += claims[at:]
+                break
 
     def claim_later(self, claim: Claim) -> None:
         """Claim a hold at the next sweep."""
@@ -228,10 +249,6 @@ class SharedStore:
 
     async def _ask(self, operation: Operation[T]) -> T:
         return await self._store.run(operation, STORE_TIMEOUT)
-
-    def report(self, error: StoreError) -> None:
-        """Log a fault of the store, once until it has passed."""
-        self._faults.raised(STORE_TOPIC, error)
 
     def _abandon(self, task: asyncio.Future[CheckResult | PendingCheck]) -> None:
         if task.cancelled() or task.exception() is not None:
