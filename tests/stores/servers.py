@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import redis
 from typing_extensions import Self
@@ -57,12 +59,26 @@ class RedisServer:
         eventually(self._answers)
         return self
 
+    def command(self, *words: object) -> Any:
+        """What the server itself answers."""
+        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+            return client.execute_command(*words)
+
     def _answers(self) -> bool:
         try:
             with redis.Redis.from_url(self.url) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+    def freeze(self) -> None:
+        """Make the server say nothing, with its sockets open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self.process is not None:
