@@ -38,6 +38,11 @@ class Asked:
         self._store = open_store(client, prefix)
 
     @property
+    def links(self) -> Any:
+        """What the store is reached by, for tests of connections."""
+        return self._store._links
+
+    @property
     def operations(self) -> Operations:
         return self._store.operations
 
