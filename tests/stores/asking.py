@@ -32,9 +32,9 @@ def client_of(kind: str, url: str, *, cluster: bool = False, **settings: Any) ->
 class Asked:
     """A store that is asked synchronously, whichever kind it is."""
 
-    def __init__(self, client: Any, prefix: str = "schematic:") -> None:
+    def __init__(self, client: Any, *others: Any, prefix: str = "schematic:") -> None:
         self._loop = asyncio.new_event_loop()
-        self._client = client
+        self._clients = [client, *others]
         self._store = open_store(client, prefix)
 
     @property
@@ -82,10 +82,12 @@ class Asked:
     def close(self) -> None:
         if isinstance(self._store, AsyncStore):
             self._loop.run_until_complete(self._store.close())
-            self._loop.run_until_complete(self._client.aclose())
+            for client in self._clients:
+                self._loop.run_until_complete(client.aclose())
         else:
             self._store.close()
-            self._client.close()
+            for client in self._clients:
+                client.close()
         self._loop.close()
 
 

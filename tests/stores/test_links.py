@@ -179,7 +179,7 @@ def test_a_failover_that_sentinel_decides_is_followed(kind):
     with Sentinel() as sentinel:
         module: Any = redis.sentinel if kind == "sync" else redis.asyncio.sentinel
         watched = module.Sentinel([("127.0.0.1", sentinel.port)])
-        store = Asked(watched.master_for("watched"))
+        store = Asked(watched.master_for("watched"), *watched.sentinels)
         store.lend()
         assert store.run(store.operations.try_reserve(SLOT, 10.0)).remaining == 90
         eventually(sentinel.is_replicated)
