@@ -164,6 +164,13 @@ def test_a_server_that_says_nothing_costs_no_more_than_the_time_given(cluster, s
         server.thaw()
 
 
+def test_those_who_come_first_all_wait_for_the_map(cluster):
+    store = Asked(client_of("async", cluster.url, cluster=True))
+    leases = store.together([store.operations.lease(SLOT) for _ in range(20)], 5.0)
+    assert leases == [None] * 20
+    store.close()
+
+
 def move(cluster: RedisCluster, key: str) -> tuple[RedisServer, RedisServer, int]:
     """Begin to move a key's slot to another server."""
     source = cluster.server_of(key)
@@ -212,9 +219,14 @@ def test_a_map_names_servers_as_they_are_reached():
 
 def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
     servers = Map(["seed:1"], Teller())
-    with pytest.raises(StoreError, match="slot") as failure:
+    with pytest.raises(StoreError, match="no server of the Redis cluster can be reached"):
+        servers.server_of("schematic:0")
+    servers.read([[0, 1, ["there", 2]]], "seed:1")
+    servers.is_stale = False
+    with pytest.raises(StoreError, match="has slot") as failure:
         servers.server_of("schematic:0")
     assert not failure.value.lost
+    assert servers.is_stale
 
 
 def test_a_map_is_asked_of_those_who_are_there_before_those_who_were_named():

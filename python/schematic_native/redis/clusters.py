@@ -57,8 +57,10 @@ class Map:
             StoreError: none has it, as far as is known.
 
         """
+        if not self._servers:
+            raise StoreError("no server of the Redis cluster can be reached", lost=False)
         slot = key_slot(key.encode())
-        server = self._servers[slot] if self._servers else None
+        server = self._servers[slot]
         if server is None:
             self.is_stale = True
             raise StoreError(f"no server of the Redis cluster has slot {slot}", lost=False)
@@ -91,8 +93,11 @@ class Map:
         return f"{host}:{port}"
 
     def tellers(self) -> Iterator[str]:
-        """Iterate over the servers to ask for the map, if it is time to ask."""
-        if not self.is_stale:
+        """Iterate over the servers to ask for the map, if it is time to ask.
+
+        One caller asks for a newer map while the others use the one there is.
+        """
+        if self._servers and not self.is_stale:
             return
         try:
             began = self._rest.begin()

@@ -216,9 +216,12 @@ class AsyncServer:
         try:
             await connection.send_packed_command([_packed(commands)], check_health=False)
             while len(replies) < len(commands):
-                replies.append(await _read_soon(connection))
-                if is_refusal(replies[-1]):
-                    replies += [replies[-1]] * (len(commands) - len(replies))
+                try:
+                    replies.append(await connection.read_response())
+                except REFUSALS as error:
+                    replies.append(error)
+                    if is_refusal(error):
+                        replies += [error] * (len(commands) - len(replies))
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -261,7 +264,7 @@ def leads_elsewhere(replies: Iterable[object]) -> bool:
     A server that has become a replica answers on its old connections for ever; a new connection
     finds the one that has taken its place.
     """
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+    return ReadOnlyError in map(type, replies)
 
 
 # Replies are read as bytes, whatever the user's own encoding is: others write the same rows.
@@ -310,14 +313,6 @@ def _read(connection: Any, deadline: float | None) -> object:
         raise TimeoutError("no answer in time")
     try:
         reply: object = connection.read_response()
-    except REFUSALS as error:
-        return error
-    return reply
-
-
-async def _read_soon(connection: Any) -> object:
-    try:
-        reply: object = await connection.read_response()
     except REFUSALS as error:
         return error
     return reply

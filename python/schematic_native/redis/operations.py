@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -218,7 +218,10 @@ class Operations:
         ]
         claims = dict(zip(holds, (yield from _ask(calls)), strict=True))
         claimed = {name: _claimed(claim) for name, claim in claims.items() if not _failed(claim)}
-        ends = {name: self._end(*holds[name], claim) for name, claim in claimed.items()}
+        ends = {
+            name: self._end(*holds[name], claim, claim.credits if claim else 0.0)
+            for name, claim in claimed.items()
+        }
         replies = iter((yield from _carry_out([*chain.from_iterable(ends.values())])))
         outcomes = {name: [*islice(replies, len(commands))] for name, commands in ends.items()}
         left = {name for name in holds if name not in outcomes or _failed(outcomes[name][0])}
@@ -235,7 +238,7 @@ class Operations:
         """
         slot, hold_id = claimed.slot, claimed.reservation_id
         name = member(slot, hold_id)
-        ends = [*self._end(slot, hold_id, replace(claimed, credits=unused)), self._unlist([name])]
+        ends = [*self._end(slot, hold_id, claimed, unused), self._unlist([name])]
         replies = yield from _carry_out(ends)
         if _failed(replies[0]):
             # Without its member no sweep would find what is left of the hold in the other index.
@@ -244,13 +247,13 @@ class Operations:
         for reply in replies:
             _accept(reply, lost=True)
 
-    def _end(self, slot: Slot, reservation_id: str, claimed: Claimed | None) -> list[Command]:
-        """Count a hold as reserved no more; then refund it, if it was claimed."""
+    def _end(
+        self, slot: Slot, reservation_id: str, claimed: Claimed | None, unused: float
+    ) -> list[Command]:
+        """Count a hold as reserved no more; then refund what was not used, if it was claimed."""
         commands = [self._forget(slot, reservation_id)]
-        if claimed is None or not claimed.lease_id:
-            return commands
-        if math.isfinite(claimed.credits) and claimed.credits > 0:
-            commands.append(self._refund(claimed.slot, claimed.credits, claimed.lease_id))
+        if claimed is not None and claimed.lease_id and math.isfinite(unused) and unused > 0:
+            commands.append(self._refund(claimed.slot, unused, claimed.lease_id))
         return commands
 
     def _unlist(self, members: Sequence[str]) -> Command:
