@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TypeAlias, TypeVar
 
+import redis
 import redis.asyncio
 
-import redis
 from schematic_native.redis.drivers import AsyncDriver, SyncDriver
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.links import AsyncLinks, SyncLinks, async_links, sync_links
