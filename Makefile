@@ -53,7 +53,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 .PHONY: lint
@@ -92,6 +92,10 @@ fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the eng
 stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing service and audit it (STRESS_FLAGS="--seed 1 --async")
 	$(BIN)/python -m tests.stress $(STRESS_FLAGS)
 
+.PHONY: docs
+docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 .PHONY: wheel
 wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
 	rm -rf dist
@@ -101,4 +105,4 @@ wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
 
 .PHONY: clean
 clean: ## forget everything that was built
-	rm -rf $(VENV) target dist python/schematic_native/*.so .bench
+	rm -rf $(VENV) target dist site python/schematic_native/*.so .bench
