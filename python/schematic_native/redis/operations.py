@@ -102,6 +102,10 @@ class Operations:
         self, slot: Slot, lease_id: str, granted: float, expires_at: float
     ) -> Operation[Installed]:
         """Put a lease into a slot that has no live one."""
+        if not (math.isfinite(granted) and granted >= 0):
+            message = f"granted must be a finite number of credits, not negative, got {granted}"
+            raise StoreError(message, lost=False)
+        _check_end(expires_at)
         arguments = lease_id, *slot, amount(granted), millis(expires_at)
         [reply] = yield [_call(scripts.INSTALL, self._keys.lease(slot), *arguments)]
         written, there = _sequence(reply)
@@ -127,6 +131,8 @@ class Operations:
         """Reconcile a slot's lease with the service's total; tells whether it was there."""
         if not (math.isfinite(granted_total) and granted_total >= 0):
             return False
+        if expires_at is not None:
+            _check_end(expires_at)
         ends = "" if expires_at is None else millis(expires_at)
         arguments = amount(granted_total), ends, pin or ""
         [reply] = yield [_call(scripts.EXTEND, self._keys.lease(slot), *arguments)]
@@ -169,7 +175,8 @@ class Operations:
         claimed = _claimed(reply)
         if claimed is None:
             return None
-        used = min(max(credits, 0.0), claimed.credits)
+        # What is no number counts as all: too little refunded comes back, too much never does.
+        used = max(min(claimed.credits, credits), 0.0)
         yield from self._finish(claimed, claimed.credits - used)
         return used
 
@@ -266,6 +273,12 @@ class Operations:
 
     def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
         return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+
+
+def _check_end(expires_at: float) -> None:
+    if not math.isfinite(expires_at):
+        message = f"expires_at must be a finite number of epoch seconds, got {expires_at}"
+        raise StoreError(message, lost=False)
 
 
 def _call(script: Script, key: str, *arguments: str | int) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -82,11 +83,12 @@ def text(reply: object) -> str:
 
 
 def number(reply: object) -> float:
-    """Read a number; 0 if there is none."""
+    """Read a number; 0 if there is none, or none that is finite."""
     try:
-        return float(text(reply))
+        value = float(text(reply))
     except ValueError:
         return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 def hold_row(reservation: Reservation) -> list[str]:
