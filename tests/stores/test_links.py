@@ -142,16 +142,14 @@ def test_a_new_connection_to_a_server_that_says_nothing_ends_with_the_time_given
     assert not failure.value.lost
 
 
-def test_a_connection_made_in_a_hurry_has_its_ordinary_limits_afterwards(server, make_caller):
+def test_a_connection_made_in_a_hurry_serves_those_with_more_time(server, make_caller):
     caller = make_caller(server)
-    links = caller.store._links
-    made: list[Any] = []
-    make = links._make
-    links._make = lambda **settings: made.append(make(**settings)) or made[-1]
-    caller.do(caller.ask.lease(SLOT), 0.5)
-    [connection] = made
-    assert connection._sock.gettimeout() == 1.0
-    assert connection.socket_connect_timeout == connection.socket_timeout == 1.0
+    caller.do(caller.ask.lease(SLOT), 0.25)
+    known = server.clients()
+    # Answered only after that time would have been over.
+    server.command("CLIENT", "PAUSE", 500, "ALL")
+    assert caller.do(caller.ask.lease(SLOT), 5.0) is None
+    assert {client["id"] for client in known} <= {client["id"] for client in server.clients()}
 
 
 def test_a_server_that_has_become_a_replica_is_left_for_what_the_address_leads_to(server, call):
