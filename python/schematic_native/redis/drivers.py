@@ -100,23 +100,31 @@ class SyncDriver:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: Replies | StoreError | None = None
+        has_begun = False
         while True:
             try:
                 batch = advance(operation, replies)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = self._ask(batch, deadline)
+            replies = self._ask(batch, deadline, has_begun=has_begun)
+            has_begun = has_begun or not isinstance(replies, StoreError)
 
-    def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+    def _ask(
+        self, batch: Batch, deadline: float | None, *, has_begun: bool
+    ) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
-            self._rest.check()
+            if not has_begun:
+                # What is under way is finished: to rest in the middle of a settle loses its refund.
+                self._rest.check()
             replies = self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
                 rest = self._links.exchange([batch[at] for at in missing], deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
+            error.lost = error.lost or len(missing) < len(batch)
             self._rest.note(error)
             return error
         self._rest.end()
@@ -145,17 +153,24 @@ class AsyncDriver:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         replies: Replies | StoreError | None = None
+        has_begun = False
         while True:
             try:
                 batch = advance(operation, replies)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = await self._ask(batch, deadline)
+            replies = await self._ask(batch, deadline, has_begun=has_begun)
+            has_begun = has_begun or not isinstance(replies, StoreError)
 
-    async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+    async def _ask(
+        self, batch: Batch, deadline: float | None, *, has_begun: bool
+    ) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
-            self._rest.check()
+            if not has_begun:
+                # What is under way is finished: to rest in the middle of a settle loses its refund.
+                self._rest.check()
             replies = await self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
@@ -163,6 +178,7 @@ class AsyncDriver:
                 rest = await self._links.exchange(commands, deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
+            error.lost = error.lost or len(missing) < len(batch)
             self._rest.note(error)
             return error
         self._rest.end()

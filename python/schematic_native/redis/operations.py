@@ -175,8 +175,7 @@ class Operations:
             return None
         # What is no number counts as all: too little refunded comes back, too much never does.
         used = max(min(claimed.credits, credits), 0.0)
-        for reply in (yield self._end(claimed, claimed.credits - used)):
-            _accept(reply, lost=True)
+        yield from _finish(self._end(claimed, claimed.credits - used))
         return used
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
@@ -235,8 +234,7 @@ class Operations:
             else:
                 swept += 1
                 ends[:0] = self._end(claimed, claimed.credits)[:-1]
-        for reply in (yield ends):
-            _accept(reply, lost=True)
+        yield from _finish(ends)
         return swept
 
     def _end(self, claimed: Claimed, unused: float) -> list[Command]:
@@ -258,6 +256,16 @@ class Operations:
 
     def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
         return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+
+
+def _finish(batch: Batch) -> Operation[None]:
+    """Do what is owed for holds that are claimed. If it fails, nobody else will do it."""
+    try:
+        replies = yield batch
+    except StoreError as error:
+        raise StoreError(str(error), lost=True) from error
+    for reply in replies:
+        _accept(reply, lost=True)
 
 
 def _check_end(expires_at: float) -> None:
