@@ -83,7 +83,8 @@ def close(names: dict[str, object]) -> None:
             value.stop()
 
 
-@pytest.mark.filterwarnings("default")
+# What frameworks have deprecated among themselves is no fault of an example.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("page", RUNNING)
 def test_the_examples_of_a_page_run(
     page: str,

@@ -610,7 +610,7 @@ class AsyncSchematic(_Client):
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
     async def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s."""
+        """Deliver the events, release the leases and close everything, within 5 s."""
         runtime = self._shut()
         if runtime is not None and not runtime.loop.is_closed():
             await runtime.close()
@@ -856,7 +856,7 @@ class Schematic(_Client, Synchronous):
             self._wait(lambda runtime: runtime.initialize(limit), limit, None)
 
     def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s.
+        """Deliver the events, release the leases and close everything, within 5 s.
 
         Safe from any thread.
         """
