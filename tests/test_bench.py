@@ -190,6 +190,7 @@ def test_the_document_gets_the_table_and_keeps_the_rest():
     assert new.endswith(f"|\n{END}\nafter\n")
     assert "old" not in new
     assert "another <SDK> 10.00x" in new
+    assert "schematic_native 1.00x" not in new
     missed = [line.split(" | ")[0] for line in new.splitlines() if "**missed**" in line]
     # 1 us and 2 us are above the targets of a flag check, 0.5 us is below that of a check.
     assert missed == [

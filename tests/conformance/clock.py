@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Epoch milliseconds at which every vector begins.
 START = 1_700_000_000_000
 
 
 class Clock:
-    """A clock that stands still until it is moved; reads epoch seconds when called."""
+    """A clock that stands still until it is moved; reads epoch seconds when called.
 
-    def __init__(self) -> None:
+    Other clocks may follow it: `on_move` is told the epoch milliseconds.
+    """
+
+    def __init__(self, on_move: Callable[[int], None] = lambda _milliseconds: None) -> None:
         self.elapsed = 0  # milliseconds since the start
+        self._on_move = on_move
+        on_move(START)
 
     def __call__(self) -> float:
         return instant(self.elapsed)
 
     def advance(self, milliseconds: int) -> None:
         self.elapsed += milliseconds
+        self._on_move(START + self.elapsed)
 
 
 def instant(offset: float) -> float:

@@ -90,7 +90,8 @@ class SyncProgram:
 
     kind = "sync"
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, redis_client: Any, **config: Any) -> None:
+        self._redis = redis_client
         self._http = httpx.Client(verify=False)  # noqa: S501 - it speaks to this machine, without TLS
         self._callers = ThreadPoolExecutor(thread_name_prefix="caller")
         self.client = Schematic(API_KEY, SchematicConfig(httpx_client=self._http, **config))
@@ -126,6 +127,8 @@ class SyncProgram:
         self.client.shutdown()
         self._callers.shutdown()
         self._http.close()
+        if self._redis is not None:
+            self._redis.close()
 
 
 class AsyncProgram:
@@ -133,7 +136,8 @@ class AsyncProgram:
 
     kind = "async"
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, redis_client: Any, **config: Any) -> None:
+        self._redis = redis_client
         self._loop = asyncio.new_event_loop()
         self._http = httpx.AsyncClient(verify=False)  # noqa: S501 - as above
         self.client = AsyncSchematic(
@@ -172,6 +176,8 @@ class AsyncProgram:
     def close(self) -> None:
         self.do("shutdown")
         self.work(self._http.aclose())
+        if self._redis is not None:
+            self.work(self._redis.aclose())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from schematic_native import CreditLeaseConfig
 from tests.conformance import service as scripted
-from tests.conformance.backends import BACKENDS
-from tests.conformance.clock import Clock
 from tests.conformance.engine import Engine
+from tests.conformance.places import PLACES, open_place
 from tests.conformance.programs import PROGRAMS, Stage
 from tests.conformance.run import World, flags_of, run
 from tests.conformance.vectors import Vector, read_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from tests.conformance.places import Place
     from tests.conformance.service import Service
     from tests.conformance.vectors import Fields
 
@@ -29,19 +30,19 @@ class Case(NamedTuple):
     """A vector on a backend, through a client."""
 
     vector: Vector
-    backend: str
+    place: str
     client: str
 
     def __str__(self) -> str:
-        return f"{self.vector.name}[{self.backend}-{self.client}]"
+        return f"{self.vector.name}[{self.place}-{self.client}]"
 
 
 CASES = [
-    Case(vector, backend, client)
-    for backend in BACKENDS
+    Case(vector, place, client)
+    for place in PLACES
     for vector in read_vectors()
     for client in PROGRAMS
-    if vector.runs_on(backend)
+    if vector.runs_on(place)
 ]
 
 
@@ -49,6 +50,20 @@ CASES = [
 def service() -> Iterator[Service]:
     with scripted.Service() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def places() -> Iterator[Callable[[str], Place]]:
+    """Open each place at its first vector, and close all at the end."""
+    opened: dict[str, Place] = {}
+    with ExitStack() as stack:
+
+        def find(name: str) -> Place:
+            if name not in opened:
+                opened[name] = stack.enter_context(open_place(name))
+            return opened[name]
+
+        yield find
 
 
 def lease_config(config: Fields, **fields: Any) -> CreditLeaseConfig:
@@ -69,21 +84,29 @@ def lease_config(config: Fields, **fields: Any) -> CreditLeaseConfig:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_vector(case: Case, service: Service, monkeypatch: pytest.MonkeyPatch):
-    clock, engine = Clock(), Engine()
+def test_vector(
+    case: Case,
+    service: Service,
+    places: Callable[[str], Place],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    place, engine = places(case.place), Engine()
+    clock = place.begin()
     stage = Stage(monkeypatch, clock, engine)
     service.begin(clock)
     service.flags = [scripted.flag(key) for key in flags_of(case.vector.operations)]
-    config = case.vector.config
+    config, redis_client = case.vector.config, place.redis_client(case.client)
     program = PROGRAMS[case.client](
+        redis_client,
         base_url=service.url,
         event_capture_url=service.url,
         use_datastream=config.get("datastream", True),
-        credit_leases=lease_config(config),
+        credit_leases=lease_config(config, redis_client=redis_client),
     )
     config.check_all_read()
-    backend = BACKENDS[case.backend](program.client._core)
+    backend = place.backend(program)
     try:
         run(case.vector, World(program, backend, service, clock, engine, stage))
     finally:
+        backend.close()
         program.close()

@@ -50,22 +50,14 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def file(self) -> Path:
+        """The socket of the file system that the server listens at, too."""
+        return self._folder / "redis.sock"
+
     def connect(self, module: Any = redis, **options: Any) -> Any:
         """Make a client, of `redis` or of `redis.asyncio`."""
         return module.Redis(host="127.0.0.1", port=self.port, **options)
-
-    def start(self, *, keep: bool = False) -> Self:
-        if not keep:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir()
-        command = [
-            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-            "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self._folder),
-            "--loglevel", "warning", *self.options,
-        ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
-        return self
 
     def clients(self) -> list[dict[str, str]]:
         """The connections to the server, but for the one that asks."""
@@ -78,6 +70,19 @@ class RedisServer:
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return client.execute_command(*words)
 
+    def start(self, *, keep: bool = False) -> Self:
+        if not keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir()
+        command = [
+            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self._folder),
+            "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
+        ]  # fmt: skip
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        eventually(self._answers)
+        return self
+
     def _answers(self) -> bool:
         try:
             with redis.Redis.from_url(self.url) as client:
@@ -87,23 +92,15 @@ class RedisServer:
         except redis.RedisError:
             return False
 
-    def freeze(self) -> None:
-        """Make the server say nothing, with its sockets open."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Let the server take connections and bytes, and do nothing."""
-        self.freeze()
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self.thaw()
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -118,6 +115,87 @@ class RedisServer:
     def flush(self) -> None:
         with self.connect() as client:
             client.flushall()
+
+
+class ClusterServers:
+    """Three servers of a cluster, none with a replica."""
+
+    SLOTS = 16384
+
+    def __init__(self, *more_options: str) -> None:
+        # A frozen machine must not look like a dead server to the others.
+        options = (
+            "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "3000",
+            *more_options,
+        )  # fmt: skip
+        self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
+
+    def start(self) -> Self:
+        for server in self.servers:
+            server.start()
+        self._share_slots()
+        self._meet()
+        eventually(self.is_complete, 60)
+        return self
+
+    def is_complete(self) -> bool:
+        """Whether each server knows who has each slot."""
+        return all(self._is_complete(server) for server in self.servers)
+
+    def connect(self, module: Any = redis, **options: Any) -> Any:
+        """Make a client, of `redis` or of `redis.asyncio`."""
+        return module.RedisCluster(host="127.0.0.1", port=self.servers[0].port, **options)
+
+    def owner_of(self, key: str) -> RedisServer:
+        """Find the server that has a key's slot."""
+        with self.servers[0].connect() as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", key)
+        return self.servers[self._part_of(slot)]
+
+    def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
+        """Move a key to another server; its slot as well, or leave that in the middle of it."""
+        source = self.owner_of(key)
+        with source.connect() as old, target.connect() as new:
+            slot = old.execute_command("CLUSTER KEYSLOT", key)
+            old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
+            new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
+            old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
+            old.migrate("127.0.0.1", target.port, key, 0, 5000)
+            if finish:
+                for client in (new, old):
+                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
+
+    def remove(self) -> None:
+        for server in self.servers:
+            server.remove()
+
+    def flush(self) -> None:
+        for server in self.servers:
+            server.flush()
+
+    def _part_of(self, slot: int) -> int:
+        return slot * len(self.servers) // self.SLOTS
+
+    def _share_slots(self) -> None:
+        for part, server in enumerate(self.servers):
+            slots = [slot for slot in range(self.SLOTS) if self._part_of(slot) == part]
+            with server.connect() as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", part + 1)
+
+    def _meet(self) -> None:
+        first, *others = self.servers
+        with first.connect() as client:
+            for other in others:
+                options = dict(zip(other.options[::2], other.options[1::2], strict=True))
+                client.execute_command(
+                    "CLUSTER MEET", "127.0.0.1", other.port, options["--cluster-port"]
+                )
+
+    def _is_complete(self, server: RedisServer) -> bool:
+        with server.connect() as client:
+            info = client.execute_command("CLUSTER INFO")
+        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
 
 
 class Sentinel:
@@ -176,79 +254,3 @@ class Sentinel:
         with redis.Redis(port=self.port, decode_responses=True) as client:
             host, port = client.sentinel_get_master_addr_by_name("watched")
             return f"redis://{host}:{port}/0"
-
-
-class ClusterServers:
-    """Three servers of a cluster, none with a replica."""
-
-    SLOTS = 16384
-
-    def __init__(self) -> None:
-        # A frozen machine must not look like a dead server to the others.
-        options = (
-            "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "3000",
-        )  # fmt: skip
-        self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
-
-    def start(self) -> Self:
-        for server in self.servers:
-            server.start()
-        self._share_slots()
-        self._meet()
-        eventually(lambda: all(self._is_complete(server) for server in self.servers), 60)
-        return self
-
-    def connect(self, module: Any = redis, **options: Any) -> Any:
-        """Make a client, of `redis` or of `redis.asyncio`."""
-        return module.RedisCluster(host="127.0.0.1", port=self.servers[0].port, **options)
-
-    def owner_of(self, key: str) -> RedisServer:
-        """Find the server that has a key's slot."""
-        with self.servers[0].connect() as client:
-            slot = client.execute_command("CLUSTER KEYSLOT", key)
-        return self.servers[self._part_of(slot)]
-
-    def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
-        """Move a key to another server; its slot as well, or leave that in the middle of it."""
-        source = self.owner_of(key)
-        with source.connect() as old, target.connect() as new:
-            slot = old.execute_command("CLUSTER KEYSLOT", key)
-            old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
-            new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
-            old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
-            old.migrate("127.0.0.1", target.port, key, 0, 5000)
-            if finish:
-                for client in (new, old):
-                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
-
-    def remove(self) -> None:
-        for server in self.servers:
-            server.remove()
-
-    def flush(self) -> None:
-        for server in self.servers:
-            server.flush()
-
-    def _part_of(self, slot: int) -> int:
-        return slot * len(self.servers) // self.SLOTS
-
-    def _share_slots(self) -> None:
-        for part, server in enumerate(self.servers):
-            slots = [slot for slot in range(self.SLOTS) if self._part_of(slot) == part]
-            with server.connect() as client:
-                client.execute_command("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])
-                client.execute_command("CLUSTER SET-CONFIG-EPOCH", part + 1)
-
-    def _meet(self) -> None:
-        first, *others = self.servers
-        with first.connect() as client:
-            for other in others:
-                options = dict(zip(other.options[::2], other.options[1::2], strict=True))
-                client.execute_command(
-                    "CLUSTER MEET", "127.0.0.1", other.port, options["--cluster-port"]
-                )
-
-    def _is_complete(self, server: RedisServer) -> bool:
-        with server.connect() as client:
-            info = client.execute_command("CLUSTER INFO")
-        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"

@@ -2,98 +2,96 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
-import redis.asyncio
 from redis.credentials import CredentialProvider
 
 from schematic_native.faults import StoreError
 from schematic_native.redis.faults import unheard
 from schematic_native.redis.rest import FIRST_REST, LONGEST_REST, PATIENCE, Rest
 from tests.conftest import eventually
-from tests.stores.asking import KINDS, SLOT, Asked, client_of, hold
-from tests.stores.servers import RedisServer, Sentinel
+from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
+from tests.stores.servers import Sentinel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+ASYNC = Kind(is_async=True)
 
 
-@pytest.fixture(scope="module")
-def one_server(tmp_path_factory) -> Iterator[RedisServer]:
-    path = tmp_path_factory.mktemp("redis") / "redis.sock"
-    running = RedisServer("--unixsocket", str(path)).start()
-    yield running
-    running.remove()
+class Reached:
+    """Servers as a test reaches them: by a URL, or by what the test makes of redis-py."""
+
+    def __init__(self, client_of: Callable[[Any], Any]) -> None:
+        self.connect = client_of
 
 
-@pytest.fixture
-def server(one_server) -> RedisServer:
-    one_server.command("FLUSHALL")
-    return one_server
-
-
-@pytest.fixture(params=KINDS)
-def kind(request) -> str:
+@pytest.fixture(params=BOTH, ids=str)
+def kind(request) -> Kind:
     return request.param
 
 
 @pytest.fixture
-def ask(kind) -> Iterator[Any]:
-    """Opens the store of a client with such settings."""
-    opened: list[Asked] = []
+def call(kind, make_caller) -> Callable[..., Caller]:
+    """Makes a caller that reaches a server by its URL."""
 
-    def open_one(url: str, **settings: Any) -> Asked:
-        opened.append(Asked(client_of(kind, url, **settings)))
-        return opened[-1]
+    def make(url: str, **settings: Any) -> Caller:
+        reached = Reached(lambda module: module.Redis.from_url(url, **settings))
+        return make_caller(reached, kind)
 
-    yield open_one
-    for asked in opened:
-        asked.close()
+    return make
 
 
-def use(store: Asked) -> None:
+def lend(caller: Caller) -> None:
+    """Install a lease of 100 credits."""
+    assert caller.do(caller.ask.install(SLOT, "lease_1", 100.0, time.time() + 3600)).written
+
+
+def use(caller: Caller) -> None:
     """Take a hold and settle it."""
-    store.lend()
-    assert store.run(store.operations.try_reserve(SLOT, 10.5)).remaining == 89.5
-    assert store.run(store.operations.add(hold("a", 10.5)))
-    assert store.run(store.operations.consume("a", 4.25)) == 4.25
-    assert store.remaining() == 95.75
+    lend(caller)
+    assert caller.do(caller.ask.try_reserve(SLOT, 10.5)).remaining == 89.5
+    assert caller.do(caller.ask.add(hold("a", credits_reserved=10.5)))
+    assert caller.do(caller.ask.consume("a", 4.25)) == 4.25
+    assert caller.do(caller.ask.lease(SLOT)).remaining == 95.75
 
 
-@pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("decoding", [{}, {"decode_responses": True}])
-def test_replies_are_read_alike_however_the_client_reads_its_own(server, ask, protocol, decoding):
-    use(ask(server.url, protocol=protocol, **decoding))
+def together(caller: Caller, count: int, timeout: float) -> list[Any]:
+    """Reserve so often at the same time, one credit each."""
+
+    async def gather() -> list[Any]:
+        debits = [
+            caller.store.run(caller.ask.try_reserve(SLOT, 1.0), timeout) for _ in range(count)
+        ]
+        return await asyncio.gather(*debits, return_exceptions=True)
+
+    return caller.loop.run_until_complete(gather())
 
 
-def test_rows_are_written_alike_whatever_the_encoding_of_the_client(server, ask):
-    use(ask(server.url, encoding="utf-16", decode_responses=True))
-    assert (
-        server.command("HGET", "schematic:credit-lease:comp_acme:credit_inference", "leaseId")
-        == "lse"
-    )
+def test_rows_are_written_alike_whatever_the_encoding_of_the_client(server, call):
+    use(call(server.url, encoding="utf-16", decode_responses=True))
+    assert server.command("HGET", LEASE, "leaseId") == "lease_1"
 
 
-def test_a_server_behind_a_file_is_reached(server, ask):
-    path = server.command("CONFIG GET", "unixsocket")["unixsocket"]
-    use(ask(f"unix://{path}"))
+def test_a_server_behind_a_file_is_reached(server, call):
+    use(call(f"unix://{server.file}"))
 
 
-def test_a_password_and_a_database_are_those_of_the_client(server, ask):
+def test_a_password_and_a_database_are_those_of_the_client(server, call):
     server.command("ACL", "SETUSER", "pod", "on", "resetpass", ">secret", "~*", "+@all")
-    use(ask(f"redis://pod:secret@127.0.0.1:{server.port}/3"))
+    use(call(f"redis://pod:secret@127.0.0.1:{server.port}/3"))
     assert server.command("DBSIZE") == 0
 
 
-def test_a_wrong_password_is_a_failure_that_did_nothing(server, ask):
+def test_a_wrong_password_is_a_failure_that_did_nothing(server, call):
     server.command("ACL", "SETUSER", "pod", "on", "resetpass", ">secret", "~*", "+@all")
-    store = ask(f"redis://pod:wrong@127.0.0.1:{server.port}/0")
+    caller = call(f"redis://pod:wrong@127.0.0.1:{server.port}/0")
     with pytest.raises(StoreError, match="cannot be reached") as failure:
-        store.lend()
+        lend(caller)
     assert not failure.value.lost
     assert "wrong" not in str(failure.value)
 
@@ -105,96 +103,98 @@ class NoCredentials(CredentialProvider):
         raise LookupError("no token today")
 
 
-def test_whatever_a_provider_of_credentials_raises_is_a_failure_of_the_store(server, ask):
-    store = ask(server.url, credential_provider=NoCredentials())
+def test_whatever_a_provider_of_credentials_raises_is_a_failure_of_the_store(server, call):
+    caller = call(server.url, credential_provider=NoCredentials())
     with pytest.raises(StoreError, match="no token today") as failure:
-        store.lend()
+        lend(caller)
     assert not failure.value.lost
 
 
-def test_asynchronous_checks_share_as_many_connections_as_the_pool_may_have(server):
-    store = Asked(redis.asyncio.Redis.from_url(server.url, max_connections=5))
-    store.lend()
+def test_asynchronous_checks_share_as_many_connections_as_the_pool_may_have(server, make_caller):
+    caller = make_caller(server, ASYNC, max_connections=5)
+    lend(caller)
     before = server.command("INFO", "stats")["total_connections_received"]
-    debits = store.together([store.operations.try_reserve(SLOT, 1.0) for _ in range(50)], 5.0)
+    debits = together(caller, 50, 5.0)
     assert sorted(debit.remaining for debit in debits) == [*range(50, 100)]
     after = server.command("INFO", "stats")["total_connections_received"]
     assert after - before <= 5 + 1  # and the one that asks for this
-    store.close()
 
 
-def test_a_check_that_finds_every_connection_in_use_waits_no_longer_than_its_time(server):
-    store = Asked(redis.asyncio.Redis.from_url(server.url, max_connections=1))
-    store.lend()
-    server.freeze()
-    try:
-        waits = [store.operations.try_reserve(SLOT, 1.0) for _ in range(3)]
-        failures = store.together(waits, 0.1)
-    finally:
-        server.thaw()
+def test_a_check_that_finds_every_connection_in_use_waits_no_longer_than_its_time(
+    server, make_caller
+):
+    caller = make_caller(server, ASYNC, max_connections=1)
+    lend(caller)
+    with server.frozen():
+        failures = together(caller, 3, 0.1)
     assert [type(failure) for failure in failures] == [StoreError] * 3
     # One was sent. Nobody knows of it; the others surely did nothing.
     assert sorted(failure.lost for failure in failures) == [False, False, True]
-    store.close()
 
 
-def test_a_new_connection_to_a_server_that_says_nothing_ends_with_the_time_given(ask):
+def test_a_new_connection_to_a_server_that_says_nothing_ends_with_the_time_given(call):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        store = ask(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        caller = call(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         started = time.monotonic()
         with pytest.raises(StoreError) as failure:
-            store.run(store.operations.lease(SLOT), 0.1)
+            caller.do(caller.ask.lease(SLOT), 0.1)
         assert time.monotonic() - started < 0.9
     assert not failure.value.lost
 
 
-def test_a_connection_made_in_a_hurry_has_its_ordinary_limits_afterwards(server):
-    store = Asked(redis.Redis.from_url(server.url))
-    made: list[Any] = []
-    make = store.links._make
-    store.links._make = lambda **settings: made.append(make(**settings)) or made[-1]
-    store.run(store.operations.lease(SLOT), 0.5)
-    [connection] = made
-    assert connection._sock.gettimeout() == 1.0
-    assert connection.socket_connect_timeout == connection.socket_timeout == 1.0
-    store.close()
+def test_a_connection_made_in_a_hurry_serves_those_with_more_time(server, make_caller):
+    caller = make_caller(server)
+    caller.do(caller.ask.lease(SLOT), 0.25)
+    known = server.clients()
+    # Answered only after that time would have been over.
+    server.command("CLIENT", "PAUSE", 500, "ALL")
+    assert caller.do(caller.ask.lease(SLOT), 5.0) is None
+    assert {client["id"] for client in known} <= {client["id"] for client in server.clients()}
 
 
-def test_a_server_that_has_become_a_replica_is_left_for_what_the_address_leads_to(server, ask):
-    store = ask(server.url)
-    store.lend()
+def test_a_server_that_has_become_a_replica_is_left_for_what_the_address_leads_to(server, call):
+    caller = call(server.url)
+    lend(caller)
     server.command("REPLICAOF", "127.0.0.1", "1")
     try:
         known = {client["id"] for client in server.clients()}
         with pytest.raises(StoreError, match="read only") as failure:
-            store.run(store.operations.try_reserve(SLOT, 1.0))
+            caller.do(caller.ask.try_reserve(SLOT, 1.0))
         assert not failure.value.lost
     finally:
         server.command("REPLICAOF", "NO", "ONE")
-    assert store.run(store.operations.try_reserve(SLOT, 1.0)).remaining == 99
+    assert caller.do(caller.ask.try_reserve(SLOT, 1.0)).remaining == 99
     assert {client["id"] for client in server.clients()}.isdisjoint(known)
 
 
-def test_a_failover_that_sentinel_decides_is_followed(kind):
+def test_a_failover_that_sentinel_decides_is_followed(kind, make_caller):
     with Sentinel() as sentinel:
-        module: Any = redis.sentinel if kind == "sync" else redis.asyncio.sentinel
-        watched = module.Sentinel([("127.0.0.1", sentinel.port)])
-        store = Asked(watched.master_for("watched"), *watched.sentinels)
-        store.lend()
-        assert store.run(store.operations.try_reserve(SLOT, 10.0)).remaining == 90
+        watchers: list[Any] = []
+
+        def reach(module: Any) -> Any:
+            watched = module.sentinel.Sentinel([("127.0.0.1", sentinel.port)])
+            watchers.extend(watched.sentinels)
+            return watched.master_for("watched")
+
+        caller = make_caller(Reached(reach), kind)
+        lend(caller)
+        assert caller.do(caller.ask.try_reserve(SLOT, 10.0)).remaining == 90
         eventually(sentinel.is_replicated)
-        master = sentinel.fail_over()
+        dead = sentinel.fail_over()
 
         def is_answered() -> bool:
-            debit = store.attempt(store.operations.try_reserve(SLOT, 1.0))
-            return debit is not None and debit.remaining == 89
+            try:
+                return caller.do(caller.ask.try_reserve(SLOT, 1.0)).remaining == 89
+            except StoreError:
+                return False
 
         eventually(is_answered, 30.0)
-        with redis.Redis.from_url(sentinel.address_of_master()) as reader:
-            assert reader.connection_pool.connection_kwargs["port"] != master.port
-            assert reader.hget("schematic:credit-lease:comp_acme:credit_inference",
-                               "localRemainingCredits") == b"89"  # fmt: skip
-        store.close()
+        assert sentinel.address_of_master() != dead.url
+        for watcher in watchers:
+            if kind.is_async:
+                caller.loop.run_until_complete(watcher.aclose())
+            else:
+                watcher.close()
 
 
 # Rest

@@ -84,7 +84,7 @@ def _beside(series: Sequence[Series], one: Series) -> str:
         (ratio(other.values, one.values).median, other.subject)
         for other in series
         if (other.call, other.world) == (one.call, one.world)
-        and other.subject not in {SYNC, ASYNC, COROUTINE}
+        and other.subject not in {one.subject, SYNC, ASYNC, COROUTINE}
         and len(other.values) == len(one.values)
     ]
     return ", ".join(f"{subject} {times:,.2f}x" for times, subject in sorted(ratios))

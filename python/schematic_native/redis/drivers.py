@@ -69,6 +69,7 @@ class SyncDriver:
             replies = self._ask(batch, deadline)
 
     def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
             replies = self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
@@ -76,6 +77,8 @@ class SyncDriver:
                 rest = self._links.exchange([batch[at] for at in missing], deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
+            # What was known already has been carried out, even if the rest was not.
+            error.lost = error.lost or len(missing) < len(batch)
             return error
         return replies
 
@@ -110,6 +113,7 @@ class AsyncDriver:
             replies = await self._ask(batch, deadline)
 
     async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
             replies = await self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
@@ -118,6 +122,8 @@ class AsyncDriver:
                 rest = await self._links.exchange(commands, deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
+            # What was known already has been carried out, even if the rest was not.
+            error.lost = error.lost or len(missing) < len(batch)
             return error
         return replies
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from schematic_native.faults import StoreError
     from schematic_native.redis.operations import Batch, Replies
 
-# Seconds that connecting takes at most, where nobody says less.
+# Seconds that connecting, and waiting for an answer, take at most where nobody says less.
 CONNECT_TIMEOUT = 1.0
+SHORTEST_WAIT = 0.001
 # Seconds that a connection which was used is not looked at again before it is used again.
 TRUSTED = 0.1
 # What a server answers instead of carrying a command out.
@@ -84,13 +85,7 @@ class SyncServer:
 
     def __init__(self, make: Callable[..., Any], settings: dict[str, Any]) -> None:
         self._make = make
-        self._settings = {
-            **settings,
-            **_OWN_ENCODING,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_connect_timeout": _bounded(settings.get("socket_connect_timeout")),
-            "socket_timeout": _bounded(settings.get("socket_timeout")),
-        }
+        self._settings = {**settings, **_OWN_ENCODING, "retry": Retry(NoBackoff(), 0)}
         # Connections, and until when each may be thought to be open still.
         self._free: deque[tuple[Any, float]] = deque()
         self._rest = Rest()
@@ -112,6 +107,7 @@ class SyncServer:
         except Exception as error:  # a provider of credentials raises what it likes
             raise self._noted(unsent(error), error, began) from error
         try:
+            _bound(connection, deadline)
             connection.send_packed_command([_packed(commands)], check_health=False)
         except FAULTS as error:
             connection.disconnect()
@@ -288,34 +284,37 @@ def _drop_if_closed(connection: Any) -> None:
 
 
 def _connect(connection: Any, deadline: float | None) -> None:
-    """Connect in what is left of the caller's time; the connection itself keeps its own limits."""
-    left = CONNECT_TIMEOUT if deadline is None else deadline - time.monotonic()
+    left = _left(deadline)
     if left <= 0:
         raise TimeoutError("no time was left to connect")
-    limits = connection.socket_connect_timeout, connection.socket_timeout
-    connection.socket_connect_timeout, connection.socket_timeout = (min(x, left) for x in limits)
+    # The second is for what is said at the start: the protocol, who is there, the password.
+    connection.socket_connect_timeout = connection.socket_timeout = left
     try:
         connection.connect()
     except BaseException:
         connection.disconnect()
         raise
-    finally:
-        connection.socket_connect_timeout, connection.socket_timeout = limits
-    if left < limits[1]:
-        # The socket and its buffer were made with what was left.
-        connection._sock.settimeout(limits[1])  # noqa: SLF001 - there is no other way
-        connection._parser.on_connect(connection)  # noqa: SLF001 - the same
 
 
 def _read(connection: Any, deadline: float | None) -> object:
-    left = CONNECT_TIMEOUT if deadline is None else deadline - time.monotonic()
-    if not connection.can_read(max(left, 0)):
-        raise TimeoutError("no answer in time")
+    _bound(connection, deadline)
     try:
         reply: object = connection.read_response()
     except REFUSALS as error:
         return error
     return reply
+
+
+def _bound(connection: Any, deadline: float | None) -> None:
+    """Let nothing on a connection wait longer than until the deadline.
+
+    What has come in time is still read after it: a timeout of 0 would be none.
+    """
+    connection._sock.settimeout(max(_left(deadline), SHORTEST_WAIT))  # noqa: SLF001
+
+
+def _left(deadline: float | None) -> float:
+    return CONNECT_TIMEOUT if deadline is None else deadline - time.monotonic()
 
 
 def _packed(commands: Iterable[Sequence[str | int]]) -> bytes:
@@ -331,7 +330,3 @@ def _packed(commands: Iterable[Sequence[str | int]]) -> bytes:
 
 def _limit(deadline: float | None) -> float:
     return asyncio.get_running_loop().time() + CONNECT_TIMEOUT if deadline is None else deadline
-
-
-def _bounded(seconds: float | None) -> float:
-    return CONNECT_TIMEOUT if seconds is None else min(seconds, CONNECT_TIMEOUT)

@@ -158,8 +158,9 @@ class Operations:
         by_expiry, by_credit = self._keys.by_expiry(), self._keys.by_credit(slot)
         row, *indexes = yield [
             _call(scripts.RECORD, key, lapses + GRACE, *hold_row(reservation)),
-            Command(by_expiry, ("ZADD", by_expiry, lapses, member(slot, reservation.id))),
-            Command(by_credit, ("HSET", by_credit, reservation.id, held)),
+            # Neither touches what another recording of the same id has written.
+            Command(by_expiry, ("ZADD", by_expiry, "NX", lapses, member(slot, reservation.id))),
+            Command(by_credit, ("HSETNX", by_credit, reservation.id, held)),
         ]
         recorded = _accept(row) == 1
         for reply in indexes:
