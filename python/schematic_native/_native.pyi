@@ -15,6 +15,32 @@ from schematic_native.config import (
 
 __version__: str
 
+@final
+class Build:
+    """How the extension was built."""
+
+    @property
+    def version(self) -> str:
+        """The package's version."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The ABI, "abi3", "abi3t" or "version-specific", and "free-threaded" if such a Python can load it."""
+
+    @property
+    def profile(self) -> str:
+        """Cargo's profile; "release" in every published wheel."""
+
+    @property
+    def target(self) -> str:
+        """The target triple."""
+
+    @property
+    def rustc(self) -> str:
+        """The compiler that built it."""
+
+__build__: Build
+
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 ENGINE_VERSION_KEY: str  # of the published engine whose answers these are

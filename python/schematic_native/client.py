@@ -586,6 +586,9 @@ class AsyncSchematic(_Client):
             raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
         super().__init__(api_key, config or AsyncSchematicConfig())
 
+    # Returns the loop that the caller runs on; known once there is a runtime.
+    _here: Callable[[], object]
+
     async def __aenter__(self) -> Self:
         await self.initialize()
         return self
@@ -736,7 +739,7 @@ class AsyncSchematic(_Client):
         if (
             options is None
             and runtime is not None
-            and runtime.is_here
+            and runtime.loop is self._here()
             and self._settle_now(reservation, actual_quantity)
         ):
             return
@@ -803,6 +806,7 @@ class AsyncSchematic(_Client):
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
+            self._here = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
             self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
