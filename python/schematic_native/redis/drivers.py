@@ -14,53 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 from redis.exceptions import NoScriptError
 
 from schematic_native.faults import StoreError
-from schematic_native.redis.faults import TIMEOUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from schematic_native.redis.links import AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Operation, Replies
 
 T = TypeVar("T")
-
-# After a fault of the connection the store rests, so that each check need not find it out anew.
-FIRST_REST = 0.05
-LONGEST_REST = 1.0
-
-
-class Rest:
-    """Tells whether a store that failed lately is to be asked again yet.
-
-    Args:
-        clock: seconds, never going back.
-
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._length = 0.0
-        self._until = float("-inf")
-        self._why = ""
-
-    def check(self) -> None:
-        """Raise `StoreError` while the store rests."""
-        if self._clock() < self._until:
-            raise StoreError(f"{self._why}; asked again in a moment", lost=False)
-
-    def note(self, error: StoreError) -> None:
-        """Rest after a fault of the connection, longer after each.
-
-        Not after a time that was up: another caller may have more of it.
-        """
-        if error.__cause__ is None or isinstance(error.__cause__, TIMEOUTS):
-            return
-        self._length = min(max(self._length * 2, FIRST_REST), LONGEST_REST)
-        self._until, self._why = self._clock() + self._length, str(error)
-
-    def end(self) -> None:
-        """Note that the store answers."""
-        self._length = 0.0
 
 
 def again(batch: Batch, replies: Replies) -> list[int]:
@@ -89,7 +50,6 @@ class SyncDriver:
 
     def __init__(self, links: SyncLinks) -> None:
         self._links = links
-        self._rest = Rest()
 
     def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Run an operation within so many seconds.
@@ -100,24 +60,17 @@ class SyncDriver:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: Replies | StoreError | None = None
-        has_begun = False
         while True:
             try:
                 batch = advance(operation, replies)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = self._ask(batch, deadline, has_begun=has_begun)
-            has_begun = has_begun or not isinstance(replies, StoreError)
+            replies = self._ask(batch, deadline)
 
-    def _ask(
-        self, batch: Batch, deadline: float | None, *, has_begun: bool
-    ) -> Replies | StoreError:
+    def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
         missing: Sequence[int] = range(len(batch))
         try:
-            if not has_begun:
-                # What is under way is finished: to rest in the middle of a settle loses its refund.
-                self._rest.check()
             replies = self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
@@ -125,9 +78,7 @@ class SyncDriver:
                 replies = merged(replies, missing, rest)
         except StoreError as error:
             error.lost = error.lost or len(missing) < len(batch)
-            self._rest.note(error)
             return error
-        self._rest.end()
         return replies
 
 
@@ -141,7 +92,6 @@ class AsyncDriver:
 
     def __init__(self, links: AsyncLinks) -> None:
         self._links = links
-        self._rest = Rest()
 
     async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Run an operation within so many seconds.
@@ -153,24 +103,17 @@ class AsyncDriver:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         replies: Replies | StoreError | None = None
-        has_begun = False
         while True:
             try:
                 batch = advance(operation, replies)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = await self._ask(batch, deadline, has_begun=has_begun)
-            has_begun = has_begun or not isinstance(replies, StoreError)
+            replies = await self._ask(batch, deadline)
 
-    async def _ask(
-        self, batch: Batch, deadline: float | None, *, has_begun: bool
-    ) -> Replies | StoreError:
+    async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
         missing: Sequence[int] = range(len(batch))
         try:
-            if not has_begun:
-                # What is under way is finished: to rest in the middle of a settle loses its refund.
-                self._rest.check()
             replies = await self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
@@ -179,9 +122,7 @@ class AsyncDriver:
                 replies = merged(replies, missing, rest)
         except StoreError as error:
             error.lost = error.lost or len(missing) < len(batch)
-            self._rest.note(error)
             return error
-        self._rest.end()
         return replies
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schematic_native.faults import StoreError
 
 TIMEOUTS = (TimeoutError, asyncio.TimeoutError, RedisTimeoutError)
-FAULTS = (RedisError, OSError, EOFError, *TIMEOUTS)
+# A cluster's own failures are none of `RedisError`; bytes that are no text may be in any row.
+FAULTS = (RedisError, RedisClusterException, UnicodeDecodeError, OSError, EOFError, *TIMEOUTS)
 
 
 def unsent(error: BaseException) -> StoreError:

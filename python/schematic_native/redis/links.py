@@ -26,7 +26,9 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from schematic_native.faults import StoreError
 from schematic_native.redis.faults import FAULTS, unheard, unsent
+from schematic_native.redis.rest import Rest
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout_at
@@ -87,21 +89,39 @@ class SyncServer:
         self._settings = {**settings, "retry": Retry(NoBackoff(), 0)}
         # Connections, and until when each may be thought to be open still.
         self._free: deque[tuple[Any, float]] = deque()
+        self._rest = Rest()
 
     def exchange(
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
     ) -> Replies:
         """Send a batch, read its replies."""
-        return self.receive(self.send(batch, deadline, in_full=in_full, asking=asking), deadline)
+        connection = self.open(deadline)
+        count = self.send(connection, batch, deadline, in_full=in_full, asking=asking)
+        return self.receive(connection, count, deadline)
+
+    def open(self, deadline: float | None) -> Any:
+        """Take a connection that is open and has nothing to say."""
+        try:
+            connection, trusted_until = self._free.pop()
+        except IndexError:
+            connection, trusted_until = self._make(**self._settings), 0.0
+        if connection.is_connected and time.monotonic() > trusted_until:
+            _drop_if_closed(connection)
+        if not connection.is_connected:
+            self._connect(connection, deadline)
+        return connection
 
     def send(
-        self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
-    ) -> tuple[Any, int]:
-        """Send a batch; returns the connection, and how many replies it will read."""
-        connection = self._connected(deadline)
-        commands = [command.words(in_full=in_full) for command in batch]
-        if asking:
-            commands = [word for command in commands for word in (("ASKING",), command)]
+        self,
+        connection: Any,
+        batch: Batch,
+        deadline: float | None,
+        *,
+        in_full: bool,
+        asking: bool = False,
+    ) -> int:
+        """Send a batch on an open connection; returns how many replies it will read."""
+        commands = _commands(batch, in_full=in_full, asking=asking)
         try:
             _bound(connection, deadline)
             connection.send_packed_command([_packed(commands)], check_health=False)
@@ -111,11 +131,10 @@ class SyncServer:
         except BaseException:
             connection.disconnect()
             raise
-        return connection, len(commands)
+        return len(commands)
 
-    def receive(self, sent: tuple[Any, int], deadline: float | None) -> Replies:
+    def receive(self, connection: Any, count: int, deadline: float | None) -> Replies:
         """Read the replies of what was sent."""
-        connection, count = sent
         replies: list[object] = []
         try:
             while len(replies) < count:
@@ -136,17 +155,20 @@ class SyncServer:
         while self._free:
             self._free.pop()[0].disconnect()
 
-    def _connected(self, deadline: float | None) -> Any:
-        """Take a connection that is open and has nothing to say."""
+    def _connect(self, connection: Any, deadline: float | None) -> None:
+        self._rest.check()
+        left = _left(deadline)
+        if left <= 0:
+            error = TimeoutError("no time was left to connect")
+            raise unsent(error) from error
+        # The second is for what is said at the start: the protocol, who is there, the password.
+        connection.socket_connect_timeout = connection.socket_timeout = left
         try:
-            connection, trusted_until = self._free.pop()
-        except IndexError:
-            connection, trusted_until = self._make(**self._settings), 0.0
-        if connection.is_connected and time.monotonic() > trusted_until:
-            _drop_if_closed(connection)
-        if not connection.is_connected:
-            _connect(connection, deadline)
-        return connection
+            connection.connect()
+        except FAULTS as error:
+            connection.disconnect()
+            raise self._rest.note(error, unsent(error)) from error
+        self._rest.end()
 
 
 def _drop_if_closed(connection: Any) -> None:
@@ -156,20 +178,6 @@ def _drop_if_closed(connection: Any) -> None:
             connection.disconnect()
     except FAULTS:
         connection.disconnect()
-
-
-def _connect(connection: Any, deadline: float | None) -> None:
-    left = _left(deadline)
-    if left <= 0:
-        error = TimeoutError("no time was left to connect")
-        raise unsent(error) from error
-    # The second is for what is said at the start: the protocol, who is there, the password.
-    connection.socket_connect_timeout = connection.socket_timeout = left
-    try:
-        connection.connect()
-    except FAULTS as error:
-        connection.disconnect()
-        raise unsent(error) from error
 
 
 def _read(connection: Any, deadline: float | None) -> object:
@@ -207,27 +215,52 @@ class AsyncServer:
         limits = {"socket_connect_timeout": None, "socket_timeout": None}
         self._settings = {**settings, **limits, "retry": AsyncRetry(NoBackoff(), 0)}
         self._free: deque[Any] = deque()
+        self._rest = Rest()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
     ) -> Replies:
         """Send a batch, read its replies."""
+        connection = await self.open(deadline)
+        return await self.ask(connection, batch, deadline, in_full=in_full, asking=asking)
+
+    async def open(self, deadline: float | None) -> Any:
+        """Take a connection that is open."""
         connection = await self._take()
-        commands = [command.words(in_full=in_full) for command in batch]
-        if asking:
-            commands = [word for command in commands for word in (("ASKING",), command)]
-        failure = unsent
+        if connection.is_connected:
+            return connection
+        self._rest.check()
         try:
             async with timeout_at(_limit(deadline)):
-                if not connection.is_connected:
-                    await connection.connect()
-                failure = unheard
+                await connection.connect()
+        except FAULTS as error:
+            await connection.disconnect(nowait=True)
+            raise self._rest.note(error, unsent(error)) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._rest.end()
+        return connection
+
+    async def ask(
+        self,
+        connection: Any,
+        batch: Batch,
+        deadline: float | None,
+        *,
+        in_full: bool,
+        asking: bool = False,
+    ) -> Replies:
+        """Send a batch on an open connection, read its replies."""
+        commands = _commands(batch, in_full=in_full, asking=asking)
+        try:
+            async with timeout_at(_limit(deadline)):
                 await connection.send_packed_command([_packed(commands)], check_health=False)
                 replies = await self._receive(connection, len(commands))
         except FAULTS as error:
             await connection.disconnect(nowait=True)
-            raise failure(error) from error
+            raise unheard(error) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -265,6 +298,14 @@ class AsyncServer:
         return self._make(**self._settings)
 
 
+def _commands(batch: Batch, *, in_full: bool, asking: bool) -> list[tuple[str | int, ...]]:
+    """List what is sent; with `ASKING` before each for a key that is on its way to the server."""
+    commands = [command.words(in_full=in_full) for command in batch]
+    if asking:
+        commands = [word for command in commands for word in (("ASKING",), command)]
+    return commands
+
+
 def _packed(commands: Iterable[Sequence[str | int]]) -> bytes:
     """Write commands as the protocol wants them: in a third of the time that redis-py takes."""
     parts: list[str] = []
@@ -295,16 +336,65 @@ class _Places:
             groups.setdefault(server_of(self.batch[at].key), []).append(at)
         return groups
 
-    def fill(self, places: Iterable[int], replies: Replies) -> None:
-        """Keep the replies of some commands."""
-        for at, reply in zip(places, replies, strict=True):
+    def commands(self, group: Iterable[int]) -> Batch:
+        """List the commands of a group."""
+        return [self.batch[at] for at in group]
+
+    def fill(self, group: Iterable[int], replies: Replies) -> None:
+        """Keep the replies of a group; what was carried out is left no more."""
+        for at, reply in zip(group, replies, strict=True):
             self.replies[at] = reply
+            if not isinstance(reply, AskError):
+                self.left.remove(at)
 
     def redirected(self) -> list[tuple[int, AskError]]:
         """Find what was not carried out because its key is elsewhere."""
-        found = [(at, reply) for at in self.left if isinstance(reply := self.replies[at], AskError)]
-        self.left = [at for at, _ in found]
-        return found
+        return [(at, reply) for at in self.left if isinstance(reply := self.replies[at], AskError)]
+
+    def judge(self, error: StoreError) -> StoreError:
+        """Tell of a failure what it means for the whole batch, of which a part may be done."""
+        error.lost = error.lost or len(self.left) < len(self.batch)
+        return error
+
+
+class _Owners:
+    """Which server has a key, as far as is known.
+
+    A server that is silent may have been replaced. Any other knows by whom, and says so when it is
+    asked for the key: so nothing is ever waited for but the answer to a command.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._moved: dict[int, str] = {}
+        self._silent: set[str] = set()
+
+    def name_of(self, key: str) -> str:
+        """Return the server to ask for a key."""
+        try:
+            moved = self._moved.get(self._client.keyslot(key))
+            name = moved or str(self._client.get_node_from_key(key).name)
+            if name not in self._silent:
+                return name
+            others = (str(node.name) for node in self._client.get_nodes())
+            return next((other for other in others if other not in self._silent), name)
+        except FAULTS as error:
+            raise unsent(error) from error
+
+    def follow(self, error: AskError) -> str:
+        """Return the server that a key is said to be on: for good, or for this once."""
+        name = f"{error.host}:{error.port}"
+        if isinstance(error, MovedError):
+            self._moved[error.slot_id] = name
+        return name
+
+    def heard(self, name: str) -> None:
+        """Note that a server answers."""
+        self._silent.discard(name)
+
+    def missed(self, name: str) -> None:
+        """Note that a server does not answer."""
+        self._silent.add(name)
 
 
 class SyncCluster:
@@ -312,31 +402,19 @@ class SyncCluster:
 
     def __init__(self, client: redis.RedisCluster) -> None:
         self._client = client
+        self._owners = _Owners(client)
         self._servers: dict[str, SyncServer] = {}
-        self._is_stale = False
 
     def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
         """Send a batch to where its keys are, all at once; follow the keys that have moved."""
         places = _Places(batch)
-        for _ in range(MOST_REDIRECTIONS):
-            self._refresh()
-            try:
-                self._exchange(places, deadline, in_full=in_full)
-            except BaseException:
-                # A server that does not answer may have been replaced by another.
-                self._is_stale = True
-                raise
-            for at, error in places.redirected():
-                # To have moved for good is a kind of being elsewhere for now.
-                if isinstance(error, MovedError):
-                    self._is_stale = True
-                    continue
-                server = self._server(f"{error.host}:{error.port}")
-                asked = server.exchange([batch[at]], deadline, in_full=in_full, asking=True)
-                places.fill([at], asked[1:])
-                places.left.remove(at)
-            if not places.left:
-                break
+        try:
+            self._exchange(places, deadline, in_full=in_full)
+            for _ in range(MOST_REDIRECTIONS):
+                for at, error in places.redirected():
+                    self._follow(places, at, error, deadline, in_full=in_full)
+        except StoreError as error:
+            raise places.judge(error) from error.__cause__
         return places.replies
 
     def close(self) -> None:
@@ -345,27 +423,49 @@ class SyncCluster:
             server.close()
 
     def _exchange(self, places: _Places, deadline: float | None, *, in_full: bool) -> None:
-        sent = []
-        groups = places.by_server(self._name_of)
-        for name, group in groups.items():
-            server = self._server(name)
-            commands = [places.batch[at] for at in group]
-            sent.append((server, group, server.send(commands, deadline, in_full=in_full)))
-        for server, group, waiting in sent:
-            places.fill(group, server.receive(waiting, deadline))
-
-    def _name_of(self, key: str) -> str:
-        client: Any = self._client
-        return str(client.get_node_from_key(key).name)
-
-    def _refresh(self) -> None:
-        if not self._is_stale:
-            return
+        """Send nothing before every server is connected, so that all can still be called off."""
+        waiting: deque[tuple[str, Any, list[int]]] = deque()
         try:
-            self._client.nodes_manager.initialize()
-        except FAULTS as error:
-            raise unsent(error) from error
-        self._is_stale = False
+            for name, group in places.by_server(self._owners.name_of).items():
+                waiting.append((name, self._open(name, deadline), group))
+            for name, connection, group in waiting:
+                commands = places.commands(group)
+                self._server(name).send(connection, commands, deadline, in_full=in_full)
+            while waiting:
+                name, connection, group = waiting.popleft()
+                places.fill(group, self._receive(name, connection, len(group), deadline))
+        except BaseException:
+            # No connection is left with a reply that nobody reads.
+            for _, connection, _ in waiting:
+                connection.disconnect()
+            raise
+
+    def _follow(
+        self, places: _Places, at: int, error: AskError, deadline: float | None, *, in_full: bool
+    ) -> None:
+        """Send a command to where its key is said to be."""
+        name, asking = self._owners.follow(error), not isinstance(error, MovedError)
+        connection = self._open(name, deadline)
+        commands = places.commands([at])
+        server = self._server(name)
+        count = server.send(connection, commands, deadline, in_full=in_full, asking=asking)
+        places.fill([at], self._receive(name, connection, count, deadline)[-1:])
+
+    def _open(self, name: str, deadline: float | None) -> Any:
+        try:
+            return self._server(name).open(deadline)
+        except StoreError:
+            self._owners.missed(name)
+            raise
+
+    def _receive(self, name: str, connection: Any, count: int, deadline: float | None) -> Replies:
+        try:
+            replies = self._server(name).receive(connection, count, deadline)
+        except StoreError:
+            self._owners.missed(name)
+            raise
+        self._owners.heard(name)
+        return replies
 
     def _server(self, name: str) -> SyncServer:
         server = self._servers.get(name)
@@ -384,31 +484,21 @@ class AsyncCluster:
 
     def __init__(self, client: redis.asyncio.RedisCluster) -> None:
         self._client = client
+        self._owners = _Owners(client)
         self._servers: dict[str, AsyncServer] = {}
-        self._is_stale = True
+        self._is_ready = False
 
     async def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
         """Send a batch to where its keys are, all at once; follow the keys that have moved."""
+        await self._prepare(deadline)
         places = _Places(batch)
-        for _ in range(MOST_REDIRECTIONS):
-            await self._refresh(deadline)
-            try:
-                await self._exchange(places, deadline, in_full=in_full)
-            except BaseException:
-                # A server that does not answer may have been replaced by another.
-                self._is_stale = True
-                raise
-            for at, error in places.redirected():
-                if isinstance(error, MovedError):
-                    self._is_stale = True
-                    continue
-                server = self._server(f"{error.host}:{error.port}")
-                command = [batch[at]]
-                asked = await server.exchange(command, deadline, in_full=in_full, asking=True)
-                places.fill([at], asked[1:])
-                places.left.remove(at)
-            if not places.left:
-                break
+        try:
+            await self._exchange(places, deadline, in_full=in_full)
+            for _ in range(MOST_REDIRECTIONS):
+                for at, error in places.redirected():
+                    await self._follow(places, at, error, deadline, in_full=in_full)
+        except StoreError as error:
+            raise places.judge(error) from error.__cause__
         return places.replies
 
     async def close(self) -> None:
@@ -416,13 +506,24 @@ class AsyncCluster:
         for server in self._servers.values():
             await server.close()
 
+    async def _prepare(self, deadline: float | None) -> None:
+        """Let the client find out where keys are, which it does when it is first used."""
+        if self._is_ready:
+            return
+        try:
+            async with timeout_at(_limit(deadline)):
+                await self._client.initialize()
+        except FAULTS as error:
+            raise unsent(error) from error
+        self._is_ready = True
+
     async def _exchange(self, places: _Places, deadline: float | None, *, in_full: bool) -> None:
-        groups = places.by_server(self._name_of)
+        """Send nothing before every server is connected, so that all can still be called off."""
+        groups = places.by_server(self._owners.name_of)
+        connections = await self._open_all(groups, deadline)
         exchanges = [
-            self._server(name).exchange(
-                [places.batch[at] for at in group], deadline, in_full=in_full
-            )
-            for name, group in groups.items()
+            self._ask(name, connection, places.commands(group), deadline, in_full=in_full)
+            for (name, group), connection in zip(groups.items(), connections, strict=True)
         ]
         # Each is heard out, so that no connection is left with a reply that nobody reads.
         outcomes = await asyncio.gather(*exchanges, return_exceptions=True)
@@ -431,20 +532,52 @@ class AsyncCluster:
                 raise outcome
             places.fill(group, outcome)
 
-    def _name_of(self, key: str) -> str:
-        client: Any = self._client
-        return str(client.get_node_from_key(key).name)
+    async def _follow(
+        self, places: _Places, at: int, error: AskError, deadline: float | None, *, in_full: bool
+    ) -> None:
+        """Send a command to where its key is said to be."""
+        name, asking = self._owners.follow(error), not isinstance(error, MovedError)
+        [connection] = await self._open_all([name], deadline)
+        commands = places.commands([at])
+        replies = await self._ask(
+            name, connection, commands, deadline, in_full=in_full, asking=asking
+        )
+        places.fill([at], replies[-1:])
 
-    async def _refresh(self, deadline: float | None) -> None:
-        if not self._is_stale:
-            return
+    async def _open_all(self, names: Iterable[str], deadline: float | None) -> list[Any]:
+        connections: list[Any] = []
         try:
-            async with timeout_at(_limit(deadline)):
-                await self._client.initialize()
-                await self._client.nodes_manager.initialize()
-        except FAULTS as error:
-            raise unsent(error) from error
-        self._is_stale = False
+            for name in names:
+                try:
+                    connections.append(await self._server(name).open(deadline))
+                except StoreError:
+                    self._owners.missed(name)
+                    raise
+        except BaseException:
+            for connection in connections:
+                await connection.disconnect(nowait=True)
+            raise
+        return connections
+
+    async def _ask(
+        self,
+        name: str,
+        connection: Any,
+        batch: Batch,
+        deadline: float | None,
+        *,
+        in_full: bool,
+        asking: bool = False,
+    ) -> Replies:
+        try:
+            replies = await self._server(name).ask(
+                connection, batch, deadline, in_full=in_full, asking=asking
+            )
+        except StoreError:
+            self._owners.missed(name)
+            raise
+        self._owners.heard(name)
+        return replies
 
     def _server(self, name: str) -> AsyncServer:
         server = self._servers.get(name)
