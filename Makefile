@@ -15,13 +15,14 @@ PORTABLE := $(if $(filter Linux,$(shell uname -s)),--zig --compatibility manylin
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
+INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
@@ -55,7 +56,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 .PHONY: lint
@@ -76,9 +77,17 @@ format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(STAMPS)/built $(STAMPS)/deps-peer ## the clients beside the published SDK, then the core alone
-	$(BIN)/schematic-native bench $(BENCH_FLAGS)
+bench: $(STAMPS)/built $(STAMPS)/deps-bench ## beside the published SDK and others, then the core alone (BENCH_FLAGS="--save main")
+	$(BIN)/schematic-native bench --all --html .bench/report.html --json .bench/last.json $(BENCH_FLAGS)
 	cargo bench --quiet --locked -p schematic_core
+
+.PHONY: bench-docs
+bench-docs: $(STAMPS)/built $(STAMPS)/deps-bench ## measure, and write the table into README and docs/performance.md
+	$(BIN)/schematic-native bench --samples 100 --document README.md docs/performance.md $(BENCH_FLAGS)
+
+.PHONY: instructions
+instructions: $(STAMPS)/built ## hold the instructions of a check and a settle against their budget
+	$(BIN)/python benches/instructions.py $(INSTRUCTIONS_FLAGS)
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the engine with the published one on random inputs
@@ -87,6 +96,10 @@ fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the eng
 .PHONY: stress
 stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing service and audit it (STRESS_FLAGS="--seed 1 --async")
 	$(BIN)/python -m tests.stress $(STRESS_FLAGS)
+
+.PHONY: docs
+docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into dist/, and verify them
@@ -114,4 +127,4 @@ deny: $(STAMPS)/cargo-deny-$(DENY_VERSION) ## licences, advisories and duplicate
 
 .PHONY: clean
 clean: ## forget everything that was built
-	rm -rf $(VENV) target dist python/schematic_native/*.so .bench
+	rm -rf $(VENV) target dist site python/schematic_native/*.so .bench

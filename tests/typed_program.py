@@ -53,7 +53,9 @@ def spend(client: Schematic, company: dict[str, str]) -> float:
 
 def look(client: Schematic, company: dict[str, str]) -> None:
     """Ask what costs nothing."""
-    assert_type(client.check_flag("beta", company, options=CheckFlagOptions(default_value=True)), bool)
+    assert_type(
+        client.check_flag("beta", company, options=CheckFlagOptions(default_value=True)), bool
+    )
     assert_type(client.check_flag_with_entitlement("beta", company), CheckFlagResult)
     assert_type(client.check_flags(["beta"], company), list[CheckFlagResult])
     assert_type(client.get_credit_balance(company, "inference"), CreditBalance)
@@ -82,7 +84,9 @@ def main() -> None:
         engine = RulesEngine()
         flag = engine.load_flag("{}")
         assert_type(engine.check_flag(flag), CheckFlagResult)
-        sync = SchematicConfig(base_url=emulator.base_url, use_datastream=True, credit_leases=LEASES)
+        sync = SchematicConfig(
+            base_url=emulator.base_url, use_datastream=True, credit_leases=LEASES
+        )
         with Schematic(emulator.api_key, sync) as client:
             spend(client, {"id": "acme"})
             look(client, {"id": "acme"})

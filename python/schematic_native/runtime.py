@@ -99,11 +99,6 @@ class Runtime:
         self._start()
 
     @property
-    def is_here(self) -> bool:
-        """Whether the caller is on this runtime's loop."""
-        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - the public one raises
-
-    @property
     def connected(self) -> bool:
         """Whether the DataStream's socket is open."""
         return self._datastream is not None and self._datastream.connected

@@ -112,15 +112,20 @@ pub struct Pending {
     usage: f64,
     event_subtype: Option<Box<str>>,
     mode: FailureMode,
-    started: Option<(Scene, CheckFlow)>,
+    started: Option<Started>,
+}
+
+/// How far the flow of a check that waits has come.
+#[derive(Debug)]
+struct Started {
+    scene: Scene,
+    flow: CheckFlow,
+    /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
+    judgement: Option<Judgement>,
 }
 
 impl Pending {
-    fn new(
-        request: &CheckRequest<'_>,
-        need: Need,
-        started: Option<(Scene, CheckFlow)>,
-    ) -> Box<Self> {
+    fn new(request: &CheckRequest<'_>, need: Need, started: Option<Started>) -> Box<Self> {
         Box::new(Self {
             need,
             flag_key: request.flag_key.into(),
@@ -188,20 +193,21 @@ impl Pending {
     /// The slot's company and credit type, for [`Need::Acquire`] and [`Need::Extend`].
     #[must_use]
     pub fn slot(&self) -> Option<(&Arc<str>, &Arc<str>)> {
-        let (_, flow) = self.started.as_ref()?;
+        let flow = &self.started.as_ref()?.flow;
         Some((&flow.holder().company_id, &flow.terms()?.credit_id))
     }
 
     /// Credits that the check holds if it is allowed.
     #[must_use]
     pub fn required_credits(&self) -> f64 {
-        self.started.as_ref().map_or(0.0, |(_, flow)| flow.cost())
+        let started = self.started.as_ref();
+        started.map_or(0.0, |started| started.flow.cost())
     }
 }
 
 /// Where a flow stopped.
 enum Stop {
-    Decided(Outcome, Option<Judgement>),
+    Decided(Outcome),
     Waits(Need),
     Plain,
 }
@@ -243,10 +249,10 @@ impl Client {
             return self.begin(&request, !came, now);
         }
         match (started, answer) {
-            (Some((scene, mut flow)), Some(answer)) => {
-                self.answer(&mut flow, answer, now);
-                let scene = self.refresh(&request, scene);
-                self.drive(&request, scene, flow, now)
+            (Some(mut started), Some(answer)) => {
+                self.answer(&mut started.flow, answer, now);
+                started.scene = self.refresh(&request, started.scene);
+                self.drive(&request, started, now)
             }
             _ => Progress::Pending(Pending::new(&request, Need::Plain, None)),
         }
@@ -294,31 +300,29 @@ impl Client {
             user: scene.user_keys.clone(),
         };
         let event = request.event_subtype.map(Arc::from);
-        let flow = CheckFlow::begin(request.usage, event, request.mode, holder);
-        self.drive(request, scene, flow, now)
+        let started = Started {
+            scene,
+            flow: CheckFlow::begin(request.usage, event, request.mode, holder),
+            judgement: None,
+        };
+        self.drive(request, started, now)
     }
 
-    fn drive(
-        &self,
-        request: &CheckRequest<'_>,
-        scene: Scene,
-        mut flow: CheckFlow,
-        now: Millis,
-    ) -> Progress {
-        match self.run(&scene, &mut flow, now) {
-            Stop::Decided(outcome, judgement) => {
-                Progress::Done(self.finish(&scene, &flow, outcome, judgement, now))
-            }
-            Stop::Plain => Progress::Done(self.plain(request, &scene, now)),
-            Stop::Waits(need) => {
-                Progress::Pending(Pending::new(request, need, Some((scene, flow))))
-            }
+    fn drive(&self, request: &CheckRequest<'_>, mut started: Started, now: Millis) -> Progress {
+        match self.run(&mut started, now) {
+            Stop::Decided(outcome) => Progress::Done(self.finish(started, outcome, now)),
+            Stop::Plain => Progress::Done(self.plain(request, &started.scene, now)),
+            Stop::Waits(need) => Progress::Pending(Pending::new(request, need, Some(started))),
         }
     }
 
     /// Answers every step that memory can answer.
-    fn run(&self, scene: &Scene, flow: &mut CheckFlow, now: Millis) -> Stop {
-        let mut judgement = None;
+    fn run(&self, started: &mut Started, now: Millis) -> Stop {
+        let Started {
+            scene,
+            flow,
+            judgement,
+        } = started;
         loop {
             let answer = match flow.step() {
                 Step::Probe => Answer::Probed(self.probe(scene)),
@@ -356,7 +360,7 @@ impl Client {
                 Step::Acquire => return Stop::Waits(Need::Acquire),
                 Step::Extend => return Stop::Waits(Need::Extend),
                 Step::Plain => return Stop::Plain,
-                Step::Done(outcome) => return Stop::Decided(outcome.clone(), judgement),
+                Step::Done(outcome) => return Stop::Decided(outcome.clone()),
             };
             self.answer(flow, answer, now);
         }
@@ -447,14 +451,12 @@ impl Client {
     }
 
     /// Turns a decided flow into the caller's answer and records it.
-    fn finish(
-        &self,
-        scene: &Scene,
-        flow: &CheckFlow,
-        outcome: Outcome,
-        judgement: Option<Judgement>,
-        now: Millis,
-    ) -> CheckAnswer {
+    fn finish(&self, started: Started, outcome: Outcome, now: Millis) -> CheckAnswer {
+        let Started {
+            scene,
+            flow,
+            judgement,
+        } = started;
         let (reason, rule, entitlement) = match (outcome.basis, judgement) {
             (Basis::Gate, Some(judgement)) => {
                 (judgement.reason, judgement.rule, judgement.entitlement)
@@ -472,7 +474,7 @@ impl Client {
             ..scene.record(rule.as_ref(), outcome.allowed, reason.clone())
         });
         if outcome.low
-            && let Some(slot) = slot_of(flow)
+            && let Some(slot) = slot_of(&flow)
             && self.ledger.note_low(slot, now)
         {
             (self.wake)(Topic::Extend);

@@ -1,0 +1,179 @@
+"""Where the leases and holds of a vector's client live, and how to look at them there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schematic_native.redis import Refused
+from schematic_native.redis.stores import SyncStore
+from tests.conformance.programs import LIMIT
+
+if TYPE_CHECKING:
+    from schematic_native import Reservation
+    from schematic_native._native import Core
+    from schematic_native.redis import Operation
+    from tests.conformance.programs import Program
+
+Slot = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A slot's lease, live or expired: credits and epoch seconds."""
+
+    lease_id: str
+    granted: float
+    remaining: float
+    expires_at: float
+
+
+class Backend(Protocol):
+    """The operations of one store of leases."""
+
+    def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> bool: ...
+
+    def lease(self, slot: Slot) -> Row | None: ...
+
+    def drop(self, slot: Slot) -> None: ...
+
+    def try_reserve(self, slot: Slot, amount: float) -> tuple[float, str] | None: ...
+
+    def refund(self, slot: Slot, amount: float, pin: str | None) -> None: ...
+
+    def extend(
+        self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
+    ) -> None: ...
+
+    def add(self, reservation: Reservation) -> None: ...
+
+    def consume(self, reservation_id: str, amount: float) -> float | None: ...
+
+    def holds(self, reservation_id: str) -> bool: ...
+
+    def reserved_credits(self, slot: Slot) -> float: ...
+
+    def reservation_count(self) -> int: ...
+
+    def sweep(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class InMemory:
+    """The ledger of the client's core."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> bool:
+        before = self._core.lease(*slot)
+        there = self._core.install_lease(*slot, lease_id, granted, expires_at)
+        return there == lease_id and (before is None or before.lease_id != lease_id)
+
+    def lease(self, slot: Slot) -> Row | None:
+        lease = self._core.lease(*slot)
+        if lease is None:
+            return None
+        return Row(lease.lease_id, lease.granted, lease.remaining, lease.expires_at)
+
+    def drop(self, slot: Slot) -> None:
+        self._core.drop_lease(*slot)
+
+    def try_reserve(self, slot: Slot, amount: float) -> tuple[float, str] | None:
+        return self._core.try_reserve(*slot, amount)
+
+    def refund(self, slot: Slot, amount: float, pin: str | None) -> None:
+        self._core.refund(*slot, amount, pin)
+
+    def extend(
+        self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
+    ) -> None:
+        self._core.apply_extend(*slot, pin, granted_total, expires_at)
+
+    def add(self, reservation: Reservation) -> None:
+        self._core.add_hold(reservation)
+
+    def consume(self, reservation_id: str, amount: float) -> float | None:
+        return self._core.consume(reservation_id, amount)
+
+    def holds(self, reservation_id: str) -> bool:
+        return self._core.has_hold(reservation_id)
+
+    def reserved_credits(self, slot: Slot) -> float:
+        return self._core.reserved_credits(*slot)
+
+    def reservation_count(self) -> int:
+        return self._core.counts()["open_holds"]
+
+    def sweep(self) -> int:
+        return self._core.sweep()
+
+    def close(self) -> None:
+        """Leave it to the client."""
+
+
+class InRedis:
+    """The client's own store in Redis, asked as the client asks it."""
+
+    def __init__(self, program: Program) -> None:
+        store = program.client._store
+        assert store is not None, "this client was given no Redis"
+        self._program = program
+        self._store = store
+        self._operations = store.operations
+
+    def _ask(self, operation: Operation[Any]) -> Any:
+        if isinstance(self._store, SyncStore):
+            return self._store.run(operation, LIMIT)
+        return self._program.work(self._store.run(operation, LIMIT))
+
+    def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> bool:
+        installing = self._operations.install(slot, lease_id, granted, expires_at)
+        return self._ask(installing).written
+
+    def lease(self, slot: Slot) -> Row | None:
+        lease = self._ask(self._operations.lease(slot))
+        if lease is None:
+            return None
+        return Row(lease.lease_id, lease.granted, lease.remaining, lease.expires_at)
+
+    def drop(self, slot: Slot) -> None:
+        self._ask(self._operations.drop(slot))
+
+    def try_reserve(self, slot: Slot, amount: float) -> tuple[float, str] | None:
+        debit = self._ask(self._operations.try_reserve(slot, amount))
+        return None if isinstance(debit, Refused) else (debit.remaining, debit.lease_id)
+
+    def refund(self, slot: Slot, amount: float, pin: str | None) -> None:
+        self._ask(self._operations.refund(slot, amount, pin))
+
+    def extend(
+        self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
+    ) -> None:
+        self._ask(self._operations.extend(slot, granted_total, expires_at, pin))
+
+    def add(self, reservation: Reservation) -> None:
+        self._ask(self._operations.add(reservation))
+
+    def consume(self, reservation_id: str, amount: float) -> float | None:
+        return self._ask(self._operations.consume(reservation_id, amount))
+
+    def holds(self, reservation_id: str) -> bool:
+        return self._ask(self._operations.has_reservation(reservation_id))
+
+    def reserved_credits(self, slot: Slot) -> float:
+        return self._ask(self._operations.reserved_credits(slot))
+
+    def reservation_count(self) -> int:
+        return self._ask(self._operations.reservation_count())
+
+    def sweep(self) -> int:
+        return self._ask(self._operations.sweep(self._program.client._core.now()))
+
+    def close(self) -> None:
+        """Close the store's connections, which a client that was never started does not."""
+        if isinstance(self._store, SyncStore):
+            self._store.close()
+        else:
+            self._program.work(self._store.close())

@@ -1,0 +1,112 @@
+"""Every vector through the public clients, sync and async, on every backend."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from schematic_native import CreditLeaseConfig
+from tests.conformance import service as scripted
+from tests.conformance.engine import Engine
+from tests.conformance.places import PLACES, open_place
+from tests.conformance.programs import PROGRAMS, Stage
+from tests.conformance.run import World, flags_of, run
+from tests.conformance.vectors import Vector, read_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.conformance.places import Place
+    from tests.conformance.service import Service
+    from tests.conformance.vectors import Fields
+
+# Longer than any vector takes: holds are swept when a vector says so.
+NEVER = 3600.0
+
+
+class Case(NamedTuple):
+    """A vector on a backend, through a client."""
+
+    vector: Vector
+    place: str
+    client: str
+
+    def __str__(self) -> str:
+        return f"{self.vector.name}[{self.place}-{self.client}]"
+
+
+CASES = [
+    Case(vector, place, client)
+    for place in PLACES
+    for vector in read_vectors()
+    for client in PROGRAMS
+    if vector.runs_on(place)
+]
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    with scripted.Service() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def places() -> Iterator[Callable[[str], Place]]:
+    """Open each place at its first vector, and close all at the end."""
+    opened: dict[str, Place] = {}
+    with ExitStack() as stack:
+
+        def find(name: str) -> Place:
+            if name not in opened:
+                opened[name] = stack.enter_context(open_place(name))
+            return opened[name]
+
+        yield find
+
+
+def lease_config(config: Fields, **fields: Any) -> CreditLeaseConfig:
+    def seconds(name: str) -> float | None:
+        milliseconds = config.optional_number(name)
+        return None if milliseconds is None else milliseconds / 1000
+
+    return CreditLeaseConfig(
+        mode=config.get("mode", "client"),
+        default_lease_size=config.optional_number("lease_size"),
+        low_water_mark=config.optional_number("low_water_mark"),
+        default_lease_duration=seconds("lease_duration_ms"),
+        default_reservation_ttl=seconds("reservation_ttl_ms") or 60.0,
+        prewarm_resolve_timeout=seconds("prewarm_resolve_timeout_ms"),
+        sweep_interval=NEVER,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_vector(
+    case: Case,
+    service: Service,
+    places: Callable[[str], Place],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    place, engine = places(case.place), Engine()
+    clock = place.begin()
+    stage = Stage(monkeypatch, clock, engine)
+    service.begin(clock)
+    service.flags = [scripted.flag(key) for key in flags_of(case.vector.operations)]
+    config, redis_client = case.vector.config, place.redis_client(case.client)
+    program = PROGRAMS[case.client](
+        redis_client,
+        base_url=service.url,
+        event_capture_url=service.url,
+        use_datastream=config.get("datastream", True),
+        credit_leases=lease_config(config, redis_client=redis_client),
+    )
+    config.check_all_read()
+    backend = place.backend(program)
+    try:
+        run(case.vector, World(program, backend, service, clock, engine, stage))
+    finally:
+        backend.close()
+        program.close()
