@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 FENCE = re.compile(r"^ *```(\w*)")
 REDIS_URL = "redis://localhost:6379/0"

@@ -250,7 +250,7 @@ async def test_the_leases_that_we_write_read_the_same_as_theirs(
         with Emulator(seed=seed(2.0), process=False) as emulator:
             place = Place(emulator, redis_server.url, lease_size=1000)
             async with fleet((name,), place, request) as members:
-                hold = await members[name].check(2)
+                await members[name].check(2)
                 with redis.Redis.from_url(redis_server.url, decode_responses=True) as reader:
                     rows.append(describe_lease(reader))
         redis_server.flush()
