@@ -28,8 +28,7 @@ NEEDED = (
 def faults(archive: Path, directory: Path) -> Iterator[str]:
     """Yield what is wrong with a source distribution: one sentence each.
 
-    It is unpacked into `directory` and built there, quickly, with the crates that are already on
-    this machine.
+    It is unpacked into `directory` and built there, in a profile that is quick.
     """
     with tarfile.open(archive) as opened:
         names = set(opened.getnames())
@@ -41,6 +40,19 @@ def faults(archive: Path, directory: Path) -> Iterator[str]:
     for name in sorted(names):
         if name.endswith((".so", ".pyd", ".whl")) or f"{root}/target/" in name:
             yield f"sdist: {name} is built, not source"
+    # The crates are fetched first, as Cargo.lock has them; then there is no network.
+    fetch = [
+        "cargo",
+        "fetch",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        str(directory / root / "Cargo.toml"),
+    ]
+    fetched = subprocess.run(fetch, capture_output=True, text=True, check=False)
+    if fetched.returncode != 0:
+        yield f"sdist: Cargo.lock does not fit: {fetched.stderr.strip()[-500:]}"
+        return
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--wheel-dir", str(directory), str(directory / root)],

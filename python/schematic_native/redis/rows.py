@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import orjson
+from schematic_native import jsontext
 
 if TYPE_CHECKING:
     from schematic_native._native import Reservation
@@ -105,18 +105,18 @@ def hold_row(reservation: Reservation) -> list[str]:
         "creditsReserved", amount(reservation.credits_reserved),
         "consumptionRate", amount(reservation.consumption_rate),
         "expiresAt", str(millis(reservation.expires_at.timestamp())),
-        "evalCtx", orjson.dumps(parts).decode(),
+        "evalCtx", jsontext.write(parts).decode(),
     ]  # fmt: skip
 
 
 def read_debit(reply: str | bytes) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at = orjson.loads(text(reply))
+    remaining, lease_id, granted, expires_at = jsontext.read(text(reply))
     return SharedDebit(number(remaining), lease_id, number(granted), number(expires_at) / 1000)
 
 
 def read_claim(reply: str | bytes) -> Claimed:
     """Read the row of a hold that was claimed; a field that was not there is empty."""
-    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(text(reply))
+    hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(text(reply))
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))
