@@ -646,6 +646,11 @@ class Core:
     def open_slab(
         self, row: Reservation, usable_until: float
     ) -> bool: ...  # epoch seconds; after the row is recorded
+    def take_slab_uses(
+        self,
+    ) -> list[
+        tuple[Reservation, float]
+    ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
