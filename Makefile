@@ -9,21 +9,25 @@ STAMPS := $(VENV)/.stamps
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.json')
 
+# On Linux, zig links against the glibc of 2012, whichever is installed; it comes from PyPI.
+PORTABLE := $(if $(filter Linux,$(shell uname -s)),--zig --compatibility manylinux2014)
+
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
+INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9,<2'
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.14,<2'
 	@mkdir -p $(STAMPS) && touch $@
 
 # Dependencies of each kind of work; groups are told in pyproject.toml.
@@ -52,7 +56,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 .PHONY: lint
@@ -62,6 +66,8 @@ lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test ## formatters, lin
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typed_program.py
+	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
 
 .PHONY: format
@@ -71,9 +77,17 @@ format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(STAMPS)/built $(STAMPS)/deps-peer ## the clients beside the published SDK, then the core alone
-	$(BIN)/schematic-native bench $(BENCH_FLAGS)
+bench: $(STAMPS)/built $(STAMPS)/deps-bench ## beside the published SDK and others, then the core alone (BENCH_FLAGS="--save main")
+	$(BIN)/schematic-native bench --all --html .bench/report.html --json .bench/last.json $(BENCH_FLAGS)
 	cargo bench --quiet --locked -p schematic_core
+
+.PHONY: bench-docs
+bench-docs: $(STAMPS)/built $(STAMPS)/deps-bench ## measure, and write the table into README and docs/performance.md
+	$(BIN)/schematic-native bench --samples 100 --document README.md docs/performance.md $(BENCH_FLAGS)
+
+.PHONY: instructions
+instructions: $(STAMPS)/built ## hold the instructions of a check and a settle against their budget
+	$(BIN)/python benches/instructions.py $(INSTRUCTIONS_FLAGS)
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the engine with the published one on random inputs
@@ -83,13 +97,34 @@ fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the eng
 stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing service and audit it (STRESS_FLAGS="--seed 1 --async")
 	$(BIN)/python -m tests.stress $(STRESS_FLAGS)
 
+.PHONY: docs
+docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 .PHONY: wheel
-wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
+wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into dist/, and verify them
 	rm -rf dist
-	$(BIN)/maturin build --quiet --release --out dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --quiet --release --out dist $(PORTABLE)
 	$(BIN)/maturin sdist --out dist
-	@ls -l dist
+	@$(MAKE) --no-print-directory verify
+
+.PHONY: verify
+verify: $(STAMPS)/deps-package $(STAMPS)/deps-test ## verify what is in dist/: read it, install it, use it
+	$(BIN)/python -m scripts.verify_package dist/*
+	SCHEMATIC_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest --quiet tests/package
+
+# Built from source, in some minutes, the first time; DENY_CHECKS="bans licenses sources" needs no network.
+DENY_VERSION := 0.20.2
+DENY_CHECKS ?= advisories bans licenses sources
+
+$(STAMPS)/cargo-deny-$(DENY_VERSION): $(STAMPS)/venv
+	cargo install --quiet --locked --root $(VENV) cargo-deny@$(DENY_VERSION)
+	@touch $@
+
+.PHONY: deny
+deny: $(STAMPS)/cargo-deny-$(DENY_VERSION) ## licences, advisories and duplicates of the crates
+	PATH="$(abspath $(BIN)):$$PATH" cargo deny --locked check $(DENY_CHECKS)
 
 .PHONY: clean
 clean: ## forget everything that was built
-	rm -rf $(VENV) target dist python/schematic_native/*.so .bench
+	rm -rf $(VENV) target dist site python/schematic_native/*.so .bench

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
+from schematic_native import __build__
 from schematic_native.cli import SUBCOMMANDS, main
 from schematic_native.emulator import Emulator
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +40,7 @@ def test_the_doctor_finds_a_reachable_service() -> None:
     with Emulator() as emulator:
         done = run("doctor", "--base-url", emulator.base_url, "--api-key", emulator.api_key)
         assert done.returncode == 0, done.stdout
-        assert "extension: " in done.stdout
+        assert f"extension: {__build__}, engine " in done.stdout
         assert emulator.api_key not in done.stdout
         refused = run("doctor", "--base-url", emulator.base_url, "--api-key", "sch_wrong")
     assert refused.returncode == 1
@@ -57,18 +53,3 @@ def test_the_doctor_says_what_cannot_be_reached() -> None:
     assert done.returncode == 1
     assert "FAIL  API: http://127.0.0.1:1 cannot be reached" in done.stdout
     assert "FAIL  Redis: cannot be reached" in done.stdout
-
-
-def test_bench_measures_both_clients(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    done = run("bench", "--samples", "2", "--worlds", "small", "--json", str(file))
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(file.read_text())
-    subjects = {figure["subject"] for figure in figures}
-    assert {"schematic_native Schematic", "schematic_native AsyncSchematic"} <= subjects
-    assert {figure["call"] for figure in figures} == {
-        "RulesEngine.check_flag",
-        "check",
-        "track_with_reservation",
-    }
-    assert all(0 < figure["low"] <= figure["median"] <= figure["high"] for figure in figures)

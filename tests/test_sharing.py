@@ -39,7 +39,7 @@ class User:
         module = redis if redis_kind == "sync" else redis.asyncio
         self.redis = module.Redis.from_url(url)
         lease_config = CreditLeaseConfig(mode="client", redis_client=self.redis, **leases)
-        fields = streaming(emulator, credit_leases=lease_config)
+        fields = streaming(emulator, credit_leases=lease_config, event_buffer_period=0.05)
         self._is_async = kind == "async"
         self.client: Any
         if self._is_async:
@@ -273,6 +273,38 @@ def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, redis_server):
         return remaining(redis_server) == before + float(row["creditsReserved"])
 
     eventually(is_back)
+
+
+def test_what_was_billed_of_a_slab_does_not_come_back_when_its_process_dies(
+    make_user, emulator, redis_server
+):
+    user = make_user(local_slab=SLAB, sweep_interval=3600.0)
+    row = take_slab(user, redis_server)
+    for _ in range(5):
+        user.settle(user.check(2), 2)
+
+    def billed() -> float:
+        user.turn()
+        return sum(emulator.state()["billed"].get(COMPANY, {}).values())
+
+    eventually(lambda: billed() >= 10 and user.client.status().queued_events == 0)
+    spent = billed() * 2
+    [left] = [hold for hold in holds(redis_server) if hold["id"] == row["id"]]
+    indexed = f"schematic:credit-reservations:byCredit:{COMPANY}:{CREDIT}"
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as writer:
+        assert remaining(redis_server) + float(left["creditsReserved"]) == 10_000 - spent
+        assert writer.hgetall(indexed) == {row["id"]: left["creditsReserved"]}
+        # As if the time had passed, and the process were gone.
+        member = f"{COMPANY}|{CREDIT}|{row['id']}"
+        writer.zadd("schematic:credit-reservations:byExpiry", {member: 1})
+    other = make_user(sweep_interval=0.02)
+
+    def is_back() -> bool:
+        other.turn()
+        return not holds(redis_server)
+
+    eventually(is_back)
+    eventually(lambda: remaining(redis_server) == 10_000 - spent)
 
 
 def test_a_small_lease_serves_checks_one_by_one(make_user, redis_server):

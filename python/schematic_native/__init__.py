@@ -4,7 +4,7 @@
 that happens when a client starts its I/O.
 """
 
-from schematic_native._native import WarningTier, __version__
+from schematic_native._native import WarningTier, __build__, __version__
 from schematic_native.client import (
     AsyncSchematic,
     AsyncSchematicConfig,
@@ -56,5 +56,6 @@ __all__ = [
     "TrackOptions",
     "TrackWithReservationOptions",
     "WarningTier",
+    "__build__",
     "__version__",
 ]

@@ -32,7 +32,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "bench": Subcommand(
         "measure a check and a settle, beside the published SDK if it is installed",
-        "schematic_native.bench.compare",
+        "schematic_native.bench.command",
         "emulator",
     ),
     "doctor": Subcommand(

@@ -586,6 +586,9 @@ class AsyncSchematic(_Client):
             raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
         super().__init__(api_key, config or AsyncSchematicConfig())
 
+    # Returns the loop that the caller runs on; known once there is a runtime.
+    _here: Callable[[], object]
+
     async def __aenter__(self) -> Self:
         await self.initialize()
         return self
@@ -607,7 +610,7 @@ class AsyncSchematic(_Client):
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
     async def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s."""
+        """Deliver the events, release the leases and close everything, within 5 s."""
         runtime = self._shut()
         if runtime is not None and not runtime.loop.is_closed():
             await runtime.close()
@@ -736,7 +739,7 @@ class AsyncSchematic(_Client):
         if (
             options is None
             and runtime is not None
-            and runtime.is_here
+            and runtime.loop is self._here()
             and self._settle_now(reservation, actual_quantity)
         ):
             return
@@ -803,6 +806,7 @@ class AsyncSchematic(_Client):
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
+            self._here = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
             self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
@@ -852,7 +856,7 @@ class Schematic(_Client, Synchronous):
             self._wait(lambda runtime: runtime.initialize(limit), limit, None)
 
     def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s.
+        """Deliver the events, release the leases and close everything, within 5 s.
 
         Safe from any thread.
         """

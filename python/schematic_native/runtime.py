@@ -72,13 +72,17 @@ class Runtime:
         self._doorbell = doorbell
         self._faults = faults
         self._api = Api(settings)
+        self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
-            core, self._api.post_events, settings.event_buffer_period, faults
+            core,
+            self._api.post_events,
+            settings.event_buffer_period,
+            faults,
+            prepare=None if self._shared is None else self._shared.note_uses,
         )
         if previous is not None:
             self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
-        self._shared = None if store is None else self._share(store)
         self._leases = self._make_leases()
         self._checks = Checks(
             core,
@@ -97,11 +101,6 @@ class Runtime:
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
         self._start()
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the caller is on this runtime's loop."""
-        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - the public one raises
 
     @property
     def connected(self) -> bool:

@@ -115,8 +115,12 @@ class Claim:
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
+        if self.quantity is None:
+            # What was used of a slab may have been taken off its row already.
+            unused = self.hold.credits_reserved - self.credits
+            return (yield from operations.give_back(self.hold.id, unused))
         consumed = yield from operations.consume(self.hold.id, self.credits)
-        if consumed is not None and self.quantity is not None:
+        if consumed is not None:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
 
@@ -186,6 +190,17 @@ class SharedStore:
     async def refill(self, slot: Slot) -> None:
         """Take a slab for a slot that is about to run dry."""
         await self._slabs.refill(slot)
+
+    async def note_uses(self) -> None:
+        """Take what was used of slabs off their rows; best effort.
+
+        Made before that usage is billed: should this process die, what was billed must not come
+        back to the lease with the rest of its slab.
+        """
+        try:
+            await self._slabs.note_uses()
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
 
     async def sweep(self) -> None:
         """Give expired holds back, of every process; make the claims that are still open."""
@@ -275,6 +290,9 @@ class Slabs:
         self._operations = store.operations
         self._settle = settle
         self._cutting: set[Slot] = set()
+        # Credits used of slabs whose rows do not say so yet, by the id of the row.
+        self._uses: dict[str, tuple[Reservation, float]] = {}
+        self._noting = asyncio.Lock()
 
     async def refill(self, slot: Slot) -> None:
         """Take a slab for a slot that is about to run dry, if its lease can spare one.
@@ -293,10 +311,29 @@ class Slabs:
     def settle_closed(self) -> None:
         """Settle the slabs whose last hold has ended."""
         for row, used in self._core.take_closed_slabs():
+            self._uses[row.id] = row, used
             self._settle(Claim(row, used, None))
+
+    async def note_uses(self) -> None:
+        """Take what was used of slabs off their rows. Raises `StoreError`.
+
+        One at a time: usage that is on its way to a row must be there before it is billed, too.
+        """
+        async with self._noting:
+            self.settle_closed()
+            self._uses |= {row.id: (row, used) for row, used in self._core.take_slab_uses()}
+            noted, self._uses = self._uses, {}
+            if not noted:
+                return
+            try:
+                await self._ask(self._operations.lower(list(noted.values())))
+            except BaseException:
+                self._uses = noted | self._uses
+                raise
 
     def close(self) -> list[Claim]:
         """Take nothing more from any slab; what is left to settle of them."""
+        self._uses.clear()
         return [Claim(row, used, None) for row, used in self._core.close_slabs()]
 
     async def _ask(self, operation: Operation[T]) -> T:

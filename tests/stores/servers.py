@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import redis
 from typing_extensions import Self
 
 from tests.conftest import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def find_server() -> str:
@@ -35,7 +41,7 @@ class RedisServer:
     """One server; `start(keep=True)` goes on with what it had."""
 
     def __init__(self, *options: str) -> None:
-        self._options = options
+        self.options = options
         self._folder = Path(tempfile.mkdtemp(prefix="schematic-native-redis-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,6 +50,26 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def file(self) -> Path:
+        """The socket of the file system that the server listens at, too."""
+        return self._folder / "redis.sock"
+
+    def connect(self, module: Any = redis, **options: Any) -> Any:
+        """Make a client, of `redis` or of `redis.asyncio`."""
+        return module.Redis(host="127.0.0.1", port=self.port, **options)
+
+    def clients(self) -> list[dict[str, str]]:
+        """The connections to the server, but for the one that asks."""
+        with redis.Redis.from_url(self.url) as client:
+            own = str(client.client_id())
+            return [other for other in client.client_list() if other["id"] != own]
+
+    def command(self, *words: object) -> Any:
+        """What the server itself answers."""
+        with redis.Redis.from_url(self.url, decode_responses=True) as client:
+            return client.execute_command(*words)
+
     def start(self, *, keep: bool = False) -> Self:
         if not keep:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -51,7 +77,7 @@ class RedisServer:
         command = [
             find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self._folder),
-            "--loglevel", "warning", *self._options,
+            "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         eventually(self._answers)
@@ -61,8 +87,20 @@ class RedisServer:
         try:
             with redis.Redis.from_url(self.url) as client:
                 return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
         except redis.RedisError:
             return False
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server take connections and bytes, and do nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -75,5 +113,144 @@ class RedisServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def flush(self) -> None:
-        with redis.Redis.from_url(self.url) as client:
+        with self.connect() as client:
             client.flushall()
+
+
+class ClusterServers:
+    """Three servers of a cluster, none with a replica."""
+
+    SLOTS = 16384
+
+    def __init__(self, *more_options: str) -> None:
+        # A frozen machine must not look like a dead server to the others.
+        options = (
+            "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "3000",
+            *more_options,
+        )  # fmt: skip
+        self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
+
+    def start(self) -> Self:
+        for server in self.servers:
+            server.start()
+        self._share_slots()
+        self._meet()
+        eventually(self.is_complete, 60)
+        return self
+
+    def is_complete(self) -> bool:
+        """Whether each server knows who has each slot."""
+        return all(self._is_complete(server) for server in self.servers)
+
+    def connect(self, module: Any = redis, **options: Any) -> Any:
+        """Make a client, of `redis` or of `redis.asyncio`."""
+        return module.RedisCluster(host="127.0.0.1", port=self.servers[0].port, **options)
+
+    def owner_of(self, key: str) -> RedisServer:
+        """Find the server that has a key's slot."""
+        with self.servers[0].connect() as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", key)
+        return self.servers[self._part_of(slot)]
+
+    def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
+        """Move a key to another server; its slot as well, or leave that in the middle of it."""
+        source = self.owner_of(key)
+        with source.connect() as old, target.connect() as new:
+            slot = old.execute_command("CLUSTER KEYSLOT", key)
+            old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
+            new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
+            old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
+            old.migrate("127.0.0.1", target.port, key, 0, 5000)
+            if finish:
+                for client in (new, old):
+                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
+
+    def remove(self) -> None:
+        for server in self.servers:
+            server.remove()
+
+    def flush(self) -> None:
+        for server in self.servers:
+            server.flush()
+
+    def _part_of(self, slot: int) -> int:
+        return slot * len(self.servers) // self.SLOTS
+
+    def _share_slots(self) -> None:
+        for part, server in enumerate(self.servers):
+            slots = [slot for slot in range(self.SLOTS) if self._part_of(slot) == part]
+            with server.connect() as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", part + 1)
+
+    def _meet(self) -> None:
+        first, *others = self.servers
+        with first.connect() as client:
+            for other in others:
+                options = dict(zip(other.options[::2], other.options[1::2], strict=True))
+                client.execute_command(
+                    "CLUSTER MEET", "127.0.0.1", other.port, options["--cluster-port"]
+                )
+
+    def _is_complete(self, server: RedisServer) -> bool:
+        with server.connect() as client:
+            info = client.execute_command("CLUSTER INFO")
+        return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+
+
+class Sentinel:
+    """A server, a replica of it, and a sentinel that watches them as `watched`."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._servers = [RedisServer("--repl-diskless-sync-delay", "0") for _ in range(2)]
+        self._folder = Path(tempfile.mkdtemp(prefix="schematic-native-sentinel-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        master, replica = (server.start() for server in self._servers)
+        replica.command("REPLICAOF", "127.0.0.1", master.port)
+        settings = self._folder / "sentinel.conf"
+        settings.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor watched 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds watched 1000\n"
+            "sentinel failover-timeout watched 5000\n"
+        )
+        command = [find_server(), str(settings), "--sentinel", "--loglevel", "warning"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        eventually(lambda: self.is_replicated() and self._knows_replica())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        for server in self._servers:
+            server.remove()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def is_replicated(self) -> bool:
+        """Whether the replica has all that the server has."""
+        info = [server.command("INFO", "replication") for server in self._servers]
+        return (
+            info[1]["master_link_status"] == "up"
+            and info[0]["master_repl_offset"] == info[1]["slave_repl_offset"]
+        )
+
+    def _knows_replica(self) -> bool:
+        try:
+            with redis.Redis(port=self.port, decode_responses=True) as client:
+                return client.sentinel_master("watched")["num-slaves"] == 1
+        except redis.RedisError:
+            return False
+
+    def fail_over(self) -> RedisServer:
+        """Kill the server; returns it."""
+        self._servers[0].stop()
+        return self._servers[0]
+
+    def address_of_master(self) -> str:
+        with redis.Redis(port=self.port, decode_responses=True) as client:
+            host, port = client.sentinel_get_master_addr_by_name("watched")
+            return f"redis://{host}:{port}/0"

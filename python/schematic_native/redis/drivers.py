@@ -14,53 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 from redis.exceptions import NoScriptError
 
 from schematic_native.faults import StoreError
-from schematic_native.redis.faults import TIMEOUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from schematic_native.redis.links import AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Operation, Replies
 
 T = TypeVar("T")
-
-# After a fault of the connection the store rests, so that each check need not find it out anew.
-FIRST_REST = 0.05
-LONGEST_REST = 1.0
-
-
-class Rest:
-    """Tells whether a store that failed lately is to be asked again yet.
-
-    Args:
-        clock: seconds, never going back.
-
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._length = 0.0
-        self._until = float("-inf")
-        self._why = ""
-
-    def check(self) -> None:
-        """Raise `StoreError` while the store rests."""
-        if self._clock() < self._until:
-            raise StoreError(f"{self._why}; asked again in a moment", lost=False)
-
-    def note(self, error: StoreError) -> None:
-        """Rest after a fault of the connection, longer after each.
-
-        Not after a time that was up: another caller may have more of it.
-        """
-        if error.__cause__ is None or isinstance(error.__cause__, TIMEOUTS):
-            return
-        self._length = min(max(self._length * 2, FIRST_REST), LONGEST_REST)
-        self._until, self._why = self._clock() + self._length, str(error)
-
-    def end(self) -> None:
-        """Note that the store answers."""
-        self._length = 0.0
 
 
 def again(batch: Batch, replies: Replies) -> list[int]:
@@ -89,7 +50,6 @@ class SyncDriver:
 
     def __init__(self, links: SyncLinks) -> None:
         self._links = links
-        self._rest = Rest()
 
     def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Run an operation within so many seconds.
@@ -109,17 +69,17 @@ class SyncDriver:
             replies = self._ask(batch, deadline)
 
     def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
-            self._rest.check()
             replies = self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
                 rest = self._links.exchange([batch[at] for at in missing], deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
-            self._rest.note(error)
+            # What was known already has been carried out, even if the rest was not.
+            error.lost = error.lost or len(missing) < len(batch)
             return error
-        self._rest.end()
         return replies
 
 
@@ -133,7 +93,6 @@ class AsyncDriver:
 
     def __init__(self, links: AsyncLinks) -> None:
         self._links = links
-        self._rest = Rest()
 
     async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Run an operation within so many seconds.
@@ -154,8 +113,8 @@ class AsyncDriver:
             replies = await self._ask(batch, deadline)
 
     async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
+        missing: Sequence[int] = range(len(batch))
         try:
-            self._rest.check()
             replies = await self._links.exchange(batch, deadline, in_full=False)
             missing = again(batch, replies)
             if missing:
@@ -163,9 +122,9 @@ class AsyncDriver:
                 rest = await self._links.exchange(commands, deadline, in_full=True)
                 replies = merged(replies, missing, rest)
         except StoreError as error:
-            self._rest.note(error)
+            # What was known already has been carried out, even if the rest was not.
+            error.lost = error.lost or len(missing) < len(batch)
             return error
-        self._rest.end()
         return replies
 
 

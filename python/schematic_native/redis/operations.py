@@ -2,7 +2,8 @@
 
 Each operation is a generator: it yields batches of commands, is sent their replies, and returns its
 result. A batch is one round trip. A reply that is an exception is the server's refusal of that one
-command; what a driver throws in is a fault of the connection. The order of batches is the promise:
+command, or a `StoreError` if only its server of a cluster has failed; what a driver throws in is a
+fault of the whole batch. The order of batches is the promise:
 a debit is there before its hold, a claim before its refund, so that whatever breaks in between only
 ever leaks.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from schematic_native.faults import StoreError
@@ -100,6 +102,10 @@ class Operations:
         self, slot: Slot, lease_id: str, granted: float, expires_at: float
     ) -> Operation[Installed]:
         """Put a lease into a slot that has no live one."""
+        if not (math.isfinite(granted) and granted >= 0):
+            message = f"granted must be a finite number of credits, not negative, got {granted}"
+            raise StoreError(message, lost=False)
+        _check_end(expires_at)
         arguments = lease_id, *slot, amount(granted), millis(expires_at)
         [reply] = yield [_call(scripts.INSTALL, self._keys.lease(slot), *arguments)]
         written, there = _sequence(reply)
@@ -125,6 +131,8 @@ class Operations:
         """Reconcile a slot's lease with the service's total; tells whether it was there."""
         if not (math.isfinite(granted_total) and granted_total >= 0):
             return False
+        if expires_at is not None:
+            _check_end(expires_at)
         ends = "" if expires_at is None else millis(expires_at)
         arguments = amount(granted_total), ends, pin or ""
         [reply] = yield [_call(scripts.EXTEND, self._keys.lease(slot), *arguments)]
@@ -164,14 +172,35 @@ class Operations:
 
         Returns the credits consumed, within what was held; None if there is no such hold.
         """
-        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
-        claimed = _claimed(reply)
+        claimed = yield from self._claim(reservation_id)
         if claimed is None:
             return None
-        used = min(max(credits, 0.0), claimed.credits)
-        for reply in (yield self._end(claimed, claimed.credits - used)):
-            _accept(reply, lost=True)
+        # What is no number counts as all: too little refunded comes back, too much never does.
+        used = max(min(claimed.credits, credits), 0.0)
+        yield from self._finish(claimed, claimed.credits - used)
         return used
+
+    def give_back(self, reservation_id: str, unused: float) -> Operation[bool]:
+        """Claim a hold, once, and refund what is told, within what it holds, to its own lease.
+
+        For a hold that was lowered meanwhile. Tells whether there is such a hold.
+        """
+        claimed = yield from self._claim(reservation_id)
+        if claimed is not None:
+            yield from self._finish(claimed, min(unused, claimed.credits))
+        return claimed is not None
+
+    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Operation[None]:
+        """Let holds hold less by the credits that were used of each: no sweep gives those back."""
+        batch: list[Command] = []
+        for hold, used in uses:
+            left = amount(max(0.0, hold.credits_reserved - used))
+            slot = hold.company_id, hold.credit_type_id
+            row, index = self._keys.reservation(hold.id), self._keys.by_credit(slot)
+            batch.append(_call(scripts.LOWER, row, "creditsReserved", left))
+            batch.append(_call(scripts.LOWER, index, hold.id, left))
+        for reply in (yield batch):
+            _accept(reply)
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
         """Tell whether a hold is open."""
@@ -207,44 +236,62 @@ class Operations:
         return swept
 
     def _sweep_page(self, members: list[str]) -> Operation[int]:
-        """End the holds of one page, and take every member that was read out of the index.
+        """End the holds of one page, and take what was read out of the index.
 
         Credits go back only for a row that this sweep has claimed, never for an index entry alone.
+        A hold that could not be ended, or not forgotten, stays in the index for the next sweep.
         """
-        if not members:
-            return 0
-        key = self._keys.by_expiry()
-        ends = [Command(key, ("ZREM", key, *members))]
-        holds = [found for found in map(read_member, members) if found is not None]
-        claims: Replies = []
-        if holds:
-            claims = yield [
-                _call(scripts.CLAIM, self._keys.reservation(hold_id)) for _, hold_id in holds
-            ]
-        swept = 0
-        for (slot, hold_id), reply in zip(holds, claims, strict=True):
-            claimed = _claimed(reply)
-            if claimed is None:
-                ends.insert(0, self._forget(slot, hold_id))
-            else:
-                swept += 1
-                ends[:0] = self._end(claimed, claimed.credits)[:-1]
-        for reply in (yield ends):
+        holds = {name: found for name in members if (found := read_member(name)) is not None}
+        calls = [
+            _call(scripts.CLAIM, self._keys.reservation(hold_id)) for _, hold_id in holds.values()
+        ]
+        claims = dict(zip(holds, (yield from _ask(calls)), strict=True))
+        claimed = {name: _claimed(claim) for name, claim in claims.items() if not _failed(claim)}
+        ends = {
+            name: self._end(*holds[name], claim, claim.credits if claim else 0.0)
+            for name, claim in claimed.items()
+        }
+        replies = iter((yield from _carry_out([*chain.from_iterable(ends.values())])))
+        outcomes = {name: [*islice(replies, len(commands))] for name, commands in ends.items()}
+        left = {name for name in holds if name not in outcomes or _failed(outcomes[name][0])}
+        done = [name for name in members if name not in left]
+        unlisted = yield from _ask([self._unlist(done)] if done else [])
+        for reply in chain(claims.values(), *outcomes.values(), unlisted):
             _accept(reply, lost=True)
-        return swept
+        return sum(claim is not None for claim in claimed.values())
 
-    def _end(self, claimed: Claimed, unused: float) -> list[Command]:
-        """Take a claimed hold out of the indexes and refund what was not used of it.
+    def _finish(self, claimed: Claimed, unused: float) -> Operation[None]:
+        """Refund what was not used of a claimed hold, and take it out of the indexes.
 
-        The refund stands between the two: until it is made, the hold counts as reserved no more,
-        and until it is made, the sweep still finds its member.
+        Until the refund is made the hold counts as reserved no more, and a sweep finds its member.
         """
-        key = self._keys.by_expiry()
-        commands = [self._forget(claimed.slot, claimed.reservation_id)]
-        if claimed.lease_id and math.isfinite(unused) and unused > 0:
+        slot, hold_id = claimed.slot, claimed.reservation_id
+        name = member(slot, hold_id)
+        ends = [*self._end(slot, hold_id, claimed, unused), self._unlist([name])]
+        replies = yield from _carry_out(ends)
+        if _failed(replies[0]):
+            # Without its member no sweep would find what is left of the hold in the other index.
+            by_expiry = self._keys.by_expiry()
+            yield [Command(by_expiry, ("ZADD", by_expiry, 0, name))]
+        for reply in replies:
+            _accept(reply, lost=True)
+
+    def _end(
+        self, slot: Slot, reservation_id: str, claimed: Claimed | None, unused: float
+    ) -> list[Command]:
+        """Count a hold as reserved no more; then refund what was not used, if it was claimed."""
+        commands = [self._forget(slot, reservation_id)]
+        if claimed is not None and claimed.lease_id and math.isfinite(unused) and unused > 0:
             commands.append(self._refund(claimed.slot, unused, claimed.lease_id))
-        name = member(claimed.slot, claimed.reservation_id)
-        return [*commands, Command(key, ("ZREM", key, name))]
+        return commands
+
+    def _unlist(self, members: Sequence[str]) -> Command:
+        key = self._keys.by_expiry()
+        return Command(key, ("ZREM", key, *members))
+
+    def _claim(self, reservation_id: str) -> Operation[Claimed | None]:
+        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
+        return _claimed(reply)
 
     def _forget(self, slot: Slot, reservation_id: str) -> Command:
         key = self._keys.by_credit(slot)
@@ -252,6 +299,12 @@ class Operations:
 
     def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
         return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+
+
+def _check_end(expires_at: float) -> None:
+    if not math.isfinite(expires_at):
+        message = f"expires_at must be a finite number of epoch seconds, got {expires_at}"
+        raise StoreError(message, lost=False)
 
 
 def _call(script: Script, key: str, *arguments: str | int) -> Command:
@@ -263,8 +316,27 @@ def _claimed(reply: object) -> Claimed | None:
     return read_claim(reply) if isinstance(reply, (str, bytes)) else None
 
 
+def _ask(commands: Sequence[Command]) -> Operation[Replies]:
+    """Ask nothing of nobody, or all at once."""
+    return (yield commands) if commands else ()
+
+
+def _carry_out(commands: Sequence[Command]) -> Operation[Replies]:
+    """Do what follows a claim, which cannot be taken back: any fault leaves it half done."""
+    try:
+        return (yield from _ask(commands))
+    except StoreError as error:
+        raise StoreError(str(error), lost=True) from error
+
+
+def _failed(reply: object) -> bool:
+    return isinstance(reply, Exception)
+
+
 def _accept(reply: object, *, lost: bool = False) -> object:
-    """Return a reply that is none of a refusal."""
+    """Return a reply that is no failure; `lost` if more was done already than what failed."""
+    if isinstance(reply, StoreError):
+        raise StoreError(str(reply), lost=lost or reply.lost) from reply
     if isinstance(reply, Exception):
         raise StoreError(f"Redis refused a command: {reply}", lost=lost) from reply
     return reply

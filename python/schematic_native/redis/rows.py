@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -82,11 +83,12 @@ def text(reply: object) -> str:
 
 
 def number(reply: object) -> float:
-    """Read a number; 0 if there is none."""
+    """Read a number; 0 if there is none, or none that is finite."""
     try:
-        return float(text(reply))
+        value = float(text(reply))
     except ValueError:
         return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 def hold_row(reservation: Reservation) -> list[str]:
@@ -109,12 +111,12 @@ def hold_row(reservation: Reservation) -> list[str]:
 
 def read_debit(reply: str | bytes) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at = orjson.loads(reply)
-    return SharedDebit(float(remaining), lease_id, float(granted), float(expires_at) / 1000)
+    remaining, lease_id, granted, expires_at = orjson.loads(text(reply))
+    return SharedDebit(number(remaining), lease_id, number(granted), number(expires_at) / 1000)
 
 
 def read_claim(reply: str | bytes) -> Claimed:
     """Read the row of a hold that was claimed; a field that was not there is empty."""
-    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(reply)
+    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(text(reply))
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))

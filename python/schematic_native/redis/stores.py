@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias, TypeVar
-
-import redis.asyncio
+from typing import Any, TypeAlias, TypeVar
 
 import redis
+import redis.asyncio
+
+from schematic_native.redis.clusters import AsyncCluster, SyncCluster
 from schematic_native.redis.drivers import AsyncDriver, SyncDriver
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.links import AsyncLinks, SyncLinks, async_links, sync_links
+from schematic_native.redis.links import AsyncLinks, AsyncServer, SyncLinks, SyncServer
 from schematic_native.redis.operations import Operation, Operations
 
 T = TypeVar("T")
@@ -99,10 +100,19 @@ def open_store(redis_client: object, prefix: str) -> Store:
 
     """
     operations = Operations(Keys(prefix))
-    if isinstance(redis_client, (redis.Redis, redis.RedisCluster)):
-        return SyncStore(operations, sync_links(redis_client))
-    if isinstance(redis_client, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
-        return AsyncStore(operations, async_links(redis_client))
+    if isinstance(redis_client, redis.RedisCluster):
+        return SyncStore(operations, SyncCluster(redis_client))
+    if isinstance(redis_client, redis.asyncio.RedisCluster):
+        return AsyncStore(operations, AsyncCluster(redis_client))
+    if isinstance(redis_client, redis.Redis):
+        pool = redis_client.connection_pool
+        return SyncStore(operations, SyncServer(pool.connection_class, pool.connection_kwargs))
+    if isinstance(redis_client, redis.asyncio.Redis):
+        waiting: Any = redis_client.connection_pool
+        links = AsyncServer(
+            waiting.connection_class, waiting.connection_kwargs, waiting.max_connections
+        )
+        return AsyncStore(operations, links)
     raise TypeError(
         "credit_leases.redis_client must be a Redis or RedisCluster of redis or of redis.asyncio, "
         f"got {type(redis_client).__name__}"

@@ -11,7 +11,14 @@ mod samples;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use schematic_core::cache::Cache;
 use schematic_core::wire::{check_flag_json, parse_company, parse_flag};
+
+/// Takes in one message. Never inlined, so that a profiler can count it alone.
+#[inline(never)]
+fn take_in(cache: &Cache, message: &[u8]) {
+    assert!(cache.apply(message).skipped.is_empty());
+}
 
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse");
@@ -20,6 +27,11 @@ fn benches(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(company.len() as u64));
     group.bench_function(format!("company of {} bytes", company.len()), |bencher| {
         bencher.iter(|| parse_company(black_box(&company)).unwrap());
+    });
+    let message = samples::message_of("acme", 20);
+    let cache = Cache::new(10, 10);
+    group.bench_function("the same, as a message for a cached company", |bencher| {
+        bencher.iter(|| take_in(&cache, black_box(&message)));
     });
     let compiled = parse_company(&company).unwrap();
     let balances = br#"{"credit_balances":{"bcrd_inference":123.5}}"#;

@@ -14,6 +14,7 @@ pub mod text;
 pub mod wire;
 
 mod hash;
+mod name;
 
 /// An instant: milliseconds since the Unix epoch.
 pub type Millis = i64;

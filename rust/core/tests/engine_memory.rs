@@ -1,4 +1,4 @@
-//! What a cached company weighs, and what an evaluation allocates: nothing.
+//! What a cached company weighs, what a message may take at most, and what an evaluation allocates: nothing.
 
 #![allow(
     unsafe_code,
@@ -22,6 +22,8 @@ use schematic_core::{
 thread_local! {
     /// Bytes held, and allocations made, by this thread.
     static COUNTS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    /// The most bytes held by this thread since this was last set.
+    static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -36,7 +38,9 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNTS.with(|counts| {
             let (bytes, allocations) = counts.get();
-            counts.set((bytes.wrapping_add(weight(layout)), allocations + 1));
+            let bytes = bytes.wrapping_add(weight(layout));
+            counts.set((bytes, allocations + 1));
+            PEAK.with(|peak| peak.set(peak.get().max(bytes)));
         });
         unsafe { System.alloc(layout) }
     }
@@ -72,6 +76,46 @@ fn a_cached_company_weighs_less_than_twice_its_json() {
             held < 2 * json.len(),
             "{held} bytes for {} of JSON",
             json.len()
+        );
+    }
+}
+
+/// Lists of the least that an element can be.
+#[test]
+fn a_message_takes_no_more_memory_than_its_length_allows() {
+    let many = |element: &dyn Fn(usize) -> String| {
+        let elements: Vec<_> = (0..20_000).map(element).collect();
+        elements.join(",")
+    };
+    let name = |at: usize| format!("\"{at:x}\"");
+    let ids = many(&name);
+    let pairs = many(&|at| format!("{}:1", name(at)));
+    let texts = many(&|at| format!("{0}:{0}", name(at)));
+    let nulls = many(&|at| format!("{}:null", name(at)));
+    let rules = many(&|_| r#"["","","","","standard","",0,[],[],true]"#.to_owned());
+    let groups = vec!["[]"; 20_000].join(",");
+    let fields = [
+        format!(r#""plan_ids":[{ids}]"#),
+        format!(r#""billing_product_ids":[{ids}]"#),
+        format!(r#""keys":{{{texts}}}"#),
+        format!(r#""credit_balances":{{{pairs}}}"#),
+        format!(r#""credit_postpaid":{{{nulls}}}"#),
+        format!(r#""rules":[{rules}]"#),
+        format!(r#""rules":[["r","f","","","standard","",0,[],[{groups}],true]]"#),
+        format!(r#""nobody_reads":{}{}"#, "[".repeat(100), "]".repeat(100)),
+        format!(r#""nobody_reads":[{groups}]"#),
+    ];
+    for field in fields {
+        let message = format!(r#"{{"id":"a","account_id":"","environment_id":"",{field}}}"#);
+        COUNTS.set((0, 0));
+        PEAK.set(0);
+        let company = parse_company(message.as_bytes());
+        let peak = PEAK.get();
+        assert!(company.is_ok(), "{company:?}");
+        assert!(
+            peak <= 32 * message.len(),
+            "{peak} bytes for {} of {field:.30}",
+            message.len()
         );
     }
 }

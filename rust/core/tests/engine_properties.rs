@@ -14,6 +14,7 @@ use proptest::{
     sample::select,
 };
 use schematic_core::{
+    cache::Cache,
     engine::{Preflight, evaluate},
     wire::{check_flag_json, check_flags_json, parse_company, parse_flag, parse_flags, parse_user},
 };
@@ -306,6 +307,7 @@ proptest! {
                 }
             }
             survive(&bytes);
+            survive_as_message(&bytes);
         }
     }
 
@@ -341,4 +343,22 @@ fn survive(bytes: &[u8]) {
         );
         assert!(!verdict.reason.to_string().is_empty());
     }
+}
+
+/// Hands bytes to a cache, as a message and as the data of messages, and sees that it still takes in a good one.
+fn survive_as_message(bytes: &[u8]) {
+    let cache = Cache::new(2, 2);
+    cache.apply(bytes);
+    for kind in ["Company", "User", "Flag", "Flags"] {
+        for what in ["full", "partial", "delete", "error"] {
+            let start = format!(
+                r#"{{"entity_type":"rulesengine.{kind}","message_type":"{what}","entity_id":"a","data":"#
+            );
+            cache.apply(&[start.as_bytes(), bytes, b"}"].concat());
+        }
+    }
+    let good = br#"{"entity_type":"rulesengine.Company","message_type":"full","data":
+        {"id":"good","account_id":"","environment_id":"","keys":{"id":"good"}}}"#;
+    assert!(cache.apply(good).skipped.is_empty());
+    assert!(cache.companies().get("good").is_some());
 }

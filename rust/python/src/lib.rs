@@ -1,6 +1,7 @@
 //! The extension module `schematic_native._native`: conversions and errors only.
 
 mod arguments;
+mod build;
 mod core;
 mod engine;
 mod events;
@@ -21,8 +22,14 @@ mod _native {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "the Python name")]
+    const __build__: Build = super::build::BUILD;
+
+    #[pymodule_export]
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
+    #[pymodule_export]
+    use super::build::Build;
     #[pymodule_export]
     use super::core::{Core, Ingested};
     #[pymodule_export]

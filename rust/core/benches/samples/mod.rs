@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// A flag that a plan entitles to, paid in credits, with `more` targeting rules that do not match.
+/// A flag that a plan entitles to, paid in credits, with `more` targeting rules that do not match, each on a
+/// trait of its own.
 pub fn flag(more: usize) -> Vec<u8> {
     let condition = |fields: Value| {
         with(
@@ -26,10 +27,9 @@ pub fn flag(more: usize) -> Vec<u8> {
         with(json!({}), id, fields)
     };
     let covered = with(credit(), "cond_2", json!({"operator": "lt"}));
-    let region = || {
+    let region = |at| {
         condition(json!({
-            "condition_type": "trait", "trait_value": "eu",
-            "trait_definition": definition(3, "string"),
+            "condition_type": "trait", "trait_value": "eu", "trait_definition": definition(at),
         }))
     };
     let seats = || {
@@ -46,7 +46,7 @@ pub fn flag(more: usize) -> Vec<u8> {
             false,
             vec![plan(), credit()],
         ),
-        rule("rule_standard", "standard", true, vec![region(), seats()]),
+        rule("rule_standard", "standard", true, vec![region(0), seats()]),
     ];
     for position in 0..more {
         // Company overrides are tried before the plan's rule.
@@ -55,7 +55,7 @@ pub fn flag(more: usize) -> Vec<u8> {
             &id,
             "company_override",
             true,
-            vec![plan(), region(), seats()],
+            vec![plan(), region(position + 1), seats()],
         ));
     }
     let fields = json!({"key": "inference", "rules": rules, "default_value": false});
@@ -67,10 +67,7 @@ pub fn flag(more: usize) -> Vec<u8> {
 /// A company with `size` traits, metrics and entitlements each, the one to the flag among them.
 pub fn company(size: usize) -> Vec<u8> {
     let traits: Vec<_> = (0..size)
-        .map(|at| {
-            let kind = ["string", "int", "bool", "date"][(at + 1) % 4];
-            json!({"trait_definition": definition(at, kind), "value": format!("{at}")})
-        })
+        .map(|at| json!({"trait_definition": definition(at), "value": format!("{at}")}))
         .collect();
     let metrics: Vec<_> = (0..size)
         .map(|at| {
@@ -111,8 +108,26 @@ pub fn company(size: usize) -> Vec<u8> {
         .into_bytes()
 }
 
-fn definition(at: usize, kind: &str) -> Value {
+/// Every fifth trait is no string.
+fn definition(at: usize) -> Value {
+    let kind = match at % 20 {
+        4 | 19 => "int",
+        9 => "bool",
+        14 => "date",
+        _ => "string",
+    };
     json!({"id": format!("trtdef_{at}"), "comparable_type": kind, "entity_type": "company"})
+}
+
+/// A full message for a company that is found by its `slug`.
+#[allow(dead_code, reason = "not every benchmark takes messages in")]
+pub fn message_of(slug: &str, size: usize) -> Vec<u8> {
+    let mut data: Value = serde_json::from_slice(&company(size)).unwrap_or_default();
+    data["id"] = format!("comp_{slug}").into();
+    data["keys"] = json!({"id": format!("id-{slug}"), "slug": slug});
+    json!({"entity_type": "rulesengine.Company", "message_type": "full", "entity_id": data["id"], "data": data})
+        .to_string()
+        .into_bytes()
 }
 
 /// Adds the ids that everything has, and then `fields`.

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use crate::{
     hash::{HASHER, hash_caseless, same_caseless},
     leases::Keys,
+    name::Name,
 };
 use std::hash::BuildHasher;
 
@@ -57,14 +58,23 @@ struct Inner<E> {
     serial: u64,
 }
 
+/// Two cache lines that are fetched as one: among many entities, a lookup mostly waits for memory.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Entry<E> {
     entity: Arc<E>,
     used: AtomicU64,
-    /// The keys of the latest lookup: a hot loop asks with the same ones again and again.
-    asked: RwLock<Arc<Keys>>,
+    asked: RwLock<Asked>,
     /// Tells the entry from an earlier one in the same place.
     serial: u64,
+}
+
+/// The keys of the latest lookup: a hot loop asks with the same ones again and again.
+#[derive(Debug, Default)]
+struct Asked {
+    keys: Arc<Keys>,
+    /// If it was a single key, as nearly always: its name and value, which were found to be the entity's.
+    single: Option<(Name, Name)>,
 }
 
 /// One lookup key of one entry: the text is the entity's own.
@@ -90,6 +100,12 @@ impl<E: Entity> Table<E> {
     #[must_use]
     pub fn find(&self, keys: &[(&str, &str)]) -> Lookup<E> {
         let inner = self.inner.read();
+        if let &[(name, value)] = keys
+            && let Some((entry, keys)) = inner.find_again(name, value)
+        {
+            entry.touch(self.epoch.load(Relaxed));
+            return Lookup::Found(Arc::clone(&entry.entity), keys);
+        }
         let mut found = None;
         for &(name, value) in keys {
             match (inner.find_key(name, value), found) {
@@ -183,13 +199,39 @@ impl<E> Entry<E> {
 
     fn remember(&self, keys: &[(&str, &str)]) -> Arc<Keys> {
         let asked = self.asked.read();
-        if asked.are(keys) {
-            return Arc::clone(&asked);
+        if asked.keys.are(keys) {
+            return Arc::clone(&asked.keys);
         }
         drop(asked);
-        let keys = Arc::new(Keys::new(keys));
-        *self.asked.write() = Arc::clone(&keys);
+        let asked = Asked::new(keys);
+        let keys = Arc::clone(&asked.keys);
+        *self.asked.write() = asked;
         keys
+    }
+
+    /// The keys of the latest lookup, if it was with this one alone, letter by letter.
+    fn asked_again(&self, name: &str, value: &str) -> Option<Arc<Keys>> {
+        let asked = self.asked.read();
+        let (own_name, own_value) = asked.single.as_ref()?;
+        (own_value.is(value) && own_name.is(name)).then(|| Arc::clone(&asked.keys))
+    }
+
+    /// The key asked with may be of another entry now, and its hash that of another key of this one.
+    fn forget_asked(&mut self) {
+        self.asked = RwLock::default();
+    }
+}
+
+impl Asked {
+    fn new(keys: &[(&str, &str)]) -> Self {
+        let single = match keys {
+            [(name, value)] => Some((Name::new(name), Name::new(value))),
+            _ => None,
+        };
+        Self {
+            keys: Arc::new(Keys::new(keys)),
+            single,
+        }
     }
 }
 
@@ -228,6 +270,21 @@ impl<E: Entity> Inner<E> {
         self.by_key
             .find(hash, |at| at.hash == hash && self.is_key(*at, name, value))
             .map(|at| at.entry)
+    }
+
+    /// The entry of a key with which it was asked for the last time too: it tells so itself, and the entity, which
+    /// lies elsewhere, is not looked at.
+    fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, Arc<Keys>)> {
+        let hash = hash_key(name, value);
+        let mut keys = None;
+        let at = self.by_key.find(hash, |at| {
+            if at.hash == hash {
+                let entry = self.entry(at.entry);
+                keys = entry.and_then(|entry| entry.asked_again(name, value));
+            }
+            keys.is_some()
+        })?;
+        Some((self.entry(at.entry)?, keys?))
     }
 
     fn is_key(&self, at: KeyRef, name: &str, value: &str) -> bool {
@@ -269,6 +326,9 @@ impl<E: Entity> Inner<E> {
     fn replace(&mut self, at: u32, entity: Arc<E>) {
         self.drop_keys(at);
         if let Some(entry) = &mut self.entries[at as usize] {
+            if !entity.keys().eq(entry.entity.keys()) {
+                entry.forget_asked();
+            }
             entry.entity = entity;
         }
         self.add_keys(at);
@@ -295,6 +355,9 @@ impl<E: Entity> Inner<E> {
                 })
             {
                 found.remove();
+                if let Some(loser) = &mut self.entries[old.entry as usize] {
+                    loser.forget_asked();
+                }
             }
             self.by_key.insert_unique(hash, key, |other| other.hash);
         }
@@ -351,7 +414,8 @@ impl<E: Entity> Inner<E> {
 #[cfg(test)]
 mod tests {
     use super::{Entity, Lookup, Table};
-    use std::sync::Arc;
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use std::{collections::BTreeMap, sync::Arc};
 
     #[derive(Debug)]
     struct Thing(Arc<str>, Vec<(&'static str, &'static str)>);
@@ -416,6 +480,84 @@ mod tests {
         assert_eq!(found(&table, &[("a", "x")]), "2");
         table.remove("2");
         assert_eq!(found(&table, &[("a", "x")]), "missing");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_finds_nothing_though_it_was_asked_with_before() {
+        let table = Table::new(10);
+        table.put(thing("1", &[("a", "x")]));
+        assert_eq!(found(&table, &[("a", "x")]), "1");
+        table.put(thing("1", &[("a", "y")]));
+        assert_eq!(found(&table, &[("a", "x")]), "missing");
+        assert_eq!(found(&table, &[("a", "y")]), "1");
+        table.remove("1");
+        assert_eq!(found(&table, &[("a", "y")]), "missing");
+        table.put(thing("2", &[("b", "y")]));
+        assert_eq!(found(&table, &[("a", "y")]), "missing");
+    }
+
+    #[test]
+    fn a_key_moves_with_each_message_that_names_it() {
+        let table = Table::new(10);
+        for id in ["1", "2", "1", "2"] {
+            table.put(thing(id, &[("a", "x")]));
+            assert_eq!(found(&table, &[("a", "x")]), id);
+            assert_eq!(found(&table, &[("a", "X")]), id);
+        }
+    }
+
+    /// Tables answer as a plain list of who named each key last does, whatever came before.
+    #[derive(Debug, Clone)]
+    enum Act {
+        Put(usize, Vec<(&'static str, &'static str)>),
+        Remove(usize),
+        Ask(Vec<(&'static str, &'static str)>),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let keys = |least| {
+            let key = (select(vec!["a", "A", "b"]), select(vec!["x", "X", "y", ""]));
+            vec(key, least..3)
+        };
+        prop_oneof![
+            (0..4usize, keys(0)).prop_map(|(id, keys)| Act::Put(id, keys)),
+            (0..4usize).prop_map(Act::Remove),
+            keys(1).prop_map(Act::Ask),
+            keys(1).prop_map(Act::Ask),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_answers_as_a_list_does(acts in vec(act(), 1..60)) {
+            let table = Table::new(100);
+            let mut owners: BTreeMap<(String, String), usize> = BTreeMap::new();
+            let own = |&(name, value): &(&str, &str)| (name.to_lowercase(), value.to_lowercase());
+            for act in acts {
+                match act {
+                    Act::Put(id, keys) => {
+                        owners.retain(|_, owner| *owner != id);
+                        owners.extend(keys.iter().map(|key| (own(key), id)));
+                        table.put(thing(&id.to_string(), &keys));
+                    }
+                    Act::Remove(id) => {
+                        owners.retain(|_, owner| *owner != id);
+                        table.remove(&id.to_string());
+                    }
+                    Act::Ask(keys) => {
+                        let mut of_keys: Vec<_> = keys.iter().filter_map(|key| owners.get(&own(key))).collect();
+                        of_keys.sort();
+                        of_keys.dedup();
+                        let expected = match *of_keys {
+                            [] => "missing".to_owned(),
+                            [id] => id.to_string(),
+                            _ => "conflict".to_owned(),
+                        };
+                        prop_assert_eq!(found(&table, &keys), expected);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

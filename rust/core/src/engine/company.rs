@@ -8,14 +8,15 @@ use super::metric::Metric;
 use super::period::Subscription;
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
-use super::table::{Entry, Ids, Key, Table, hash, same};
+use super::table::{Ids, Key, Named, Table};
 use super::user::Trait;
+use crate::name::Name;
 
 /// A compiled company. A partial update builds a new one that shares what did not change.
 #[derive(Debug)]
 pub struct Company {
     pub(crate) parts: CompanyParts,
-    pub(super) id_hash: u64,
+    pub(super) key: Key,
 }
 
 /// What a company is made of. Cloning shares.
@@ -31,7 +32,7 @@ pub(crate) struct CompanyParts {
     pub postpaid: Table<Postpaid>,
     pub policies: Table<CreditPolicies>,
     pub features: Table<Feature>,
-    pub metrics: Table<Arc<Metric>>,
+    pub metrics: Table<Metric>,
     pub rules: Table<FlagRules>,
     pub subscription: Option<Subscription>,
     pub traits: Table<Trait>,
@@ -40,42 +41,34 @@ pub(crate) struct CompanyParts {
 /// The credits that a company has.
 #[derive(Debug, Clone)]
 pub(crate) struct Balance {
-    pub credit: Key,
+    pub credit: Name,
     pub amount: f64,
 }
 
-impl Entry for Balance {
-    fn hash(&self) -> u64 {
-        self.credit.hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.credit.same_key(&other.credit)
+impl Named for Balance {
+    fn name(&self) -> &Name {
+        &self.credit
     }
 }
 
 /// A credit that is paid for after it was used.
 #[derive(Debug)]
 pub(crate) struct Postpaid {
-    pub credit: Key,
+    pub credit: Name,
     /// How far below zero the balance may go; `None`: without an end.
     pub overdraft_limit: Option<f64>,
 }
 
-impl Entry for Postpaid {
-    fn hash(&self) -> u64 {
-        self.credit.hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.credit.same_key(&other.credit)
+impl Named for Postpaid {
+    fn name(&self) -> &Name {
+        &self.credit
     }
 }
 
 impl Company {
     pub(crate) fn new(parts: CompanyParts) -> Self {
         Self {
-            id_hash: hash(&parts.id),
+            key: Key::new(&parts.id),
             parts,
         }
     }
@@ -97,26 +90,15 @@ impl Company {
     /// The credits left of one credit; `None` if the company has none of it.
     #[must_use]
     pub fn balance(&self, credit_id: &str) -> Option<f64> {
-        self.balance_by(hash(credit_id), credit_id)
-    }
-
-    pub(super) fn balance_by(&self, hash: u64, credit_id: &str) -> Option<f64> {
-        self.parts
-            .balances
-            .find(hash, |entry| same(&entry.credit.text, credit_id))
-            .map(|entry| entry.amount)
-    }
-
-    pub(super) fn postpaid(&self, credit: &Key) -> Option<&Postpaid> {
-        self.parts
-            .postpaid
-            .find(credit.hash, |entry| same(&entry.credit.text, &credit.text))
+        let balance = self.parts.balances.named_by(credit_id)?;
+        Some(balance.amount)
     }
 
     /// What the company is entitled to for the feature with this key.
     #[must_use]
     pub fn entitlement(&self, feature_key: &str) -> Option<&Arc<Entitlement>> {
-        self.entitlement_by(hash(feature_key), feature_key)
+        let feature = self.parts.features.named_by(feature_key)?;
+        Some(&feature.entitlement)
     }
 
     /// What the company is entitled to for the flag's feature: what an evaluation tells, whichever
@@ -126,16 +108,8 @@ impl Company {
         if flag.id().is_empty() {
             return None;
         }
-        self.entitlement_by(flag.key_hash, flag.key())
-    }
-
-    pub(super) fn entitlement_by(&self, hash: u64, feature_key: &str) -> Option<&Arc<Entitlement>> {
-        self.parts
-            .features
-            .find(hash, |feature| {
-                same(&feature.entitlement.feature_key, feature_key)
-            })
-            .map(|feature| &feature.entitlement)
+        let feature = self.parts.features.named(&flag.feature)?;
+        Some(&feature.entitlement)
     }
 
     /// Grows the value of every metric of the event by `quantity`, in place and wrapping. Any thread may.

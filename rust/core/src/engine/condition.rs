@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::metric::RowKey;
 use super::period::{MetricPeriod, MonthReset};
 use super::table::{Ids, Key};
 use super::value::{Comparable, Operator, Value};
+use crate::name::Name;
 
 /// One condition of a rule.
 #[derive(Debug, Clone)]
@@ -42,11 +44,11 @@ pub(crate) enum Membership {
 pub(crate) struct MetricCondition {
     pub operator: Operator,
     pub event: Arc<str>,
-    /// Of event, period and reset together.
-    pub row_hash: u64,
-    /// As sent; `None` reads as for ever, but tells that no reset is reported.
+    /// The row that is read: of a period that is not told for ever, of a reset that is not told by the calendar.
+    pub row: RowKey,
+    /// As sent; `None` tells that no reset is reported.
     pub period: Option<MetricPeriod>,
-    /// As sent; `None` reads as the first of the month.
+    /// As sent.
     pub reset: Option<MonthReset>,
     pub value: i64,
     /// The company trait that replaces `value`.
@@ -75,7 +77,7 @@ pub(crate) struct TraitCondition {
 #[derive(Debug, Clone)]
 pub(crate) struct CreditCondition {
     pub credit: Key,
-    pub event: Option<Box<str>>,
+    pub event: Option<Name>,
     /// Credits per unit of usage.
     pub rate: f64,
     /// In the order in which they are added up.
@@ -88,7 +90,7 @@ pub(crate) struct CreditCondition {
 #[derive(Debug, Clone)]
 pub(crate) struct QuantityRate {
     pub kind: RateKind,
-    pub name: Box<str>,
+    pub name: Name,
     pub rate: f64,
 }
 
@@ -120,7 +122,7 @@ impl QuantityRate {
         };
         Self {
             kind,
-            name: name.into(),
+            name: Name::new(name),
             rate,
         }
     }

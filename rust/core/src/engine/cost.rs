@@ -24,16 +24,16 @@ pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Co
     let said = preflight
         .credit_cost
         .iter()
-        .find(|&&(credit, _)| *credit == *condition.credit.text);
+        .find(|&&(credit, _)| condition.credit.name.is(credit));
     if let Some(&(_, credits)) = said {
         return Cost {
             credits,
             explicit: true,
         };
     }
-    let event = condition.event.as_deref();
+    let event = condition.event.as_ref();
     let credits = match preflight.event_quantities {
-        Some((named, quantities)) if event == Some(named) => {
+        Some((named, quantities)) if event.is_some_and(|event| event.is(named)) => {
             let units = preflight
                 .event_quantity
                 .filter(|&units| units > 0.0)
@@ -53,18 +53,20 @@ pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Co
 
 /// `base` credits, plus every quantity at its own rate, added up in the order of the rates.
 fn quantities_cost(condition: &CreditCondition, base: f64, quantities: &[(&str, f64)]) -> f64 {
-    let quantity = |name: &str| {
-        let found = quantities.iter().find(|&&(known, _)| known == name);
+    let quantity = |name: &[u8]| {
+        let found = quantities
+            .iter()
+            .find(|&&(known, _)| known.as_bytes() == name);
         found.map(|&(_, quantity)| quantity.min(QUANTITY_CAP))
     };
     let units = |rate: &QuantityRate| {
-        let units = quantity(&rate.name)?;
+        let units = quantity(rate.name.as_bytes())?;
         if rate.kind != RateKind::InputTokens {
             return Some(units);
         }
         // Subsets are taken off even if they have no rate of their own.
-        let cached = quantity(CACHED_INPUT_TOKENS).unwrap_or(0.0);
-        let created = quantity(CACHE_CREATION_INPUT_TOKENS).unwrap_or(0.0);
+        let cached = quantity(CACHED_INPUT_TOKENS.as_bytes()).unwrap_or(0.0);
+        let created = quantity(CACHE_CREATION_INPUT_TOKENS.as_bytes()).unwrap_or(0.0);
         Some((units - cached - created).max(0.0))
     };
     condition

@@ -6,7 +6,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::period::{MetricPeriod, MonthReset};
-use super::table::{Entry, hash};
+use super::table::Named;
+use crate::name::Name;
 
 /// How an entitlement is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -134,28 +135,24 @@ pub struct Entitlement {
     pub warning_tiers: Box<[WarningTier]>,
 }
 
-/// An entitlement with the hash of its feature key.
+/// An entitlement, filed by its feature's key.
 #[derive(Debug, Clone)]
 pub(crate) struct Feature {
-    pub key_hash: u64,
+    pub key: Name,
     pub entitlement: Arc<Entitlement>,
 }
 
 impl Feature {
     pub fn new(entitlement: Entitlement) -> Self {
         Self {
-            key_hash: hash(&entitlement.feature_key),
+            key: Name::new(&entitlement.feature_key),
             entitlement: Arc::new(entitlement),
         }
     }
 }
 
-impl Entry for Feature {
-    fn hash(&self) -> u64 {
-        self.key_hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.entitlement.feature_key == other.entitlement.feature_key
+impl Named for Feature {
+    fn name(&self) -> &Name {
+        &self.key
     }
 }

@@ -9,13 +9,13 @@ use super::condition::{
 use super::cost::{Cost, cost};
 use super::flag::Flag;
 use super::metric::Metric;
-use super::period::{MetricPeriod, MonthReset};
+use super::period::MetricPeriod;
 use super::preflight::Preflight;
 use super::rule::{Pool, Rule, RuleType};
 use super::spend::Violation;
 use super::table::{Ids, Key};
 use super::user::User;
-use super::value::{Operand, Operator, Scalar, Value, compare, compare_numbers};
+use super::value::{Operator, Value, compare, compare_numbers};
 use super::verdict::{Cycle, FeatureUsage, Reason, Verdict};
 use crate::Millis;
 
@@ -63,12 +63,12 @@ pub fn evaluate<'a>(
 
 /// Lets the first matching rule decide.
 fn decide<'a>(flag: &'a Flag, asked: &Asked<'a, '_>, verdict: &mut Verdict<'a>) {
-    let company_rules = asked.company.map_or(&[][..], |it| {
-        it.parts.rules.of_flag(flag.id_hash, flag.id())
-    });
-    let user_rules = asked.user.map_or(&[][..], |it| {
-        it.parts.rules.of_flag(flag.id_hash, flag.id())
-    });
+    let company_rules = asked
+        .company
+        .map_or(&[][..], |it| it.parts.rules.of_flag(&flag.rules_of));
+    let user_rules = asked
+        .user
+        .map_or(&[][..], |it| it.parts.rules.of_flag(&flag.rules_of));
     if company_rules.is_empty() && user_rules.is_empty() {
         decide_among(flag.rules.iter(), asked, verdict);
     } else {
@@ -193,11 +193,11 @@ impl<'a> Asked<'a, '_> {
         Some(match of {
             Membership::User => {
                 let user = self.user?;
-                ids.contains(user.id_hash, user.id())
+                ids.contains(&user.key)
             }
             Membership::Company => {
                 let company = self.company?;
-                ids.contains(company.id_hash, company.id())
+                ids.contains(&company.key)
             }
             Membership::Plan => self.company?.parts.plans.intersects(ids),
             Membership::PlanVersion => self.company?.parts.plan_versions.intersects(ids),
@@ -211,7 +211,7 @@ impl<'a> Asked<'a, '_> {
             return false;
         };
         let plan = company.parts.base_plan.as_ref();
-        let is_listed = plan.is_some_and(|plan| ids.contains(plan.hash, &plan.text));
+        let is_listed = plan.is_some_and(|plan| ids.contains(plan));
         match operator {
             Operator::Eq => is_listed,
             Operator::Ne => !is_listed,
@@ -226,8 +226,12 @@ impl<'a> Asked<'a, '_> {
         let Some(company) = self.company else {
             return false;
         };
-        let mut used = metric_row(company, condition).map_or(0, Metric::value);
-        if let Some(usage) = self.preflight.usage_of(Some(&condition.event)) {
+        let mut used = company
+            .parts
+            .metrics
+            .row(&condition.row)
+            .map_or(0, Metric::value);
+        if let Some(usage) = self.preflight.usage_of(Some(&condition.row.event)) {
             used = used.wrapping_add(usage);
         }
         let allowed = match &condition.comparison {
@@ -247,22 +251,19 @@ impl<'a> Asked<'a, '_> {
             TraitOwner::User => self.user.map(|user| &user.parts.traits),
         };
         let Some(traits) = traits else { return false };
-        let operand = |value: Option<&'a Value>| match value {
-            Some(value) => value.as_operand(),
-            None => Operand::missing(condition.comparable),
-        };
-        let mut left = operand(traits.matching(&condition.definition));
-        if let Some(usage) = self.preflight.positive_usage() {
-            left.scalar = match left.scalar {
-                Scalar::Int(integer) => Scalar::Int(integer.wrapping_add(usage)),
-                Scalar::Float(_) => Scalar::Int(usage),
-                other => other,
-            };
-        }
+        let missing = Value::missing(condition.comparable);
+        let left = traits.matching(&condition.definition).unwrap_or(missing);
         let right = match &condition.comparison {
-            Some(definition) if !definition.text.is_empty() => operand(traits.matching(definition)),
-            _ => condition.value.as_operand(),
+            Some(definition) if !definition.name.is_empty() => {
+                traits.matching(definition).unwrap_or(missing)
+            }
+            _ => &condition.value,
         };
+        if let Some(usage) = self.preflight.positive_usage()
+            && let Some(used) = left.after(usage)
+        {
+            return compare(condition.operator, &used, right);
+        }
         compare(condition.operator, left, right)
     }
 
@@ -308,7 +309,9 @@ impl<'a> Asked<'a, '_> {
 
     fn is_covered(&self, company: &Company, credit: &Key, cost: Cost) -> bool {
         let overdraft = match company
-            .postpaid(credit)
+            .parts
+            .postpaid
+            .named(credit)
             .map(|postpaid| postpaid.overdraft_limit)
         {
             Some(None) => return true,
@@ -316,8 +319,11 @@ impl<'a> Asked<'a, '_> {
             None => 0.0,
         };
         let balance = match self.preflight.balance {
-            Some((replaced, balance)) if *replaced == *credit.text => balance,
-            _ => company.balance_by(credit.hash, &credit.text).unwrap_or(0.0),
+            Some((replaced, balance)) if credit.name.is(replaced) => balance,
+            _ => {
+                let balance = company.parts.balances.named(credit);
+                balance.map_or(0.0, |balance| balance.amount)
+            }
         };
         let available = balance + overdraft;
         // A draw of nothing still needs credits, unless the caller said that it is one.
@@ -357,7 +363,11 @@ impl<'a> Asked<'a, '_> {
     fn metric_usage(&self, company: &Company, condition: &'a MetricCondition) -> FeatureUsage<'a> {
         FeatureUsage {
             allocation: condition.value,
-            usage: metric_row(company, condition).map_or(0, Metric::value),
+            usage: company
+                .parts
+                .metrics
+                .row(&condition.row)
+                .map_or(0, Metric::value),
             event: Some(&condition.event),
             period: Some(condition.period.unwrap_or(MetricPeriod::AllTime)),
             cycle: Cycle {
@@ -380,13 +390,4 @@ fn trait_usage<'a>(company: &Company, condition: &TraitCondition) -> FeatureUsag
         period: None,
         cycle: Cycle::default(),
     }
-}
-
-fn metric_row<'a>(company: &'a Company, condition: &MetricCondition) -> Option<&'a Metric> {
-    let period = condition.period.unwrap_or(MetricPeriod::AllTime);
-    let reset = condition.reset.unwrap_or(MonthReset::FirstOfMonth);
-    company
-        .parts
-        .metrics
-        .row(condition.row_hash, &condition.event, period, reset)
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::rule::Rule;
-use super::table::hash;
+use super::table::Key;
 
 /// A compiled feature flag.
 #[derive(Debug)]
 pub struct Flag {
     id: Arc<str>,
-    pub(super) id_hash: u64,
     key: Arc<str>,
-    pub(super) key_hash: u64,
+    /// The id, as companies and users file their rules by.
+    pub(super) rules_of: Key,
+    /// The key, as companies file their entitlements by.
+    pub(super) feature: Key,
     default_value: bool,
     pub(super) rules: Box<[Rule]>,
 }
@@ -20,9 +22,9 @@ impl Flag {
     pub(crate) fn new(id: &str, key: &str, default_value: bool, rules: Box<[Rule]>) -> Self {
         Self {
             id: id.into(),
-            id_hash: hash(id),
             key: key.into(),
-            key_hash: hash(key),
+            rules_of: Key::new(id),
+            feature: Key::new(key),
             default_value,
             rules,
         }

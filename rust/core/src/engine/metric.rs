@@ -4,77 +4,75 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::period::{MetricPeriod, MonthReset};
-use super::table::{Entry, Table, hash, same};
+use super::table::{Entry, Table, hash};
+use crate::name::Name;
 
-/// The usage of one event over one period. Companies share a row until a push replaces it, so that usage
-/// counted while a partial update is being merged is not lost.
-#[derive(Debug)]
+/// What tells the rows of a company apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowKey {
+    pub hash: u64,
+    pub event: Name,
+    period: MetricPeriod,
+    reset: MonthReset,
+}
+
+impl RowKey {
+    pub fn new(event: &str, period: MetricPeriod, reset: MonthReset) -> Self {
+        Self {
+            hash: row_hash(hash(event.as_bytes()), period, reset),
+            event: Name::new(event),
+            period,
+            reset,
+        }
+    }
+}
+
+fn row_hash(event_hash: u64, period: MetricPeriod, reset: MonthReset) -> u64 {
+    let row = period as u64 * 8 + reset as u64 + 1;
+    event_hash ^ row.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The usage of one event over one period. Versions of a company share the count until a push replaces it, so
+/// that usage counted while a partial update is being merged is not lost.
+#[derive(Debug, Clone)]
 pub(crate) struct Metric {
-    hash: u64,
-    pub event: Box<str>,
-    pub period: MetricPeriod,
-    pub reset: MonthReset,
-    value: AtomicI64,
+    key: RowKey,
+    count: Arc<AtomicI64>,
 }
 
 impl Metric {
-    pub fn new(event: &str, period: MetricPeriod, reset: MonthReset, value: i64) -> Self {
-        let hash = row_hash(event, period, reset);
+    pub fn new(key: RowKey, value: i64) -> Self {
         Self {
-            hash,
-            event: event.into(),
-            period,
-            reset,
-            value: AtomicI64::new(value),
+            key,
+            count: Arc::new(AtomicI64::new(value)),
         }
     }
 
     /// The usage so far. No other memory is published with it, so no order is asked for.
     pub fn value(&self) -> i64 {
-        self.value.load(Ordering::Relaxed)
-    }
-
-    fn is(&self, event: &str, period: MetricPeriod, reset: MonthReset) -> bool {
-        self.period == period && self.reset == reset && same(&self.event, event)
+        self.count.load(Ordering::Relaxed)
     }
 }
 
-impl Entry for Arc<Metric> {
+impl Entry for Metric {
     fn hash(&self) -> u64 {
-        self.hash
+        self.key.hash
     }
 
     fn same_key(&self, other: &Self) -> bool {
-        self.is(&other.event, other.period, other.reset)
+        self.key == other.key
     }
 }
 
-/// The hash that a row is found by.
-pub(crate) fn row_hash(event: &str, period: MetricPeriod, reset: MonthReset) -> u64 {
-    row_hash_of(hash(event), period, reset)
-}
-
-fn row_hash_of(event_hash: u64, period: MetricPeriod, reset: MonthReset) -> u64 {
-    let row = period as u64 * 8 + reset as u64 + 1;
-    event_hash ^ row.wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-impl Table<Arc<Metric>> {
+impl Table<Metric> {
     /// The row that a condition reads.
-    pub fn row(
-        &self,
-        hash: u64,
-        event: &str,
-        period: MetricPeriod,
-        reset: MonthReset,
-    ) -> Option<&Metric> {
-        self.find(hash, |metric| metric.is(event, period, reset))
-            .map(|metric| &**metric)
+    pub fn row(&self, key: &RowKey) -> Option<&Metric> {
+        self.find(key.hash, |metric| metric.key == *key)
     }
 
     /// Grows every row of the event, wrapping.
     pub fn add(&self, event: &str, quantity: i64) {
-        let event_hash = hash(event);
+        let event_hash = hash(event.as_bytes());
         for period in [
             MetricPeriod::AllTime,
             MetricPeriod::CurrentDay,
@@ -82,10 +80,12 @@ impl Table<Arc<Metric>> {
             MetricPeriod::CurrentWeek,
         ] {
             for reset in [MonthReset::FirstOfMonth, MonthReset::BillingCycle] {
-                if let Some(metric) =
-                    self.row(row_hash_of(event_hash, period, reset), event, period, reset)
-                {
-                    metric.value.fetch_add(quantity, Ordering::Relaxed);
+                let hash = row_hash(event_hash, period, reset);
+                let is_row = |key: &RowKey| {
+                    key.period == period && key.reset == reset && key.event.is(event)
+                };
+                if let Some(metric) = self.find(hash, |metric| is_row(&metric.key)) {
+                    metric.count.fetch_add(quantity, Ordering::Relaxed);
                 }
             }
         }

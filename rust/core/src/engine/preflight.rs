@@ -1,5 +1,7 @@
 //! What one evaluation is asked on top of the entities.
 
+use crate::name::Name;
+
 /// Usage that is about to happen, and a balance to evaluate with. It borrows; no entity is copied for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Preflight<'a> {
@@ -48,9 +50,9 @@ impl Preflight<'_> {
     }
 
     /// Usage of the event in units: its own if there is any, else the usage of no particular event.
-    pub(super) fn usage_of(&self, event: Option<&str>) -> Option<i64> {
+    pub(super) fn usage_of(&self, event: Option<&Name>) -> Option<i64> {
         self.event_usage
-            .filter(|&(named, quantity)| quantity > 0 && event == Some(named))
+            .filter(|&(named, quantity)| quantity > 0 && event.is_some_and(|event| event.is(named)))
             .map(|(_, quantity)| quantity)
             .or_else(|| self.positive_usage())
     }

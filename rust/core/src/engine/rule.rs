@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::condition::Condition;
-use super::table::{Entry, Key, Table, same};
+use super::table::{Key, Named, Table};
+use crate::name::Name;
 
 /// What a rule is for. The order of the variants is the order in which the groups are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -122,24 +123,19 @@ pub(crate) fn ordered(mut rules: Vec<Rule>) -> Box<[Rule]> {
 /// The rules that a company or user adds to one flag.
 #[derive(Debug)]
 pub(crate) struct FlagRules {
-    pub flag_id: Key,
+    pub flag_id: Name,
     pub rules: Box<[Rule]>,
 }
 
-impl Entry for FlagRules {
-    fn hash(&self) -> u64 {
-        self.flag_id.hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.flag_id.same_key(&other.flag_id)
+impl Named for FlagRules {
+    fn name(&self) -> &Name {
+        &self.flag_id
     }
 }
 
 impl Table<FlagRules> {
-    pub fn of_flag(&self, hash: u64, id: &str) -> &[Rule] {
-        self.find(hash, |entry| same(&entry.flag_id.text, id))
-            .map_or(&[], |entry| &entry.rules)
+    pub fn of_flag(&self, id: &Key) -> &[Rule] {
+        self.named(id).map_or(&[], |entry| &entry.rules)
     }
 }
 

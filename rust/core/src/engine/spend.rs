@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::table::{Entry, Key, Table, same};
+use super::table::{Key, Named, Table};
+use crate::name::Name;
 
 /// What a spend policy limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -104,17 +105,13 @@ impl SpendPolicy {
 /// The policies on one credit, in the order in which they were sent.
 #[derive(Debug)]
 pub(crate) struct CreditPolicies {
-    pub credit: Key,
+    pub credit: Name,
     pub policies: Box<[SpendPolicy]>,
 }
 
-impl Entry for CreditPolicies {
-    fn hash(&self) -> u64 {
-        self.credit.hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.credit.same_key(&other.credit)
+impl Named for CreditPolicies {
+    fn name(&self) -> &Name {
+        &self.credit
     }
 }
 
@@ -127,7 +124,7 @@ impl Table<CreditPolicies> {
         cost: f64,
         now: Option<DateTime<Utc>>,
     ) -> Option<&SpendPolicy> {
-        let entry = self.find(credit.hash, |entry| same(&entry.credit.text, &credit.text))?;
+        let entry = self.named(credit)?;
         entry.policies.iter().find(|policy| {
             company_id.is_none_or(|company| policy.is_for_company(company))
                 && policy.refuses(cost, now)

@@ -1,74 +1,38 @@
-//! Entries found by a hash that was computed when they were compiled.
+//! Entries found by the hash of their name.
 //!
-//! Every id that a condition names is hashed once, when its flag arrives; every id that an entity holds is
-//! hashed once, when the entity arrives. An evaluation then looks up by stored hashes and compares the text
-//! only to confirm, so its cost does not grow with the entity.
+//! Every name that a condition gives is hashed once, when its flag arrives; every name that an entity holds is
+//! hashed when the entity arrives, to put its entry in place. An evaluation then goes straight to the place, and the
+//! names, which lie inside the entries, are compared to confirm: its cost does not grow with the entity.
 
+use crate::name::Name;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use crate::hash::HASHER;
 
-/// Up to this many entries a scan over stored hashes beats a table, and needs no memory of its own.
-const SCAN_LIMIT: usize = 6;
+/// Up to this many entries a scan beats a look at where to begin, and needs no memory of its own.
+const SCAN_LIMIT: usize = 4;
 
-/// The hash of an id, the same for flags and entities.
-pub(crate) fn hash(text: &str) -> u64 {
+/// The hash of a name, the same for flags and entities.
+pub(crate) fn hash(text: &[u8]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    hasher.write(text.as_bytes());
+    hasher.write(text);
     hasher.finish()
 }
 
-/// Whether two ids are the same. Ids are a few words long: comparing them here costs less than a call would.
-#[inline]
-pub(crate) fn same(left: &str, right: &str) -> bool {
-    const WORD: usize = 8;
-    const HALF: usize = 4;
-    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
-    if left.len() != right.len() {
-        return false;
-    }
-    // Ends are compared first, as one word that may overlap others, so that no byte is looked at alone.
-    if left.last_chunk::<WORD>() != right.last_chunk::<WORD>() {
-        return false;
-    }
-    if left.len() < WORD {
-        let ends = left.first_chunk::<HALF>() == right.first_chunk()
-            && left.last_chunk::<HALF>() == right.last_chunk();
-        return ends && (left.len() >= HALF || left == right);
-    }
-    while let (Some((word, left_rest)), Some((other, right_rest))) = (
-        left.split_first_chunk::<WORD>(),
-        right.split_first_chunk::<WORD>(),
-    ) {
-        if word != other {
-            return false;
-        }
-        (left, right) = (left_rest, right_rest);
-    }
-    true
-}
-
-/// An id with its hash.
-#[derive(Debug, Clone)]
+/// A name with its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub hash: u64,
-    pub text: Box<str>,
+    pub name: Name,
 }
 
 impl Key {
     pub fn new(text: &str) -> Self {
         Self {
-            hash: hash(text),
-            text: text.into(),
+            hash: hash(text.as_bytes()),
+            name: Name::new(text),
         }
-    }
-
-    /// Whether this is the key of `text`, whose hash is `hash`.
-    pub fn is(&self, hash: u64, text: &str) -> bool {
-        self.hash == hash && same(&self.text, text)
     }
 }
 
@@ -80,168 +44,292 @@ pub(crate) trait Entry {
     fn same_key(&self, other: &Self) -> bool;
 }
 
+/// An entry whose key is a name.
+pub(crate) trait Named {
+    fn name(&self) -> &Name;
+}
+
+impl<T: Named> Entry for T {
+    fn hash(&self) -> u64 {
+        hash(self.name().as_bytes())
+    }
+
+    fn same_key(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
 impl Entry for Key {
     fn hash(&self) -> u64 {
         self.hash
     }
 
     fn same_key(&self, other: &Self) -> bool {
-        self.is(other.hash, &other.text)
+        self == other
     }
 }
 
 /// An immutable list of entries with distinct keys. Cloning shares; an empty table owns nothing.
+///
+/// There are as many buckets as entries, and the entries lie in the order of their buckets.
 #[derive(Debug)]
-pub(crate) struct Table<T>(Option<Arc<Inner<T>>>);
-
-#[derive(Debug)]
-struct Inner<T> {
-    entries: Box<[T]>,
-    /// Positions in `entries`, where there are too many for a scan. Boxed: most tables are small.
-    index: Option<Box<HashTable<u32>>>,
+pub(crate) struct Table<T> {
+    entries: Arc<[T]>,
+    /// Where each bucket starts among the entries, and where the last one ends; empty where a scan does.
+    starts: Arc<[u32]>,
 }
 
 impl<T> Clone for Table<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            entries: Arc::clone(&self.entries),
+            starts: Arc::clone(&self.starts),
+        }
     }
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self(None)
+        Self {
+            entries: Arc::default(),
+            starts: Arc::default(),
+        }
     }
 }
 
 impl<T: Entry> Table<T> {
     /// Of entries with the same key the first is kept.
     pub fn first_wins(entries: impl IntoIterator<Item = T>) -> Self {
-        let entries = entries.into_iter();
-        let mut kept: Vec<T> = Vec::with_capacity(entries.size_hint().0);
-        let mut index = None;
-        for entry in entries {
-            let Ok(position) = u32::try_from(kept.len()) else {
-                break;
+        let entries: Vec<T> = entries.into_iter().collect();
+        if entries.len() <= SCAN_LIMIT {
+            return Self {
+                entries: distinct(entries).into(),
+                starts: Arc::default(),
             };
-            if kept.len() == SCAN_LIMIT && index.is_none() {
-                index = Some(Box::new(indexed(&kept)));
+        }
+        Self::in_buckets(entries)
+    }
+
+    fn in_buckets(entries: Vec<T>) -> Self {
+        let count = entries.len();
+        let mut placed: Vec<(usize, T)> = entries
+            .into_iter()
+            .map(|entry| (bucket(entry.hash(), count), entry))
+            .collect();
+        // The sort is stable: of equal keys, which share a bucket, the first stays first.
+        placed.sort_by_key(|(bucket, _)| *bucket);
+        let mut kept: Vec<T> = Vec::with_capacity(count);
+        let mut starts: Vec<u32> = Vec::with_capacity(count + 1);
+        let mut first_of_bucket = 0;
+        for (bucket, entry) in placed {
+            if starts.len() <= bucket {
+                first_of_bucket = kept.len();
+                starts.resize(bucket + 1, position(first_of_bucket));
             }
-            let hash = entry.hash();
-            match &mut index {
-                None if kept.iter().any(|earlier| earlier.same_key(&entry)) => {}
-                None => kept.push(entry),
-                Some(index) => {
-                    if index
-                        .find(hash, |&at| kept[at as usize].same_key(&entry))
-                        .is_none()
-                    {
-                        kept.push(entry);
-                        index.insert_unique(hash, position, |&at| kept[at as usize].hash());
-                    }
-                }
+            if !kept[first_of_bucket..]
+                .iter()
+                .any(|earlier| earlier.same_key(&entry))
+            {
+                kept.push(entry);
             }
         }
-        if kept.is_empty() {
-            return Self(None);
+        starts.resize(count + 1, position(kept.len()));
+        Self {
+            entries: kept.into(),
+            starts: starts.into(),
         }
-        Self(Some(Arc::new(Inner {
-            entries: kept.into_boxed_slice(),
-            index,
-        })))
     }
 
     /// The entry with this hash for which `is_it` holds.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
-        let inner = self.0.as_deref()?;
-        let Some(index) = &inner.index else {
-            return inner
-                .entries
-                .iter()
-                .find(|entry| entry.hash() == hash && is_it(entry));
+        self.candidates(hash).iter().find(|entry| is_it(entry))
+    }
+
+    /// The entries that may have this hash.
+    #[inline]
+    fn candidates(&self, hash: u64) -> &[T] {
+        let Some(buckets) = self.starts.len().checked_sub(1) else {
+            return &self.entries;
         };
-        let position = index.find(hash, |&at| {
-            let entry = &inner.entries[at as usize];
-            entry.hash() == hash && is_it(entry)
-        })?;
-        inner.entries.get(*position as usize)
+        let bucket = bucket(hash, buckets);
+        match self.starts.get(bucket..=bucket + 1) {
+            Some(&[start, end]) => self
+                .entries
+                .get(start as usize..end as usize)
+                .unwrap_or_default(),
+            _ => &[],
+        }
     }
 }
 
-/// The positions of these entries, which have distinct keys.
-fn indexed<T: Entry>(entries: &[T]) -> HashTable<u32> {
-    let mut index = HashTable::with_capacity(2 * entries.len());
-    for (position, entry) in (0u32..).zip(entries) {
-        index.insert_unique(entry.hash(), position, |&at| entries[at as usize].hash());
+impl<T: Named> Table<T> {
+    /// The entry with this name.
+    #[inline]
+    pub fn named(&self, key: &Key) -> Option<&T> {
+        self.find(key.hash, |entry| *entry.name() == key.name)
     }
-    index
+
+    /// The entry with this name, which is hashed first.
+    pub fn named_by(&self, text: &str) -> Option<&T> {
+        self.find(hash(text.as_bytes()), |entry| entry.name().is(text))
+    }
+}
+
+impl<T: Clone> Table<T> {
+    /// The same table with other entries of the same keys.
+    pub fn map(&self, change: impl Fn(&T) -> T) -> Self {
+        Self {
+            entries: self.entries.iter().map(change).collect(),
+            starts: Arc::clone(&self.starts),
+        }
+    }
 }
 
 impl<T> Table<T> {
     pub fn entries(&self) -> &[T] {
-        self.0.as_deref().map_or(&[], |inner| &inner.entries)
+        &self.entries
     }
 }
 
+/// The upper half of a hash scaled to the number of buckets, which are fewer than 2^32.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the product of two halves, halved, is less than the number of buckets"
+)]
+fn bucket(hash: u64, buckets: usize) -> usize {
+    ((u128::from(hash) * buckets as u128) >> 64) as usize
+}
+
+/// A message with more entries than this can tell does not fit into memory.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// The first of each key.
+fn distinct<T: Entry>(entries: Vec<T>) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if !kept.iter().any(|earlier| earlier.same_key(&entry)) {
+            kept.push(entry);
+        }
+    }
+    kept
+}
+
 /// A set of ids.
-pub(crate) type Ids = Table<Key>;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids {
+    /// A bit for the hash of each id: two sets without a common bit have no id in common, and no other
+    /// memory needs to be looked at to know it.
+    signature: u64,
+    keys: Table<Key>,
+}
 
 impl Ids {
-    #[inline]
-    pub fn contains(&self, hash: u64, text: &str) -> bool {
-        self.find(hash, |key| same(&key.text, text)).is_some()
+    pub fn new(ids: impl IntoIterator<Item = Key>) -> Self {
+        let keys = Table::first_wins(ids);
+        let signature = keys.entries().iter().fold(0, |all, key| all | bit(key));
+        Self { signature, keys }
     }
 
     #[inline]
-    pub fn intersects(&self, other: &Ids) -> bool {
-        let (Some(left), Some(right)) = (self.0.as_deref(), other.0.as_deref()) else {
-            return false;
-        };
-        if left.index.is_none() && right.index.is_none() {
-            let mut ids = left.entries.iter();
-            return ids.any(|id| {
-                right
-                    .entries
-                    .iter()
-                    .any(|other| other.is(id.hash, &id.text))
-            });
-        }
-        let (few, many) = if left.entries.len() <= right.entries.len() {
-            (&left.entries, other)
-        } else {
-            (&right.entries, self)
-        };
-        few.iter().any(|key| many.contains(key.hash, &key.text))
+    pub fn contains(&self, key: &Key) -> bool {
+        self.signature & bit(key) != 0 && self.keys.find(key.hash, |entry| entry == key).is_some()
     }
+
+    #[inline]
+    pub fn intersects(&self, other: &Self) -> bool {
+        if self.signature & other.signature == 0 {
+            return false;
+        }
+        let (few, many) = if self.keys.entries.len() <= other.keys.entries.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        few.keys.entries.iter().any(|key| many.contains(key))
+    }
+}
+
+/// One of 64 bits, by another part of the hash than the bucket.
+#[inline]
+fn bit(key: &Key) -> u64 {
+    1 << (key.hash % 64)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
-    use super::{Ids, Key, SCAN_LIMIT, Table, hash, same};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{Entry, Ids, Key, Name, SCAN_LIMIT, Table, bit};
 
     fn ids(count: usize) -> Ids {
-        Table::first_wins((0..count).map(|id| Key::new(&id.to_string())))
+        Ids::new((0..count).map(|id| Key::new(&id.to_string())))
+    }
+
+    /// An entry whose hash is not that of its name, so that any may collide.
+    #[derive(Debug, Clone)]
+    struct Colliding {
+        key: Key,
+        place: usize,
+    }
+
+    impl Entry for Colliding {
+        fn hash(&self) -> u64 {
+            self.key.hash
+        }
+
+        fn same_key(&self, other: &Self) -> bool {
+            self.key == other.key
+        }
+    }
+
+    /// A hash of a few that share buckets, bits of signatures, or are the same outright.
+    fn colliding_key() -> impl Strategy<Value = Key> {
+        let hash = prop_oneof![
+            Just(0),
+            Just(64),
+            Just(u64::MAX),
+            Just(1 << 63),
+            any::<u64>()
+        ];
+        ("[a-d]{0,2}", hash).prop_map(|(text, hash)| Key {
+            hash,
+            name: Name::new(&text),
+        })
     }
 
     proptest! {
         #[test]
-        fn same_texts_are_the_same_and_no_others(text in "[ab]{0,40}", at: prop::sample::Index) {
-            prop_assert!(same(&text, &text.clone()));
-            let longer = text.clone() + "a";
-            prop_assert!(!same(&text, &longer));
-            if !text.is_empty() {
-                let mut other = text.clone().into_bytes();
-                let at = at.index(other.len());
-                other[at] ^= 3;
-                prop_assert!(!same(&text, std::str::from_utf8(&other).unwrap_or("")));
+        fn a_table_finds_what_a_scan_finds(keys in vec(colliding_key(), 0..40), asked in vec(colliding_key(), 10)) {
+            let mut first = BTreeMap::new();
+            for (place, key) in keys.iter().enumerate() {
+                first.entry((key.hash, key.name.as_str())).or_insert(place);
+            }
+            let entries = keys.iter().cloned().enumerate().map(|(place, key)| Colliding { key, place });
+            let table = Table::first_wins(entries);
+            prop_assert_eq!(table.entries().len(), first.len());
+            for key in keys.iter().chain(&asked) {
+                let found = table.find(key.hash, |entry| entry.key == *key).map(|entry| entry.place);
+                prop_assert_eq!(found, first.get(&(key.hash, key.name.as_str())).copied());
             }
         }
 
         #[test]
-        fn same_is_equality(left in "[ab]{0,4}", right in "[ab]{0,4}") {
-            prop_assert_eq!(same(&left, &right), left == right);
+        fn sets_intersect_where_they_share_an_id_whatever_the_hashes(
+            left in vec(colliding_key(), 0..12), right in vec(colliding_key(), 0..12),
+        ) {
+            let shared = left.iter().any(|key| right.contains(key));
+            let (one, other) = (Ids::new(left.clone()), Ids::new(right.clone()));
+            prop_assert_eq!(one.intersects(&other), shared);
+            prop_assert_eq!(other.intersects(&one), shared);
+            for key in &right {
+                prop_assert_eq!(one.contains(key), left.contains(key));
+            }
         }
     }
 
@@ -257,34 +345,42 @@ mod tests {
             1000,
         ] {
             let ids = ids(count);
-            assert_eq!(ids.entries().len(), count);
+            assert_eq!(ids.keys.entries().len(), count);
             for id in 0..count {
-                let id = id.to_string();
-                assert!(ids.contains(hash(&id), &id));
+                assert!(ids.contains(&Key::new(&id.to_string())));
             }
-            assert!(!ids.contains(hash("x"), "x"));
+            assert!(!ids.contains(&Key::new("x")));
         }
     }
 
     #[test]
     fn a_matching_hash_alone_finds_nothing() {
         for count in [3, 100] {
-            assert!(!ids(count).contains(hash("1"), "2"));
+            let impostor = Key {
+                hash: Key::new("1").hash,
+                name: Name::new("2"),
+            };
+            assert!(!ids(count).contains(&impostor));
+            assert!(!ids(count).intersects(&Ids::new([impostor])));
         }
     }
 
     #[test]
-    fn the_first_of_equal_keys_is_kept_on_both_sides_of_the_scan_limit() {
-        for distinct in [2, SCAN_LIMIT, 50] {
-            let twice = (0..2 * distinct).map(|id| Key::new(&(id % distinct).to_string()));
-            assert_eq!(Table::first_wins(twice).entries().len(), distinct);
-        }
+    fn ids_that_share_a_bit_are_told_apart() {
+        let stranger = Key::new("x");
+        let same_bit = (0..).map(|id| Key::new(&id.to_string()));
+        let known: Vec<_> = same_bit
+            .filter(|key| bit(key) == bit(&stranger))
+            .take(3)
+            .collect();
+        assert!(!Ids::new(known.clone()).contains(&stranger));
+        assert!(!Ids::new(known).intersects(&Ids::new([stranger])));
     }
 
     #[test]
-    fn sets_intersect_where_they_share_an_id() {
-        assert!(ids(3).intersects(&ids(100)));
-        assert!(!ids(100).intersects(&Table::first_wins([Key::new("x")])));
-        assert!(!ids(0).intersects(&ids(3)));
+    fn buckets_share_the_entries_evenly() {
+        let table = ids(1000).keys;
+        let longest = table.starts.windows(2).map(|ends| ends[1] - ends[0]).max();
+        assert!(longest < Some(10), "{longest:?} of 1000 ids in one bucket");
     }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
-use super::table::{Entry, Key, Table, hash, same};
+use super::table::{Key, Named, Table};
 use super::value::Value;
+use crate::name::Name;
 
 /// A compiled user. A partial update builds a new one that shares what did not change.
 #[derive(Debug)]
 pub struct User {
     pub(crate) parts: UserParts,
-    pub(super) id_hash: u64,
+    pub(super) key: Key,
 }
 
 /// What a user is made of. Cloning shares.
@@ -27,33 +28,26 @@ pub(crate) struct UserParts {
 /// A trait of a company or user, found by the id of its definition.
 #[derive(Debug)]
 pub(crate) struct Trait {
-    pub definition: Key,
+    pub definition: Name,
     pub value: Value,
 }
 
-impl Entry for Trait {
-    fn hash(&self) -> u64 {
-        self.definition.hash
-    }
-
-    fn same_key(&self, other: &Self) -> bool {
-        self.definition.same_key(&other.definition)
+impl Named for Trait {
+    fn name(&self) -> &Name {
+        &self.definition
     }
 }
 
 impl Table<Trait> {
     #[inline]
     pub fn of_definition(&self, definition: &Key) -> Option<&Value> {
-        self.find(definition.hash, |entry| {
-            same(&entry.definition.text, &definition.text)
-        })
-        .map(|entry| &entry.value)
+        self.named(definition).map(|entry| &entry.value)
     }
 
     /// What a condition sees, for which an empty id names no trait.
     #[inline]
     pub fn matching(&self, definition: &Key) -> Option<&Value> {
-        if definition.text.is_empty() {
+        if definition.name.is_empty() {
             None
         } else {
             self.of_definition(definition)
@@ -64,7 +58,7 @@ impl Table<Trait> {
 impl User {
     pub(crate) fn new(parts: UserParts) -> Self {
         Self {
-            id_hash: hash(&parts.id),
+            key: Key::new(&parts.id),
             parts,
         }
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::date::parse_date;
+use crate::name::Name;
 
 /// How a condition compares. An operator that this engine does not know is [`Operator::Unknown`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -81,22 +82,44 @@ impl Scalar {
 /// A trait value: its text, and what was read from it when it was compiled.
 #[derive(Debug, Clone)]
 pub(crate) struct Value {
-    pub text: Box<str>,
+    pub text: Name,
     pub scalar: Scalar,
 }
 
 impl Value {
     pub fn new(comparable: Comparable, text: &str) -> Self {
         Self {
-            text: text.into(),
+            text: Name::new(text),
             scalar: Scalar::read(comparable, text),
         }
     }
 
-    pub fn as_operand(&self) -> Operand<'_> {
-        Operand {
-            text: &self.text,
-            scalar: self.scalar,
+    /// The value of a trait that an entity does not have: no text.
+    pub fn missing(comparable: Comparable) -> &'static Self {
+        match comparable {
+            Comparable::Text => &NO_TEXT,
+            Comparable::Bool => &NO_BOOL,
+            Comparable::Int => &NO_INT,
+            Comparable::Date => &NO_DATE,
+            Comparable::Unknown => &NOT_KNOWN,
+        }
+    }
+
+    /// An `int` after that much more usage; one that is no whole number counts as 0. `None` for other values.
+    pub fn after(&self, usage: i64) -> Option<Self> {
+        let integer = match self.scalar {
+            Scalar::Int(integer) => integer.wrapping_add(usage),
+            Scalar::Float(_) => usage,
+            _ => return None,
+        };
+        // Nobody compares the text of a number.
+        Some(Self::untold(Scalar::Int(integer)))
+    }
+
+    const fn untold(scalar: Scalar) -> Self {
+        Self {
+            text: Name::EMPTY,
+            scalar,
         }
     }
 
@@ -104,39 +127,32 @@ impl Value {
     pub fn as_integer(&self) -> Option<i64> {
         match self.scalar {
             Scalar::Int(integer) => Some(integer),
-            _ => self.text.parse().ok(),
+            _ => self.text.as_str().parse().ok(),
         }
     }
 }
 
-/// One side of a comparison.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Operand<'a> {
-    pub text: &'a str,
-    pub scalar: Scalar,
-}
-
-impl Operand<'_> {
-    /// The value of a trait that an entity does not have: no text.
-    pub fn missing(comparable: Comparable) -> Self {
-        let scalar = match comparable {
-            Comparable::Text => Scalar::Text,
-            Comparable::Bool => Scalar::Bool(false),
-            Comparable::Int => Scalar::Float(0.0),
-            Comparable::Date => Scalar::Date(None),
-            Comparable::Unknown => Scalar::Unknown,
-        };
-        Operand { text: "", scalar }
-    }
-}
+static NO_TEXT: Value = Value::untold(Scalar::Text);
+static NO_BOOL: Value = Value::untold(Scalar::Bool(false));
+static NO_INT: Value = Value::untold(Scalar::Float(0.0));
+static NO_DATE: Value = Value::untold(Scalar::Date(None));
+static NOT_KNOWN: Value = Value::untold(Scalar::Unknown);
 
 /// Compares as the left side's type has it; a right side of another type is read again as that one.
 #[inline]
-pub(crate) fn compare(operator: Operator, left: Operand<'_>, right: Operand<'_>) -> bool {
+pub(crate) fn compare(operator: Operator, left: &Value, right: &Value) -> bool {
     match (left.scalar, right.scalar) {
-        (Scalar::Text, _) => compare_texts(operator, left.text, right.text),
-        (Scalar::Bool(left), Scalar::Bool(right)) => compare_bools(operator, left, right),
+        (Scalar::Text, _) => compare_texts(operator, &left.text, &right.text),
         (Scalar::Int(left), Scalar::Int(right)) => compare_numbers(operator, left, right),
+        _ => compare_others(operator, left, right),
+    }
+}
+
+/// What is neither two texts nor two whole numbers.
+#[inline(never)]
+fn compare_others(operator: Operator, left: &Value, right: &Value) -> bool {
+    match (left.scalar, right.scalar) {
+        (Scalar::Bool(left), Scalar::Bool(right)) => compare_bools(operator, left, right),
         (Scalar::Date(left), Scalar::Date(right)) => compare_dates(operator, left, right),
         (Scalar::Unknown, _) => false,
         (Scalar::Int(_) | Scalar::Float(_), Scalar::Int(_) | Scalar::Float(_)) => {
@@ -146,11 +162,10 @@ pub(crate) fn compare(operator: Operator, left: Operand<'_>, right: Operand<'_>)
     }
 }
 
-/// Reads the right side again as what the left side is.
 #[cold]
-fn compare_converted(operator: Operator, left: Operand<'_>, right: Operand<'_>) -> bool {
-    let scalar = Scalar::read(left.scalar.comparable(), right.text);
-    compare(operator, left, Operand { scalar, ..right })
+fn compare_converted(operator: Operator, left: &Value, right: &Value) -> bool {
+    let scalar = Scalar::read(left.scalar.comparable(), right.text.as_str());
+    compare(operator, left, &Value::untold(scalar))
 }
 
 /// An integer's text and the integer itself round to the same double, so the text need not be read again.
@@ -184,17 +199,25 @@ pub(crate) fn compare_numbers<N: PartialOrd + Default + Copy>(
     }
 }
 
-fn compare_texts(operator: Operator, left: &str, right: &str) -> bool {
+#[inline]
+fn compare_texts(operator: Operator, left: &Name, right: &Name) -> bool {
     match operator {
         Operator::Eq => left == right,
         Operator::Ne => left != right,
-        Operator::Gt => left > right,
-        Operator::Lt => left < right,
-        Operator::Gte => left >= right,
-        Operator::Lte => left <= right,
+        _ => order_texts(operator, left, right),
+    }
+}
+
+#[inline(never)]
+fn order_texts(operator: Operator, left: &Name, right: &Name) -> bool {
+    match operator {
+        Operator::Gt => left.as_bytes() > right.as_bytes(),
+        Operator::Lt => left.as_bytes() < right.as_bytes(),
+        Operator::Gte => left.as_bytes() >= right.as_bytes(),
+        Operator::Lte => left.as_bytes() <= right.as_bytes(),
         Operator::IsEmpty => left.is_empty(),
         Operator::NotEmpty => !left.is_empty(),
-        Operator::Unknown => false,
+        Operator::Eq | Operator::Ne | Operator::Unknown => false,
     }
 }
 

@@ -7,11 +7,12 @@ use super::models;
 use super::text::{Map, Text};
 use crate::engine::{
     Balance, Company, CompanyParts, Comparable, Condition, CreditCondition, CreditPolicies,
-    Entitlement, Feature, Flag, FlagRules, Key, Membership, Metric, MetricCondition, MetricPeriod,
-    MonthReset, Operator, PolicyKind, PolicyScope, Postpaid, QuantityRate, QuantityRates, Rule,
-    RuleName, RuleType, SpendPolicy, SpendWindow, Subscription, Table, Trait, TraitCondition,
-    TraitOwner, User, UserParts, Value, WarningTier, ordered, parse_rfc3339, row_hash,
+    Entitlement, Feature, Flag, FlagRules, Ids, Key, Membership, Metric, MetricCondition,
+    MetricPeriod, MonthReset, Operator, PolicyKind, PolicyScope, Postpaid, QuantityRate,
+    QuantityRates, RowKey, Rule, RuleName, RuleType, SpendPolicy, SpendWindow, Subscription, Table,
+    Trait, TraitCondition, TraitOwner, User, UserParts, Value, WarningTier, ordered, parse_rfc3339,
 };
+use crate::name::Name;
 
 pub(super) fn flag(flag: &models::Flag<'_>) -> Flag {
     let rules = flag.rules.iter().filter_map(rule).collect();
@@ -54,15 +55,15 @@ pub(super) fn keys(keys: Map<'_, Text<'_>>) -> Arc<[(Box<str>, Box<str>)]> {
         .collect()
 }
 
-pub(super) fn ids(ids: &[Text<'_>]) -> Table<Key> {
-    Table::first_wins(ids.iter().map(|id| Key::new(id)))
+pub(super) fn ids(ids: &[Text<'_>]) -> Ids {
+    Ids::new(ids.iter().map(|id| Key::new(id)))
 }
 
 pub(super) fn balances(balances: Map<'_, f64>) -> Table<Balance> {
     // In reverse, because the last of a name counts.
     let pairs = balances.into_pairs().into_iter().rev();
     Table::first_wins(pairs.map(|(credit, amount)| Balance {
-        credit: Key::new(&credit),
+        credit: Name::new(&credit),
         amount,
     }))
 }
@@ -71,7 +72,7 @@ pub(super) fn balances(balances: Map<'_, f64>) -> Table<Balance> {
 pub(super) fn lease_balances(leased: Map<'_, models::LeaseBalance>) -> Table<Balance> {
     let pairs = leased.into_pairs().into_iter().rev();
     Table::first_wins(pairs.map(|(credit, left)| Balance {
-        credit: Key::new(&credit),
+        credit: Name::new(&credit),
         amount: left.remaining,
     }))
 }
@@ -82,7 +83,7 @@ pub(super) fn postpaid(postpaid: Map<'_, Option<models::Postpaid>>) -> Table<Pos
         .into_iter()
         .filter_map(|(credit, entry)| {
             Some(Postpaid {
-                credit: Key::new(&credit),
+                credit: Name::new(&credit),
                 overdraft_limit: entry?.overdraft_limit,
             })
         });
@@ -111,7 +112,7 @@ pub(super) fn policies(
         by_credit
             .into_iter()
             .map(|(credit, policies)| CreditPolicies {
-                credit: Key::new(credit),
+                credit: Name::new(credit),
                 policies: policies.into_boxed_slice(),
             }),
     )
@@ -183,17 +184,13 @@ fn entitlement(wire: models::Entitlement<'_>) -> Entitlement {
 }
 
 /// Leaves out the rows that no condition can name.
-pub(super) fn metrics(metrics: &[models::Metric<'_>]) -> Table<Arc<Metric>> {
+pub(super) fn metrics(metrics: &[models::Metric<'_>]) -> Table<Metric> {
     let known = metrics.iter().filter(|metric| {
         metric.period != MetricPeriod::Unknown && metric.month_reset != MonthReset::Unknown
     });
     Table::first_wins(known.map(|metric| {
-        Arc::new(Metric::new(
-            &metric.event_subtype,
-            metric.period,
-            metric.month_reset,
-            metric.value,
-        ))
+        let key = RowKey::new(&metric.event_subtype, metric.period, metric.month_reset);
+        Metric::new(key, metric.value)
     }))
 }
 
@@ -209,7 +206,7 @@ pub(super) fn traits(traits: &[models::Trait<'_>]) -> Table<Trait> {
     Table::first_wins(traits.iter().filter_map(|wire| {
         let definition = wire.trait_definition.as_ref()?;
         Some(Trait {
-            definition: Key::new(&definition.id),
+            definition: Name::new(&definition.id),
             value: Value::new(definition.comparable_type, &wire.value),
         })
     }))
@@ -224,7 +221,7 @@ pub(super) fn rules_by_flag(rules: &[models::Rule<'_>]) -> Table<FlagRules> {
         }
     }
     Table::first_wins(by_flag.into_iter().map(|(flag_id, rules)| FlagRules {
-        flag_id: Key::new(flag_id),
+        flag_id: Name::new(flag_id),
         rules: ordered(rules),
     }))
 }
@@ -294,7 +291,7 @@ fn condition(condition: &models::Condition<'_>) -> Condition {
 fn credit_condition(condition: &models::Condition<'_>) -> Option<Condition> {
     Some(Condition::Credit(CreditCondition {
         credit: Key::new(condition.credit_id.as_deref()?),
-        event: condition.event_subtype.as_deref().map(Box::from),
+        event: condition.event_subtype.as_deref().map(Name::new),
         rate: condition.consumption_rate.unwrap_or(1.0),
         quantity_rates: quantity_rates(&condition.quantity_rates),
         negated: matches!(condition.operator, Operator::Gt | Operator::Gte),
@@ -329,7 +326,7 @@ fn metric_condition(condition: &models::Condition<'_>) -> Option<Condition> {
     Some(Condition::Metric(MetricCondition {
         operator: condition.operator,
         event: Arc::from(event),
-        row_hash: row_hash(event, period, reset),
+        row: RowKey::new(event, period, reset),
         period: condition.metric_period,
         reset: condition.metric_period_month_reset,
         value,

@@ -7,7 +7,7 @@ use super::text::{Map, Text};
 use super::{WireError, compile, read};
 use crate::engine::{
     Balance, Company, CompanyParts, Entitlement, Feature, Key, Metric, MetricPeriod, MonthReset,
-    PolicyScope, Table, User, hash, row_hash,
+    PolicyScope, RowKey, Table, User,
 };
 
 impl Company {
@@ -151,9 +151,9 @@ fn moved_balances(
 fn followed(
     features: &Table<Feature>,
     moved: &Table<Balance>,
-    metrics: &Table<Arc<Metric>>,
+    metrics: &Table<Metric>,
 ) -> Table<Feature> {
-    Table::first_wins(features.entries().iter().map(|feature| {
+    features.map(|feature| {
         let was = &*feature.entitlement;
         let credit_remaining = remaining_credits(moved, was).or(was.credit_remaining);
         let usage = metered_usage(metrics, was).or(was.usage);
@@ -166,24 +166,21 @@ fn followed(
             ..was.clone()
         });
         Feature {
-            key_hash: feature.key_hash,
+            key: feature.key.clone(),
             entitlement,
         }
-    }))
+    })
 }
 
 fn remaining_credits(moved: &Table<Balance>, entitlement: &Entitlement) -> Option<f64> {
     let credit = entitlement.credit_id.as_deref()?;
-    moved
-        .find(hash(credit), |entry| *entry.credit.text == *credit)
-        .map(|entry| entry.amount)
+    Some(moved.named_by(credit)?.amount)
 }
 
-fn metered_usage(metrics: &Table<Arc<Metric>>, entitlement: &Entitlement) -> Option<i64> {
+fn metered_usage(metrics: &Table<Metric>, entitlement: &Entitlement) -> Option<i64> {
     let event = entitlement.event_name.as_deref()?;
     let period = entitlement.metric_period.unwrap_or(MetricPeriod::AllTime);
     let reset = entitlement.month_reset.unwrap_or(MonthReset::FirstOfMonth);
-    metrics
-        .row(row_hash(event, period, reset), event, period, reset)
-        .map(Metric::value)
+    let row = metrics.row(&RowKey::new(event, period, reset))?;
+    Some(row.value())
 }

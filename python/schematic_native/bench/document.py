@@ -1,0 +1,90 @@
+"""The table of targets in the documentation, written from a run between two markers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schematic_native.bench import scenarios
+from schematic_native.bench.estimates import estimate, ratio
+from schematic_native.bench.subjects import ASYNC, CHECK, CHECK_FLAG, COROUTINE, SETTLE, SYNC
+from schematic_native.bench.table import amount, interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from schematic_native.bench.series import Series
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that is to be reached: what it is of, and how much it may be."""
+
+    label: str
+    call: str
+    subject: str
+    most: float
+    worlds: tuple[str, ...] = ("",)
+
+
+TARGETS = (
+    Target("`Schematic.check_flag`", CHECK_FLAG, SYNC, 0.45, ("small", "big")),
+    Target("`Schematic.check(usage=...)`", CHECK, SYNC, 1.0, ("small", "big")),
+    Target("`Schematic.track_with_reservation`", SETTLE, SYNC, 0.7, ("small", "big")),
+    Target("`await AsyncSchematic.check_flag`", CHECK_FLAG, ASYNC, 0.6, ("small", "big")),
+    Target("`await AsyncSchematic.check(usage=...)`", CHECK, ASYNC, 1.15, ("small", "big")),
+    Target("`await AsyncSchematic.track_with_reservation`", SETTLE, ASYNC, 0.85, ("small", "big")),
+    Target("take in a company", scenarios.INGEST_FULL, scenarios.US, 60),
+    Target("take in a partial", scenarios.INGEST_PARTIAL, scenarios.US, 15),
+    Target("memory of a cached company", scenarios.MEMORY, scenarios.US, 20),
+    Target("import + ready", scenarios.IMPORT, scenarios.US, 25),
+    Target("p99.9 of a check while messages stream in", scenarios.TAIL, scenarios.US, 20),
+)
+
+
+def update(text: str, series: Sequence[Series]) -> str:
+    """Return a document with the table between its markers replaced.
+
+    Raises:
+        ValueError: the markers are missing.
+
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document must have the markers {BEGIN} and {END}")
+    table = "\n".join(rows(series))
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def rows(series: Sequence[Series]) -> Iterator[str]:
+    """Yield the table in Markdown: each target with what was measured, and the ratios of the same rounds."""
+    yield "| | target | median (95 % confidence) | beside, in the same rounds |"
+    yield "| --- | --- | --- | --- |"
+    for target in TARGETS:
+        for one in _of(series, target):
+            found = estimate(one.values)
+            mark = "" if found.median <= target.most else " **missed**"
+            size = f", {one.world}" if one.world else ""
+            yield (
+                f"| {target.label}{size} | {target.most:g} {one.unit} | {amount(found.median, one.unit)} "
+                f"({interval(found, one.unit)}){mark} | {_beside(series, one)} |"
+            )
+
+
+def _of(series: Sequence[Series], target: Target) -> list[Series]:
+    return [one for one in series if (one.call, one.subject) == (target.call, target.subject)]
+
+
+def _beside(series: Sequence[Series], one: Series) -> str:
+    """Write how many times our cost each other subject took, the nearest first."""
+    ratios = [
+        (ratio(other.values, one.values).median, other.subject)
+        for other in series
+        if (other.call, other.world) == (one.call, one.world)
+        and other.subject not in {one.subject, SYNC, ASYNC, COROUTINE}
+        and len(other.values) == len(one.values)
+    ]
+    return ", ".join(f"{subject} {times:,.2f}x" for times, subject in sorted(ratios))

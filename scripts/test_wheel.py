@@ -1,0 +1,69 @@
+"""Test the wheel in a folder where it is installed: in a fresh environment, away from the sources.
+
+    python scripts/test_wheel.py dist
+
+Only what the wheel itself brings is tested: the tests are copied, the package is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# What needs neither the published SDK nor a server of its own.
+TESTS = ("test_core.py", "test_results.py", "test_client_sync.py", "test_client_async.py")
+NEEDS = ("pytest>=8", "pytest-asyncio>=1.0", "pytest-timeout>=2.3")
+MUSL = {"musllinux_1_2": "python:3.12-alpine"}
+
+
+def run(*command: str | Path, **options: object) -> None:
+    """Run a command, shown, which must succeed."""
+    print("+", *command, flush=True)
+    subprocess.run([str(word) for word in command], check=True, **options)  # type: ignore[call-overload]
+
+
+def test_here(wheel: Path) -> None:
+    """Install the wheel into a fresh environment of this interpreter and test it there."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        venv.create(home / "venv", with_pip=True)
+        scripts = home / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+        python = scripts / "python"
+        run(python, "-m", "pip", "install", "--quiet", f"{wheel}[emulator]", *NEEDS)
+        shutil.copytree(ROOT / "tests", home / "tests")
+        shutil.copy(ROOT / "pyproject.toml", home / "pyproject.toml")
+        where = "import schematic_native as s; print(s.__version__, s.__file__)"
+        run(python, "-c", where, cwd=home)
+        run(python, "-m", "pytest", "-q", *(f"tests/{name}" for name in TESTS), cwd=home)
+        run(scripts / "schematic-native", "demo", "--seconds", "1", cwd=home)
+
+
+def test_in_container(wheel: Path, image: str) -> None:
+    """Do the same in a container, for a C library that this machine does not have."""
+    inside = ["python", "scripts/test_wheel.py", wheel.parent.name]
+    run("docker", "run", "--rm", "-v", f"{ROOT}:/work", "-w", "/work", image, *inside)
+
+
+def main() -> int:
+    """Test the one wheel of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--container", default="", help="the wheel's platform, where it needs one")
+    arguments = parser.parse_args()
+    [wheel] = arguments.folder.resolve().glob("*.whl")
+    image = MUSL.get(arguments.container)
+    if image is None:
+        test_here(wheel)
+    else:
+        test_in_container(wheel, image)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""How operations are run: what is asked again, when a store rests, what counts as lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import NoScriptError, ResponseError
+
+from schematic_native.faults import StoreError
+from schematic_native.redis import Operations
+from schematic_native.redis.drivers import AsyncDriver, SyncDriver
+from schematic_native.redis.faults import unheard, unsent
+from schematic_native.redis.keys import Keys
+from tests.stores.callers import SLOT, hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schematic_native.redis.operations import Batch, Replies
+
+ASK = Operations(Keys("schematic:"))
+BROKEN = ConnectionResetError("broken")
+CLAIM = b'["hold_1","comp_acme","credit_inference","lease_1","20"]'
+
+
+class Script:
+    """Links that answer as they are told, and keep what they were asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[Batch, bool]] = []
+
+    def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
+        self.asked.append((batch, in_full))
+        answer = self.answers.pop(0)
+        if callable(answer):
+            answer = answer()
+        if isinstance(answer, StoreError):
+            raise answer from BROKEN
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class AsyncScript:
+    """The same for an event loop."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
+        return self._script.exchange(batch, deadline, in_full=in_full)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def drive(request) -> Callable[[Script], Callable[[Any], Any]]:
+    """Make what runs operations on links."""
+
+    def make(script: Script) -> Callable[[Any], Any]:
+        if request.param == "sync":
+            return SyncDriver(script).run
+        driver = AsyncDriver(AsyncScript(script))
+        return lambda operation: asyncio.run(driver.run(operation))
+
+    return make
+
+
+def test_a_script_that_the_server_does_not_know_is_sent_in_full(drive):
+    missing = NoScriptError("NOSCRIPT")
+    script = Script([missing, 1, 1], [1])
+    assert drive(script)(ASK.add(hold())) is True
+    (first, in_full), (second, again_in_full) = script.asked
+    assert (in_full, again_in_full) == (False, True)
+    assert list(second) == [first[0]]
+
+
+def test_a_script_is_not_sent_a_third_time(drive):
+    missing = NoScriptError("NOSCRIPT")
+    script = Script([missing], [missing])
+    with pytest.raises(StoreError, match="NOSCRIPT") as failure:
+        drive(script)(ASK.try_reserve(SLOT, 1))
+    assert not failure.value.lost
+    assert len(script.asked) == 2
+
+
+def test_a_part_that_was_done_makes_the_rest_of_its_batch_lost(drive):
+    # The row is there; that an index could not be sent is not to be taken for a hold that is not.
+    script = Script([1, NoScriptError("NOSCRIPT")], unsent(BROKEN))
+    with pytest.raises(StoreError) as failure:
+        drive(script)(two_scripts())
+    assert failure.value.lost
+
+
+def two_scripts() -> Any:
+    [first] = next(ASK.try_reserve(SLOT, 1))
+    return (yield [first, first])
+
+
+def test_a_batch_of_which_nothing_was_done_is_not_lost(drive):
+    missing = NoScriptError("NOSCRIPT")
+    with pytest.raises(StoreError) as failure:
+        drive(Script([missing], unsent(BROKEN)))(ASK.try_reserve(SLOT, 1))
+    assert not failure.value.lost
+
+
+def test_a_settle_is_lost_once_its_hold_is_claimed(drive):
+    for answer in (unsent(BROKEN), unheard(BROKEN), [1, ResponseError("READONLY"), 1]):
+        with pytest.raises(StoreError) as failure:
+            drive(Script([CLAIM], answer))(ASK.consume("hold_1", 5))
+        assert failure.value.lost, "its refund is owed and nobody makes it"
+
+
+def test_a_sweep_is_lost_once_a_hold_is_claimed(drive):
+    members = [b"comp_acme|credit_inference|hold_1"]
+    with pytest.raises(StoreError) as failure:
+        drive(Script([members], [CLAIM], unsent(BROKEN)))(ASK.sweep(0))
+    assert failure.value.lost
+
+
+def test_a_claim_that_is_refused_is_not_lost(drive):
+    with pytest.raises(StoreError) as failure:
+        drive(Script([ResponseError("READONLY")]))(ASK.consume("hold_1", 5))
+    assert not failure.value.lost

@@ -1,0 +1,275 @@
+"""The benchmark's own claims: its estimates, its verdicts, its reports and its command line. No time is asserted."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from schematic_native.bench import series
+from schematic_native.bench.document import BEGIN, END, TARGETS, update
+from schematic_native.bench.estimates import change, count_outliers, estimate, ratio
+from schematic_native.bench.page import render
+from schematic_native.bench.rounds import measure
+from schematic_native.bench.series import Series
+from schematic_native.bench.subjects import ASYNC, CHECK, CHECK_FLAG, SETTLE, SYNC, Subject
+from schematic_native.bench.table import amount, changes, lines
+from schematic_native.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHANCE = random.Random(1)
+STEADY = [1.0 + CHANCE.gauss(0, 0.01) for _ in range(40)]
+
+
+def faster(values: list[float], times: float) -> list[float]:
+    return [value / times for value in values]
+
+
+def one(
+    call: str, subject: str, values: list[float], world: str = "small", unit: str = "us"
+) -> Series:
+    return Series(call, world, subject, unit, values)
+
+
+RUN = [
+    one(CHECK_FLAG, SYNC, STEADY),
+    one(CHECK_FLAG, ASYNC, faster(STEADY, 0.5)),
+    one(CHECK_FLAG, "another <SDK>", faster(STEADY, 0.1)),
+    one(CHECK, SYNC, faster(STEADY, 2)),
+    one("ingest a company", "schematic_native", [30.0, 31.0, 95.0, 30.5], "15 KB"),
+    one("a cached company", "schematic_native", [18.3], "15 KB of JSON", "KB"),
+]
+
+
+# Estimates
+
+
+def test_the_interval_holds_the_median_and_is_narrow_for_steady_samples():
+    found = estimate(STEADY)
+    assert found.low <= found.median <= found.high
+    assert found.high - found.low < 0.02
+    wide = estimate([1.0, 9.0, 2.0, 8.0, 3.0, 7.0])
+    assert wide.high - wide.low > 2
+
+
+def test_the_same_samples_give_the_same_interval():
+    assert estimate(STEADY) == estimate(list(STEADY))
+
+
+def test_a_single_sample_is_its_own_interval():
+    found = estimate([4.0])
+    assert (found.median, found.low, found.high, found.outliers) == (4.0, 4.0, 4.0, 0)
+
+
+def test_samples_beyond_the_fences_are_counted_and_kept():
+    assert count_outliers([*STEADY, 5.0, 0.1]) - count_outliers(STEADY) == 2
+    assert estimate([1.0, 1.0, 50.0]).median == 1.0
+
+
+def test_a_ratio_is_taken_round_by_round():
+    drifting = [1.0, 2.0, 3.0, 4.0]
+    found = ratio([3.0, 6.0, 9.0, 12.0], drifting)
+    assert (found.median, found.low, found.high) == (3.0, 3.0, 3.0)
+    with pytest.raises(ValueError, match="longer"):
+        ratio([1.0], drifting)
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (STEADY, "same"),
+        (faster(STEADY, 1.2), "faster"),
+        (faster(STEADY, 0.8), "slower"),
+        (faster(STEADY, 1.01), "same"),  # certain, and too small to matter
+        ([0.2, 3.0, 0.3, 2.0, 0.25, 1.4], "same"),  # far off, and not certain
+    ],
+)
+def test_a_change_must_be_certain_and_noteworthy(after, verdict):
+    found = change(STEADY, after)
+    assert found.verdict == verdict
+    assert found.low <= found.high
+
+
+# Rounds
+
+
+async def test_every_subject_takes_its_turn_in_every_round():
+    order = []
+
+    def subject(name: str) -> Subject:
+        async def sample(count: int) -> dict[str, float]:
+            order.append(name)
+            return {CHECK: count * 2e-6, SETTLE: count * 1e-6}
+
+        return Subject(name, sample, most=8)
+
+    found = await measure("small", [subject("a"), subject("b"), subject("c")], 5)
+    turns = order[-15:]
+    assert [set(turns[at : at + 3]) for at in range(0, 15, 3)] == [{"a", "b", "c"}] * 5
+    assert len({tuple(turns[at : at + 3]) for at in range(0, 15, 3)}) > 1
+    assert {one.name for one in found} == {
+        (call, "small", name) for call in (CHECK, SETTLE) for name in "abc"
+    }
+    assert all(len(one.values) == 5 for one in found)
+    (checks,) = {value for one in found for value in one.values if one.call == CHECK}
+    assert checks == pytest.approx(2.0)
+
+
+# Showing
+
+
+def test_the_table_tells_ratios_to_our_own_client():
+    text = "\n".join(lines(RUN))
+    assert "10.00x" in text
+    assert "2.00x" in text
+    assert "30.75 us" in text
+    assert "1/4" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(0.1234, "us", "0.123 us"), (12.345, "ms", "12.35 ms"), (1234.5, "us", "1,234 us")],
+)
+def test_an_amount_shows_three_digits(value, unit, text):
+    assert amount(value, unit) == text
+
+
+def test_changes_are_told_for_what_the_baseline_has():
+    before = {one.name: one for one in RUN[:2]}
+    after = [one(CHECK_FLAG, SYNC, faster(STEADY, 2)), *RUN[2:]]
+    (line,) = changes(after, before)
+    assert line.endswith("faster")
+    assert "-50.0%" in line
+
+
+class Outline(html.parser.HTMLParser):
+    """Which elements are open, and what the page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.references += [value for name, value in attrs if name in {"src", "href"}]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_refers_to_nothing_outside():
+    page = render(RUN)
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert outline.references == []
+    assert "<SDK>" not in page
+    assert "another &lt;SDK&gt;" in page
+    assert outline.seen.count("circle") == sum(len(one.values) for one in RUN)
+    assert "10.00x" in page
+
+
+def test_the_document_gets_the_table_and_keeps_the_rest():
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    new = update(text, RUN)
+    assert new.startswith(f"before\n{BEGIN}\n|")
+    assert new.endswith(f"|\n{END}\nafter\n")
+    assert "old" not in new
+    assert "another <SDK> 10.00x" in new
+    assert "schematic_native 1.00x" not in new
+    missed = [line.split(" | ")[0] for line in new.splitlines() if "**missed**" in line]
+    # 1 us and 2 us are above the targets of a flag check, 0.5 us is below that of a check.
+    assert missed == [
+        "| `Schematic.check_flag`, small",
+        "| `await AsyncSchematic.check_flag`, small",
+    ]
+    assert update(new, RUN) == new
+
+
+def test_a_document_without_markers_is_refused():
+    with pytest.raises(ValueError, match="bench: begin"):
+        update("text", RUN)
+
+
+def test_every_target_has_its_own_call():
+    assert len({(target.call, target.subject) for target in TARGETS}) == len(TARGETS)
+
+
+# Files and the command line
+
+
+def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
+    file = tmp_path / "deep" / "run.json"
+    series.write(file, RUN)
+    assert series.read(file) == RUN
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}'])
+def test_what_is_no_run_is_refused(tmp_path: Path, text: str):
+    file = tmp_path / "run.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json"):
+        series.read(file)
+
+
+def test_the_samples_reach_pyperf(tmp_path: Path):
+    pyperf = pytest.importorskip("pyperf")
+    from schematic_native.bench.pyperf import export  # noqa: PLC0415 - it needs pyperf
+
+    export(tmp_path / "run.json", RUN)
+    suite = pyperf.BenchmarkSuite.load(str(tmp_path / "run.json"))
+    found = suite.get_benchmark(f"{CHECK} / small / {SYNC}")
+    assert found.median() == pytest.approx(estimate(RUN[3].values).median * 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--samples", "0"], "--samples must be 1 or more"),
+        (["--save", "../x"], "a baseline's name"),
+        (["--baseline", "never-saved"], "the baseline cannot be read"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_measures_saves_and_compares(tmp_path: Path):
+    command = [sys.executable, "-m", "schematic_native.cli", "bench", "--samples", "2"]
+    command += ["--worlds", "small", "--calls-only"]
+
+    def run(*more: str) -> str:
+        done = subprocess.run(
+            [*command, *more],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("--save", "first", "--html", "report.html")
+    second = run("--baseline", "first", "--json", "second.json")
+    assert "changed from first:" in second
+    measured = json.loads((tmp_path / "second.json").read_text())["series"]
+    names = {(one["call"], one["subject"]) for one in measured}
+    assert {(call, who) for call in (CHECK_FLAG, CHECK, SETTLE) for who in (SYNC, ASYNC)} <= names
+    assert all(value > 0 for one in measured for value in one["values"])
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")

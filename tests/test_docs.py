@@ -1,0 +1,131 @@
+"""Every Python example of the documentation runs, page by page, against one emulator."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from schematic_native import Schematic, settings
+from schematic_native.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.stores.servers import RedisServer
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```python\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+FENCE = re.compile(r"^ *```(\w*)")
+REDIS_URL = "redis://localhost:6379/0"
+# Examples that must not run, by page: each is marked there, with the reason.
+NOT_RUN = {"frameworks.md": 1}
+
+
+class Example(NamedTuple):
+    """One block of a page: where its code begins, and why it is not run, if it is not."""
+
+    line: int
+    code: str
+    reason: str | None
+
+
+def examples(page: Path) -> list[Example]:
+    text = page.read_text()
+    return [
+        Example(text.count("\n", 0, found.start("code")), found["code"], found["reason"])
+        for found in BLOCK.finditer(text)
+    ]
+
+
+PAGES = {page.name: examples(page) for page in sorted(DOCS.glob("*.md"))}
+RUNNING = [name for name, found in PAGES.items() if any(not each.reason for each in found)]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+def run(page: str, code: str, line: int, names: dict[str, object]) -> None:
+    """Run one example; a traceback shows the page and the line in it."""
+    exec(compile("\n" * line + code, str(DOCS / page), "exec"), names)
+
+
+def close(names: dict[str, object]) -> None:
+    """Close what the examples have opened for the time of a program."""
+    for value in names.values():
+        if isinstance(value, Schematic):
+            value.shutdown()
+    for value in names.values():
+        if isinstance(value, Emulator):
+            value.stop()
+
+
+# What frameworks have deprecated among themselves is no fault of an example.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("page", RUNNING)
+def test_the_examples_of_a_page_run(
+    page: str,
+    service: Emulator,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if page == "frameworks.md":
+        for framework in ("celery", "django", "fastapi", "flask"):
+            pytest.importorskip(framework, reason="pip install --group docs")
+    monkeypatch.chdir(ROOT)
+    # The examples name no URL, and must not reach the public service.
+    monkeypatch.setattr(settings, "BASE_URL", service.base_url)
+    monkeypatch.setattr(settings, "EVENT_CAPTURE_URL", service.base_url)
+    before = service.state()["billed"].get("comp_acme", {}).get("inference_tokens", 0)
+    module = ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)
+    try:
+        for example in PAGES[page]:
+            if example.reason is None:
+                code = example.code.replace("YOUR_API_KEY", service.api_key)
+                code = code.replace(REDIS_URL, redis_server.url)
+                run(page, code, example.line, vars(module))
+    finally:
+        close(vars(module))
+    if any("YOUR_API_KEY" in example.code for example in PAGES[page]):
+        assert service.state()["billed"]["comp_acme"]["inference_tokens"] > before
+    assert service.audit()["balanced"]
+
+
+def test_the_test_of_the_testing_page_passes_as_a_file_of_its_own(tmp_path: Path) -> None:
+    code = next(each.code for each in PAGES["testing.md"] if "@pytest.fixture" in each.code)
+    file = tmp_path / "test_example.py"
+    file.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), str(file)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_is_not_run_is_marked_and_counted() -> None:
+    marked = {name: sum(bool(each.reason) for each in found) for name, found in PAGES.items()}
+    assert {name: count for name, count in marked.items() if count} == NOT_RUN
+
+
+def test_every_fence_of_python_is_collected() -> None:
+    for name, found in PAGES.items():
+        fences = [FENCE.match(line) for line in (DOCS / name).read_text().splitlines()]
+        assert sum(bool(fence) and fence[1] == "python" for fence in fences) == len(found), name
+
+
+def test_the_pages_that_newcomers_copy_from_have_examples() -> None:
+    expected = {"index.md", "migration.md", "leases.md", "redis.md", "frameworks.md"}
+    assert expected | {"testing.md", "operations.md"} <= set(RUNNING)
