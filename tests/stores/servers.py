@@ -55,7 +55,7 @@ class RedisServer:
         """Make a client, of `redis` or of `redis.asyncio`."""
         return module.Redis(host="127.0.0.1", port=self.port, **options)
 
-    def start(self, *, keep: bool = False) -> Self:
+    def start(self, *, keep: bool = False, wait: bool = True) -> Self:
         if not keep:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
@@ -65,8 +65,13 @@ class RedisServer:
             "--loglevel", "warning", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
+        if wait:
+            self.await_answer()
         return self
+
+    def await_answer(self) -> None:
+        """Wait until the server has started."""
+        eventually(self._answers)
 
     def _answers(self) -> bool:
         try:

@@ -8,6 +8,7 @@ its documented interface is used here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
@@ -89,6 +90,7 @@ class SyncServer:
         self._settings = {**settings, "retry": Retry(NoBackoff(), 0)}
         # Connections, and until when each may be thought to be open still.
         self._free: deque[tuple[Any, float]] = deque()
+        self._process = os.getpid()
         self._rest = Rest()
 
     def exchange(
@@ -101,6 +103,7 @@ class SyncServer:
 
     def open(self, deadline: float | None) -> Any:
         """Take a connection that is open and has nothing to say."""
+        self._forget_parent()
         try:
             connection, trusted_until = self._free.pop()
         except IndexError:
@@ -152,8 +155,15 @@ class SyncServer:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        self._forget_parent()
         while self._free:
             self._free.pop()[0].disconnect()
+
+    def _forget_parent(self) -> None:
+        """Leave the connections of the process that this one was forked from to it."""
+        process = os.getpid()
+        if process != self._process:
+            self._process, self._free = process, deque()
 
     def _connect(self, connection: Any, deadline: float | None) -> None:
         self._rest.check()
@@ -269,6 +279,7 @@ class AsyncServer:
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
+        self._forget_others()
         while self._free:
             await self._free.pop().disconnect(nowait=True)
 
@@ -285,10 +296,7 @@ class AsyncServer:
 
     async def _take(self) -> Any:
         """Take a connection whose other end is open, or a new one."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            # The connections of a loop that has ended have ended with it.
-            self._loop, self._free = loop, deque()
+        self._forget_others()
         while self._free:
             connection = self._free.pop()
             reader = getattr(connection, "_reader", None)
@@ -296,6 +304,12 @@ class AsyncServer:
                 return connection
             await connection.disconnect(nowait=True)
         return self._make(**self._settings)
+
+    def _forget_others(self) -> None:
+        """Leave the connections of another loop to it: only that loop could close them."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._free = loop, deque()
 
 
 def _commands(batch: Batch, *, in_full: bool, asking: bool) -> list[tuple[str | int, ...]]:
