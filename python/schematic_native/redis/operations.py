@@ -175,7 +175,7 @@ class Operations:
             return None
         # What is no number counts as all: too little refunded comes back, too much never does.
         used = max(min(claimed.credits, credits), 0.0)
-        yield from _finish(self._end(claimed, claimed.credits - used))
+        yield from _finish(self._end(claimed, used))
         return used
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
@@ -233,11 +233,11 @@ class Operations:
                 ends.insert(0, self._forget(slot, hold_id))
             else:
                 swept += 1
-                ends[:0] = self._end(claimed, claimed.credits)[:-1]
+                ends[:0] = self._end(claimed, 0.0)[:-1]
         yield from _finish(ends)
         return swept
 
-    def _end(self, claimed: Claimed, unused: float) -> list[Command]:
+    def _end(self, claimed: Claimed, used: float) -> list[Command]:
         """Take a claimed hold out of the indexes and refund what was not used of it.
 
         The refund stands between the two: until it is made, the hold counts as reserved no more,
@@ -245,8 +245,8 @@ class Operations:
         """
         key = self._keys.by_expiry()
         commands = [self._forget(claimed.slot, claimed.reservation_id)]
-        if claimed.lease_id and math.isfinite(unused) and unused > 0:
-            commands.append(self._refund(claimed.slot, unused, claimed.lease_id))
+        if claimed.lease_id and claimed.credits > used:
+            commands.append(self._refund(claimed.slot, claimed.credits, claimed.lease_id, used))
         name = member(claimed.slot, claimed.reservation_id)
         return [*commands, Command(key, ("ZREM", key, name))]
 
@@ -254,8 +254,9 @@ class Operations:
         key = self._keys.by_credit(slot)
         return Command(key, ("HDEL", key, reservation_id))
 
-    def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
-        return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+    def _refund(self, slot: Slot, held: float, pin: str | None, used: float = 0.0) -> Command:
+        arguments = amount(held), pin or "", amount(used)
+        return _call(scripts.REFUND, self._keys.lease(slot), *arguments)
 
 
 def _finish(batch: Batch) -> Operation[None]:
