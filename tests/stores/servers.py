@@ -71,7 +71,7 @@ class RedisServer:
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return client.execute_command(*words)
 
-    def start(self, *, keep: bool = False) -> Self:
+    def start(self, *, keep: bool = False, wait: bool = True) -> Self:
         if not keep:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
@@ -81,8 +81,12 @@ class RedisServer:
             "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
+        if wait:
+            self.await_answer()
         return self
+
+    def await_answer(self) -> None:
+        eventually(self._answers)
 
     def _answers(self) -> bool:
         try:
