@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,15 +17,21 @@ from schematic_native import (
     CheckResult,
     CreditLeaseConfig,
     LocalSlab,
+    Reservation,
     Schematic,
     SchematicConfig,
 )
+from schematic_native._native import Core
+from schematic_native.redis import Operations
+from schematic_native.redis.keys import Keys
+from schematic_native.sharing import Claim, SharedStore
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
+    from schematic_native.redis import Operation
     from tests.stores.servers import RedisServer
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
@@ -145,6 +152,53 @@ def test_two_clients_share_one_lease(make_user, emulator, redis_server):
     second.settle(results[2], 1)
     assert remaining(redis_server) == 10_000 - 12
     assert holds(redis_server) == []
+
+
+def test_usage_is_claimed_before_it_is_billed_on_the_callers_thread(
+    emulator, redis_server, monkeypatch
+):
+    user = User("sync", "sync", emulator, redis_server.url)
+    with contextlib.closing(user):
+        result = user.check(10)
+        store, billing = user.client._store, []
+        run = store.run
+
+        def watch(*arguments: Any) -> Any:
+            billing.append(user.client._core.counts()["queued_billing"])
+            return run(*arguments)
+
+        monkeypatch.setattr(store, "run", watch)
+        user.settle(result, 4)
+        assert billing == [0]
+
+
+class SlowStore:
+    """A store that answers when it is told to."""
+
+    operations = Operations(Keys("schematic:"))
+
+    def __init__(self) -> None:
+        self.answer = asyncio.Event()
+
+    async def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+        operation.close()
+        await self.answer.wait()
+        return True
+
+
+async def test_usage_waits_for_the_claims_that_are_under_way(faults):
+    store = SlowStore()
+    shared = SharedStore(Core(api_key=API_KEY, shared=True), store, faults)
+    ends = datetime.now(timezone.utc)
+    hold = Reservation("r1", "lse_1", "client", COMPANY, CREDIT, "tokens", 1, 2, 2.0, ends)
+    claiming = asyncio.ensure_future(shared.claim_queued(Claim(hold, 2.0, 1.0)))
+    await asyncio.sleep(0)
+    billing = asyncio.ensure_future(shared.before_billing())
+    claiming.cancel()
+    await asyncio.wait({claiming})
+    assert not billing.done(), "a cancelled caller does not cancel the claim"
+    store.answer.set()
+    await billing
 
 
 def test_a_check_that_needs_more_than_the_lease_extends_it(make_user, emulator, redis_server):

@@ -78,7 +78,7 @@ class Runtime:
             self._api.post_events,
             settings.event_buffer_period,
             faults,
-            prepare=None if self._shared is None else self._shared.note_uses,
+            prepare=None if self._shared is None else self._shared.before_billing,
         )
         if previous is not None:
             self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
@@ -171,7 +171,7 @@ class Runtime:
     async def claim(self, claim: Claim) -> None:
         """Claim a settled hold in the shared store, even if the caller is cancelled."""
         if self._shared is not None:
-            await asyncio.shield(asyncio.ensure_future(self._shared.claim(claim)))
+            await self._shared.claim_queued(claim)
 
     def claim_later(self, claim: Claim) -> None:
         """Claim a settled hold in the shared store at the next sweep."""

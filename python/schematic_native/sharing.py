@@ -151,6 +151,8 @@ class SharedStore:
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later)
         self._claims: list[Claim] = []
+        # Claims under way whose usage is queued already.
+        self._claiming: set[asyncio.Task[bool]] = set()
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
@@ -191,12 +193,14 @@ class SharedStore:
         """Take a slab for a slot that is about to run dry."""
         await self._slabs.refill(slot)
 
-    async def note_uses(self) -> None:
-        """Take what was used of slabs off their rows; best effort.
+    async def before_billing(self) -> None:
+        """Let the store hear of what is about to be billed; best effort.
 
-        Made before that usage is billed: should this process die, what was billed must not come
-        back to the lease with the rest of its slab.
+        Should this process die, what was billed must not come back to the lease: neither as a hold
+        that was not claimed nor with the rest of a slab.
         """
+        if self._claiming:
+            await asyncio.wait(set(self._claiming))
         try:
             await self._slabs.note_uses()
         except StoreError as error:
@@ -232,6 +236,13 @@ class SharedStore:
         except asyncio.CancelledError:
             task.add_done_callback(self._abandon)
             raise
+
+    async def claim_queued(self, claim: Claim) -> None:
+        """Claim a hold whose usage is queued already, even if the caller is cancelled."""
+        task = asyncio.ensure_future(self.claim(claim))
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+        await asyncio.shield(task)
 
     async def claim(self, claim: Claim) -> bool:
         """Claim a hold that is settled; if that fails, again at each sweep while it may be there.

@@ -15,7 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import jsontext
+import orjson
+
 from schematic_native.emulator.amounts import AmountError, to_units
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def load_seed(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) 
         )
     elif isinstance(source, Mapping):
         try:
-            content = jsontext.write(dict(source))
+            content = orjson.dumps(dict(source))
         except TypeError as error:
             raise SeedError(f"seed: must hold JSON values only: {error}") from error
     else:
         content = Path(source).read_bytes()
     try:
-        value = jsontext.read(content)
-    except jsontext.NotJSONError as error:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
         raise SeedError(f"seed: not valid JSON: {error}") from error
     return _check_seed(value)
 
@@ -86,7 +87,7 @@ def _check_seed(value: object) -> Seed:
         for index, entity in enumerate(seed[name]):
             check(entity, f"{name}[{index}]")
         _check_unique(seed[name], name)
-    digest = hashlib.sha256(jsontext.write(seed, sort_keys=True)).hexdigest()
+    digest = hashlib.sha256(orjson.dumps(seed, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return Seed(api_key, seed["flags"], seed["companies"], seed["users"], digest)
 
 
