@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from schematic_native import jsontext
 
 from schematic_native.faults import StoreError
 
@@ -107,7 +107,7 @@ def hold_row(reservation: Reservation) -> list[str]:
         "creditsReserved", amount(reservation.credits_reserved),
         "consumptionRate", amount(reservation.consumption_rate),
         "expiresAt", str(millis(reservation.expires_at.timestamp())),
-        "evalCtx", orjson.dumps(parts).decode(),
+        "evalCtx", jsontext.write(parts).decode(),
     ]  # fmt: skip
 
 
@@ -126,8 +126,8 @@ def read_claim(reply: str | bytes) -> Claimed:
 
 def _read(reply: str | bytes) -> list[Any]:
     try:
-        fields: list[Any] = orjson.loads(reply)
-    except orjson.JSONDecodeError as error:
+        fields: list[Any] = jsontext.read(reply)
+    except ValueError as error:
         # The script has run; of bytes that are no text nobody can tell what it did.
         raise StoreError(f"Redis answered with what is no text: {error}", lost=True) from error
     return fields
