@@ -9,6 +9,9 @@ STAMPS := $(VENV)/.stamps
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.json')
 
+# On Linux, zig links against the glibc of 2012, whichever is installed; it comes from PyPI.
+PORTABLE := $(if $(filter Linux,$(shell uname -s)),--zig --compatibility manylinux2014)
+
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
@@ -24,7 +27,7 @@ help: ## list the targets
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9,<2'
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.14,<2'
 	@mkdir -p $(STAMPS) && touch $@
 
 # Dependencies of each kind of work; groups are told in pyproject.toml.
@@ -63,6 +66,8 @@ lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test ## formatters, lin
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typed_program.py
+	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
 
 .PHONY: format
@@ -97,11 +102,28 @@ docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an er
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv ## build a wheel and an sdist into dist/
+wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into dist/, and verify them
 	rm -rf dist
-	$(BIN)/maturin build --quiet --release --out dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --quiet --release --out dist $(PORTABLE)
 	$(BIN)/maturin sdist --out dist
-	@ls -l dist
+	@$(MAKE) --no-print-directory verify
+
+.PHONY: verify
+verify: $(STAMPS)/deps-package $(STAMPS)/deps-test ## verify what is in dist/: read it, install it, use it
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m scripts.verify_package dist/*
+	SCHEMATIC_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest --quiet tests/package
+
+# Built from source, in some minutes, the first time; DENY_CHECKS="bans licenses sources" needs no network.
+DENY_VERSION := 0.20.2
+DENY_CHECKS ?= advisories bans licenses sources
+
+$(STAMPS)/cargo-deny-$(DENY_VERSION): $(STAMPS)/venv
+	cargo install --quiet --locked --root $(VENV) cargo-deny@$(DENY_VERSION)
+	@touch $@
+
+.PHONY: deny
+deny: $(STAMPS)/cargo-deny-$(DENY_VERSION) ## licences, advisories and duplicates of the crates
+	PATH="$(abspath $(BIN)):$$PATH" cargo deny --locked check $(DENY_CHECKS)
 
 .PHONY: clean
 clean: ## forget everything that was built

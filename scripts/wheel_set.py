@@ -1,6 +1,8 @@
-"""Assert that a folder holds the wheels of a release: every one, and nothing else.
+"""Assert that a folder holds the files of a release: every one, and nothing else.
 
-python scripts/wheel_set.py dist --tag v1.2.3
+    python -m scripts.wheel_set dist --tag v1.2.3
+
+One too few would leave somebody to compile, one too many was never tested.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-# The one for all versions of CPython, and the one for interpreters without a lock.
-INTERPRETERS = ("cp310-abi3", "cp314-cp314t")
+# One for every version of CPython from 3.10 on, one for the free-threaded 3.14, which has no stable
+# ABI, and one for the free-threaded ones from 3.15 on.
+INTERPRETERS = ("cp310-abi3", "cp314-cp314t", r"cp315-abi3\.abi3t")
 PLATFORMS = (
-    r"manylinux_2_17_x86_64(\.manylinux2014_x86_64)?",
-    r"manylinux_2_17_aarch64(\.manylinux2014_aarch64)?",
-    r"musllinux_1_2_x86_64",
-    r"musllinux_1_2_aarch64",
+    # The older name of the tag goes along, before or after it.
+    r"(manylinux2014_x86_64\.)?manylinux_2_17_x86_64(\.manylinux2014_x86_64)?",
+    r"(manylinux2014_aarch64\.)?manylinux_2_17_aarch64(\.manylinux2014_aarch64)?",
+    "musllinux_1_2_x86_64",
+    "musllinux_1_2_aarch64",
     r"macosx_\d+_\d+_x86_64",
     r"macosx_\d+_\d+_arm64",
-    r"win_amd64",
+    "win_amd64",
 )
 
 

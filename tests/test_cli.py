@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from schematic_native import __build__
 from schematic_native.cli import SUBCOMMANDS, main
 from schematic_native.emulator import Emulator
 
@@ -39,7 +40,7 @@ def test_the_doctor_finds_a_reachable_service() -> None:
     with Emulator() as emulator:
         done = run("doctor", "--base-url", emulator.base_url, "--api-key", emulator.api_key)
         assert done.returncode == 0, done.stdout
-        assert "extension: " in done.stdout
+        assert f"extension: {__build__}, engine " in done.stdout
         assert emulator.api_key not in done.stdout
         refused = run("doctor", "--base-url", emulator.base_url, "--api-key", "sch_wrong")
     assert refused.returncode == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,15 +17,21 @@ from schematic_native import (
     CheckResult,
     CreditLeaseConfig,
     LocalSlab,
+    Reservation,
     Schematic,
     SchematicConfig,
 )
+from schematic_native._native import Core
+from schematic_native.redis import Operations
+from schematic_native.redis.keys import Keys
+from schematic_native.sharing import Claim, SharedStore
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
+    from schematic_native.redis import Operation
     from tests.stores.servers import RedisServer
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
@@ -39,7 +46,7 @@ class User:
         module = redis if redis_kind == "sync" else redis.asyncio
         self.redis = module.Redis.from_url(url)
         lease_config = CreditLeaseConfig(mode="client", redis_client=self.redis, **leases)
-        fields = streaming(emulator, credit_leases=lease_config)
+        fields = streaming(emulator, credit_leases=lease_config, event_buffer_period=0.05)
         self._is_async = kind == "async"
         self.client: Any
         if self._is_async:
@@ -145,6 +152,53 @@ def test_two_clients_share_one_lease(make_user, emulator, redis_server):
     second.settle(results[2], 1)
     assert remaining(redis_server) == 10_000 - 12
     assert holds(redis_server) == []
+
+
+def test_usage_is_claimed_before_it_is_billed_on_the_callers_thread(
+    emulator, redis_server, monkeypatch
+):
+    user = User("sync", "sync", emulator, redis_server.url)
+    with contextlib.closing(user):
+        result = user.check(10)
+        store, billing = user.client._store, []
+        run = store.run
+
+        def watch(*arguments: Any) -> Any:
+            billing.append(user.client._core.counts()["queued_billing"])
+            return run(*arguments)
+
+        monkeypatch.setattr(store, "run", watch)
+        user.settle(result, 4)
+        assert billing == [0]
+
+
+class SlowStore:
+    """A store that answers when it is told to."""
+
+    operations = Operations(Keys("schematic:"))
+
+    def __init__(self) -> None:
+        self.answer = asyncio.Event()
+
+    async def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+        operation.close()
+        await self.answer.wait()
+        return True
+
+
+async def test_usage_waits_for_the_claims_that_are_under_way(faults):
+    store = SlowStore()
+    shared = SharedStore(Core(api_key=API_KEY, shared=True), store, faults)
+    ends = datetime.now(timezone.utc)
+    hold = Reservation("r1", "lse_1", "client", COMPANY, CREDIT, "tokens", 1, 2, 2.0, ends)
+    claiming = asyncio.ensure_future(shared.claim_queued(Claim(hold, 2.0, 1.0)))
+    await asyncio.sleep(0)
+    billing = asyncio.ensure_future(shared.before_billing())
+    claiming.cancel()
+    await asyncio.wait({claiming})
+    assert not billing.done(), "a cancelled caller does not cancel the claim"
+    store.answer.set()
+    await billing
 
 
 def test_a_check_that_needs_more_than_the_lease_extends_it(make_user, emulator, redis_server):
@@ -273,6 +327,38 @@ def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, redis_server):
         return remaining(redis_server) == before + float(row["creditsReserved"])
 
     eventually(is_back)
+
+
+def test_what_was_billed_of_a_slab_does_not_come_back_when_its_process_dies(
+    make_user, emulator, redis_server
+):
+    user = make_user(local_slab=SLAB, sweep_interval=3600.0)
+    row = take_slab(user, redis_server)
+    for _ in range(5):
+        user.settle(user.check(2), 2)
+
+    def billed() -> float:
+        user.turn()
+        return sum(emulator.state()["billed"].get(COMPANY, {}).values())
+
+    eventually(lambda: billed() >= 10 and user.client.status().queued_events == 0)
+    spent = billed() * 2
+    [left] = [hold for hold in holds(redis_server) if hold["id"] == row["id"]]
+    indexed = f"schematic:credit-reservations:byCredit:{COMPANY}:{CREDIT}"
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as writer:
+        assert remaining(redis_server) + float(left["creditsReserved"]) == 10_000 - spent
+        assert writer.hgetall(indexed) == {row["id"]: left["creditsReserved"]}
+        # As if the time had passed, and the process were gone.
+        member = f"{COMPANY}|{CREDIT}|{row['id']}"
+        writer.zadd("schematic:credit-reservations:byExpiry", {member: 1})
+    other = make_user(sweep_interval=0.02)
+
+    def is_back() -> bool:
+        other.turn()
+        return not holds(redis_server)
+
+    eventually(is_back)
+    eventually(lambda: remaining(redis_server) == 10_000 - spent)
 
 
 def test_a_small_lease_serves_checks_one_by_one(make_user, redis_server):

@@ -223,7 +223,23 @@ class CheckFlagResult:
 
 @final
 class Reservation:
-    """Credits held for one check until they are settled, cancelled or swept."""
+    """Credits held for one check until they are settled, cancelled or swept.
+
+    Attributes:
+        id: its own; the billing event's idempotency key is made of it.
+        lease_id: the lease it was carved from; in mode "server" the same as `id`.
+        mode: "client" if it was carved from a lease here, "server" if the service keeps it.
+        company_id: whose credits they are.
+        credit_type_id: which credits.
+        event_subtype: the event that a settle bills.
+        quantity_reserved: event units, as the caller stated them.
+        credits_reserved: credits held: the quantity, rounded up, times the rate.
+        consumption_rate: credits for one event unit.
+        expires_at: when it lapses unless it is settled, in UTC.
+        company: the lookup keys of the check.
+        user: the lookup keys of the check.
+
+    """
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
@@ -241,9 +257,16 @@ class Reservation:
         company: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
     ) -> Reservation: ...
-    def to_dict(self) -> dict[str, object]: ...
+    def to_dict(self) -> dict[str, object]:
+        """Return it as JSON types, to settle it in another process."""
+
     @staticmethod
-    def from_dict(data: Mapping[str, object]) -> Reservation: ...
+    def from_dict(data: Mapping[str, object]) -> Reservation:
+        """Make it again from what `to_dict` returned.
+
+        Raises KeyError for a field that is missing, TypeError or ValueError for one that is wrong.
+        """
+
     @property
     def id(self) -> str: ...
     @property
@@ -271,7 +294,19 @@ class Reservation:
 
 @final
 class CheckResult:
-    """The answer of a lease-backed check."""
+    """The answer of a lease-backed check.
+
+    Attributes:
+        allowed: whether the work may be done.
+        value: the value of the flag.
+        reason: which rule decided, or which failure.
+        flag_key: the flag, as it was asked for.
+        reservation: the credits held; None if nothing was.
+        entitlement: what the company is entitled to for the flag's feature.
+        flag_id: the flag's id; None if the flag is not known.
+        error: the failure, None if there was none.
+
+    """
 
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, object]]: ...
     def __new__(
@@ -611,6 +646,11 @@ class Core:
     def open_slab(
         self, row: Reservation, usable_until: float
     ) -> bool: ...  # epoch seconds; after the row is recorded
+    def take_slab_uses(
+        self,
+    ) -> list[
+        tuple[Reservation, float]
+    ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each

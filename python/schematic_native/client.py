@@ -461,44 +461,38 @@ class _Client(Memory):
 
     # Events
 
-    def _settle(
+    def _read_settlement(
         self,
         reservation: Reservation | None,
         actual_quantity: float,
         options: TrackWithReservationOptions | None,
-    ) -> Claim | bool:
-        """Settle a reservation; tells whether an event was queued.
-
-        A hold that lives in the shared store is still to be claimed there. The event goes first:
-        what was used is billed whatever becomes of the claim, and of this process.
-        """
+    ) -> tuple[Reservation, float, bytes | None] | None:
+        """Check what is to be settled; None if that is to be left alone, which was logged."""
         check_options(options, TrackWithReservationOptions)
         traits = _read_json("traits", None if options is None else options.traits)
         if reservation is None:
             self._settings.logger.error("track_with_reservation: there is no reservation to settle")
-            return False
+            return None
         if not isinstance(reservation, Reservation):
             raise TypeError(f"reservation must be a Reservation, got {type(reservation).__name__}")
         if isinstance(actual_quantity, bool) or not isinstance(actual_quantity, (int, float)):
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
         if self._refuses_event("track_with_reservation"):
-            return False
-        moved = None
-        if is_usage(actual_quantity):
-            moved = self._core.settle(reservation, actual_quantity, traits)
-        if moved is None:
+            return None
+        if not is_usage(actual_quantity):
             self._settings.logger.error(
                 "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
                 "the hold refunds itself when it expires",
                 actual_quantity,
             )
-            return False
-        return True if moved else self._claim_of(reservation, actual_quantity)
+            return None
+        return reservation, actual_quantity, traits
 
-    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | bool:
+    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | None:
+        """Tell what a settle must claim in the shared store; None if the hold is not there."""
         cost = self._core.shared_claim(reservation, actual_quantity)
-        if cost is None:
-            return True
+        if cost is None or self._core.has_hold(reservation.id):
+            return None
         from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
 
         return Claim(reservation, cost, actual_quantity)
@@ -610,7 +604,7 @@ class AsyncSchematic(_Client):
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
     async def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s."""
+        """Deliver the events, release the leases and close everything, within 5 s."""
         runtime = self._shut()
         if runtime is not None and not runtime.loop.is_closed():
             await runtime.close()
@@ -743,11 +737,15 @@ class AsyncSchematic(_Client):
             and self._settle_now(reservation, actual_quantity)
         ):
             return
-        queued = self._settle(reservation, actual_quantity, options)
-        if queued:
-            runtime = self._running()
-            if queued is not True:
-                await runtime.claim(queued)
+        settlement = self._read_settlement(reservation, actual_quantity, options)
+        if settlement is None:
+            return
+        claim = self._claim_of(settlement[0], actual_quantity)
+        # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
+        self._core.settle(*settlement)
+        runtime = self._running()
+        if claim is not None:
+            await runtime.claim(claim)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -856,7 +854,7 @@ class Schematic(_Client, Synchronous):
             self._wait(lambda runtime: runtime.initialize(limit), limit, None)
 
     def shutdown(self) -> None:
-        """Release the leases, deliver the events and close everything, within 5 s.
+        """Deliver the events, release the leases and close everything, within 5 s.
 
         Safe from any thread.
         """
@@ -951,11 +949,17 @@ class Schematic(_Client, Synchronous):
         options: TrackWithReservationOptions | None,
     ) -> None:
         """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
-        queued = self._settle(reservation, actual_quantity, options)
-        if queued:
-            runtime = self._ensure_running()
-            if queued is not True and runtime is not None:
-                self._claim(queued, runtime)
+        settlement = self._read_settlement(reservation, actual_quantity, options)
+        if settlement is None:
+            return
+        claim, runtime = self._claim_of(settlement[0], actual_quantity), self._ensure_running()
+        try:
+            if claim is not None and runtime is not None:
+                self._claim(claim, runtime)
+        finally:
+            # Billed after the claim, whatever becomes of it: should this process die in between,
+            # nothing that was billed comes back to the lease.
+            self._core.settle(*settlement)
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""

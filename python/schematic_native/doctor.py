@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schematic_native import __version__
+from schematic_native import __build__, __version__
 
 if TYPE_CHECKING:
     import argparse
@@ -77,7 +77,7 @@ def _extension() -> Finding:
     core = _native.Core(api_key="doctor")
     answer = core.check_flag("doctor")
     works = answer == "flag" and _native.__version__ == __version__
-    detail = f"{_native.__version__}, engine {_native.ENGINE_VERSION_KEY}"
+    detail = f"{__build__}, engine {_native.ENGINE_VERSION_KEY}"
     return Finding(
         "extension", works, detail if works else f"{detail}, but a check came to {answer!r}"
     )

@@ -39,6 +39,7 @@ class EventSender:
         post: posts one body and returns the HTTP status, or raises ApiConnectionError.
         period: seconds between two flushes.
         faults: where failures are reported.
+        prepare: awaited before usage leaves this process; never raises.
         jitter: for tests; returns a number from 0 to 1.
 
     """
@@ -50,6 +51,7 @@ class EventSender:
         period: float,
         faults: Faults,
         *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         jitter: Callable[[], float] = random.random,
         first_retry_delay: float = FIRST_RETRY_DELAY,
     ) -> None:
@@ -57,6 +59,7 @@ class EventSender:
         self._post = post
         self._period = period
         self._faults = faults
+        self._prepare = prepare
         self._jitter = jitter
         self._first_retry_delay = first_retry_delay
         self._due = asyncio.Event()
@@ -173,6 +176,8 @@ class EventSender:
 
     async def _deliver(self, batch: EventBatch) -> None:
         """Post a batch until the server has taken or refused each of its events."""
+        if batch.billing and self._prepare is not None:
+            await self._prepare()
         attempt = 0
         while True:
             fault = await self._try(batch)

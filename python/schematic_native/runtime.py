@@ -72,13 +72,17 @@ class Runtime:
         self._doorbell = doorbell
         self._faults = faults
         self._api = Api(settings)
+        self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
-            core, self._api.post_events, settings.event_buffer_period, faults
+            core,
+            self._api.post_events,
+            settings.event_buffer_period,
+            faults,
+            prepare=None if self._shared is None else self._shared.before_billing,
         )
         if previous is not None:
             self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
-        self._shared = None if store is None else self._share(store)
         self._leases = self._make_leases()
         self._checks = Checks(
             core,
@@ -167,7 +171,7 @@ class Runtime:
     async def claim(self, claim: Claim) -> None:
         """Claim a settled hold in the shared store, even if the caller is cancelled."""
         if self._shared is not None:
-            await asyncio.shield(asyncio.ensure_future(self._shared.claim(claim)))
+            await self._shared.claim_queued(claim)
 
     def claim_later(self, claim: Claim) -> None:
         """Claim a settled hold in the shared store at the next sweep."""

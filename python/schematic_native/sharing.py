@@ -115,8 +115,12 @@ class Claim:
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
+        if self.quantity is None:
+            # What was used of a slab may have been taken off its row already.
+            unused = self.hold.credits_reserved - self.credits
+            return (yield from operations.give_back(self.hold.id, unused))
         consumed = yield from operations.consume(self.hold.id, self.credits)
-        if consumed is not None and self.quantity is not None:
+        if consumed is not None:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
 
@@ -147,6 +151,8 @@ class SharedStore:
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later)
         self._claims: list[Claim] = []
+        # Claims under way whose usage is queued already.
+        self._claiming: set[asyncio.Task[bool]] = set()
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
@@ -187,6 +193,19 @@ class SharedStore:
         """Take a slab for a slot that is about to run dry."""
         await self._slabs.refill(slot)
 
+    async def before_billing(self) -> None:
+        """Let the store hear of what is about to be billed; best effort.
+
+        Should this process die, what was billed must not come back to the lease: neither as a hold
+        that was not claimed nor with the rest of a slab.
+        """
+        if self._claiming:
+            await asyncio.wait(set(self._claiming))
+        try:
+            await self._slabs.note_uses()
+        except StoreError as error:
+            self._faults.raised(STORE_TOPIC, error)
+
     async def sweep(self) -> None:
         """Give expired holds back, of every process; make the claims that are still open."""
         self._core.sweep()
@@ -217,6 +236,13 @@ class SharedStore:
         except asyncio.CancelledError:
             task.add_done_callback(self._abandon)
             raise
+
+    async def claim_queued(self, claim: Claim) -> None:
+        """Claim a hold whose usage is queued already, even if the caller is cancelled."""
+        task = asyncio.ensure_future(self.claim(claim))
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+        await asyncio.shield(task)
 
     async def claim(self, claim: Claim) -> bool:
         """Claim a hold that is settled; if that fails, again at each sweep while it may be there.
@@ -275,6 +301,9 @@ class Slabs:
         self._operations = store.operations
         self._settle = settle
         self._cutting: set[Slot] = set()
+        # Credits used of slabs whose rows do not say so yet, by the id of the row.
+        self._uses: dict[str, tuple[Reservation, float]] = {}
+        self._noting = asyncio.Lock()
 
     async def refill(self, slot: Slot) -> None:
         """Take a slab for a slot that is about to run dry, if its lease can spare one.
@@ -293,10 +322,29 @@ class Slabs:
     def settle_closed(self) -> None:
         """Settle the slabs whose last hold has ended."""
         for row, used in self._core.take_closed_slabs():
+            self._uses[row.id] = row, used
             self._settle(Claim(row, used, None))
+
+    async def note_uses(self) -> None:
+        """Take what was used of slabs off their rows. Raises `StoreError`.
+
+        One at a time: usage that is on its way to a row must be there before it is billed, too.
+        """
+        async with self._noting:
+            self.settle_closed()
+            self._uses |= {row.id: (row, used) for row, used in self._core.take_slab_uses()}
+            noted, self._uses = self._uses, {}
+            if not noted:
+                return
+            try:
+                await self._ask(self._operations.lower(list(noted.values())))
+            except BaseException:
+                self._uses = noted | self._uses
+                raise
 
     def close(self) -> list[Claim]:
         """Take nothing more from any slab; what is left to settle of them."""
+        self._uses.clear()
         return [Claim(row, used, None) for row, used in self._core.close_slabs()]
 
     async def _ask(self, operation: Operation[T]) -> T:

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from schematic_native.faults import StoreError
 from schematic_native.redis import Operations
-from schematic_native.redis.drivers import AsyncDriver, Rest, SyncDriver
+from schematic_native.redis.drivers import AsyncDriver, SyncDriver
 from schematic_native.redis.faults import unheard, unsent
 from schematic_native.redis.keys import Keys
 from tests.stores.callers import SLOT, hold
@@ -127,63 +127,3 @@ def test_a_claim_that_is_refused_is_not_lost(drive):
     with pytest.raises(StoreError) as failure:
         drive(Script([ResponseError("READONLY")]))(ASK.consume("hold_1", 5))
     assert not failure.value.lost
-
-
-def test_a_store_rests_after_its_connection_failed(drive):
-    script = Script(unsent(BROKEN))
-    run = drive(script)
-    for _ in range(2):
-        with pytest.raises(StoreError, match="broken") as failure:
-            run(ASK.try_reserve(SLOT, 1))
-        assert not failure.value.lost
-    assert len(script.asked) == 1
-
-
-def test_what_has_begun_is_finished_while_the_store_rests():
-    """A rest in the middle of a settle would lose the refund of every settle under way."""
-
-    def claim() -> Replies:
-        # Meanwhile another thread finds a broken connection.
-        with pytest.raises(StoreError):
-            driver.run(ASK.try_reserve(SLOT, 1))
-        return [CLAIM]
-
-    script = Script(claim, unsent(BROKEN), [1, 1, 1])
-    driver = SyncDriver(script)
-    assert driver.run(ASK.consume("hold_1", 5)) == 5
-    assert len(script.asked) == 3
-
-
-def test_a_store_that_answers_rests_no_longer():
-    now = [0.0]
-    rest = Rest(lambda: now[0])
-    lengths = []
-    for _ in range(7):
-        rest.note(unsent_from(BROKEN))
-        length = 0.0
-        while True:
-            try:
-                rest.check()
-            except StoreError:
-                length += 0.01
-                now[0] += 0.01
-            else:
-                break
-        lengths.append(round(length, 1))
-    assert lengths == [0.1, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    rest.end()
-    rest.note(unsent_from(BROKEN))
-    now[0] += 0.05
-    rest.check()
-
-
-def unsent_from(cause: BaseException) -> StoreError:
-    error = unsent(cause)
-    error.__cause__ = cause
-    return error
-
-
-def test_a_store_does_not_rest_after_a_time_that_was_up():
-    rest = Rest(lambda: 0.0)
-    rest.note(unsent_from(TimeoutError()))
-    rest.check()

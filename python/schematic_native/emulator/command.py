@@ -56,7 +56,8 @@ async def _serve(server: Server, api_key: str) -> None:
         stopping.add(loop.create_task(server.stop()))
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        # Not the loop's own handlers, which Windows does not have.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
     def ready() -> None:
         sys.stdout.write(f"Schematic emulator: url {server.base_url}  api key {api_key}\n")

@@ -8,12 +8,13 @@ of a killed process is cut off when the file is opened again: its command was ne
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from schematic_native.emulator.lock import lock
 
 _FORMAT = 1
 
@@ -36,10 +37,12 @@ class Journal:
         self.path = Path(path)
         self.path.touch(mode=0o600, exist_ok=True)
         whole, self.commands = _read(self.path, seed_digest)
-        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        flags = os.O_WRONLY | os.O_APPEND
+        # Not inherited where there are forks, bytes as they are where there is text mode.
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(self.path, flags)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._descriptor)
         except OSError as error:
             self.close()
             raise JournalError(f"{self.path} is in use by another emulator") from error

@@ -172,14 +172,35 @@ class Operations:
 
         Returns the credits consumed, within what was held; None if there is no such hold.
         """
-        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
-        claimed = _claimed(reply)
+        claimed = yield from self._claim(reservation_id)
         if claimed is None:
             return None
         # What is no number counts as all: too little refunded comes back, too much never does.
         used = max(min(claimed.credits, credits), 0.0)
         yield from self._finish(claimed, claimed.credits - used)
         return used
+
+    def give_back(self, reservation_id: str, unused: float) -> Operation[bool]:
+        """Claim a hold, once, and refund what is told, within what it holds, to its own lease.
+
+        For a hold that was lowered meanwhile. Tells whether there is such a hold.
+        """
+        claimed = yield from self._claim(reservation_id)
+        if claimed is not None:
+            yield from self._finish(claimed, min(unused, claimed.credits))
+        return claimed is not None
+
+    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Operation[None]:
+        """Let holds hold less by the credits that were used of each: no sweep gives those back."""
+        batch: list[Command] = []
+        for hold, used in uses:
+            left = amount(max(0.0, hold.credits_reserved - used))
+            slot = hold.company_id, hold.credit_type_id
+            row, index = self._keys.reservation(hold.id), self._keys.by_credit(slot)
+            batch.append(_call(scripts.LOWER, row, "creditsReserved", left))
+            batch.append(_call(scripts.LOWER, index, hold.id, left))
+        for reply in (yield batch):
+            _accept(reply)
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
         """Tell whether a hold is open."""
@@ -267,6 +288,10 @@ class Operations:
     def _unlist(self, members: Sequence[str]) -> Command:
         key = self._keys.by_expiry()
         return Command(key, ("ZREM", key, *members))
+
+    def _claim(self, reservation_id: str) -> Operation[Claimed | None]:
+        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
+        return _claimed(reply)
 
     def _forget(self, slot: Slot, reservation_id: str) -> Command:
         key = self._keys.by_credit(slot)

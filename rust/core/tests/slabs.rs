@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use schematic_core::{
     Millis,
     leases::{
-        ClosedSlab, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId,
-        SlabKnobs, SlotKey,
+        Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId, SlabKnobs,
+        SlabUse, SlotKey,
     },
 };
 
@@ -60,9 +60,8 @@ fn hold(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> Arc<Reservatio
     hold
 }
 
-fn used(closed: &[ClosedSlab]) -> Vec<(ReservationId, f64)> {
-    closed
-        .iter()
+fn used(uses: &[SlabUse]) -> Vec<(ReservationId, f64)> {
+    uses.iter()
         .map(|slab| (slab.row.id.clone(), slab.used))
         .collect()
 }
@@ -130,6 +129,28 @@ fn closing_counts_what_is_held_as_used() {
     // A settle that comes later finds its hold, and no slab is told of twice.
     assert_eq!(ledger.consume(&held, 5.0), Some(5.0));
     assert_eq!(ledger.close_slabs(NOW), []);
+}
+
+#[test]
+fn a_slab_tells_what_was_settled_of_it_once_and_never_what_is_held() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let first = open(&ledger, &ids, 100.0, NOW);
+    let holds = [10.0, 20.0, 30.0].map(|credits| hold(&ledger, &ids, credits, NOW));
+    assert_eq!(ledger.take_slab_uses(), []);
+    assert_eq!(ledger.consume(&holds[0], 4.0), Some(4.0));
+    assert_eq!(used(&ledger.take_slab_uses()), [(first.clone(), 4.0)]);
+    assert_eq!(ledger.take_slab_uses(), []);
+    // It goes on telling while it waits for its last hold; what lapses was not used.
+    let second = open(&ledger, &ids, 100.0, NOW);
+    assert_eq!(ledger.consume(&holds[1], 20.0), Some(20.0));
+    assert_eq!(used(&ledger.take_slab_uses()), [(first.clone(), 24.0)]);
+    ledger.sweep(holds[2].expires_at);
+    assert_eq!(ledger.take_slab_uses(), []);
+    let mut closed = used(&ledger.take_closed_slabs());
+    closed.sort_by_key(|(id, _)| id.to_string());
+    let mut expected = [(first, 24.0), (second, 0.0)];
+    expected.sort_by_key(|(id, _)| id.to_string());
+    assert_eq!(closed, expected);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use schematic_core::{
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, Identify, Track},
     leases::{
-        ClosedSlab, Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlotKey,
+        Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlabUse, SlotKey,
     },
 };
 
@@ -149,7 +149,7 @@ fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
     }
 }
 
-fn closed(slabs: Vec<ClosedSlab>) -> Vec<(Reservation, f64)> {
+fn uses(slabs: Vec<SlabUse>) -> Vec<(Reservation, f64)> {
     slabs
         .into_iter()
         .map(|slab| (Reservation(slab.row), slab.used))
@@ -709,13 +709,17 @@ impl Core {
         Ok(self.client.ledger().open_slab(&row.get().0, until, now))
     }
 
+    fn take_slab_uses(&self) -> Vec<(Reservation, f64)> {
+        uses(self.client.ledger().take_slab_uses())
+    }
+
     fn take_closed_slabs(&self) -> Vec<(Reservation, f64)> {
-        closed(self.client.ledger().take_closed_slabs())
+        uses(self.client.ledger().take_closed_slabs())
     }
 
     fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<(Reservation, f64)>> {
         let now = self.now(py)?;
-        Ok(closed(self.client.ledger().close_slabs(now)))
+        Ok(uses(self.client.ledger().close_slabs(now)))
     }
 
     // The ledger's own operations, as a shared store has them

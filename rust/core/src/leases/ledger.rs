@@ -15,7 +15,7 @@ use crate::{
     leases::{
         Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
-        slab::{ClosedSlab, Slab, SlabId, SlabPlan},
+        slab::{Slab, SlabId, SlabPlan, SlabUse},
     },
 };
 
@@ -166,7 +166,7 @@ struct Shard {
     by_key: HashTable<u32>,
     holds: Holds,
     /// Slabs whose last hold has ended.
-    closed: Vec<ClosedSlab>,
+    closed: Vec<SlabUse>,
 }
 
 #[derive(Debug)]
@@ -302,7 +302,7 @@ impl Shard {
         slot.held -= hold.credits;
         if let Some(slab) = hold.slab {
             self.closed
-                .extend(slot.end_in_slab(slab, hold.credits - used));
+                .extend(slot.end_in_slab(slab, used, hold.credits - used));
             return;
         }
         let charged = &hold.reservation.lease_id;
@@ -340,10 +340,10 @@ impl Tranche {
         self.slab.as_ref().is_some_and(Slab::has_holds)
     }
 
-    fn end_hold(&mut self, unused: Credits) {
+    fn end_hold(&mut self, used: Credits, unused: Credits) {
         self.refund(unused);
         if let Some(slab) = &mut self.slab {
-            slab.end_hold();
+            slab.end_hold(used);
         }
     }
 
@@ -354,7 +354,7 @@ impl Tranche {
             .map_or(0.0, |slab| slab.demand(used, now))
     }
 
-    fn into_closed(self) -> Option<ClosedSlab> {
+    fn into_closed(self) -> Option<SlabUse> {
         let used = (self.granted - self.remaining).to_f64();
         self.slab.map(|slab| slab.close(used))
     }
@@ -373,9 +373,9 @@ impl Slot {
     }
 
     /// Takes back what a hold of a slab did not use; the slab, if that was the last it waited for.
-    fn end_in_slab(&mut self, id: SlabId, unused: Credits) -> Option<ClosedSlab> {
+    fn end_in_slab(&mut self, id: SlabId, used: Credits, unused: Credits) -> Option<SlabUse> {
         if let Some(tranche) = self.lease.as_mut().filter(|tranche| tranche.is_slab(id)) {
-            tranche.end_hold(unused);
+            tranche.end_hold(used, unused);
             return None;
         }
         let at = self
@@ -383,7 +383,7 @@ impl Slot {
             .iter()
             .position(|tranche| tranche.is_slab(id))?;
         let tranche = &mut self.closing[at];
-        tranche.end_hold(unused);
+        tranche.end_hold(used, unused);
         if tranche.has_holds() {
             return None;
         }
@@ -391,7 +391,7 @@ impl Slot {
     }
 
     /// Takes no more credits from the slab; returned if nothing of it is held.
-    fn retire_slab(&mut self, now: Millis) -> Option<ClosedSlab> {
+    fn retire_slab(&mut self, now: Millis) -> Option<SlabUse> {
         let tranche = self.lease.take_if(|tranche| tranche.slab.is_some())?;
         self.demand = tranche.demand(now);
         if tranche.has_holds() {
@@ -399,6 +399,12 @@ impl Slot {
             return None;
         }
         tranche.into_closed()
+    }
+
+    /// The slab that gives, and those that wait for their last holds.
+    fn slabs(&mut self) -> impl Iterator<Item = &mut Slab> {
+        let tranches = self.lease.iter_mut().chain(&mut self.closing);
+        tranches.filter_map(|tranche| tranche.slab.as_mut())
     }
 
     fn state(&self) -> Option<LeaseState> {
@@ -684,14 +690,24 @@ impl Ledger {
         true
     }
 
+    /// What was used of each slab that is not closed, where that has grown since it was last asked.
+    pub fn take_slab_uses(&self) -> Vec<SlabUse> {
+        let uses = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            let slabs = shard.slots.iter_mut().flat_map(Slot::slabs);
+            slabs.filter_map(Slab::tell_use).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(uses).collect()
+    }
+
     /// Takes the slabs whose last hold has ended, to be settled in the shared store.
-    pub fn take_closed_slabs(&self) -> Vec<ClosedSlab> {
+    pub fn take_closed_slabs(&self) -> Vec<SlabUse> {
         let closed = |shard: &Mutex<Shard>| std::mem::take(&mut shard.lock().closed);
         self.shards.iter().flat_map(closed).collect()
     }
 
     /// Closes every slab. What is still held counts as used, since nobody can give it back later.
-    pub fn close_slabs(&self, now: Millis) -> Vec<ClosedSlab> {
+    pub fn close_slabs(&self, now: Millis) -> Vec<SlabUse> {
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.retire_slabs(|_| true, now);
@@ -718,7 +734,7 @@ impl Ledger {
         let mut shard = shard.lock();
         let closed = shard
             .slot(hash, key)
-            .and_then(|slot| slot.end_in_slab(slab, credits));
+            .and_then(|slot| slot.end_in_slab(slab, Credits::ZERO, credits));
         shard.closed.extend(closed);
     }
 

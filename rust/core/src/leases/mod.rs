@@ -30,4 +30,4 @@ pub use ledger::{
 };
 pub use reservation::{Keys, Mode, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
-pub use slab::{ClosedSlab, SlabId, SlabKnobs, SlabPlan};
+pub use slab::{SlabId, SlabKnobs, SlabPlan, SlabUse};

@@ -3,7 +3,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{Millis, leases::Reservation};
+use crate::{
+    Millis,
+    leases::{Credits, Reservation},
+};
 
 /// How slabs are cut.
 ///
@@ -66,11 +69,14 @@ pub(super) struct Slab {
     row: Arc<Reservation>,
     opened_at: Millis,
     holds: u64,
+    /// What holds of it were settled with, and how much of that was told.
+    used: Credits,
+    told: Credits,
 }
 
-/// A slab that gives no more, and what was used of it.
+/// What was used of a slab.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClosedSlab {
+pub struct SlabUse {
     /// Its reservation in the shared store.
     pub row: Arc<Reservation>,
     /// Credits used of it.
@@ -85,6 +91,8 @@ impl Slab {
             row: Arc::clone(row),
             opened_at: now,
             holds: 0,
+            used: Credits::ZERO,
+            told: Credits::ZERO,
         }
     }
 
@@ -98,8 +106,20 @@ impl Slab {
         self.id
     }
 
-    pub fn end_hold(&mut self) {
+    pub fn end_hold(&mut self, used: Credits) {
         self.holds = self.holds.saturating_sub(1);
+        self.used += used;
+    }
+
+    /// What was used of it so far, if that has grown since it was last told.
+    pub fn tell_use(&mut self) -> Option<SlabUse> {
+        (self.used > self.told).then(|| {
+            self.told = self.used;
+            SlabUse {
+                row: Arc::clone(&self.row),
+                used: self.used.to_f64(),
+            }
+        })
     }
 
     pub const fn has_holds(&self) -> bool {
@@ -113,8 +133,8 @@ impl Slab {
         used / age
     }
 
-    pub fn close(self, used: f64) -> ClosedSlab {
-        ClosedSlab {
+    pub fn close(self, used: f64) -> SlabUse {
+        SlabUse {
             row: self.row,
             used,
         }
