@@ -115,7 +115,7 @@ wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into 
 
 .PHONY: verify
 verify: $(STAMPS)/deps-package $(STAMPS)/deps-test ## verify what is in dist/: read it, install it, use it
-	$(BIN)/python -m scripts.verify_package dist/*
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m scripts.verify_package dist/*
 	SCHEMATIC_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest --quiet tests/package
 
 # Built from source, in some minutes, the first time; DENY_CHECKS="bans licenses sources" needs no network.

@@ -1,6 +1,7 @@
 """Test the wheel in a folder where it is installed: in a fresh environment, away from the sources.
 
     python scripts/test_wheel.py dist
+    python scripts/test_wheel.py dist --platform musllinux_1_2 --python 3.14t
 
 Only what the wheel itself brings is tested: the tests are copied, the package is not.
 """
@@ -8,6 +9,7 @@ Only what the wheel itself brings is tested: the tests are copied, the package i
 from __future__ import annotations
 
 import argparse
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What needs neither the published SDK nor a server of its own.
 TESTS = ("test_core.py", "test_results.py", "test_client_sync.py", "test_client_async.py")
 NEEDS = ("pytest>=8", "pytest-asyncio>=1.0", "pytest-timeout>=2.3")
-MUSL = {"musllinux_1_2": "python:3.12-alpine"}
+# Images with every CPython, for platforms that are not this machine's; one for each architecture.
+IMAGE = "quay.io/pypa/{platform}_{machine}"
 
 
 def run(*command: str | Path, **options: object) -> None:
@@ -44,9 +47,12 @@ def test_here(wheel: Path) -> None:
         run(scripts / "schematic-native", "demo", "--seconds", "1", cwd=home)
 
 
-def test_in_container(wheel: Path, image: str) -> None:
+def test_in_container(wheel: Path, musl: str, version: str) -> None:
     """Do the same in a container, for a C library that this machine does not have."""
-    inside = ["python", "scripts/test_wheel.py", wheel.parent.name]
+    image = IMAGE.format(platform=musl, machine=platform.machine())
+    number = version.replace(".", "")
+    python = f"/opt/python/cp{number.removesuffix('t')}-cp{number}/bin/python"
+    inside = [python, "scripts/test_wheel.py", wheel.parent.name]
     run("docker", "run", "--rm", "-v", f"{ROOT}:/work", "-w", "/work", image, *inside)
 
 
@@ -54,14 +60,14 @@ def main() -> int:
     """Test the one wheel of a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--container", default="", help="the wheel's platform, where it needs one")
+    parser.add_argument("--platform", default="", help="the wheel's, as maturin was told")
+    parser.add_argument("--python", default="3.10", help="the version, for example 3.14t")
     arguments = parser.parse_args()
     [wheel] = arguments.folder.resolve().glob("*.whl")
-    image = MUSL.get(arguments.container)
-    if image is None:
-        test_here(wheel)
+    if arguments.platform.startswith("musllinux"):
+        test_in_container(wheel, arguments.platform, arguments.python)
     else:
-        test_in_container(wheel, image)
+        test_here(wheel)
     return 0
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
-import orjson
 
+from schematic_native import jsontext
 from schematic_native._native import __version__
 from schematic_native.answers import (
     GrantedLease,
@@ -306,7 +306,7 @@ class Api:
 
     async def _call(self, method: str, path: str, body: object, deadline: float | None) -> object:
         """Make one call with its retries, and return the answer's data."""
-        content = None if body is None else orjson.dumps(body)
+        content = None if body is None else jsontext.write(body)
         url = f"{self._settings.base_url}/{path}"
         attempt = 0
         while True:
@@ -428,16 +428,16 @@ def _data(response: httpx.Response) -> object:
     if not response.content:
         return None
     try:
-        answer = orjson.loads(response.content)
-    except orjson.JSONDecodeError as error:
+        answer = jsontext.read(response.content)
+    except jsontext.NotJSONError as error:
         raise UnreadableApiAnswerError("the answer is not JSON", response.status_code) from error
     return answer.get("data") if isinstance(answer, dict) else None
 
 
 def _error_text(response: httpx.Response) -> str:
     try:
-        body = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
+        body = jsontext.read(response.content)
+    except jsontext.NotJSONError:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
     return error[:_ERROR_TEXT_LIMIT] if isinstance(error, str) else response.reason_phrase

@@ -1195,10 +1195,10 @@ def _read_json(name: str, value: object) -> bytes | None:
         return None
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, got {type(value).__name__}")
-    import orjson  # noqa: PLC0415 - loaded with the first traits
+    from schematic_native import jsontext  # noqa: PLC0415 - loaded with the first traits
 
     try:
-        return orjson.dumps(dict(value))
+        return jsontext.write(dict(value))
     except TypeError as error:
         raise TypeError(f"{name} must hold JSON values: {error}") from error
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from schematic_native import jsontext
 from schematic_native._native import __version__
 from schematic_native.settings import is_loopback
 
@@ -349,7 +349,7 @@ async def _start(
     request: dict[str, object] = {"action": "start", "entity_type": entity_type}
     if keys is not None:
         request["keys"] = dict(keys)
-    await socket.send(orjson.dumps({"data": request}), text=True)
+    await socket.send(jsontext.write({"data": request}), text=True)
 
 
 def _pairs(keys: Mapping[str, str]) -> Iterable[Pair]:

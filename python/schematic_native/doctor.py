@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 API_URL = "https://api.schematichq.com"
 TIMEOUT = 5.0  # seconds
-DEPENDENCIES = ("httpx", "orjson", "redis", "websockets", "starlette", "uvicorn")
+DEPENDENCIES = ("httpx", "redis", "websockets", "starlette", "uvicorn")
 OPTIONAL = frozenset({"starlette", "uvicorn"})
 
 

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from schematic_native.redis import Refused
 from schematic_native.redis.stores import SyncStore
+from tests.conformance.faults import FaultyAsyncLinks, FaultySyncLinks
 from tests.conformance.programs import LIMIT
+from tests.conformance.vectors import BrokenVectorError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from schematic_native import Reservation
     from schematic_native._native import Core
     from schematic_native.redis import Operation
@@ -56,6 +60,9 @@ class Backend(Protocol):
     def reservation_count(self) -> int: ...
 
     def sweep(self) -> int: ...
+
+    def fail_next(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        """Have the next commands of these scripts fail, as a network or a server would."""
 
     def close(self) -> None: ...
 
@@ -109,6 +116,10 @@ class InMemory:
     def sweep(self) -> int:
         return self._core.sweep()
 
+    def fail_next(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        if faults:
+            raise BrokenVectorError("memory does not fail: name the backends")
+
     def close(self) -> None:
         """Leave it to the client."""
 
@@ -122,6 +133,9 @@ class InRedis:
         self._program = program
         self._store = store
         self._operations = store.operations
+        driver = store._driver
+        wrap = FaultySyncLinks if isinstance(store, SyncStore) else FaultyAsyncLinks
+        self._links = driver._links = wrap(driver._links)
 
     def _ask(self, operation: Operation[Any]) -> Any:
         if isinstance(self._store, SyncStore):
@@ -177,3 +191,6 @@ class InRedis:
             self._store.close()
         else:
             self._program.work(self._store.close())
+
+    def fail_next(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        self._links.script.extend(faults)

@@ -189,9 +189,9 @@ PROGRAMS: dict[str, type[Program]] = {
 
 
 def rest(program: Program) -> None:
-    """Wait until nothing that the client does in the background is under way."""
+    """Wait until nothing that the client does in the background is under way; closing waits itself."""
     runtime = program.client._runtime
-    if runtime is None or runtime.loop.is_closed():
+    if runtime is None or program.client._closed:
         return
 
     async def rested() -> None:

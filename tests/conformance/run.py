@@ -15,7 +15,7 @@ from tests.conformance.programs import LIMIT, rest
 from tests.conformance.vectors import BrokenVectorError, Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from schematic_native.leases import Leases
     from tests.conformance.backends import Backend, Slot
@@ -72,7 +72,9 @@ def quantity_of(fields: Fields, name: str) -> Any:
     value = fields.get(name)
     if isinstance(value, bool):
         return value
-    return NO_NUMBERS[value] if value in NO_NUMBERS else fields.number(name)
+    if isinstance(value, str) and value in NO_NUMBERS:
+        return NO_NUMBERS[value]
+    return fields.number(name)
 
 
 def end_of(fields: Fields) -> float | None:
@@ -183,7 +185,7 @@ class Operations:
         }
 
     def _try_reserve(self, fields: Fields) -> Seen:
-        debit = self._backend.try_reserve(slot_of(fields), fields.number("credits"))
+        debit = self._backend.try_reserve(slot_of(fields), quantity_of(fields, "credits"))
         if debit is None:
             return {"balance": None}
         balance, lease_id = debit
@@ -191,7 +193,7 @@ class Operations:
 
     def _refund_lease(self, fields: Fields) -> Seen:
         pin = fields.get("pin_lease_id")
-        self._backend.refund(slot_of(fields), fields.number("credits"), pin)
+        self._backend.refund(slot_of(fields), quantity_of(fields, "credits"), pin)
         return {}
 
     def _extend_lease(self, fields: Fields) -> Seen:
@@ -248,7 +250,7 @@ class Operations:
         during, answer = fields.fields("install_during_wire"), fields.get("server", {})
         call = self._begin_acquire(fields)
         if "lease_id" not in during:
-            self._service.script("acquire", [answer] if answer else [])
+            self._service.script("acquire", _answers(answer))
             return self._end_acquire(call, fields)
         self._service.hold(["acquire"])
         request = self._await_request("acquire", call)
@@ -273,8 +275,7 @@ class Operations:
         return {"lease_id": None if lease is None else lease.lease_id, **self._wire.seen()}
 
     def _maybe_extend(self, fields: Fields) -> Seen:
-        answer = fields.get("server", {})
-        self._service.script("extend", [answer] if answer else [])
+        self._service.script("extend", _answers(fields.get("server")))
         return self._end_extend(self._begin_extend(fields), fields)
 
     def _begin_extend(self, fields: Fields) -> Call:
@@ -299,19 +300,31 @@ class Operations:
         rest(self._program)
         return self._wire.seen()
 
-    def _release_all(self, _fields: Fields) -> Seen:
+    def _release_all(self, fields: Fields) -> Seen:
         self._program.runtime()
-        self._program.do("shutdown")
+        return self._end_close(self._begin_close(fields), fields)
+
+    def _begin_close(self, _fields: Fields) -> Call:
+        return self._program.start("shutdown")
+
+    def _end_close(self, call: Call, _fields: Fields) -> Seen:
+        self._finish(call)
         live = self._program.client._core.counts()["leases"]
         return {"remaining_slots": live, **self._wire.seen()}
+
+    def _sweep_tick(self, _fields: Fields) -> Seen:
+        """Do what the client does at each interval of its sweeper."""
+        self._program.work(self._leases._store.sweep())
+        return {}
 
     def _prewarm(self, fields: Fields) -> Seen:
         self._program.runtime()
         self._script(fields)
         self._tell(fields)
         keys = fields.get("keys", {"id": fields.get("company", {}).get("id")})
+        before = len(self._service.requests)
         self._finish(self._program.start("prewarm", keys, fields.get("credit_type_ids")))
-        return self._wire.seen()
+        return {"requests": self._calls_since(before), **self._wire.seen()}
 
     def _identify(self, fields: Fields) -> Seen:
         from schematic_native import IdentifyOptions  # noqa: PLC0415
@@ -323,8 +336,10 @@ class Operations:
         options = IdentifyOptions(prewarm=fields.get("prewarm"))
         self._finish(self._program.start("identify", {"id": "usr_1"}, company, options=options))
         rest(self._program)
-        calls = [request.call for request in self._service.requests[before:]]
-        return {"requests": calls, **self._wire.seen()}
+        return {"requests": self._calls_since(before), **self._wire.seen()}
+
+    def _calls_since(self, number: int) -> list[str]:
+        return [request.call for request in self._service.requests[number:]]
 
     # Checks and settles
 
@@ -336,6 +351,7 @@ class Operations:
 
     def _begin_check(self, fields: Fields) -> tuple[Call, Script, int]:
         company = fields.get("company", {})
+        self._backend.fail_next(fields.get("faults", []))
         script = Script(fields.get("engine", []), company.get("credit_balances", {}))
         self._world.engine.follow(fields.text("flag_key"), script)
         events = len(self._service.events)
@@ -344,7 +360,7 @@ class Operations:
             fields.text("flag_key"),
             {"id": company["id"]} if company else None,
             fields.get("user"),
-            usage=quantity_of(fields, "usage"),
+            usage=quantity_of(fields, "usage") if "usage" in fields else fields.get("usage"),
             event_subtype=fields.get("event_subtype"),
             on_acquire_failure=fields.get("on_acquire_failure"),
             default_value=fields.get("default_value"),
@@ -356,8 +372,7 @@ class Operations:
         call, script, events = check
         result = self._finish(call)
         assert isinstance(result, CheckResult)
-        if script.faults:
-            raise AssertionError("; ".join(script.faults))
+        assert not script.faults, "; ".join(script.faults)
         seen = {**_describe(result), "engine_calls": script.calls, **self._wire.seen()}
         name = fields.get("save_reservation_as")
         if name is not None and result.reservation is not None:
@@ -365,6 +380,13 @@ class Operations:
         if "flag_checks" in fields.get("expect", {}):
             seen["flag_checks"] = [e["body"] for e in self._sent("flag_check", events)]
         return seen
+
+    def _check_flag(self, fields: Fields) -> Seen:
+        """Check a flag plainly, by the rules engine."""
+        self._tell(fields)
+        company = fields.get("company", {})
+        value = self._program.do("check_flag", fields.text("flag_key"), {"id": company["id"]})
+        return {"value": value}
 
     def _track(self, fields: Fields) -> Seen:
         from schematic_native import TrackWithReservationOptions  # noqa: PLC0415
@@ -375,6 +397,7 @@ class Operations:
         traits = fields.get("traits")
         options = None if traits is None else TrackWithReservationOptions(traits=traits)
         quantity = quantity_of(fields, "actual_quantity")
+        self._backend.fail_next(fields.get("faults", []))
         self._program.do("track_with_reservation", hold, quantity, options)
         moved = bool(before) and hold is not None and not self._backend.holds(hold.id)
         billed = [self._bill(event) for event in self._sent("track", events)]
@@ -419,16 +442,20 @@ class Operations:
         rest(self._program)
         for name, (operation, work) in begun.items():
             seen = ENDS[operation.text("op")](self, work, operation)
-            operation.check_all_read()
             compare(operation.get("expect", {}), seen, f"caller {name}")
+            operation.check_all_read()
         return self._wire.seen()
 
     def _begin(self, operation: Fields) -> Any:
         joined = self._world.stage.joined
         work = BEGINS[operation.text("op")](self, operation)
         call = _call_of(work)
-        self._program.wait(lambda: call.done() or self._world.stage.joined > joined)
+        self._program.wait(lambda: call.done() or self._waits(joined))
         return work
+
+    def _waits(self, joined: int) -> bool:
+        """Tell whether the latest caller waits: for a wire call, or for the end of the client."""
+        return self._world.stage.joined > joined or self._program.client._closed
 
     def _land(self, answer: dict[str, Any], calls: Mapping[str, Call]) -> None:
         """Answer the oldest request of a call, or wait until a caller is done."""
@@ -460,25 +487,21 @@ class Operations:
         for call, answers in fields.get("server", {}).items():
             if call not in scripted.CALLS:
                 raise BrokenVectorError(f"the service has no call {call}")
-            self._service.script(call, answers if isinstance(answers, list) else [answers])
+            self._service.script(call, _answers(answers))
 
     def _tell(self, fields: Fields) -> None:
-        """Tell the service of a check's company, and the client if it streams that company."""
-        company, unknown = fields.get("company"), fields.get("unknown_for_requests", 0)
-        if not company or "id" not in company:
+        """Tell the service of an operation's company, and the client if it has that company."""
+        company = dict(fields.get("company", {}))
+        if "id" not in company or company.pop("unknown", False):
             return
-        balances = company.get("credit_balances", {})
         company_id = company["id"]
-        if unknown:
-            self._service.unknown_for[company_id] = unknown
-        if self._told.get(company_id) == balances:
+        self._service.unknown_for[company_id] = company.pop("unknown_for_requests", 0)
+        if self._told.get(company_id) == company:
             return
         core = self._program.client._core
         is_known = core.company_id({"id": company_id}) is not None
-        self._told[company_id] = balances
-        entity = scripted.company(company_id, balances, len(self._service.companies_told))
-        self._service.companies_told.append(entity)
-        self._service.companies[company_id] = entity
+        self._told[company_id] = company
+        entity = self._service.tell(company)
         if is_known:
             self._service.push(entity)
             self._program.wait(lambda: core.company_id(entity["keys"]) is not None)
@@ -487,6 +510,13 @@ class Operations:
 def compare(expected: Mapping[str, Any], seen: Seen, where: str) -> None:
     fault = difference(expected, seen)
     assert fault is None, f"{where}: {fault}\nseen: {seen}"
+
+
+def _answers(answers: Any) -> list[Mapping[str, Any]]:
+    """Read what a call is answered with: nothing, once, or one request after another."""
+    if not answers:
+        return []
+    return answers if isinstance(answers, list) else [answers]
 
 
 def _timeout_of(fields: Fields) -> float | None:
@@ -539,6 +569,7 @@ BY_NAME: dict[str, Callable[[Operations, Fields], Seen]] = {
     "reserved_credits": Operations._reserved_credits,
     "reservation_count": Operations._reservation_count,
     "sweep_expired": Operations._sweep_expired,
+    "sweep_tick": Operations._sweep_tick,
     "acquire_if_needed": Operations._acquire_if_needed,
     "maybe_extend": Operations._maybe_extend,
     "extend_low_leases": Operations._extend_low_leases,
@@ -546,6 +577,7 @@ BY_NAME: dict[str, Callable[[Operations, Fields], Seen]] = {
     "prewarm": Operations._prewarm,
     "identify": Operations._identify,
     "check": Operations._check,
+    "check_flag": Operations._check_flag,
     "track": Operations._track,
     "concurrently": Operations._concurrently,
 }
@@ -554,19 +586,24 @@ BEGINS: dict[str, Callable[[Operations, Fields], Any]] = {
     "acquire_if_needed": Operations._begin_acquire,
     "maybe_extend": Operations._begin_extend,
     "check": Operations._begin_check,
+    "release_all_local_leases": Operations._begin_close,
 }
 ENDS: dict[str, Callable[[Operations, Any, Fields], Seen]] = {
     "acquire_if_needed": Operations._end_acquire,
     "maybe_extend": Operations._end_extend,
     "check": Operations._end_check,
+    "release_all_local_leases": Operations._end_close,
 }
 
 
-def flags_of(operations: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name every flag that a vector's checks ask for."""
-    keys: dict[str, None] = {}
+def flags_of(vector: Vector) -> list[str]:
+    """Name every flag that a vector's checks ask for and that the service knows."""
+    unknown = vector.content.get("given", {}).get("unknown_flags", [])
+    return [key for key in dict.fromkeys(_asked_flags(vector.operations)) if key not in unknown]
+
+
+def _asked_flags(operations: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for operation in operations:
         if "flag_key" in operation:
-            keys[operation["flag_key"]] = None
-        keys |= dict.fromkeys(flags_of(operation.get("operations", [])))
-    return list(keys)
+            yield operation["flag_key"]
+        yield from _asked_flags(operation.get("operations", []))

@@ -51,6 +51,7 @@ class Request:
     name: str
     body: dict[str, Any]
     answer: asyncio.Future[Mapping[str, Any]] = field(repr=False)
+    answered: bool = False
 
     def asked_end(self) -> int:
         """Milliseconds from the start to the end that was asked for; fractions are cut off."""
@@ -87,7 +88,7 @@ class Service:
         # known yet.
         self.flags: list[dict[str, Any]] = []
         self.companies: dict[str, dict[str, Any]] = {}
-        self.companies_told: list[dict[str, Any]] = []
+        self._companies_told = 0
         self.unknown_for: dict[str, int] = {}
         self._answers: dict[str, deque[Mapping[str, Any]]] = {}
         self._held: frozenset[str] = frozenset()
@@ -109,6 +110,13 @@ class Service:
         self._server.should_exit = True
         self._thread.join()
 
+    def tell(self, company: Mapping[str, Any]) -> dict[str, Any]:
+        """Know a company from now on; it is told by its own id and by how many were told before."""
+        self._companies_told += 1
+        entity = _company(company, self._companies_told)
+        self.companies[company["id"]] = entity
+        return entity
+
     def script(self, call: str, answers: Iterable[Mapping[str, Any]]) -> None:
         """Answer the next requests of a call so."""
         self._answers[call] = deque(answers)
@@ -119,11 +127,12 @@ class Service:
 
     def waiting(self, call: str) -> Request | None:
         """Return the oldest request of a call that waits for its answer."""
-        waiting = (r for r in self.requests if r.call == call and not r.answer.done())
+        waiting = (r for r in self.requests if r.call == call and not r.answered)
         return next(waiting, None)
 
     def answer(self, request: Request, answer: Mapping[str, Any]) -> None:
         """Answer a request that waits."""
+        request.answered = True
         self._loop.call_soon_threadsafe(request.answer.set_result, answer)
 
     def count(self, call: str) -> int:
@@ -199,7 +208,7 @@ class Service:
         answer = UNSCRIPTED.get(request.call, NOTHING_SCRIPTED)
         if answers:
             answer = answers.popleft()
-        request.answer.set_result(answer)
+        request.answered = True
         return answer
 
 
@@ -274,29 +283,63 @@ _WRITERS = {
 }
 
 
-def flag(key: str) -> dict[str, Any]:
-    """Make a flag that is on for everybody, whose only rule tells that a check was plain."""
-    place = {"account_id": "acct", "environment_id": "env"}
+PLACE = {"account_id": "acct", "environment_id": "env"}
+
+
+def flag(key: str, meter: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make a flag that is on for everybody, whose only rule tells that a check was plain.
+
+    With a meter, such as {"event_subtype": "rendered", "below": 5}, it is on for those companies
+    that have used less.
+    """
     rule = {
         "id": PLAIN_RULE,
         "name": "plain",
         "rule_type": "standard",
         "priority": 1,
         "value": True,
-        "conditions": [],
+        "conditions": [] if meter is None else [_condition(meter)],
         "condition_groups": [],
         "flag_id": f"flag_{key}",
-        **place,
+        **PLACE,
     }
-    return {"id": f"flag_{key}", "key": key, "default_value": False, "rules": [rule], **place}
+    return {"id": f"flag_{key}", "key": key, "default_value": False, "rules": [rule], **PLACE}
 
 
-def company(company_id: str, balances: Mapping[str, float], revision: int) -> dict[str, Any]:
-    """Make a company that is found by its id, and by the number of times that it was told."""
+def _condition(meter: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "cond_meter",
+        "condition_type": "metric",
+        "operator": "lt",
+        "resource_ids": [],
+        "event_subtype": meter["event_subtype"],
+        "metric_value": meter["below"],
+        "metric_period": "all_time",
+        "trait_value": "",
+        **PLACE,
+    }
+
+
+def _company(company: Mapping[str, Any], revision: int) -> dict[str, Any]:
+    """Make a company that is found by its id, and by a number that no other has."""
+    company_id = company["id"]
+    used = company.get("used", {})
     return {
         "id": company_id,
-        "account_id": "acct",
-        "environment_id": "env",
-        "keys": {"id": company_id, "revision": f"{company_id}-{revision}"},
-        "credit_balances": dict(balances),
+        "keys": {"id": company_id, "revision": str(revision)},
+        "credit_balances": dict(company.get("credit_balances", {})),
+        "metrics": [_metric(company_id, event, value) for event, value in used.items()],
+        **PLACE,
+    }
+
+
+def _metric(company_id: str, event: str, value: int) -> dict[str, Any]:
+    return {
+        "company_id": company_id,
+        "event_subtype": event,
+        "period": "all_time",
+        "month_reset": "first_of_month",
+        "value": value,
+        "created_at": "2023-01-01T00:00:00Z",
+        **PLACE,
     }

@@ -66,12 +66,14 @@ def places() -> Iterator[Callable[[str], Place]]:
         yield find
 
 
-def lease_config(config: Fields, **fields: Any) -> CreditLeaseConfig:
+def client_config(config: Fields, service: Service, redis_client: Any) -> dict[str, Any]:
+    """Configure a client as a vector says."""
+
     def seconds(name: str) -> float | None:
         milliseconds = config.optional_number(name)
         return None if milliseconds is None else milliseconds / 1000
 
-    return CreditLeaseConfig(
+    leases = CreditLeaseConfig(
         mode=config.get("mode", "client"),
         default_lease_size=config.optional_number("lease_size"),
         low_water_mark=config.optional_number("low_water_mark"),
@@ -79,8 +81,15 @@ def lease_config(config: Fields, **fields: Any) -> CreditLeaseConfig:
         default_reservation_ttl=seconds("reservation_ttl_ms") or 60.0,
         prewarm_resolve_timeout=seconds("prewarm_resolve_timeout_ms"),
         sweep_interval=NEVER,
-        **fields,
+        redis_client=redis_client,
     )
+    return {
+        "base_url": service.url,
+        "event_capture_url": service.url,
+        "use_datastream": config.get("datastream", default=True),
+        "offline": config.get("offline", default=False),
+        "credit_leases": leases if config.get("credit_leases", default=True) else None,
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -90,23 +99,18 @@ def test_vector(
     places: Callable[[str], Place],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    place, engine = places(case.place), Engine()
+    vector, place, engine = case.vector, places(case.place), Engine()
     clock = place.begin()
     stage = Stage(monkeypatch, clock, engine)
     service.begin(clock)
-    service.flags = [scripted.flag(key) for key in flags_of(case.vector.operations)]
-    config, redis_client = case.vector.config, place.redis_client(case.client)
-    program = PROGRAMS[case.client](
-        redis_client,
-        base_url=service.url,
-        event_capture_url=service.url,
-        use_datastream=config.get("datastream", True),
-        credit_leases=lease_config(config, redis_client=redis_client),
-    )
+    service.flags = [scripted.flag(key, vector.meters.get(key)) for key in flags_of(vector)]
+    config, redis_client = vector.config, place.redis_client(case.client)
+    fields = client_config(config, service, redis_client)
     config.check_all_read()
+    program = PROGRAMS[case.client](redis_client, **fields)
     backend = place.backend(program)
     try:
-        run(case.vector, World(program, backend, service, clock, engine, stage))
+        run(vector, World(program, backend, service, clock, engine, stage))
     finally:
         backend.close()
         program.close()

@@ -82,6 +82,12 @@ class Vector:
         return leases
 
     @property
+    def meters(self) -> dict[str, Any]:
+        """What the flags measure that are on only for companies that have used little."""
+        meters: dict[str, Any] = self.content.get("given", {}).get("meters", {})
+        return meters
+
+    @property
     def operations(self) -> list[dict[str, Any]]:
         operations: list[dict[str, Any]] = self.content["operations"]
         return operations

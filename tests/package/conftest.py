@@ -12,6 +12,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 from scripts.clean_install import Installation
 from scripts.wheel_file import WheelFile
 
@@ -20,10 +22,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that the variable SCHEMATIC_WHEEL names; without it, one is built."""
-    named = os.environ.get("SCHEMATIC_WHEEL")
+    """The wheel for this interpreter in the folder that SCHEMATIC_DIST names; else one is built."""
+    named = os.environ.get("SCHEMATIC_DIST")
     if named:
-        return Path(named).resolve()
+        here = frozenset(sys_tags())
+        wheels = [wheel.resolve() for wheel in Path(named).glob("*.whl")]
+        return next(wheel for wheel in wheels if parse_wheel_filename(wheel.name)[3] & here)
     directory = tmp_path_factory.mktemp("good")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     portable = ["--zig", "--compatibility", "manylinux2014"] if sys.platform == "linux" else []

@@ -26,6 +26,8 @@ BY_EXPIRY = f"{PREFIX}credit-reservations:byExpiry"
 BY_CREDIT = f"{PREFIX}credit-reservations:byCredit:{SLOT[0]}:{SLOT[1]}"
 # Seconds: an answer that takes longer than this is none.
 PATIENCE = 5.0
+# Seconds that a busy machine may add to a timeout; a timeout that is not kept takes 1 s or for ever.
+SLACK = 0.6
 
 
 @dataclass(frozen=True)

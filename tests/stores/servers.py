@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis.crc import key_slot
 from typing_extensions import Self
 
 from tests.conftest import eventually
@@ -70,7 +71,7 @@ class RedisServer:
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             return client.execute_command(*words)
 
-    def start(self, *, keep: bool = False) -> Self:
+    def start(self, *, keep: bool = False, wait: bool = True) -> Self:
         if not keep:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
@@ -80,8 +81,12 @@ class RedisServer:
             "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        eventually(self._answers)
+        if wait:
+            self.await_answer()
         return self
+
+    def await_answer(self) -> None:
+        eventually(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -130,12 +135,14 @@ class ClusterServers:
         )  # fmt: skip
         self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
 
+        self._moved: set[int] = set()
+
     def start(self) -> Self:
         for server in self.servers:
             server.start()
         self._share_slots()
         self._meet()
-        eventually(self.is_complete, 60)
+        self.await_whole()
         return self
 
     def is_complete(self) -> bool:
@@ -147,16 +154,13 @@ class ClusterServers:
         return module.RedisCluster(host="127.0.0.1", port=self.servers[0].port, **options)
 
     def owner_of(self, key: str) -> RedisServer:
-        """Find the server that has a key's slot."""
-        with self.servers[0].connect() as client:
-            slot = client.execute_command("CLUSTER KEYSLOT", key)
-        return self.servers[self._part_of(slot)]
+        """Find the server that has a key's slot, unless it was moved."""
+        return self.servers[self._part_of(key_slot(key.encode()))]
 
     def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
         """Move a key to another server; its slot as well, or leave that in the middle of it."""
-        source = self.owner_of(key)
+        source, slot = self.owner_of(key), key_slot(key.encode())
         with source.connect() as old, target.connect() as new:
-            slot = old.execute_command("CLUSTER KEYSLOT", key)
             old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
             new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
             old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
@@ -164,6 +168,39 @@ class ClusterServers:
             if finish:
                 for client in (new, old):
                     client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
+        self._moved.add(slot)
+
+    def hand_over(self, key: str, target: RedisServer) -> None:
+        """Give a key's slot to another server while its own is gone."""
+        slot = key_slot(key.encode())
+        with target.connect() as client:
+            new_id = client.execute_command("CLUSTER MYID")
+        for server in self.servers:
+            if server.process is not None:
+                with server.connect() as client:
+                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
+        self._moved.add(slot)
+
+    def restore(self) -> None:
+        """Empty the cluster, and give each slot to the server that had it first."""
+        self.flush()
+        for slot in self._moved:
+            with self.servers[self._part_of(slot)].connect() as first:
+                owner = first.execute_command("CLUSTER MYID")
+            for server in self.servers:
+                with server.connect() as client:
+                    client.execute_command("CLUSTER SETSLOT", slot, "STABLE")
+                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
+        self._moved.clear()
+
+    def await_whole(self) -> None:
+        """Wait until each server knows that all are there."""
+        eventually(lambda: all(self._is_complete(server) for server in self.servers), 60)
+
+    def await_broken(self) -> None:
+        """Wait until those that are left know that one is missing."""
+        left = [server for server in self.servers if server.process is not None]
+        eventually(lambda: not any(self._is_complete(server) for server in left), 60)
 
     def remove(self) -> None:
         for server in self.servers:

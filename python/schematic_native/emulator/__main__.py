@@ -13,8 +13,7 @@ import sys
 import threading
 from typing import Any
 
-import orjson
-
+from schematic_native import jsontext
 from schematic_native.emulator.seed import SeedError, load_seed
 from schematic_native.emulator.server import Server
 
@@ -23,7 +22,7 @@ def main() -> int:
     """Serve until the parent closes the pipe or the process is told to end."""
     # Ctrl-C is the parent's to decide about: it closes the pipe when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    job = orjson.loads(sys.stdin.buffer.readline())
+    job = jsontext.read(sys.stdin.buffer.readline())
     try:
         server = Server(load_seed(job["seed"]), job["host"], job["port"], job["journal"])
     except (OSError, SeedError, ValueError) as error:
@@ -49,7 +48,7 @@ async def _serve(server: Server) -> None:
 
 
 def _report(answer: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+    sys.stdout.buffer.write(jsontext.write(answer) + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.responses import Response
 
+from schematic_native import jsontext
 from schematic_native.emulator.amounts import ONE, to_credits
 from schematic_native.emulator.clock import format_instant, parse_instant
 from schematic_native.emulator.errors import InvalidRequestError
@@ -24,13 +24,13 @@ Entity = dict[str, Any]
 
 
 class JSONAnswer(Response):
-    """A JSON response, serialised by orjson."""
+    """A JSON response."""
 
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
         """Serialise the body."""
-        return orjson.dumps(content)
+        return jsontext.write(content)
 
 
 def wrapped(data: object) -> JSONAnswer:
@@ -61,8 +61,8 @@ async def read_object(request: Request) -> Entity:
     if not content:
         return {}
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        body = jsontext.read(content)
+    except jsontext.NotJSONError as error:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidRequestError("the body must be a JSON object")

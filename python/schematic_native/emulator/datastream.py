@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.websockets import WebSocketDisconnect
 
+from schematic_native import jsontext
 from schematic_native.emulator.answers import deny, refused
 from schematic_native.emulator.directory import KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, UnauthorizedError
@@ -190,8 +190,8 @@ class DataStream:
 
 def _read_request(text: str) -> tuple[str, str, dict[str, str]]:
     try:
-        request = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        request = jsontext.read(text)
+    except jsontext.NotJSONError as error:
         raise InvalidRequestError(f"the message is not valid JSON: {error}") from error
     data = request.get("data") if isinstance(request, dict) else None
     if not isinstance(data, dict):
@@ -216,7 +216,7 @@ def _message(
         message["entity_type"] = entity_type
     if entity_id is not None:
         message["entity_id"] = entity_id
-    return orjson.dumps(message).decode()
+    return jsontext.write(message).decode()
 
 
 def _error(entity_type: str, keys: dict[str, str], error: str) -> str:

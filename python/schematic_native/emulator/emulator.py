@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
-import orjson
 
+from schematic_native import jsontext
 from schematic_native.emulator.admin import PREFIX
 from schematic_native.emulator.seed import Seed, load_seed
 from schematic_native.emulator.server import Server, require_loopback
@@ -79,7 +79,7 @@ class _Process:
         watchdog = threading.Timer(_START_TIMEOUT, self._popen.kill)
         watchdog.start()
         try:
-            self._stdin.write(orjson.dumps(job) + b"\n")
+            self._stdin.write(jsontext.write(job) + b"\n")
             self._stdin.flush()
             line = self._stdout.readline()
         except BrokenPipeError:
@@ -89,7 +89,7 @@ class _Process:
             watchdog.join()
         answer: Entity = {"error": "the process ended before it was ready"}
         if line:
-            answer = orjson.loads(line)
+            answer = jsontext.read(line)
         if "error" in answer:
             self.kill()
             raise EmulatorError(f"the emulator did not start: {answer['error']}")
@@ -466,11 +466,11 @@ class Emulator:
         payload = content.encode() if content is not None else None
         if body is not None:
             try:
-                payload = orjson.dumps(body)
+                payload = jsontext.write(body)
             except TypeError as error:
                 raise EmulatorError(f"not JSON: {error}") from error
         response = self._http.request(method, path, content=payload)
         if response.is_error:
-            message = orjson.loads(response.content).get("error", response.text)
+            message = jsontext.read(response.content).get("error", response.text)
             raise EmulatorError(f"{method} {path}: {message}")
-        return orjson.loads(response.content)
+        return jsontext.read(response.content)

@@ -15,8 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from schematic_native import jsontext
 from schematic_native.emulator.amounts import AmountError, to_units
 
 if TYPE_CHECKING:
@@ -58,14 +57,14 @@ def load_seed(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) 
         )
     elif isinstance(source, Mapping):
         try:
-            content = orjson.dumps(dict(source))
+            content = jsontext.write(dict(source))
         except TypeError as error:
             raise SeedError(f"seed: must hold JSON values only: {error}") from error
     else:
         content = Path(source).read_bytes()
     try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        value = jsontext.read(content)
+    except jsontext.NotJSONError as error:
         raise SeedError(f"seed: not valid JSON: {error}") from error
     return _check_seed(value)
 
@@ -87,7 +86,7 @@ def _check_seed(value: object) -> Seed:
         for index, entity in enumerate(seed[name]):
             check(entity, f"{name}[{index}]")
         _check_unique(seed[name], name)
-    digest = hashlib.sha256(orjson.dumps(seed, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = hashlib.sha256(jsontext.write(seed, sort_keys=True)).hexdigest()
     return Seed(api_key, seed["flags"], seed["companies"], seed["users"], digest)
 
 

@@ -8,6 +8,7 @@ its documented interface is used here and in `clusters`, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
@@ -88,6 +89,7 @@ class SyncServer:
         self._settings = {**settings, **_OWN_ENCODING, "retry": Retry(NoBackoff(), 0)}
         # Connections, and until when each may be thought to be open still.
         self._free: deque[tuple[Any, float]] = deque()
+        self._process = os.getpid()
         self._rest = Rest()
 
     def exchange(
@@ -143,12 +145,19 @@ class SyncServer:
         while self._free:
             self._free.pop()[0].disconnect()
 
+    def _forget_parent(self) -> None:
+        """Leave the connections of the process that this one was forked from to it."""
+        process = os.getpid()
+        if process != self._process:
+            self._process, self._free = process, deque()
+
     def _noted(self, failure: StoreError, error: BaseException, began: float) -> StoreError:
         self._rest.note(failure, error, began)
         return failure
 
     def _connected(self, deadline: float | None) -> Any:
         """Take a connection that is open and has nothing to say."""
+        self._forget_parent()
         try:
             connection, trusted_until = self._free.pop()
         except IndexError:
@@ -204,6 +213,7 @@ class AsyncServer:
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
+        self._enter_loop()
         while self._free:
             await self._free.pop().disconnect(nowait=True)
 

@@ -177,7 +177,7 @@ class Operations:
             return None
         # What is no number counts as all: too little refunded comes back, too much never does.
         used = max(min(claimed.credits, credits), 0.0)
-        yield from self._finish(claimed, claimed.credits - used)
+        yield from self._finish(claimed, claimed.credits, used)
         return used
 
     def give_back(self, reservation_id: str, unused: float) -> Operation[bool]:
@@ -260,14 +260,14 @@ class Operations:
             _accept(reply, lost=True)
         return sum(claim is not None for claim in claimed.values())
 
-    def _finish(self, claimed: Claimed, unused: float) -> Operation[None]:
-        """Refund what was not used of a claimed hold, and take it out of the indexes.
+    def _finish(self, claimed: Claimed, held: float, used: float = 0.0) -> Operation[None]:
+        """Refund what was held and not used of a claimed hold, and take it out of the indexes.
 
         Until the refund is made the hold counts as reserved no more, and a sweep finds its member.
         """
         slot, hold_id = claimed.slot, claimed.reservation_id
         name = member(slot, hold_id)
-        ends = [*self._end(slot, hold_id, claimed, unused), self._unlist([name])]
+        ends = [*self._end(slot, hold_id, claimed, held, used), self._unlist([name])]
         replies = yield from _carry_out(ends)
         if _failed(replies[0]):
             # Without its member no sweep would find what is left of the hold in the other index.
@@ -277,12 +277,17 @@ class Operations:
             _accept(reply, lost=True)
 
     def _end(
-        self, slot: Slot, reservation_id: str, claimed: Claimed | None, unused: float
+        self,
+        slot: Slot,
+        reservation_id: str,
+        claimed: Claimed | None,
+        held: float,
+        used: float = 0.0,
     ) -> list[Command]:
         """Count a hold as reserved no more; then refund what was not used, if it was claimed."""
         commands = [self._forget(slot, reservation_id)]
-        if claimed is not None and claimed.lease_id and math.isfinite(unused) and unused > 0:
-            commands.append(self._refund(claimed.slot, unused, claimed.lease_id))
+        if claimed is not None and claimed.lease_id and math.isfinite(held) and held > used:
+            commands.append(self._refund(claimed.slot, held, claimed.lease_id, used))
         return commands
 
     def _unlist(self, members: Sequence[str]) -> Command:
@@ -297,8 +302,9 @@ class Operations:
         key = self._keys.by_credit(slot)
         return Command(key, ("HDEL", key, reservation_id))
 
-    def _refund(self, slot: Slot, credits: float, pin: str | None) -> Command:  # noqa: A002
-        return _call(scripts.REFUND, self._keys.lease(slot), amount(credits), pin or "")
+    def _refund(self, slot: Slot, held: float, pin: str | None, used: float = 0.0) -> Command:
+        arguments = amount(held), pin or "", amount(used)
+        return _call(scripts.REFUND, self._keys.lease(slot), *arguments)
 
 
 def _check_end(expires_at: float) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import orjson
+from schematic_native import jsontext
+
+from schematic_native.faults import StoreError
 
 if TYPE_CHECKING:
     from schematic_native._native import Reservation
@@ -105,18 +107,27 @@ def hold_row(reservation: Reservation) -> list[str]:
         "creditsReserved", amount(reservation.credits_reserved),
         "consumptionRate", amount(reservation.consumption_rate),
         "expiresAt", str(millis(reservation.expires_at.timestamp())),
-        "evalCtx", orjson.dumps(parts).decode(),
+        "evalCtx", jsontext.write(parts).decode(),
     ]  # fmt: skip
 
 
 def read_debit(reply: str | bytes) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at = orjson.loads(text(reply))
-    return SharedDebit(number(remaining), lease_id, number(granted), number(expires_at) / 1000)
+    remaining, lease_id, granted, expires_at = _read(reply)
+    return SharedDebit(float(remaining), lease_id, float(granted), float(expires_at) / 1000)
 
 
 def read_claim(reply: str | bytes) -> Claimed:
     """Read the row of a hold that was claimed; a field that was not there is empty."""
-    hold_id, company_id, credit_type_id, lease_id, held = orjson.loads(text(reply))
+    hold_id, company_id, credit_type_id, lease_id, held = _read(reply)
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))
+
+
+def _read(reply: str | bytes) -> list[Any]:
+    try:
+        fields: list[Any] = jsontext.read(reply)
+    except ValueError as error:
+        # The script has run; of bytes that are no text nobody can tell what it did.
+        raise StoreError(f"Redis answered with what is no text: {error}", lost=True) from error
+    return fields

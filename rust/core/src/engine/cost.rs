@@ -8,6 +8,9 @@ use super::preflight::Preflight;
 /// The engine counts no more than this of any one quantity.
 const QUANTITY_CAP: f64 = 1e9;
 
+/// What an event uses is added to nothing, which is not idle: a zero with a sign, at a rate of `-0.0`, loses it.
+const NOTHING: f64 = 0.0;
+
 /// Credits that a draw takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
@@ -38,11 +41,12 @@ pub(super) fn cost(condition: &CreditCondition, preflight: &Preflight<'_>) -> Co
                 .event_quantity
                 .filter(|&units| units > 0.0)
                 .unwrap_or(1.0);
-            quantities_cost(condition, units * condition.rate, quantities)
+            quantities_cost(condition, NOTHING + units * condition.rate, quantities)
         }
-        _ => match preflight.usage_of(event) {
-            Some(usage) => usage as f64 * condition.rate,
-            None => condition.rate,
+        _ => match (preflight.own_usage_of(event), preflight.positive_usage()) {
+            (Some(usage), _) => NOTHING + usage as f64 * condition.rate,
+            (None, Some(usage)) => usage as f64 * condition.rate,
+            (None, None) => condition.rate,
         },
     };
     Cost {

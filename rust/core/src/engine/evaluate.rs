@@ -231,7 +231,7 @@ impl<'a> Asked<'a, '_> {
             .metrics
             .row(&condition.row)
             .map_or(0, Metric::value);
-        if let Some(usage) = self.preflight.usage_of(Some(&condition.row.event)) {
+        if let Some(usage) = self.preflight.usage_of(&condition.row.event) {
             used = used.wrapping_add(usage);
         }
         let allowed = match &condition.comparison {

@@ -50,11 +50,16 @@ impl Preflight<'_> {
     }
 
     /// Usage of the event in units: its own if there is any, else the usage of no particular event.
-    pub(super) fn usage_of(&self, event: Option<&Name>) -> Option<i64> {
+    pub(super) fn usage_of(&self, event: &Name) -> Option<i64> {
+        self.own_usage_of(Some(event))
+            .or_else(|| self.positive_usage())
+    }
+
+    /// Usage of this very event in units.
+    pub(super) fn own_usage_of(&self, event: Option<&Name>) -> Option<i64> {
         self.event_usage
             .filter(|&(named, quantity)| quantity > 0 && event.is_some_and(|event| event.is(named)))
             .map(|(_, quantity)| quantity)
-            .or_else(|| self.positive_usage())
     }
 
     pub(super) fn positive_usage(&self) -> Option<i64> {

@@ -1,0 +1,83 @@
+"""JSON is read strictly and written compactly."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime, timezone
+from enum import Enum
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schematic_native import jsontext
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(
+    LEAVES | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@given(VALUES)
+def test_what_was_written_is_read_again(value: object) -> None:
+    assert jsontext.read(jsontext.write(value)) == value
+
+
+def test_it_is_written_compactly_and_in_utf_8() -> None:
+    assert jsontext.write({"b": ["é", 1.5], "a": None}) == '{"b":["é",1.5],"a":null}'.encode()
+    assert jsontext.write({"b": 1, "a": 2}, sort_keys=True) == b'{"a":2,"b":1}'
+
+
+def test_instants_ids_and_members_become_text() -> None:
+    noon = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
+    identity = UUID(int=1)
+    written = jsontext.write([noon, date(2026, 1, 2), identity, Colour.RED])
+    assert jsontext.read(written) == [
+        "2026-01-02T12:00:00+00:00",
+        "2026-01-02",
+        "00000000-0000-0000-0000-000000000001",
+        "red",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, "\ud800", object(), {(1,): 2}, {1, 2}, b"bytes"], ids=repr
+)
+def test_what_has_no_json_is_refused(value: object) -> None:
+    with pytest.raises(TypeError):
+        jsontext.write([value])
+
+
+def test_what_holds_itself_is_refused() -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(TypeError):
+        jsontext.write(loop)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1,]",
+        "NaN",
+        "[Infinity]",
+        "1e400",
+        "1 2",
+        b"\xff",
+        b"\xef\xbb\xbf1",
+        "[" * 100_000,
+    ],
+)
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(jsontext.NotJSONError):
+        jsontext.read(text)
