@@ -8,7 +8,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from schematic_native import jsontext
-
 from schematic_native.faults import StoreError
 
 if TYPE_CHECKING:

@@ -1,0 +1,110 @@
+"""The native half of a client: what it answers, and what it leaves to the half that waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from schematic_native import CheckFlagOptions, CheckOptions, CheckResult
+from schematic_native._native import Core, Memory, Schematic
+from schematic_native.bench.scenarios import hot, stocked
+from schematic_native.bench.worlds import COMPANY, FLAG
+
+
+def begin(memory: Memory, *, options: object = None, **asked: object) -> object:
+    names = ("usage", "event_subtype", "on_acquire_failure", "default_value", "timeout")
+    return memory._begin_now(FLAG, COMPANY, None, options, *(asked.get(name) for name in names))
+
+
+def holds(core: Core) -> int:
+    return core.counts()["open_holds"]
+
+
+def test_nothing_is_answered_until_it_may_be():
+    core = stocked("small")
+    memory = Memory()
+    assert memory._flag_value_now(FLAG, COMPANY, None) is None
+    memory._take_core(core)
+    assert memory._flag_value_now(FLAG, COMPANY, None) is None
+    memory._open(checking=True, leasing=False, settling=False)
+    assert memory._flag_value_now(FLAG, COMPANY, None) is True
+    assert begin(memory, usage=1) is None
+    memory._open(checking=True, leasing=True, settling=False)
+    answer = begin(memory, usage=1)
+    assert isinstance(answer, CheckResult)
+    assert not memory._settle_now(answer.reservation, 1)
+    assert holds(core) == 1
+    memory._open(checking=False, leasing=False, settling=True)
+    assert memory._settle_now(answer.reservation, 1)
+    assert begin(memory, usage=1) is None
+    assert holds(core) == 0
+
+
+def test_a_new_core_takes_the_place_of_the_one_before_and_starts_shut():
+    first, second, third = (stocked("small") for _ in range(3))
+    memory = hot(first)
+    for core in (second, third):
+        memory._take_core(core)
+        assert begin(memory, usage=1) is None
+        memory._open(checking=True, leasing=True, settling=True)
+        assert isinstance(begin(memory, usage=1), CheckResult)
+    assert [holds(core) for core in (first, second, third)] == [0, 1, 1]
+
+
+def test_options_say_what_keywords_say_and_a_keyword_wins():
+    memory = hot(stocked("small"))
+    said = begin(memory, options=CheckOptions(usage=3, event_subtype="other", timeout=1))
+    assert isinstance(said, CheckResult)
+    assert said.reservation is not None
+    assert (said.reservation.quantity_reserved, said.reservation.event_subtype) == (3, "other")
+    won = begin(memory, options=CheckOptions(usage=3, event_subtype="other"), usage=5)
+    assert isinstance(won, CheckResult)
+    assert won.reservation is not None
+    assert (won.reservation.quantity_reserved, won.reservation.event_subtype) == (5, "other")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"usage": 1, "timeout": -1},
+        {"usage": 1, "timeout": True},
+        {"usage": 1, "timeout": float("nan")},
+        {"usage": 1, "timeout": "soon"},
+        {"usage": 1, "default_value": "yes"},
+        {"usage": 1, "options": CheckFlagOptions()},
+        {"options": CheckOptions(usage=1, timeout=float("inf"))},
+    ],
+)
+def test_what_is_not_sound_or_not_metered_is_left_alone(asked):
+    core = stocked("small")
+    assert begin(hot(core), **asked) is None
+    assert holds(core) == 0
+
+
+@pytest.mark.parametrize("quantity", [-1, float("nan"), float("inf"), True, "7", None, 10**400])
+def test_a_quantity_that_needs_a_word_is_not_settled(quantity):
+    core = stocked("small")
+    memory = hot(core)
+    answer = begin(memory, usage=1)
+    assert isinstance(answer, CheckResult)
+    assert not memory._settle_now(answer.reservation, quantity)
+    assert not memory._settle_now(None, 1)
+    assert holds(core) == 1
+
+
+def test_what_must_wait_goes_to_the_methods_that_wait():
+    class Client(Schematic):
+        def _check_waiting(self, *arguments: object) -> object:
+            return arguments
+
+        def _track_with_reservation(self, *arguments: object) -> None:
+            self.settled = arguments
+
+    client = Client("key", config=None)
+    assert client.check("flag", COMPANY, usage=2, timeout=3) == (
+        "flag", COMPANY, None, None, 2, None, None, None, 3, None,
+    )  # fmt: skip
+    client.track_with_reservation(None, 5)
+    assert client.settled == (None, 5, None)
+    with pytest.raises(TypeError, match=r"Schematic.check\(\) got an unexpected keyword argument"):
+        client.check("flag", usge=2)
