@@ -18,6 +18,7 @@ BENCH_FLAGS ?=
 INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
+PODS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -96,6 +97,10 @@ fuzz: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer ## compare the eng
 .PHONY: stress
 stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing service and audit it (STRESS_FLAGS="--seed 1 --async")
 	$(BIN)/python -m tests.stress $(STRESS_FLAGS)
+
+.PHONY: stress-redis
+stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a lease in Redis, and audit (PODS_FLAGS="--slabs --async")
+	$(BIN)/python -m tests.pods $(PODS_FLAGS)
 
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error

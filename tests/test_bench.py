@@ -10,8 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
-from schematic_native.bench import series
+from schematic_native.bench import series, shared
 from schematic_native.bench.document import BEGIN, END, TARGETS, update
 from schematic_native.bench.estimates import change, count_outliers, estimate, ratio
 from schematic_native.bench.page import render
@@ -242,6 +243,8 @@ def test_the_samples_reach_pyperf(tmp_path: Path):
         (["--samples", "0"], "--samples must be 1 or more"),
         (["--save", "../x"], "a baseline's name"),
         (["--baseline", "never-saved"], "the baseline cannot be read"),
+        (["--redis", "localhost:6379"], "--redis must be the URL of a Redis server"),
+        (["--redis", "--document", "README.md"], "leave --redis out"),
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message, capsys):
@@ -273,3 +276,47 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
     assert {(call, who) for call in (CHECK_FLAG, CHECK, SETTLE) for who in (SYNC, ASYNC)} <= names
     assert all(value > 0 for one in measured for value in one["values"])
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+# Leases in Redis
+
+
+def test_the_table_of_redis_tells_how_many_times_as_fast_as_the_published_sdk_each_is():
+    series = [
+        one(shared.PAIR, shared.SYNC, STEADY),
+        one(shared.PAIR, shared.SYNC_SLAB, faster(STEADY, 100)),
+        one(shared.PAIR, "schematichq 1.4.6, Redis", faster(STEADY, 0.125)),
+    ]
+    header, *rows = shared.lines(series)
+    assert header.endswith("times as fast")
+    assert [row.split()[-1] for row in rows[:2]] == ["8.0x", "800.0x"]
+    assert not rows[2].endswith("x")
+
+
+def test_the_command_measures_leases_in_redis_and_leaves_the_server_as_it_was(
+    redis_server, tmp_path: Path
+):
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set("of somebody else", 1)
+        file = tmp_path / "run.json"
+        command = ["bench", "--redis", redis_server.url, "--samples", "2", "--worlds", "small"]
+        assert main([*command, "--json", str(file)]) == 0
+        assert client.keys() == [b"of somebody else"]
+    measured = json.loads(file.read_text())["series"]
+    names = {(one["call"], one["subject"]) for one in measured}
+    ours = (shared.SYNC, shared.ASYNC, shared.SYNC_SLAB, shared.ASYNC_SLAB)
+    assert {(call, who) for call in (CHECK, SETTLE, shared.PAIR) for who in ours} <= names
+    assert all(value > 0 for one in measured for value in one["values"])
+
+
+def test_a_server_of_its_own_is_started_and_stopped():
+    with shared.own_server() as url, redis.Redis.from_url(url) as client:
+        assert client.ping()
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
+
+
+def test_a_missing_server_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(shared.shutil, "which", lambda _: None)
+    assert main(["bench", "--redis", "--samples", "1"]) == 1
+    assert "redis-server is not installed" in capsys.readouterr().err

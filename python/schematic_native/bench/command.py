@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schematic_native.bench import peers, scenarios, series, subjects
+import redis
+
+from schematic_native.bench import peers, scenarios, series, shared, subjects
 from schematic_native.bench.document import update
 from schematic_native.bench.page import render
 from schematic_native.bench.rounds import measure
@@ -46,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calls-only", action="store_true", help="leave out memory, import, threads and the like"
     )
+    parser.add_argument(
+        "--redis",
+        metavar="URL",
+        nargs="?",
+        const="",
+        help="measure leases in Redis instead, on this server or on one of its own",
+    )
     parser.add_argument("--save", metavar="NAME", help=f"keep the run as a baseline, in {SAVED}/")
     parser.add_argument("--baseline", metavar="NAME", help="tell what changed from a saved run")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample to this file")
@@ -76,19 +85,33 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.baseline
         else {}
     )
-    measured = asyncio.run(
-        _calls(arguments.worlds, arguments.samples, sustained=not arguments.calls_only)
-    )
-    if not arguments.calls_only:
-        measured += scenarios.quick()
-    if arguments.all:
-        measured += scenarios.slow()
-    print("\n".join(lines(measured)))
+    try:
+        measured = _measured(arguments)
+    except (FileNotFoundError, redis.RedisError) as error:
+        print(f"schematic-native bench: --redis: {error}", file=sys.stderr)
+        return 1
+    show = lines if arguments.redis is None else shared.lines
+    print("\n".join(show(measured)))
     if before:
         print(f"\nchanged from {arguments.baseline}:")
         print("\n".join(changes(measured, before)))
     _write(arguments, measured)
     return 0
+
+
+def _measured(arguments: argparse.Namespace) -> list[Series]:
+    """Measure what is asked for."""
+    worlds, rounds = arguments.worlds, arguments.samples
+    if arguments.redis is not None:
+        server = nullcontext(arguments.redis) if arguments.redis else shared.own_server()
+        with server as url:
+            return asyncio.run(shared.calls(worlds, rounds, url))
+    measured = asyncio.run(_calls(worlds, rounds, sustained=not arguments.calls_only))
+    if not arguments.calls_only:
+        measured += scenarios.quick()
+    if arguments.all:
+        measured += scenarios.slow()
+    return measured
 
 
 def _fault(arguments: argparse.Namespace) -> str | None:
@@ -108,6 +131,17 @@ def _fault(arguments: argparse.Namespace) -> str | None:
             import pyperf  # noqa: F401, PLC0415 - only for this
         except ImportError:
             return "--pyperf needs pyperf: pip install 'schematic-native[bench]'"
+    return _redis_fault(arguments)
+
+
+def _redis_fault(arguments: argparse.Namespace) -> str | None:
+    if arguments.redis is not None and arguments.document:
+        return "--document writes what is measured in memory: leave --redis out"
+    if arguments.redis:
+        try:
+            redis.Redis.from_url(arguments.redis).close()
+        except ValueError as error:
+            return f"--redis must be the URL of a Redis server, not {arguments.redis!r}: {error}"
     return None
 
 
