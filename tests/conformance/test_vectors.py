@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ import pytest
 from schematic_native import CreditLeaseConfig
 from tests.conformance import service as scripted
 from tests.conformance.engine import Engine
-from tests.conformance.places import PLACES, open_place
+from tests.conformance.places import PLACES
 from tests.conformance.programs import PROGRAMS, Stage
 from tests.conformance.run import World, flags_of, run
 from tests.conformance.vectors import Vector, read_vectors
@@ -53,14 +54,23 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def places() -> Iterator[Callable[[str], Place]]:
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Return the event loop of the asynchronous programs, one after another."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def places(loop: asyncio.AbstractEventLoop) -> Iterator[Callable[[str], Place]]:
     """Open each place at its first vector, and close all at the end."""
     opened: dict[str, Place] = {}
     with ExitStack() as stack:
 
         def find(name: str) -> Place:
             if name not in opened:
-                opened[name] = stack.enter_context(open_place(name))
+                opened[name] = stack.enter_context(PLACES[name](loop))
             return opened[name]
 
         yield find
@@ -96,6 +106,7 @@ def client_config(config: Fields, service: Service, redis_client: Any) -> dict[s
 def test_vector(
     case: Case,
     service: Service,
+    loop: asyncio.AbstractEventLoop,
     places: Callable[[str], Place],
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -104,10 +115,10 @@ def test_vector(
     stage = Stage(monkeypatch, clock, engine)
     service.begin(clock)
     service.flags = [scripted.flag(key, vector.meters.get(key)) for key in flags_of(vector)]
-    config, redis_client = vector.config, place.redis_client(case.client)
-    fields = client_config(config, service, redis_client)
+    config = vector.config
+    fields = client_config(config, service, place.redis_client(case.client))
     config.check_all_read()
-    program = PROGRAMS[case.client](redis_client, **fields)
+    program = PROGRAMS[case.client](loop, **fields)
     backend = place.backend(program)
     try:
         run(vector, World(program, backend, service, clock, engine, stage))

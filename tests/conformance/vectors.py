@@ -94,7 +94,8 @@ class Vector:
 
     def runs_on(self, backend: str) -> bool:
         backends = self.content.get("backends")
-        return backends is None or backend in backends
+        # A cluster is Redis too: a vector that names one means both.
+        return backends is None or {"cluster": "redis"}.get(backend, backend) in backends
 
 
 def folders() -> list[Path]:
