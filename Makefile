@@ -115,8 +115,8 @@ wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into 
 
 .PHONY: verify
 verify: $(STAMPS)/deps-package $(STAMPS)/deps-test ## verify what is in dist/: read it, install it, use it
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m scripts.verify_package dist/*
-	SCHEMATIC_WHEEL="$$(echo dist/*.whl)" $(BIN)/python -m pytest --quiet tests/package
+	$(BIN)/python -m scripts.verify_package dist/*
+	SCHEMATIC_DIST=dist $(BIN)/python -m pytest --quiet tests/package
 
 # Built from source, in some minutes, the first time; DENY_CHECKS="bans licenses sources" needs no network.
 DENY_VERSION := 0.20.2
