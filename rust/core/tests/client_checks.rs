@@ -13,9 +13,10 @@ use schematic_core::{
         CheckAnswer, CheckRequest, Client, ClientSettings, FlagRequest, Need, Pending, Progress,
         Reply, Topic,
     },
-    engine::Preflight,
+    engine::{Preflight, Terms},
     leases::{
-        Failure, FailureMode, Ids, Knobs, LeaseKnobs, Mode, NewLease, Refusal, Reservation, SlotKey,
+        Failure, FailureMode, Holder, Ids, Knobs, LeaseKnobs, Mode, NewLease, Refusal, Reservation,
+        SlotKey,
     },
     wire::{parse_company, parse_flag, parse_user},
 };
@@ -185,7 +186,7 @@ impl Studio {
 
     fn allow(&self, usage: f64) -> Arc<Reservation> {
         let answer = done(self.check(usage, FailureMode::Closed));
-        assert!(answer.allowed, "{}", answer.reason);
+        assert!(answer.allowed, "{}", &*answer.reason);
         answer.reservation.expect("credits are held")
     }
 
@@ -247,7 +248,7 @@ fn done(progress: Progress) -> CheckAnswer {
 fn waiting(progress: Progress) -> Box<Pending> {
     match progress {
         Progress::Pending(pending) => pending,
-        Progress::Done(answer) => panic!("the check is decided: {}", answer.reason),
+        Progress::Done(answer) => panic!("the check is decided: {}", &*answer.reason),
     }
 }
 
@@ -271,7 +272,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     assert_eq!(*pending.need(), Need::Acquire);
     let slot = pending
         .slot()
-        .map(|(company, credit)| (&**company, &**credit));
+        .map(|slot| (slot.company_id, slot.credit_type_id));
     assert_eq!(slot, Some(("comp_heron", "cred_render")));
     assert_eq!(pending.required_credits(), 30.0);
 
@@ -291,7 +292,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     );
     assert_eq!(hold.expires_at, NOW + 7 + 20_000);
     assert_eq!(hold.id, Ids::new(SEED).next());
-    assert!(hold.company.as_ref().is_some_and(|keys| keys.are(COMPANY)));
+    assert!(hold.company().is_some_and(|keys| keys.are(COMPANY)));
     assert_eq!(studio.remaining(), 470.0);
     assert_eq!(studio.client.ledger().reserved_credits(SLOT), 30.0);
     assert_eq!(studio.client.traffic(), (1, 0));
@@ -325,7 +326,7 @@ fn a_check_says_which_entity_it_lacks() {
     studio.install("lease_amber", 80.0, NOW + 40_000);
     let hold = done(studio.client.check(&asked, NOW)).reservation;
     let hold = hold.expect("credits are held");
-    assert!(hold.user.as_ref().is_some_and(|keys| keys.are(USER)));
+    assert!(hold.user().is_some_and(|keys| keys.are(USER)));
     assert_eq!(studio.event("flag_check")["user_id"], "user_ada");
 }
 
@@ -383,7 +384,7 @@ fn without_a_lease_an_open_check_is_decided_by_the_rules() {
         let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
         assert_eq!(answer.allowed, allowed, "{plan}");
         let suffix = " (lease_acquire_failed_fail_open)";
-        assert!(answer.reason.ends_with(suffix), "{}", answer.reason);
+        assert!(answer.reason.ends_with(suffix), "{}", &*answer.reason);
         assert!(answer.reason.len() > suffix.len());
         assert_eq!(answer.error, Some(Failure::AcquireFailed));
         assert!(answer.reservation.is_none());
@@ -506,15 +507,15 @@ fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
             id: Ids::new(SEED).next(),
             lease_id: debit.lease_id,
             mode: Mode::Client,
-            company_id: SLOT.company_id.into(),
-            credit_type_id: SLOT.credit_type_id.into(),
-            event_subtype: "frames_rendered".into(),
+            holder: Holder::new(SLOT.company_id, None, None),
+            terms: Arc::new(Terms {
+                credit_id: SLOT.credit_type_id.into(),
+                event_subtype: "frames_rendered".into(),
+                rate: 2.0,
+            }),
             quantity_reserved: 3.5,
             credits_reserved: 7.0,
-            consumption_rate: 2.0,
             expires_at: NOW + 20_000,
-            company: None,
-            user: None,
         });
         assert!(ledger.add(&squatter, None));
         let answer = done(studio.check(15.0, mode));

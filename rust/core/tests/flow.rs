@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use schematic_core::{
     Millis,
+    engine::Terms,
     leases::{
         Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Ids, Keys, Knobs,
         LeaseKnobs, Ledger, Mode, NewLease, Outcome, Refusal, Reservation, Settlement, SlotKey,
-        Step, Terms, valid_quantity, whole_units,
+        Step, valid_quantity, whole_units,
     },
 };
 
@@ -32,18 +33,22 @@ struct Trace {
     flow: CheckFlow,
     ids: Ids,
     steps: Vec<Step>,
+    /// The hold that was to be recorded.
+    hold: Option<Arc<Reservation>>,
+}
+
+fn holder() -> Holder {
+    let keys = |name, value| Some(Keys::new(&[(name, value)]));
+    let (company, user) = (keys("slug", "heron"), keys("email", "a@heron.example"));
+    Holder::new(SLOT.company_id, company, user)
 }
 
 fn begin(mode: FailureMode) -> Trace {
-    let holder = Holder {
-        company_id: SLOT.company_id.into(),
-        company: Some(Arc::new(Keys::new(&[("slug", "heron")]))),
-        user: Some(Arc::new(Keys::new(&[("email", "a@heron.example")]))),
-    };
-    let flow = CheckFlow::begin(7.5, None, mode, holder);
+    let flow = CheckFlow::begin(7.5, None, mode, holder());
     Trace {
-        steps: vec![flow.step().clone()],
+        steps: vec![flow.step()],
         ids: Ids::new(SEED),
+        hold: None,
         flow,
     }
 }
@@ -51,7 +56,10 @@ fn begin(mode: FailureMode) -> Trace {
 impl Trace {
     fn tell(&mut self, answer: Answer) -> &mut Self {
         self.flow.advance(answer, NOW, TTL, &self.ids);
-        self.steps.push(self.flow.step().clone());
+        self.steps.push(self.flow.step());
+        if self.flow.step() == Step::Record {
+            self.hold = self.flow.hold().cloned();
+        }
         self
     }
 
@@ -63,7 +71,7 @@ impl Trace {
         trace
     }
 
-    fn outcome(&self) -> &Outcome {
+    fn outcome(&self) -> Outcome {
         match self.flow.step() {
             Step::Done(outcome) => outcome,
             step => panic!("the flow waits for {step:?}"),
@@ -74,23 +82,22 @@ impl Trace {
         self.steps.iter().filter(|step| is_it(step)).count()
     }
 
-    /// The hold that was to be recorded.
     fn hold(&self) -> Arc<Reservation> {
-        let record = self.steps.iter().find_map(|step| match step {
-            Step::Record(hold) => Some(Arc::clone(hold)),
-            _ => None,
-        });
-        record.expect("a hold was to be recorded")
+        self.hold.clone().expect("a hold was to be recorded")
     }
 }
 
 /// Eight whole events at a rate of four: a cost of 32.
 fn metered() -> Answer {
-    Answer::Probed(Some(Terms {
+    terms(4.0)
+}
+
+fn terms(rate: f64) -> Answer {
+    Answer::Probed(Some(Arc::new(Terms {
         credit_id: SLOT.credit_type_id.into(),
-        rate: 4.0,
-        event_subtype: Some("frames_rendered".into()),
-    }))
+        event_subtype: "frames_rendered".into(),
+        rate,
+    })))
 }
 
 fn debited() -> Answer {
@@ -107,7 +114,6 @@ fn denial(failure: Failure) -> Outcome {
     Outcome {
         allowed: false,
         basis: Basis::Static(failure),
-        reservation: None,
         low: false,
     }
 }
@@ -125,7 +131,7 @@ fn blind_allowance(failure: Failure) -> Outcome {
 fn a_store_that_fails_at_the_debit_denies_a_closed_check() {
     let answers = [metered(), Answer::StoreFailed];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+    assert_eq!(trace.outcome(), denial(Failure::StoreError));
     assert_eq!(Failure::StoreError.as_str(), "lease_store_error");
 }
 
@@ -142,14 +148,13 @@ fn a_store_that_fails_at_the_debit_lets_the_rules_decide_an_open_check() {
         let expected = Outcome {
             allowed: value,
             basis: Basis::Open(Failure::StoreError),
-            reservation: None,
             low: false,
         };
-        assert_eq!(*trace.outcome(), expected);
+        assert_eq!(trace.outcome(), expected);
     }
     let answers = [metered(), Answer::StoreFailed, Answer::Evaluated(None)];
     let trace = Trace::after(FailureMode::Open, &answers);
-    assert_eq!(*trace.outcome(), blind_allowance(Failure::StoreError));
+    assert_eq!(trace.outcome(), blind_allowance(Failure::StoreError));
     assert_eq!(
         Failure::StoreError.as_fail_open(),
         "lease_store_error_fail_open"
@@ -165,7 +170,7 @@ fn a_store_that_fails_after_an_extend_is_a_store_error_and_no_shortage() {
         Answer::StoreFailed,
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+    assert_eq!(trace.outcome(), denial(Failure::StoreError));
 }
 
 #[test]
@@ -173,17 +178,17 @@ fn a_debit_whose_hold_was_not_recorded_is_refunded_before_the_check_fails() {
     for undone in [Answer::Cancelled, Answer::StoreFailed, Answer::StoreLost] {
         let answers = [metered(), debited(), Answer::StoreFailed];
         let mut trace = Trace::after(FailureMode::Closed, &answers);
-        assert_eq!(*trace.flow.step(), Step::Refund(trace.hold()));
+        assert_eq!(trace.flow.step(), Step::Refund);
         trace.tell(undone.clone());
-        assert_eq!(*trace.outcome(), denial(Failure::StoreError));
+        assert_eq!(trace.outcome(), denial(Failure::StoreError));
 
         let mut trace = Trace::after(FailureMode::Open, &answers);
-        assert_eq!(*trace.flow.step(), Step::Refund(trace.hold()));
+        assert_eq!(trace.flow.step(), Step::Refund);
         trace.tell(undone);
-        assert_eq!(*trace.flow.step(), Step::Open);
+        assert_eq!(trace.flow.step(), Step::Open);
         trace.tell(Answer::Evaluated(Some(true)));
         assert_eq!(trace.outcome().basis, Basis::Open(Failure::StoreError));
-        assert_eq!(trace.outcome().reservation, None);
+        assert_eq!(trace.flow.hold(), None);
     }
 }
 
@@ -199,14 +204,13 @@ fn a_verdict_stands_when_its_cancel_fails() {
                 cancelled,
             ];
             let trace = Trace::after(mode, &answers);
-            assert_eq!(trace.steps[4], Step::Cancel(trace.hold()));
+            assert_eq!(trace.steps[4], Step::Cancel);
             let expected = Outcome {
                 allowed: false,
                 basis: Basis::Gate,
-                reservation: None,
                 low: false,
             };
-            assert_eq!(*trace.outcome(), expected);
+            assert_eq!(trace.outcome(), expected);
         }
     }
 }
@@ -222,10 +226,10 @@ fn a_gate_that_fails_is_resolved_by_the_mode_whether_or_not_its_cancel_succeeds(
             cancelled,
         ];
         let closed = Trace::after(FailureMode::Closed, &answers);
-        assert_eq!(closed.steps[4], Step::Cancel(closed.hold()));
-        assert_eq!(*closed.outcome(), denial(Failure::EngineError));
+        assert_eq!(closed.steps[4], Step::Cancel);
+        assert_eq!(closed.outcome(), denial(Failure::EngineError));
         let open = Trace::after(FailureMode::Open, &answers);
-        assert_eq!(*open.outcome(), blind_allowance(Failure::EngineError));
+        assert_eq!(open.outcome(), blind_allowance(Failure::EngineError));
         assert_eq!(open.count(|step| *step == Step::Open), 0);
     }
 }
@@ -262,25 +266,26 @@ fn run(fault: Fault, mode: FailureMode) -> (Trace, Ledger) {
 }
 
 fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
+    let hold = || flow.hold().expect("credits are debited");
     match flow.step() {
         Step::Probe => metered(),
         Step::Reserve => match ledger.try_reserve(SLOT, flow.cost(), NOW) {
             Ok(debit) => Answer::Debited(debit),
             Err(refusal) => Answer::Refused(refusal),
         },
-        Step::Record(hold) => match fault {
+        Step::Record => match fault {
             Fault::RecordLost | Fault::RecordLostAndRefund => Answer::StoreFailed,
             Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndCancel => {
-                assert!(ledger.add(hold, None));
+                assert!(ledger.add(hold(), None));
                 Answer::StoreLost
             }
             Fault::RecordLandsLate => Answer::StoreLost,
             Fault::Cancel => {
-                assert!(ledger.add(hold, None));
+                assert!(ledger.add(hold(), None));
                 Answer::Recorded
             }
         },
-        Step::Cancel(_) | Step::Refund(_)
+        Step::Cancel | Step::Refund
             if matches!(
                 fault,
                 Fault::RecordLostAndRefund | Fault::RecordLandedUnheardAndCancel
@@ -288,16 +293,17 @@ fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
         {
             Answer::StoreFailed
         }
-        Step::Cancel(hold) if fault != Fault::Cancel => match ledger.consume(hold, 0.0) {
+        Step::Cancel if fault != Fault::Cancel => match ledger.consume(hold(), 0.0) {
             Some(_) => Answer::Cancelled,
             None => Answer::Gone,
         },
-        Step::Refund(hold) => {
+        Step::Refund => {
+            let hold = hold();
             ledger.refund(SLOT, hold.credits_reserved, Some(&hold.lease_id));
             Answer::Cancelled
         }
         Step::Gate { .. } | Step::Open => Answer::Evaluated(Some(false)),
-        Step::Cancel(_) => Answer::StoreFailed,
+        Step::Cancel => Answer::StoreFailed,
         step => panic!("{step:?} is not asked with a live lease at hand"),
     }
 }
@@ -312,7 +318,7 @@ fn a_failed_record_gives_the_debit_back_exactly_once_whether_or_not_the_record_l
         for fault in [Fault::RecordLost, Fault::RecordLandedUnheard] {
             let (trace, ledger) = run(fault, mode);
             assert_eq!(
-                trace.count(|step| matches!(step, Step::Refund(_) | Step::Cancel(_))),
+                trace.count(|step| matches!(step, Step::Refund | Step::Cancel)),
                 1,
                 "{fault:?}"
             );
@@ -333,7 +339,7 @@ fn a_record_that_may_land_later_is_not_refunded_besides() {
     for mode in [FailureMode::Closed, FailureMode::Open] {
         let (trace, ledger) = run(Fault::RecordLandsLate, mode);
         assert_eq!(trace.outcome().failure(), Some(Failure::StoreError));
-        assert_eq!(trace.count(|step| matches!(step, Step::Refund(_))), 0);
+        assert_eq!(trace.count(|step| matches!(step, Step::Refund)), 0);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
         // It lands after all: the sweep gives the debit back, and nobody gave it back before.
         assert!(ledger.add(&trace.hold(), None));
@@ -382,7 +388,7 @@ fn answers() -> Vec<Answer> {
     ]
 }
 
-fn fits(step: &Step, answer: &Answer) -> bool {
+fn fits(step: Step, answer: &Answer) -> bool {
     matches!(
         (step, answer),
         (Step::Probe, Answer::Probed(_))
@@ -393,16 +399,16 @@ fn fits(step: &Step, answer: &Answer) -> bool {
             | (Step::Acquire, Answer::Acquired(_))
             | (Step::Extend, Answer::Extended)
             | (
-                Step::Record(_),
+                Step::Record,
                 Answer::Recorded | Answer::StoreFailed | Answer::StoreLost
             )
             | (Step::Gate { .. } | Step::Open, Answer::Evaluated(_))
             | (
-                Step::Cancel(_),
+                Step::Cancel,
                 Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost
             )
             | (
-                Step::Refund(_),
+                Step::Refund,
                 Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost
             )
     )
@@ -431,9 +437,9 @@ fn no_path_asks_twice_for_a_lease_an_extend_or_a_hold() {
                 |step: &Step| *step == Step::Probe,
                 |step: &Step| *step == Step::Acquire,
                 |step: &Step| *step == Step::Extend,
-                |step: &Step| matches!(step, Step::Record(_)),
+                |step: &Step| matches!(step, Step::Record),
                 |step: &Step| matches!(step, Step::Gate { .. }),
-                |step: &Step| matches!(step, Step::Cancel(_) | Step::Refund(_)),
+                |step: &Step| matches!(step, Step::Cancel | Step::Refund),
                 |step: &Step| *step == Step::Open,
             ] {
                 assert!(trace.count(at_most_once) <= 1, "{path:?}");
@@ -455,12 +461,12 @@ fn on_every_path_a_debit_ends_as_a_kept_hold_or_is_given_back() {
             let debited = path
                 .iter()
                 .any(|answer| matches!(answer, Answer::Debited(_)));
-            let given_back = trace.count(|step| matches!(step, Step::Cancel(_) | Step::Refund(_)));
-            let kept = usize::from(outcome.reservation.is_some());
+            let given_back = trace.count(|step| matches!(step, Step::Cancel | Step::Refund));
+            let kept = usize::from(trace.flow.hold().is_some());
             assert_eq!(given_back + kept, usize::from(debited), "{path:?}");
             if kept == 1 {
                 assert!(outcome.allowed && outcome.basis == Basis::Gate, "{path:?}");
-                assert_eq!(outcome.reservation, Some(trace.hold()));
+                assert_eq!(trace.flow.hold(), Some(&trace.hold()));
             }
             assert!(!outcome.low || kept == 1, "{path:?}");
         });
@@ -534,7 +540,7 @@ fn a_slot_that_never_has_a_live_lease_is_given_up_after_one_acquire() {
         none,
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+    assert_eq!(trace.outcome(), denial(Failure::InsufficientBalance));
 }
 
 #[test]
@@ -546,7 +552,7 @@ fn a_lease_that_is_gone_after_its_extend_is_not_acquired_anew() {
         Answer::Refused(Refusal::NoLease),
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+    assert_eq!(trace.outcome(), denial(Failure::InsufficientBalance));
     assert_eq!(trace.count(|step| *step == Step::Acquire), 0);
 }
 
@@ -554,7 +560,7 @@ fn a_lease_that_is_gone_after_its_extend_is_not_acquired_anew() {
 fn a_cost_that_is_no_amount_asks_the_service_for_nothing() {
     let answers = [metered(), Answer::Refused(Refusal::Invalid)];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.outcome(), denial(Failure::InsufficientBalance));
+    assert_eq!(trace.outcome(), denial(Failure::InsufficientBalance));
 }
 
 // What a hold is made of
@@ -566,15 +572,15 @@ fn a_hold_is_made_of_the_check_the_debit_and_what_was_passed_in() {
         id: Ids::new(SEED).next(),
         lease_id: "lease_amber".into(),
         mode: Mode::Client,
-        company_id: SLOT.company_id.into(),
-        credit_type_id: SLOT.credit_type_id.into(),
-        event_subtype: "frames_rendered".into(),
+        holder: holder(),
+        terms: Arc::new(Terms {
+            credit_id: SLOT.credit_type_id.into(),
+            event_subtype: "frames_rendered".into(),
+            rate: 4.0,
+        }),
         quantity_reserved: 7.5,
         credits_reserved: 32.0,
-        consumption_rate: 4.0,
         expires_at: NOW + TTL,
-        company: Some(Arc::new(Keys::new(&[("slug", "heron")]))),
-        user: Some(Arc::new(Keys::new(&[("email", "a@heron.example")]))),
     };
     assert_eq!(*trace.hold(), expected);
 }
@@ -583,7 +589,7 @@ fn a_hold_is_made_of_the_check_the_debit_and_what_was_passed_in() {
 fn the_gate_is_asked_with_the_balance_before_the_debit() {
     let answers = [metered(), debited(), Answer::Recorded];
     let trace = Trace::after(FailureMode::Closed, &answers);
-    assert_eq!(*trace.flow.step(), Step::Gate { balance: 90.0 });
+    assert_eq!(trace.flow.step(), Step::Gate { balance: 90.0 });
     assert_eq!(trace.flow.cost(), 32.0);
 }
 
@@ -595,9 +601,7 @@ fn ids_are_drawn_in_the_order_of_the_seed() {
         for answer in [metered(), debited()] {
             trace.flow.advance(answer, NOW, TTL, &ids);
         }
-        let Step::Record(hold) = trace.flow.step() else {
-            panic!("the hold is to be recorded");
-        };
+        let hold = trace.flow.hold().expect("the hold is to be recorded");
         assert_eq!(hold.id, replay.next());
     }
 }
@@ -609,37 +613,27 @@ fn an_endless_time_to_live_does_not_overflow() {
     trace
         .flow
         .advance(debited(), NOW, Millis::MAX, &Ids::new(SEED));
-    let Step::Record(hold) = trace.flow.step() else {
-        panic!("the hold is to be recorded");
-    };
+    let hold = trace.flow.hold().expect("the hold is to be recorded");
     assert_eq!(hold.expires_at, Millis::MAX);
 }
 
 #[test]
 fn a_usage_that_is_no_quantity_asks_nobody() {
     for usage in [-1.0, -0.001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let holder = begin(FailureMode::Closed).flow.holder().clone();
-        let closed = CheckFlow::begin(usage, None, FailureMode::Closed, holder.clone());
+        let closed = CheckFlow::begin(usage, None, FailureMode::Closed, holder());
         let expected = Step::Done(denial(Failure::InvalidUsage));
-        assert_eq!(*closed.step(), expected, "{usage}");
-        let open = CheckFlow::begin(usage, None, FailureMode::Open, holder);
+        assert_eq!(closed.step(), expected, "{usage}");
+        let open = CheckFlow::begin(usage, None, FailureMode::Open, holder());
         let expected = Step::Done(blind_allowance(Failure::InvalidUsage));
-        assert_eq!(*open.step(), expected, "{usage}");
+        assert_eq!(open.step(), expected, "{usage}");
     }
 }
 
 #[test]
 fn a_rate_that_is_no_number_is_no_price() {
-    let terms = |rate| {
-        Answer::Probed(Some(Terms {
-            credit_id: SLOT.credit_type_id.into(),
-            rate,
-            event_subtype: Some("frames_rendered".into()),
-        }))
-    };
     for rate in [f64::NAN, f64::NEG_INFINITY, -0.0] {
         let trace = Trace::after(FailureMode::Closed, &[terms(rate)]);
-        assert_eq!(*trace.flow.step(), Step::Plain, "{rate}");
+        assert_eq!(trace.flow.step(), Step::Plain, "{rate}");
     }
 }
 
@@ -657,8 +651,8 @@ fn reservation(mode: Mode) -> Arc<Reservation> {
 fn what_is_no_quantity_is_not_settled() {
     for quantity in [-1.0, -1e-300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert!(!valid_quantity(quantity), "{quantity}");
-        let settlement = Settlement::begin(reservation(Mode::Client), quantity);
-        assert!(settlement.is_none(), "{quantity}");
+        let hold = reservation(Mode::Client);
+        assert!(Settlement::begin(&hold, quantity).is_none(), "{quantity}");
     }
     for quantity in [0.0, -0.0, 1e-300, 1e300] {
         assert!(valid_quantity(quantity), "{quantity}");
@@ -667,16 +661,18 @@ fn what_is_no_quantity_is_not_settled() {
 
 #[test]
 fn our_own_hold_is_claimed_at_whole_events() {
-    let settlement = Settlement::begin(reservation(Mode::Client), 2.25).expect("a quantity");
+    let hold = reservation(Mode::Client);
+    let settlement = Settlement::begin(&hold, 2.25).expect("a quantity");
     assert_eq!((settlement.units(), settlement.claim()), (3, Some(12.0)));
-    assert_eq!(*settlement.reservation(), reservation(Mode::Client));
-    let settlement = Settlement::begin(reservation(Mode::Client), 0.0).expect("a quantity");
+    assert_eq!(*settlement.reservation(), hold);
+    let settlement = Settlement::begin(&hold, 0.0).expect("a quantity");
     assert_eq!((settlement.units(), settlement.claim()), (0, Some(0.0)));
 }
 
 #[test]
 fn a_hold_of_the_service_is_billed_and_claimed_nowhere() {
-    let settlement = Settlement::begin(reservation(Mode::Server), 2.25).expect("a quantity");
+    let hold = reservation(Mode::Server);
+    let settlement = Settlement::begin(&hold, 2.25).expect("a quantity");
     assert_eq!((settlement.units(), settlement.claim()), (3, None));
 }
 

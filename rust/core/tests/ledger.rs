@@ -5,8 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use proptest::prelude::*;
 use schematic_core::{
     Millis,
+    engine::Terms,
     leases::{
-        Keys, Knobs, LeaseKnobs, Ledger, Mode, NewLease, Reservation, ReservationId, SlotKey,
+        Holder, Keys, Knobs, LeaseKnobs, Ledger, Mode, NewLease, Reservation, ReservationId,
+        SlotKey,
     },
 };
 
@@ -114,15 +116,15 @@ impl World {
             id: ReservationId::Random(self.holds.len() as u128),
             lease_id: Arc::clone(&debit.lease_id),
             mode: Mode::Client,
-            company_id: SLOT.company_id.into(),
-            credit_type_id: SLOT.credit_type_id.into(),
-            event_subtype: "event".into(),
+            holder: Holder::new(SLOT.company_id, Some(Keys::default()), None),
+            terms: Arc::new(Terms {
+                credit_id: SLOT.credit_type_id.into(),
+                event_subtype: "event".into(),
+                rate: 1.0,
+            }),
             quantity_reserved: eighths(amount),
             credits_reserved: eighths(amount),
-            consumption_rate: 1.0,
             expires_at: self.now + ttl,
-            company: Some(Arc::new(Keys::default())),
-            user: None,
         });
         assert!(self.ledger.add(&reservation, None));
         assert!(
@@ -304,15 +306,15 @@ fn slots_and_holds_by_the_thousand_stand_apart() {
             id: ReservationId::parse(&format!("hold {n}")),
             lease_id: debit.expect("the whole grant can be reserved").lease_id,
             mode: Mode::Client,
-            company_id: slot.company_id.into(),
-            credit_type_id: slot.credit_type_id.into(),
-            event_subtype: "event".into(),
+            holder: Holder::new(slot.company_id, None, None),
+            terms: Arc::new(Terms {
+                credit_id: slot.credit_type_id.into(),
+                event_subtype: "event".into(),
+                rate: 1.0,
+            }),
             quantity_reserved: f64::from(n),
             credits_reserved: f64::from(n),
-            consumption_rate: 1.0,
             expires_at: 500,
-            company: None,
-            user: None,
         });
         assert!(ledger.add(&hold, None), "{slot:?}");
     }

@@ -8,9 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 use proptest::prelude::*;
 use schematic_core::{
     Millis,
+    engine::Terms,
     leases::{
-        Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId, SlabKnobs,
-        SlabUse, SlotKey,
+        Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId,
+        SlabKnobs, SlabUse, SlotKey,
     },
 };
 
@@ -35,15 +36,15 @@ fn reservation(ids: &Ids, credits: f64, expires_at: Millis) -> Arc<Reservation> 
         id: ids.next(),
         lease_id: "lease_amber".into(),
         mode: Mode::Client,
-        company_id: SLOT.company_id.into(),
-        credit_type_id: SLOT.credit_type_id.into(),
-        event_subtype: "frame".into(),
+        holder: Holder::new(SLOT.company_id, None, None),
+        terms: Arc::new(Terms {
+            credit_id: SLOT.credit_type_id.into(),
+            event_subtype: "frame".into(),
+            rate: 1.0,
+        }),
         quantity_reserved: credits,
         credits_reserved: credits,
-        consumption_rate: 1.0,
         expires_at,
-        company: None,
-        user: None,
     })
 }
 

@@ -20,10 +20,11 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use schematic_core::{
     Millis,
+    engine::Terms,
     leases::{
         AcquirePlan, Answer, Basis, CheckFlow, ExtendPlan, FailureMode, Holder, Ids, Keys, Knobs,
         LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation, ReservationId,
-        Settlement, SlotKey, Step, Terms, whole_units,
+        Settlement, SlotKey, Step, whole_units,
     },
 };
 use serde_json::{Map, Value, json};
@@ -360,11 +361,8 @@ impl Run {
 
     fn check(&mut self, operation: &Value) -> Value {
         let company_id = text_of(&operation["company"], "id");
-        let holder = Holder {
-            company_id: company_id.as_str().into(),
-            company: Some(Arc::new(Keys::new(&[("id", &company_id)]))),
-            user: None,
-        };
+        let keys = Keys::new(&[("id", &company_id)]);
+        let holder = Holder::new(&company_id, Some(keys), None);
         let mode = match operation["on_acquire_failure"].as_str() {
             Some("fail-open") => FailureMode::Open,
             _ => FailureMode::Closed,
@@ -376,7 +374,7 @@ impl Run {
         let mut steps = 0;
         let outcome = loop {
             let answer = match flow.step() {
-                Step::Done(outcome) => break Some(outcome.clone()),
+                Step::Done(outcome) => break Some(outcome),
                 Step::Plain => break None,
                 step => self.answer(&flow, step, operation, &mut engine),
             };
@@ -386,24 +384,22 @@ impl Run {
         };
         let mut result = self.wire();
         result["engine_calls"] = json!(engine.calls);
-        self.describe(outcome, &engine, operation, &mut result);
+        self.describe(outcome, flow.into_hold(), &engine, operation, &mut result);
         result
     }
 
     fn answer(
         &mut self,
         flow: &CheckFlow,
-        step: &Step,
+        step: Step,
         operation: &Value,
         engine: &mut Engine,
     ) -> Answer {
-        let company = Arc::clone(&flow.holder().company_id);
-        let credit = flow.terms().map(|terms| Arc::clone(&terms.credit_id));
-        let credit = credit.unwrap_or_else(|| "".into());
-        let key = SlotKey {
-            company_id: &company,
-            credit_type_id: &credit,
-        };
+        let key = flow.slot().unwrap_or(SlotKey {
+            company_id: "",
+            credit_type_id: "",
+        });
+        let hold = || flow.hold().expect("credits are debited");
         match step {
             Step::Probe => Answer::Probed(engine.probe()),
             Step::Reserve => match self.ledger.try_reserve(key, flow.cost(), self.now) {
@@ -417,16 +413,19 @@ impl Run {
                 self.extend(key, Some(flow.cost()), &operation["server"]["extend"]);
                 Answer::Extended
             }
-            Step::Record(hold) => {
-                assert!(self.ledger.add(hold, None), "a fresh id is always recorded");
+            Step::Record => {
+                assert!(
+                    self.ledger.add(hold(), None),
+                    "a fresh id is always recorded"
+                );
                 Answer::Recorded
             }
-            Step::Gate { balance } => Answer::Evaluated(engine.gate(*balance, flow.cost())),
-            Step::Cancel(hold) => {
-                self.ledger.consume(hold, 0.0);
+            Step::Gate { balance } => Answer::Evaluated(engine.gate(balance, flow.cost())),
+            Step::Cancel => {
+                self.ledger.consume(hold(), 0.0);
                 Answer::Cancelled
             }
-            Step::Refund(_) => unreachable!("a fresh id is always recorded"),
+            Step::Refund => unreachable!("a fresh id is always recorded"),
             Step::Open => Answer::Evaluated(engine.open(flow)),
             Step::Plain | Step::Done(_) => unreachable!("these end the loop"),
         }
@@ -435,6 +434,7 @@ impl Run {
     fn describe(
         &mut self,
         outcome: Option<Outcome>,
+        hold: Option<Arc<Reservation>>,
         engine: &Engine,
         operation: &Value,
         result: &mut Value,
@@ -459,17 +459,17 @@ impl Run {
             Basis::Static(failure) if allowed => failure.as_fail_open().to_owned(),
             Basis::Static(failure) => failure.as_str().to_owned(),
         });
-        result["has_reservation"] = json!(outcome.reservation.is_some());
-        let Some(hold) = outcome.reservation else {
+        result["has_reservation"] = json!(hold.is_some());
+        let Some(hold) = hold else {
             return;
         };
         result["reservation"] = json!({
             "lease_id": &*hold.lease_id,
-            "credit_type_id": &*hold.credit_type_id,
-            "event_subtype": &*hold.event_subtype,
+            "credit_type_id": &*hold.terms.credit_id,
+            "event_subtype": &*hold.terms.event_subtype,
             "quantity_reserved": hold.quantity_reserved,
             "credits_reserved": hold.credits_reserved,
-            "consumption_rate": hold.consumption_rate,
+            "consumption_rate": hold.terms.rate,
         });
         if let Some(name) = operation["save_reservation_as"].as_str() {
             self.saved.insert(name.to_owned(), hold);
@@ -481,7 +481,7 @@ impl Run {
         let quantity = operation["actual_quantity"]
             .as_f64()
             .expect("actual_quantity");
-        let Some(settlement) = Settlement::begin(hold, quantity) else {
+        let Some(settlement) = Settlement::begin(&hold, quantity) else {
             return json!({"settled_locally": false, "track": null});
         };
         let hold = settlement.reservation();
@@ -491,7 +491,7 @@ impl Run {
         json!({
             "settled_locally": claimed.is_some(),
             "track": {
-                "event": &*hold.event_subtype,
+                "event": &*hold.terms.event_subtype,
                 "quantity": settlement.units(),
                 "lease_id": &*hold.lease_id,
             },
@@ -536,7 +536,7 @@ impl Engine {
         Some(answer)
     }
 
-    fn probe(&mut self) -> Option<Terms> {
+    fn probe(&mut self) -> Option<Arc<Terms>> {
         let credit = self
             .script
             .front()
@@ -548,11 +548,12 @@ impl Engine {
         let answer = self.next(json!({"credit_balance": real.unwrap_or_default()}))?;
         let entitlement = &answer["entitlement"];
         (entitlement["value_type"] == "credit").then_some(())?;
-        Some(Terms {
+        let event = entitlement["event_subtype"].as_str();
+        Some(Arc::new(Terms {
             credit_id: entitlement["credit_id"].as_str()?.into(),
+            event_subtype: event.unwrap_or_default().into(),
             rate: entitlement["consumption_rate"].as_f64()?,
-            event_subtype: entitlement["event_subtype"].as_str().map(Arc::from),
-        })
+        }))
     }
 
     fn gate(&mut self, balance: f64, cost: f64) -> Option<bool> {
@@ -560,7 +561,7 @@ impl Engine {
     }
 
     fn open(&mut self, flow: &CheckFlow) -> Option<bool> {
-        let event = flow.event_subtype().map(ToString::to_string);
+        let event = flow.terms().map(|terms| terms.event_subtype.to_string());
         let usage = json!({"event_subtype": event, "quantity": whole_units(self.usage)});
         let call = json!({"credit_balance": "max_safe_integer", "event_usage": usage});
         debug_assert_eq!(MAX_SAFE_INTEGER, 2f64.powi(53) - 1.0);
@@ -575,15 +576,15 @@ fn named_reservation(operation: &Value) -> Reservation {
         id: ReservationId::parse(&text_of(operation, "id")),
         lease_id: operation["lease_id"].as_str().unwrap_or_default().into(),
         mode: Mode::Client,
-        company_id: text("company_id"),
-        credit_type_id: text("credit_type_id"),
-        event_subtype: text("event_subtype"),
+        holder: Holder::new(&text_of(operation, "company_id"), None, None),
+        terms: Arc::new(Terms {
+            credit_id: text("credit_type_id"),
+            event_subtype: text("event_subtype"),
+            rate: number("consumption_rate"),
+        }),
         quantity_reserved: number("quantity_reserved"),
         credits_reserved: number("credits_reserved"),
-        consumption_rate: number("consumption_rate"),
         expires_at: T0 + operation["expires_at_ms"].as_i64().expect("expires_at_ms"),
-        company: None,
-        user: None,
     }
 }
 

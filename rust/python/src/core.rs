@@ -17,8 +17,10 @@ use schematic_core::{
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, Identify, Track},
     leases::{
-        Knobs, LeaseKnobs, NewLease, ReservationId, SharedBalance, SlabKnobs, SlabUse, SlotKey,
+        Keys, Knobs, LeaseKnobs, NewLease, Party, ReservationId, SharedBalance, SlabKnobs, SlabUse,
+        SlotKey,
     },
+    text::Text,
 };
 
 use crate::{
@@ -147,6 +149,16 @@ fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
         company_id,
         credit_type_id,
     }
+}
+
+/// Whom an answer from elsewhere is about; `None` where nobody was asked for and nobody found.
+fn party(id: Option<&Text>, keys: Option<Keys>) -> Option<Arc<Party>> {
+    (id.is_some() || keys.is_some()).then(|| {
+        Arc::new(Party {
+            id: id.map(|id| (**id).into()),
+            keys,
+        })
+    })
 }
 
 fn uses(slabs: Vec<SlabUse>) -> Vec<(Reservation, f64)> {
@@ -449,19 +461,15 @@ impl Core {
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let company = arguments::keys("company", company)?.map(Arc::new);
-        let user = arguments::keys("user", user)?.map(Arc::new);
+        let company = arguments::keys("company", company)?;
+        let user = arguments::keys("user", user)?;
         let result = result.get();
         self.client.record_event(|| FlagCheck {
-            flag_key: result.flag.clone(),
+            flag: result.flag_name(),
             value: result.value,
-            reason: result.reason.clone(),
-            flag_id: result.flag_id.clone(),
-            rule_id: result.rule_id.clone(),
-            company_id: result.company_id.clone(),
-            user_id: result.user_id.clone(),
-            req_company: company,
-            req_user: user,
+            reason: result.kept_reason(),
+            company: party(result.company_id.as_ref(), company),
+            user: party(result.user_id.as_ref(), user),
             error: result.error.clone(),
             preflight: false,
         });

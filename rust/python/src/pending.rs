@@ -31,7 +31,7 @@ pub(crate) fn answer(py: Python<'_>, core: &Py<Core>, progress: Progress) -> PyR
             let waiting = PendingCheck {
                 core: core.clone_ref(py),
                 need: pending.need().clone(),
-                slot: slot.map(|(company, credit)| (company.to_string(), credit.to_string())),
+                slot: slot.map(|slot| (slot.company_id.to_owned(), slot.credit_type_id.to_owned())),
                 required_credits: pending.required_credits(),
                 pending: Mutex::new(Some(pending)),
             };

@@ -12,8 +12,11 @@ use pyo3::{
 };
 use schematic_core::{
     client::{CheckAnswer, FlagAnswer, Judgement},
-    engine::{self, Entitlement, MetricPeriod, MonthReset, QuantityRates, ValueType},
-    leases::{Keys, Mode, Reservation as Held, ReservationId},
+    engine::{
+        self, Entitlement, FlagName, KeptReason, MetricPeriod, MonthReset, QuantityRates, RuleName,
+        RuleType, Terms, ValueType,
+    },
+    leases::{Holder, Keys, Mode, Reservation as Held, ReservationId},
     text::Text,
 };
 
@@ -88,6 +91,13 @@ macro_rules! record {
 
 fn shared(text: &Arc<str>) -> Text {
     Text::Shared(Arc::clone(text))
+}
+
+fn arc(text: &Text) -> Arc<str> {
+    match text {
+        Text::Shared(text) => Arc::clone(text),
+        text => (**text).into(),
+    }
 }
 
 fn owned(text: Option<String>) -> Option<Text> {
@@ -390,9 +400,28 @@ impl CheckFlagResult {
         Judgement {
             value: self.value,
             failed: self.error.is_some(),
-            reason: self.reason.clone(),
-            rule: None,
+            reason: KeptReason::Text(self.reason.clone()),
             entitlement: self.entitlement.clone(),
+        }
+    }
+
+    /// What the flag goes by.
+    pub fn flag_name(&self) -> Arc<FlagName> {
+        Arc::new(FlagName {
+            id: self.flag_id.as_ref().map(arc),
+            key: arc(&self.flag),
+        })
+    }
+
+    /// The reason with the rule that matched. What kind of rule that was no event tells.
+    pub fn kept_reason(&self) -> KeptReason {
+        match &self.rule_id {
+            Some(id) => KeptReason::Rule(Arc::new(RuleName {
+                id: arc(id),
+                kind: RuleType::Unknown,
+                reason: arc(&self.reason),
+            })),
+            None => KeptReason::Text(self.reason.clone()),
         }
     }
 }
@@ -400,16 +429,17 @@ impl CheckFlagResult {
 impl From<FlagAnswer> for CheckFlagResult {
     fn from(answer: FlagAnswer) -> Self {
         let usage = answer.usage.as_ref();
+        let rule = answer.reason.rule();
         Self {
-            flag: shared(answer.flag.key()),
-            flag_id: Some(shared(answer.flag.id())),
+            flag: shared(&answer.flag.key),
+            flag_id: answer.flag.id.as_ref().map(shared),
             value: answer.value,
-            reason: answer.reason,
-            rule_id: answer.rule.as_ref().map(|rule| shared(&rule.id)),
-            rule_type: answer
-                .rule
-                .as_ref()
-                .map(|rule| Text::Static(rule.kind.as_str())),
+            rule_id: rule.map(|rule| shared(&rule.id)),
+            rule_type: rule.map(|rule| Text::Static(rule.kind.as_str())),
+            reason: match answer.reason {
+                KeptReason::Rule(rule) => shared(&rule.reason),
+                KeptReason::Text(text) => text,
+            },
             company_id: answer.company_id.map(Text::Shared),
             user_id: answer.user_id.map(Text::Shared),
             error: answer.error,
@@ -617,15 +647,19 @@ impl Reservation {
             id: ReservationId::parse(id),
             lease_id: lease_id.into(),
             mode,
-            company_id: company_id.into(),
-            credit_type_id: credit_type_id.into(),
-            event_subtype: event_subtype.into(),
+            holder: Holder::new(
+                company_id,
+                arguments::keys("company", company)?,
+                arguments::keys("user", user)?,
+            ),
+            terms: Arc::new(Terms {
+                credit_id: credit_type_id.into(),
+                event_subtype: event_subtype.into(),
+                rate: consumption_rate,
+            }),
             quantity_reserved,
             credits_reserved,
-            consumption_rate,
             expires_at: expires_at.timestamp_millis(),
-            company: arguments::keys("company", company)?.map(Arc::new),
-            user: arguments::keys("user", user)?.map(Arc::new),
         })))
     }
 
@@ -643,15 +677,15 @@ impl Reservation {
     }
     #[getter]
     fn company_id(&self) -> &str {
-        &self.0.company_id
+        self.0.holder.company_id()
     }
     #[getter]
     fn credit_type_id(&self) -> &str {
-        &self.0.credit_type_id
+        &self.0.terms.credit_id
     }
     #[getter]
     fn event_subtype(&self) -> &str {
-        &self.0.event_subtype
+        &self.0.terms.event_subtype
     }
     #[getter]
     fn quantity_reserved(&self) -> f64 {
@@ -663,7 +697,7 @@ impl Reservation {
     }
     #[getter]
     fn consumption_rate(&self) -> f64 {
-        self.0.consumption_rate
+        self.0.terms.rate
     }
     #[getter]
     fn expires_at(&self) -> DateTime<Utc> {
@@ -671,11 +705,11 @@ impl Reservation {
     }
     #[getter]
     fn company<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        keys_dict(py, self.0.company.as_deref())
+        keys_dict(py, self.0.company())
     }
     #[getter]
     fn user<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        keys_dict(py, self.0.user.as_deref())
+        keys_dict(py, self.0.user())
     }
 
     /// Plain values, for example to settle in another process; `expires_at` in RFC 3339.
@@ -740,9 +774,8 @@ record!(Reservation);
 pub(crate) struct CheckResult {
     allowed: bool,
     value: bool,
-    reason: Text,
-    flag_key: Text,
-    flag_id: Option<Text>,
+    reason: KeptReason,
+    flag: Arc<FlagName>,
     error: Option<Text>,
     reservation: Option<Arc<Held>>,
     entitlement: Option<Arc<Entitlement>>,
@@ -754,8 +787,7 @@ impl From<CheckAnswer> for CheckResult {
             allowed: answer.allowed,
             value: answer.value,
             reason: answer.reason,
-            flag_key: answer.flag_key,
-            flag_id: answer.flag.as_ref().map(|flag| shared(flag.id())),
+            flag: answer.flag,
             error: answer.error.map(|failure| Text::Static(failure.as_str())),
             reservation: answer.reservation,
             entitlement: answer.entitlement,
@@ -783,9 +815,11 @@ impl CheckResult {
         Self {
             allowed,
             value,
-            reason: reason.into(),
-            flag_key: flag_key.into(),
-            flag_id: owned(flag_id),
+            reason: KeptReason::Text(reason.into()),
+            flag: Arc::new(FlagName {
+                id: flag_id.map(Into::into),
+                key: flag_key.into(),
+            }),
             error: owned(error),
             reservation: reservation.map(|held| Arc::clone(&held.get().0)),
             entitlement: entitlement.map(|entitlement| Arc::clone(&entitlement.get().0)),
@@ -806,7 +840,7 @@ impl CheckResult {
     }
     #[getter]
     fn flag_key(&self) -> &str {
-        &self.flag_key
+        &self.flag.key
     }
     #[getter]
     fn reservation(&self) -> Option<Reservation> {
@@ -820,7 +854,7 @@ impl CheckResult {
     }
     #[getter]
     fn flag_id(&self) -> Option<&str> {
-        self.flag_id.as_deref()
+        self.flag.id.as_deref()
     }
     #[getter]
     fn error(&self) -> Option<&str> {

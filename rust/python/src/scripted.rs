@@ -3,6 +3,7 @@
 use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use schematic_core::{
     client::{Engine, Judgement, Question},
+    engine::KeptReason,
     text::Text,
 };
 
@@ -45,8 +46,7 @@ impl Engine for ScriptedEngine {
                 Judgement {
                     value: false,
                     failed: true,
-                    reason: Text::Static("engine_error"),
-                    rule: None,
+                    reason: KeptReason::Text(Text::Static("engine_error")),
                     entitlement: None,
                 }
             })

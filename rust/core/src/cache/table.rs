@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 use crate::{
     hash::{HASHER, hash_caseless, same_caseless},
-    leases::Keys,
+    leases::{Keys, Party},
     name::Name,
 };
 use std::hash::BuildHasher;
@@ -28,8 +28,8 @@ pub trait Entity {
 /// What a lookup by keys found.
 #[derive(Clone, Debug)]
 pub enum Lookup<E> {
-    /// One entity, and the keys asked with, kept so that they need not be copied again.
-    Found(Arc<E>, Arc<Keys>),
+    /// One entity, and who was asked for, kept so that the keys need not be copied again.
+    Found(Arc<E>, Arc<Party>),
     /// None.
     Missing,
     /// The keys belong to different entities.
@@ -72,7 +72,7 @@ struct Entry<E> {
 /// The keys of the latest lookup: a hot loop asks with the same ones again and again.
 #[derive(Debug, Default)]
 struct Asked {
-    keys: Arc<Keys>,
+    party: Option<Arc<Party>>,
     /// If it was a single key, as nearly always: its name and value, which were found to be the entity's.
     single: Option<(Name, Name)>,
 }
@@ -101,10 +101,10 @@ impl<E: Entity> Table<E> {
     pub fn find(&self, keys: &[(&str, &str)]) -> Lookup<E> {
         let inner = self.inner.read();
         if let &[(name, value)] = keys
-            && let Some((entry, keys)) = inner.find_again(name, value)
+            && let Some((entry, party)) = inner.find_again(name, value)
         {
             entry.touch(self.epoch.load(Relaxed));
-            return Lookup::Found(Arc::clone(&entry.entity), keys);
+            return Lookup::Found(Arc::clone(&entry.entity), party);
         }
         let mut found = None;
         for &(name, value) in keys {
@@ -124,9 +124,14 @@ impl<E: Entity> Table<E> {
     /// The entity with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<E>> {
+        self.read(id, Arc::clone)
+    }
+
+    /// What a short look at the entity with this id tells; writers wait for it.
+    pub fn read<T>(&self, id: &str, look: impl FnOnce(&Arc<E>) -> T) -> Option<T> {
         let inner = self.inner.read();
         let entry = inner.entry(inner.find_id(id)?)?;
-        Some(Arc::clone(&entry.entity))
+        Some(look(&entry.entity))
     }
 
     /// Puts an entity in place of the one with its id, with the lookup keys that it has now.
@@ -189,7 +194,7 @@ impl<E: Entity> Table<E> {
     }
 }
 
-impl<E> Entry<E> {
+impl<E: Entity> Entry<E> {
     fn touch(&self, stamp: u64) {
         // A store that changes nothing would still take the cache line from other threads.
         if self.used.load(Relaxed) != stamp {
@@ -197,23 +202,31 @@ impl<E> Entry<E> {
         }
     }
 
-    fn remember(&self, keys: &[(&str, &str)]) -> Arc<Keys> {
+    fn remember(&self, keys: &[(&str, &str)]) -> Arc<Party> {
         let asked = self.asked.read();
-        if asked.keys.are(keys) {
-            return Arc::clone(&asked.keys);
+        if let Some(party) = &asked.party
+            && party.keys.as_ref().is_some_and(|own| own.are(keys))
+        {
+            return Arc::clone(party);
         }
         drop(asked);
-        let asked = Asked::new(keys);
-        let keys = Arc::clone(&asked.keys);
-        *self.asked.write() = asked;
-        keys
+        let party = Arc::new(Party {
+            id: Some(Arc::clone(self.entity.id())),
+            keys: Some(Keys::new(keys)),
+        });
+        *self.asked.write() = Asked::new(keys, &party);
+        party
     }
 
-    /// The keys of the latest lookup, if it was with this one alone, letter by letter.
-    fn asked_again(&self, name: &str, value: &str) -> Option<Arc<Keys>> {
+    /// Who the latest lookup asked for, if it was with this key alone, letter by letter.
+    fn asked_again(&self, name: &str, value: &str) -> Option<Arc<Party>> {
         let asked = self.asked.read();
         let (own_name, own_value) = asked.single.as_ref()?;
-        (own_value.is(value) && own_name.is(name)).then(|| Arc::clone(&asked.keys))
+        if own_value.is(value) && own_name.is(name) {
+            asked.party.clone()
+        } else {
+            None
+        }
     }
 
     /// The key asked with may be of another entry now, and its hash that of another key of this one.
@@ -223,13 +236,13 @@ impl<E> Entry<E> {
 }
 
 impl Asked {
-    fn new(keys: &[(&str, &str)]) -> Self {
+    fn new(keys: &[(&str, &str)], party: &Arc<Party>) -> Self {
         let single = match keys {
             [(name, value)] => Some((Name::new(name), Name::new(value))),
             _ => None,
         };
         Self {
-            keys: Arc::new(Keys::new(keys)),
+            party: Some(Arc::clone(party)),
             single,
         }
     }
@@ -274,17 +287,17 @@ impl<E: Entity> Inner<E> {
 
     /// The entry of a key with which it was asked for the last time too: it tells so itself, and the entity, which
     /// lies elsewhere, is not looked at.
-    fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, Arc<Keys>)> {
+    fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, Arc<Party>)> {
         let hash = hash_key(name, value);
-        let mut keys = None;
+        let mut party = None;
         let at = self.by_key.find(hash, |at| {
             if at.hash == hash {
                 let entry = self.entry(at.entry);
-                keys = entry.and_then(|entry| entry.asked_again(name, value));
+                party = entry.and_then(|entry| entry.asked_again(name, value));
             }
-            keys.is_some()
+            party.is_some()
         })?;
-        Some((self.entry(at.entry)?, keys?))
+        Some((self.entry(at.entry)?, party?))
     }
 
     fn is_key(&self, at: KeyRef, name: &str, value: &str) -> bool {
@@ -414,6 +427,7 @@ impl<E: Entity> Inner<E> {
 #[cfg(test)]
 mod tests {
     use super::{Entity, Lookup, Table};
+    use crate::leases::Keys;
     use proptest::{collection::vec, prelude::*, sample::select};
     use std::{collections::BTreeMap, sync::Arc};
 
@@ -577,11 +591,12 @@ mod tests {
         let table = Table::new(2);
         table.put(thing("1", &[("k", "1")]));
         let ask = || match table.find(&[("K", "1")]) {
-            Lookup::Found(_, keys) => keys,
+            Lookup::Found(_, party) => party,
             _ => Arc::default(),
         };
         let (first, second) = (ask(), ask());
         assert!(Arc::ptr_eq(&first, &second));
-        assert!(first.are(&[("K", "1")]));
+        let keys = Keys::new(&[("K", "1")]);
+        assert_eq!((first.id.as_deref(), &first.keys), (Some("1"), &Some(keys)));
     }
 }

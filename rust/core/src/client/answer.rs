@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    engine::{Company, Entitlement, Flag, MetricPeriod, Reason, RuleName, User, Verdict},
+    engine::{Company, Entitlement, Flag, FlagName, KeptReason, MetricPeriod, User, Verdict},
     leases::{Failure, Reservation},
     text::Text,
 };
@@ -12,15 +12,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct FlagAnswer {
     /// The flag.
-    pub flag: Arc<Flag>,
+    pub flag: Arc<FlagName>,
     /// Its value here.
     pub value: bool,
-    /// Why.
-    pub reason: Text,
+    /// Why, and the rule that matched.
+    pub reason: KeptReason,
     /// What was wrong with the preflight.
     pub error: Option<Text>,
-    /// The rule that matched.
-    pub rule: Option<Arc<RuleName>>,
     /// The company found.
     pub company_id: Option<Arc<str>>,
     /// The user found.
@@ -54,11 +52,9 @@ pub struct CheckAnswer {
     /// The flag's value.
     pub value: bool,
     /// Why.
-    pub reason: Text,
-    /// The flag's key.
-    pub flag_key: Text,
-    /// The flag, unless the check ended before it was looked up.
-    pub flag: Option<Arc<Flag>>,
+    pub reason: KeptReason,
+    /// The flag; without its id if the check ended before it was looked up.
+    pub flag: Arc<FlagName>,
     /// The credits held.
     pub reservation: Option<Arc<Reservation>>,
     /// What the company is entitled to for the feature.
@@ -67,30 +63,20 @@ pub struct CheckAnswer {
     pub error: Option<Failure>,
 }
 
-/// The text of a reason, shared where it was prebuilt.
-pub(super) fn text_of(reason: Reason<'_>) -> Text {
-    match reason {
-        Reason::Static(text) => Text::Static(text),
-        Reason::Rule(text) => Text::Shared(Arc::clone(text)),
-        Reason::Policy(violation) => Text::from(violation.to_string()),
-    }
-}
-
 impl FlagAnswer {
     /// What an evaluation of these came to, for keeping.
     #[must_use]
     pub fn of(
-        flag: &Arc<Flag>,
+        flag: &Flag,
         company: Option<&Company>,
         user: Option<&User>,
         verdict: &Verdict<'_>,
     ) -> Self {
         Self {
-            flag: Arc::clone(flag),
+            flag: Arc::clone(flag.name()),
             value: verdict.value,
-            reason: text_of(verdict.reason),
+            reason: verdict.kept_reason(),
             error: verdict.error.map(|error| Text::from(error.to_string())),
-            rule: verdict.rule.cloned(),
             company_id: company.map(|company| Arc::clone(company.id())),
             user_id: user.map(|user| Arc::clone(user.id())),
             entitlement: verdict.entitlement.cloned(),

@@ -2,14 +2,12 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     Millis,
-    client::{
-        CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic, answer::text_of, plain::Scene,
-    },
-    engine::{Entitlement, Preflight, ValueType},
+    client::{CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic, plain::Scene},
+    engine::{FlagName, KeptReason, Preflight, Terms},
     events::FlagCheck,
     leases::{
         Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs,
-        MAX_SAFE_INTEGER, Outcome, Refusal, Reservation, SlabId, SlotKey, Step, Terms,
+        MAX_SAFE_INTEGER, Outcome, Party, Refusal, Reservation, SlabId, SlotKey, Step,
         valid_quantity, whole_units,
     },
     text::Text,
@@ -173,7 +171,7 @@ impl Pending {
                     lease_id,
                 },
             ) => {
-                let (_, credit) = self.slot()?;
+                let credit = self.slot()?.credit_type_id;
                 Answer::Debited(Debit {
                     remaining,
                     lease_id,
@@ -190,11 +188,10 @@ impl Pending {
         })
     }
 
-    /// The slot's company and credit type, for [`Need::Acquire`] and [`Need::Extend`].
+    /// The slot that the check charges, for [`Need::Acquire`] and [`Need::Extend`].
     #[must_use]
-    pub fn slot(&self) -> Option<(&Arc<str>, &Arc<str>)> {
-        let flow = &self.started.as_ref()?.flow;
-        Some((&flow.holder().company_id, &flow.terms()?.credit_id))
+    pub fn slot(&self) -> Option<SlotKey<'_>> {
+        self.started.as_ref()?.flow.slot()
     }
 
     /// Credits that the check holds if it is allowed.
@@ -291,13 +288,12 @@ impl Client {
                 return Progress::Pending(Pending::new(request, need, None));
             }
         };
-        let Some(company) = &scene.company else {
+        let (Some(_), Some(company)) = (&scene.company, &scene.asked.company) else {
             return Progress::Done(self.plain(request, &scene, now));
         };
         let holder = Holder {
-            company_id: Arc::clone(company.id()),
-            company: scene.company_keys.clone(),
-            user: scene.user_keys.clone(),
+            company: Arc::clone(company),
+            user: scene.asked.user.clone(),
         };
         let event = request.event_subtype.map(Arc::from);
         let started = Started {
@@ -324,43 +320,46 @@ impl Client {
             judgement,
         } = started;
         loop {
-            let answer = match flow.step() {
-                Step::Probe => Answer::Probed(self.probe(scene)),
-                Step::Reserve => match self.reserve(flow, now) {
+            let answer = match (flow.step(), flow.hold()) {
+                (Step::Probe, _) => Answer::Probed(self.probe(scene)),
+                (Step::Reserve, _) => match self.reserve(flow, now) {
                     Some(answer) => answer,
                     None => return Stop::Waits(Need::Reserve),
                 },
-                Step::Record(hold) if flow.is_shared() => {
+                (Step::Record, Some(hold)) if flow.is_shared() => {
                     return Stop::Waits(Need::Record(Arc::clone(hold)));
                 }
-                Step::Cancel(hold) if flow.is_shared() => {
+                (Step::Cancel, Some(hold)) if flow.is_shared() => {
                     return Stop::Waits(Need::Cancel(Arc::clone(hold)));
                 }
-                Step::Refund(hold) if flow.is_shared() => {
+                (Step::Refund, Some(hold)) if flow.is_shared() => {
                     return Stop::Waits(Need::Refund(Arc::clone(hold)));
                 }
-                Step::Record(hold) if self.ledger.add(hold, flow.slab()) => Answer::Recorded,
-                Step::Record(_) => Answer::StoreFailed,
-                Step::Gate { balance } => {
-                    let gate = self.gate(scene, flow, *balance, now);
+                (Step::Record, Some(hold)) if self.ledger.add(hold, flow.slab()) => {
+                    Answer::Recorded
+                }
+                (Step::Gate { balance }, _) => {
+                    let gate = self.gate(scene, flow, balance, now);
                     Answer::Evaluated(judgement.insert(gate).value())
                 }
-                Step::Open => {
+                (Step::Open, _) => {
                     let open = self.open(scene, flow, now);
                     Answer::Evaluated(judgement.insert(open).value())
                 }
-                Step::Cancel(hold) => match self.ledger.consume(hold, 0.0) {
+                (Step::Cancel, Some(hold)) => match self.ledger.consume(hold, 0.0) {
                     Some(_) => Answer::Cancelled,
                     None => Answer::Gone,
                 },
-                Step::Refund(hold) => {
+                (Step::Refund, Some(hold)) => {
                     self.undo(hold, flow.slab());
                     Answer::Cancelled
                 }
-                Step::Acquire => return Stop::Waits(Need::Acquire),
-                Step::Extend => return Stop::Waits(Need::Extend),
-                Step::Plain => return Stop::Plain,
-                Step::Done(outcome) => return Stop::Decided(outcome.clone()),
+                (Step::Acquire, _) => return Stop::Waits(Need::Acquire),
+                (Step::Extend, _) => return Stop::Waits(Need::Extend),
+                (Step::Plain, _) => return Stop::Plain,
+                (Step::Done(outcome), _) => return Stop::Decided(outcome),
+                // Nothing to record, cancel or refund is a fault of the store like any other.
+                (Step::Record | Step::Cancel | Step::Refund, _) => Answer::StoreFailed,
             };
             self.answer(flow, answer, now);
         }
@@ -368,7 +367,7 @@ impl Client {
 
     /// Debits the ledger; `None` if that is for the shared store to do.
     fn reserve(&self, flow: &CheckFlow, now: Millis) -> Option<Answer> {
-        let Some(slot) = slot_of(flow) else {
+        let Some(slot) = flow.slot() else {
             return Some(Answer::StoreFailed);
         };
         match self.ledger.try_reserve(slot, flow.cost(), now) {
@@ -389,22 +388,18 @@ impl Client {
     }
 
     fn undo(&self, hold: &Reservation, slab: Option<SlabId>) {
-        let slot = SlotKey {
-            company_id: &hold.company_id,
-            credit_type_id: &hold.credit_type_id,
-        };
-        self.ledger
-            .undo(slot, hold.credits_reserved, &hold.lease_id, slab);
+        let credits = hold.credits_reserved;
+        self.ledger.undo(hold.slot(), credits, &hold.lease_id, slab);
     }
 
     /// How the feature is metered: the entitlement of an evaluation without a preflight, which
     /// does not depend on the rules, so they are not gone through.
-    fn probe(&self, scene: &Scene) -> Option<Terms> {
+    fn probe(&self, scene: &Scene) -> Option<Arc<Terms>> {
         match &self.engine {
-            None => terms_of(scene.company.as_ref()?.entitlement_to(&scene.flag)?),
+            None => scene.company.as_ref()?.terms_of(&scene.flag).cloned(),
             Some(engine) => {
                 let probe = engine.judge(scene.question(&Preflight::default()));
-                terms_of(probe.entitlement.as_ref().filter(|_| !probe.failed)?)
+                Terms::of(probe.entitlement.as_deref().filter(|_| !probe.failed)?)
             }
         }
     }
@@ -423,9 +418,8 @@ impl Client {
     fn open(&self, scene: &Scene, flow: &CheckFlow, now: Millis) -> Judgement {
         let credit = flow.terms().map_or("", |terms| &terms.credit_id);
         let units = whole_units(flow.usage());
-        let event = flow.event_subtype();
         let preflight = Preflight {
-            event_usage: event.map(|event| (&**event, units)),
+            event_usage: flow.terms().map(|terms| (&*terms.event_subtype, units)),
             balance: Some((credit, MAX_SAFE_INTEGER)),
             ..Preflight::default()
         };
@@ -457,24 +451,26 @@ impl Client {
             flow,
             judgement,
         } = started;
-        let (reason, rule, entitlement) = match (outcome.basis, judgement) {
-            (Basis::Gate, Some(judgement)) => {
-                (judgement.reason, judgement.rule, judgement.entitlement)
-            }
+        let (reason, entitlement) = match (outcome.basis, judgement) {
+            (Basis::Gate, Some(judgement)) => (judgement.reason, judgement.entitlement),
             (Basis::Open(failure), Some(judgement)) => {
                 let reason = format!("{} ({})", &*judgement.reason, failure.as_fail_open());
-                (Text::from(reason), judgement.rule, judgement.entitlement)
+                let reason = match judgement.reason.rule() {
+                    Some(rule) => KeptReason::of_rule(rule, &reason),
+                    None => KeptReason::Text(Text::from(reason)),
+                };
+                (reason, judgement.entitlement)
             }
             // What was not evaluated was decided by no rule and grants no entitlement.
-            _ => (static_reason(&outcome), None, None),
+            _ => (static_reason(outcome), None),
         };
         let failure = outcome.failure();
         self.record_event(|| FlagCheck {
             error: failure.map(|failure| Text::Static(failure.as_str())),
-            ..scene.record(rule.as_ref(), outcome.allowed, reason.clone())
+            ..scene.record(outcome.allowed, reason.clone())
         });
         if outcome.low
-            && let Some(slot) = slot_of(&flow)
+            && let Some(slot) = flow.slot()
             && self.ledger.note_low(slot, now)
         {
             (self.wake)(Topic::Extend);
@@ -483,10 +479,9 @@ impl Client {
             allowed: outcome.allowed,
             value: outcome.allowed,
             reason,
-            flag_key: Text::Shared(Arc::clone(scene.flag.key())),
+            flag: Arc::clone(scene.flag.name()),
+            reservation: flow.into_hold(),
             entitlement,
-            flag: Some(Arc::clone(&scene.flag)),
-            reservation: outcome.reservation,
             error: failure,
         }
     }
@@ -500,19 +495,18 @@ impl Client {
             ..Preflight::default()
         };
         let verdict = scene.evaluate(&preflight, now);
-        let reason = text_of(verdict.reason);
+        let reason = verdict.kept_reason();
         self.record_event(|| FlagCheck {
             preflight: true,
-            ..scene.record(verdict.rule, verdict.value, reason.clone())
+            ..scene.record(verdict.value, reason.clone())
         });
         CheckAnswer {
             allowed: verdict.value,
             value: verdict.value,
             reason,
-            flag_key: Text::Shared(Arc::clone(scene.flag.key())),
-            entitlement: verdict.entitlement.cloned(),
-            flag: Some(Arc::clone(&scene.flag)),
+            flag: Arc::clone(scene.flag.name()),
             reservation: None,
+            entitlement: verdict.entitlement.cloned(),
             error: None,
         }
     }
@@ -521,22 +515,21 @@ impl Client {
     fn refuse(&self, request: &CheckRequest<'_>) -> CheckAnswer {
         let failure = Failure::InvalidUsage;
         let allowed = request.mode == FailureMode::Open;
-        let reason = Text::Static(if allowed {
+        let reason = KeptReason::Text(Text::Static(if allowed {
             failure.as_fail_open()
         } else {
             failure.as_str()
+        }));
+        let flag = Arc::new(FlagName {
+            id: None,
+            key: request.flag_key.into(),
         });
-        let keys = |keys: Option<&[(&str, &str)]>| keys.map(|keys| Arc::new(Keys::new(keys)));
         self.record_event(|| FlagCheck {
-            flag_key: Text::from(request.flag_key.to_owned()),
+            flag: Arc::clone(&flag),
             value: allowed,
             reason: reason.clone(),
-            flag_id: None,
-            rule_id: None,
-            company_id: None,
-            user_id: None,
-            req_company: keys(request.company),
-            req_user: keys(request.user),
+            company: request.company.map(Party::unknown),
+            user: request.user.map(Party::unknown),
             error: Some(Text::Static(failure.as_str())),
             preflight: false,
         });
@@ -544,8 +537,7 @@ impl Client {
             allowed,
             value: allowed,
             reason,
-            flag_key: Text::from(request.flag_key.to_owned()),
-            flag: None,
+            flag,
             reservation: None,
             entitlement: None,
             error: Some(failure),
@@ -554,29 +546,10 @@ impl Client {
 }
 
 /// The reason of a check that no evaluation decided.
-fn static_reason(outcome: &Outcome) -> Text {
-    Text::Static(match outcome.failure() {
+fn static_reason(outcome: Outcome) -> KeptReason {
+    KeptReason::Text(Text::Static(match outcome.failure() {
         Some(failure) if outcome.allowed => failure.as_fail_open(),
         Some(failure) => failure.as_str(),
         None => Failure::EngineError.as_str(),
-    })
-}
-
-/// How the feature is metered, if a credit entitlement says so.
-fn terms_of(entitlement: &Arc<Entitlement>) -> Option<Terms> {
-    if entitlement.value_type != ValueType::Credit {
-        return None;
-    }
-    Some(Terms {
-        credit_id: Arc::clone(entitlement.credit_id.as_ref()?),
-        rate: entitlement.consumption_rate?,
-        event_subtype: entitlement.event_subtype.clone(),
-    })
-}
-
-fn slot_of(flow: &CheckFlow) -> Option<SlotKey<'_>> {
-    Some(SlotKey {
-        company_id: &flow.holder().company_id,
-        credit_type_id: &flow.terms()?.credit_id,
-    })
+    }))
 }

@@ -1,9 +1,8 @@
 use std::sync::Arc;
 
 use crate::{
-    client::{answer::text_of, plain::Scene},
-    engine::{Entitlement, Preflight, RuleName, Verdict},
-    text::Text,
+    client::plain::Scene,
+    engine::{Entitlement, KeptReason, Preflight, Verdict},
 };
 
 /// What the engine made of a check, free of what was evaluated.
@@ -13,10 +12,8 @@ pub struct Judgement {
     pub value: bool,
     /// The engine failed.
     pub failed: bool,
-    /// Why.
-    pub reason: Text,
-    /// The rule that matched.
-    pub rule: Option<Arc<RuleName>>,
+    /// Why, and the rule that matched.
+    pub reason: KeptReason,
     /// What the company is entitled to for the feature.
     pub entitlement: Option<Arc<Entitlement>>,
 }
@@ -26,8 +23,7 @@ impl Judgement {
         Self {
             value: verdict.value,
             failed: verdict.error.is_some(),
-            reason: text_of(verdict.reason),
-            rule: verdict.rule.cloned(),
+            reason: verdict.kept_reason(),
             entitlement: verdict.entitlement.cloned(),
         }
     }

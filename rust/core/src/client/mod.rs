@@ -9,7 +9,10 @@ mod judgement;
 mod plain;
 mod settle;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
 pub use check::{CheckRequest, Need, Pending, Progress, Reply};
@@ -19,8 +22,9 @@ pub use plain::{FlagRequest, Missing};
 use crate::{
     Millis,
     cache::Cache,
+    engine::Terms,
     events::{Batch, Queue},
-    leases::{Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
+    leases::{Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
 
 /// Stands for the event in the reservation of a slab, which is never billed as such.
@@ -132,15 +136,15 @@ impl Client {
             id: self.ids.next(),
             lease_id: lease_id.into(),
             mode: Mode::Client,
-            company_id: slot.company_id.into(),
-            credit_type_id: slot.credit_type_id.into(),
-            event_subtype: SLAB_EVENT.into(),
+            holder: Holder::new(slot.company_id, None, None),
+            terms: Arc::new(Terms {
+                credit_id: slot.credit_type_id.into(),
+                event_subtype: SLAB_EVENT.into(),
+                rate: 1.0,
+            }),
             quantity_reserved: credits,
             credits_reserved: credits,
-            consumption_rate: 1.0,
             expires_at,
-            company: None,
-            user: None,
         }
     }
 

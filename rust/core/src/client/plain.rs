@@ -3,10 +3,10 @@ use std::sync::Arc;
 use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{Client, FlagAnswer, Topic, answer::text_of},
-    engine::{Company, Flag, Preflight, RuleName, User, Verdict, evaluate},
+    client::{Client, FlagAnswer, Topic},
+    engine::{Company, Flag, KeptReason, Preflight, User, Verdict, evaluate},
     events::FlagCheck,
-    leases::Keys,
+    leases::Party,
     text::Text,
 };
 
@@ -46,12 +46,18 @@ pub(super) struct Scene {
     pub flag: Arc<Flag>,
     pub company: Option<Arc<Company>>,
     pub user: Option<Arc<User>>,
-    pub company_keys: Option<Arc<Keys>>,
-    pub user_keys: Option<Arc<Keys>>,
+    pub asked: Asked,
+}
+
+/// Whom a check is about.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub company: Option<Arc<Party>>,
+    pub user: Option<Arc<Party>>,
 }
 
 /// An entity and the keys asked with; `None` for both where nobody asked.
-type Sought<E> = (Option<Arc<E>>, Option<Arc<Keys>>);
+type Sought<E> = (Option<Arc<E>>, Option<Arc<Party>>);
 
 impl Client {
     /// Answers a plain check from memory.
@@ -94,7 +100,7 @@ impl Client {
         let partial = request.partial;
         let company = seek(self.cache.companies(), request.company, partial)?;
         let user = seek(self.cache.users(), request.user, partial)?;
-        let ((company, company_keys), (user, user_keys)) = match (company, user) {
+        let ((company, asked_company), (user, asked_user)) = match (company, user) {
             (Some(company), Some(user)) => (company, user),
             (None, Some(_)) => return Err(Missing::Company),
             (Some(_), None) => return Err(Missing::User),
@@ -104,8 +110,10 @@ impl Client {
             flag,
             company,
             user,
-            company_keys,
-            user_keys,
+            asked: Asked {
+                company: asked_company,
+                user: asked_user,
+            },
         })
     }
 
@@ -114,7 +122,7 @@ impl Client {
         self.record_event(|| FlagCheck {
             error: verdict.error.map(|error| Text::from(error.to_string())),
             preflight,
-            ..scene.record(verdict.rule, verdict.value, text_of(verdict.reason))
+            ..scene.record(verdict.value, verdict.kept_reason())
         });
     }
 
@@ -136,8 +144,8 @@ fn seek<E: Entity>(
         return Ok(Some((None, None)));
     };
     match table.find(keys) {
-        Lookup::Found(entity, keys) => Ok(Some((Some(entity), Some(keys)))),
-        Lookup::Missing if partial => Ok(Some((None, Some(Arc::new(Keys::new(keys)))))),
+        Lookup::Found(entity, party) => Ok(Some((Some(entity), Some(party)))),
+        Lookup::Missing if partial => Ok(Some((None, Some(Party::unknown(keys))))),
         Lookup::Missing => Ok(None),
         Lookup::Conflict => Err(Missing::Conflict),
     }
@@ -162,18 +170,13 @@ impl Scene {
     }
 
     /// The record of a check that came to this value.
-    pub fn record(&self, rule: Option<&Arc<RuleName>>, value: bool, reason: Text) -> FlagCheck {
-        let shared = |text: &Arc<str>| Text::Shared(Arc::clone(text));
+    pub fn record(&self, value: bool, reason: KeptReason) -> FlagCheck {
         FlagCheck {
-            flag_key: shared(self.flag.key()),
+            flag: Arc::clone(self.flag.name()),
             value,
             reason,
-            flag_id: Some(shared(self.flag.id())),
-            rule_id: rule.map(|rule| shared(&rule.id)),
-            company_id: self.company.as_ref().map(|company| shared(company.id())),
-            user_id: self.user.as_ref().map(|user| shared(user.id())),
-            req_company: self.company_keys.clone(),
-            req_user: self.user_keys.clone(),
+            company: self.asked.company.clone(),
+            user: self.asked.user.clone(),
             error: None,
             preflight: false,
         }

@@ -18,32 +18,32 @@ impl Client {
         actual_quantity: f64,
         traits: Option<&str>,
     ) -> Option<bool> {
-        let settlement = Settlement::begin(Arc::clone(reservation), actual_quantity)?;
-        let moved = self.claim(&settlement);
-        self.conclude(&settlement, traits, moved);
+        let settlement = Settlement::begin(reservation, actual_quantity)?;
+        let moved = self.claim(settlement);
+        self.conclude(settlement, traits, moved);
         Some(moved)
     }
 
     /// Settles a reservation whose hold is in this process; otherwise nothing is done.
     pub fn settle_held(&self, reservation: &Arc<Reservation>, actual_quantity: f64) -> bool {
-        let Some(settlement) = Settlement::begin(Arc::clone(reservation), actual_quantity) else {
+        let Some(settlement) = Settlement::begin(reservation, actual_quantity) else {
             return false;
         };
-        let moved = self.claim(&settlement);
+        let moved = self.claim(settlement);
         if moved {
-            self.conclude(&settlement, None, true);
+            self.conclude(settlement, None, true);
         }
         moved
     }
 
     /// Claims the hold in this process's ledger; tells whether it was there.
-    fn claim(&self, settlement: &Settlement) -> bool {
+    fn claim(&self, settlement: Settlement<'_>) -> bool {
         let consume = |credits| self.ledger.consume(settlement.reservation(), credits);
         settlement.claim().and_then(consume).is_some()
     }
 
     /// Bills a settle, and counts the usage if local state moved.
-    fn conclude(&self, settlement: &Settlement, traits: Option<&str>, moved: bool) {
+    fn conclude(&self, settlement: Settlement<'_>, traits: Option<&str>, moved: bool) {
         self.settles.fetch_add(1, Relaxed);
         let reservation = settlement.reservation();
         self.bill(Billing::Settle {
@@ -51,8 +51,8 @@ impl Client {
             quantity: settlement.units(),
             traits: traits.map(Into::into),
         });
-        if moved && let Some(company) = self.cache.companies().get(&reservation.company_id) {
-            company.add_usage(&reservation.event_subtype, settlement.units());
+        if moved {
+            self.add_usage(reservation, settlement.units());
         }
     }
 
@@ -67,14 +67,20 @@ impl Client {
         if !self.is_shared() {
             return None;
         }
-        Settlement::begin(Arc::clone(reservation), actual_quantity)?.claim()
+        Settlement::begin(reservation, actual_quantity)?.claim()
     }
 
     /// Counts what a settle of a hold in the shared store consumed in the cached company's metrics.
     pub fn count_usage(&self, reservation: &Reservation, actual_quantity: f64) {
-        if let Some(company) = self.cache.companies().get(&reservation.company_id) {
-            company.add_usage(&reservation.event_subtype, whole_units(actual_quantity));
-        }
+        self.add_usage(reservation, whole_units(actual_quantity));
+    }
+
+    fn add_usage(&self, reservation: &Reservation, units: i64) {
+        let event = &reservation.terms.event_subtype;
+        let companies = self.cache.companies();
+        companies.read(reservation.holder.company_id(), |company| {
+            company.add_usage(event, units);
+        });
     }
 
     /// Queues a program's own usage; the cached company's metrics grow by it at once.

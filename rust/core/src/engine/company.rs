@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entitlement::{Entitlement, Feature};
+use super::entitlement::{Entitlement, Feature, Terms};
 use super::flag::Flag;
 use super::metric::Metric;
 use super::period::Subscription;
@@ -105,11 +105,20 @@ impl Company {
     /// rule matches.
     #[must_use]
     pub fn entitlement_to(&self, flag: &Flag) -> Option<&Arc<Entitlement>> {
+        Some(&self.feature_of(flag)?.entitlement)
+    }
+
+    /// How the flag's feature is metered by credits, if that entitlement says so.
+    #[must_use]
+    pub fn terms_of(&self, flag: &Flag) -> Option<&Arc<Terms>> {
+        self.feature_of(flag)?.terms.as_ref()
+    }
+
+    fn feature_of(&self, flag: &Flag) -> Option<&Feature> {
         if flag.id().is_empty() {
             return None;
         }
-        let feature = self.parts.features.named(&flag.feature)?;
-        Some(&feature.entitlement)
+        self.parts.features.named(&flag.feature)
     }
 
     /// Grows the value of every metric of the event by `quantity`, in place and wrapping. Any thread may.

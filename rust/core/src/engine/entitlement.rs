@@ -135,17 +135,45 @@ pub struct Entitlement {
     pub warning_tiers: Box<[WarningTier]>,
 }
 
+/// How a feature is metered by credits, shared by every reservation that is made on these terms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// The credit type.
+    pub credit_id: Arc<str>,
+    /// The event that is billed; empty if none is named.
+    pub event_subtype: Arc<str>,
+    /// Credits for one event.
+    pub rate: f64,
+}
+
+impl Terms {
+    /// The terms that a credit entitlement states; `None` for others.
+    #[must_use]
+    pub fn of(entitlement: &Entitlement) -> Option<Arc<Self>> {
+        if entitlement.value_type != ValueType::Credit {
+            return None;
+        }
+        Some(Arc::new(Self {
+            credit_id: Arc::clone(entitlement.credit_id.as_ref()?),
+            event_subtype: entitlement.event_subtype.clone().unwrap_or_default(),
+            rate: entitlement.consumption_rate?,
+        }))
+    }
+}
+
 /// An entitlement, filed by its feature's key.
 #[derive(Debug, Clone)]
 pub(crate) struct Feature {
     pub key: Name,
     pub entitlement: Arc<Entitlement>,
+    pub terms: Option<Arc<Terms>>,
 }
 
 impl Feature {
     pub fn new(entitlement: Entitlement) -> Self {
         Self {
             key: Name::new(&entitlement.feature_key),
+            terms: Terms::of(&entitlement),
             entitlement: Arc::new(entitlement),
         }
     }

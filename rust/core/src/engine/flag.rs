@@ -5,11 +5,20 @@ use std::sync::Arc;
 use super::rule::Rule;
 use super::table::Key;
 
+/// What a flag goes by, shared by everything that tells of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagName {
+    /// The flag's id, if it is known.
+    pub id: Option<Arc<str>>,
+    /// The key that callers name the flag by.
+    pub key: Arc<str>,
+}
+
 /// A compiled feature flag.
 #[derive(Debug)]
 pub struct Flag {
     id: Arc<str>,
-    key: Arc<str>,
+    name: Arc<FlagName>,
     /// The id, as companies and users file their rules by.
     pub(super) rules_of: Key,
     /// The key, as companies file their entitlements by.
@@ -20,9 +29,14 @@ pub struct Flag {
 
 impl Flag {
     pub(crate) fn new(id: &str, key: &str, default_value: bool, rules: Box<[Rule]>) -> Self {
-        Self {
-            id: id.into(),
+        let id_text: Arc<str> = id.into();
+        let name = FlagName {
+            id: Some(Arc::clone(&id_text)),
             key: key.into(),
+        };
+        Self {
+            id: id_text,
+            name: Arc::new(name),
             rules_of: Key::new(id),
             feature: Key::new(key),
             default_value,
@@ -39,7 +53,13 @@ impl Flag {
     /// The key that callers name the flag by.
     #[must_use]
     pub fn key(&self) -> &Arc<str> {
-        &self.key
+        &self.name.key
+    }
+
+    /// Its id and key.
+    #[must_use]
+    pub fn name(&self) -> &Arc<FlagName> {
+        &self.name
     }
 
     /// The answer where no rule matches.

@@ -34,9 +34,9 @@ pub(crate) use condition::{
 };
 pub(crate) use date::parse_rfc3339;
 pub(crate) use entitlement::Feature;
-pub use entitlement::{Entitlement, QuantityRates, ValueType, WarningTier};
+pub use entitlement::{Entitlement, QuantityRates, Terms, ValueType, WarningTier};
 pub use evaluate::evaluate;
-pub use flag::Flag;
+pub use flag::{Flag, FlagName};
 pub(crate) use metric::{Metric, RowKey};
 pub(crate) use period::Subscription;
 pub use period::{MetricPeriod, MonthReset};
@@ -49,7 +49,7 @@ pub(crate) use table::{Ids, Key, Table};
 pub use user::User;
 pub(crate) use user::{Trait, UserParts};
 pub(crate) use value::{Comparable, Operator, Value};
-pub use verdict::{FeatureUsage, Reason, Verdict};
+pub use verdict::{FeatureUsage, KeptReason, Reason, Verdict};
 
 /// The version key of the published engine whose answers these are.
 pub const VERSION_KEY: &str = "fde6dba2";

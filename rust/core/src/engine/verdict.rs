@@ -1,6 +1,7 @@
 //! What an evaluation answers.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +11,7 @@ use super::period::{MetricPeriod, MonthReset, Subscription, next_reset};
 use super::preflight::PreflightError;
 use super::rule::RuleName;
 use super::spend::Violation;
+use crate::text::Text;
 
 /// The answer of an evaluation, borrowed from what was evaluated.
 #[derive(Debug)]
@@ -47,6 +49,59 @@ impl fmt::Display for Reason<'_> {
             Self::Static(text) => f.write_str(text),
             Self::Rule(text) => f.write_str(text),
             Self::Policy(violation) => violation.fmt(f),
+        }
+    }
+}
+
+/// Why a flag has its value, kept beyond what was evaluated.
+#[derive(Debug, Clone)]
+pub enum KeptReason {
+    /// A rule matched, and its own words are the reason.
+    Rule(Arc<RuleName>),
+    /// No rule matched.
+    Text(Text),
+}
+
+impl KeptReason {
+    /// What a rule brought about for another reason than its own.
+    #[must_use]
+    pub fn of_rule(rule: &RuleName, reason: &str) -> Self {
+        Self::Rule(Arc::new(RuleName {
+            id: Arc::clone(&rule.id),
+            kind: rule.kind,
+            reason: reason.into(),
+        }))
+    }
+
+    /// The rule that matched.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Arc<RuleName>> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl Deref for KeptReason {
+    type Target = str;
+    fn deref(&self) -> &str {
+        match self {
+            Self::Rule(rule) => &rule.reason,
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl Verdict<'_> {
+    /// The reason, for keeping.
+    #[must_use]
+    pub fn kept_reason(&self) -> KeptReason {
+        match (self.reason, self.rule) {
+            (Reason::Rule(_), Some(rule)) => KeptReason::Rule(Arc::clone(rule)),
+            (reason, Some(rule)) => KeptReason::of_rule(rule, &reason.to_string()),
+            (Reason::Static(text), None) => KeptReason::Text(Text::Static(text)),
+            (reason, None) => KeptReason::Text(Text::from(reason.to_string())),
         }
     }
 }

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    leases::{Keys, Mode, Reservation},
+    engine::{FlagName, KeptReason},
+    leases::{Keys, Mode, Party, Reservation},
     text::Text,
 };
 
@@ -66,24 +67,16 @@ pub struct Identify {
 /// The record of one flag check.
 #[derive(Clone, Debug)]
 pub struct FlagCheck {
-    /// The flag's key, as the caller spelled it or as the flag has it.
-    pub flag_key: Text,
+    /// The flag, by its key as the caller spelled it or as the flag has it.
+    pub flag: Arc<FlagName>,
     /// The answer.
     pub value: bool,
-    /// Why.
-    pub reason: Text,
-    /// The flag.
-    pub flag_id: Option<Text>,
-    /// The rule that matched.
-    pub rule_id: Option<Text>,
-    /// The company found.
-    pub company_id: Option<Text>,
-    /// The user found.
-    pub user_id: Option<Text>,
-    /// The company keys asked with.
-    pub req_company: Option<Arc<Keys>>,
-    /// The user keys asked with.
-    pub req_user: Option<Arc<Keys>>,
+    /// Why, and the rule that matched.
+    pub reason: KeptReason,
+    /// The company asked for, and found.
+    pub company: Option<Arc<Party>>,
+    /// The user asked for, and found.
+    pub user: Option<Arc<Party>>,
     /// What went wrong.
     pub error: Option<Text>,
     /// Whether the check came with usage.
@@ -185,9 +178,9 @@ fn write_settle(
 ) {
     let mut event = begin(out, api_key, "track");
     let mut body = Object::begin(event.name("body"));
-    body.set("event", &*reservation.event_subtype);
-    body.keys_if("company", reservation.company.as_deref());
-    body.keys_if("user", reservation.user.as_deref());
+    body.set("event", &*reservation.terms.event_subtype);
+    body.keys_if("company", reservation.company());
+    body.keys_if("user", reservation.user());
     body.set("quantity", &quantity);
     body.raw_if("traits", traits);
     match reservation.mode {
@@ -235,18 +228,22 @@ impl Identify {
 }
 
 impl FlagCheck {
-    pub(super) fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+    pub(super) fn write<'a>(&'a self, api_key: &str, out: &mut Vec<u8>) {
         let mut event = begin(out, api_key, "flag_check");
         let mut body = Object::begin(event.name("body"));
-        body.set("flag_key", &*self.flag_key);
+        let rule = self.reason.rule();
+        let (company, user) = (self.company.as_deref(), self.user.as_deref());
+        let id = |party: Option<&'a Party>| party?.id.as_deref();
+        let keys = |party: Option<&'a Party>| party?.keys.as_ref();
+        body.set("flag_key", &*self.flag.key);
         body.set("value", &self.value);
         body.set("reason", &*self.reason);
-        body.set_if("flag_id", self.flag_id.as_deref());
-        body.set_if("rule_id", self.rule_id.as_deref());
-        body.set_if("company_id", self.company_id.as_deref());
-        body.set_if("user_id", self.user_id.as_deref());
-        body.keys_if("req_company", self.req_company.as_deref());
-        body.keys_if("req_user", self.req_user.as_deref());
+        body.set_if("flag_id", self.flag.id.as_deref());
+        body.set_if("rule_id", rule.map(|rule| &*rule.id));
+        body.set_if("company_id", id(company));
+        body.set_if("user_id", id(user));
+        body.keys_if("req_company", keys(company));
+        body.keys_if("req_user", keys(user));
         body.set_if("error", self.error.as_deref());
         if self.preflight {
             body.set("preflight", &true);

@@ -225,8 +225,12 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::{MAX_BATCH, Queue};
-    use crate::events::{Billing, FlagCheck, Track};
+    use crate::{
+        engine::{FlagName, KeptReason},
+        events::{Billing, FlagCheck, Track},
+    };
     use serde_json::Value;
+    use std::sync::Arc;
 
     fn track(event: &str) -> Billing {
         Billing::Track(Box::new(Track {
@@ -237,15 +241,14 @@ mod tests {
 
     fn check() -> FlagCheck {
         FlagCheck {
-            flag_key: "f".into(),
+            flag: Arc::new(FlagName {
+                id: None,
+                key: "f".into(),
+            }),
             value: true,
-            reason: "a \"quoted\" reason".into(),
-            flag_id: None,
-            rule_id: None,
-            company_id: None,
-            user_id: None,
-            req_company: None,
-            req_user: None,
+            reason: KeptReason::Text("a \"quoted\" reason".into()),
+            company: None,
+            user: None,
             error: None,
             preflight: false,
         }

@@ -2,7 +2,11 @@ use std::sync::Arc;
 
 use crate::{
     Millis,
-    leases::{Debit, Ids, Keys, Mode, Refusal, Reservation, SlabId, credits_used, valid_quantity},
+    engine::Terms,
+    leases::{
+        Debit, Holder, Ids, Mode, Refusal, Reservation, SlabId, SlotKey, credits_used,
+        valid_quantity,
+    },
 };
 
 /// The balance that stands for "no credit limit" in a fail-open evaluation: the largest integer
@@ -60,30 +64,8 @@ impl Failure {
     }
 }
 
-/// How a feature is metered, as a probe found in the entitlement.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Terms {
-    /// The credit type.
-    pub credit_id: Arc<str>,
-    /// Credits for one event.
-    pub rate: f64,
-    /// The event that the entitlement names.
-    pub event_subtype: Option<Arc<str>>,
-}
-
-/// Who the hold is for.
-#[derive(Clone, Debug)]
-pub struct Holder {
-    /// The company's id.
-    pub company_id: Arc<str>,
-    /// The company keys of the check.
-    pub company: Option<Arc<Keys>>,
-    /// The user keys of the check.
-    pub user: Option<Arc<Keys>>,
-}
-
 /// What the flow asks for next.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// Evaluate with the real balance and no preflight: [`Answer::Probed`].
     Probe,
@@ -94,17 +76,17 @@ pub enum Step {
     /// Extend the lease by what the cost needs, best effort: [`Answer::Extended`].
     Extend,
     /// Record the hold: [`Answer::Recorded`] or [`Answer::StoreFailed`].
-    Record(Arc<Reservation>),
+    Record,
     /// Evaluate with this balance as overlay and the cost as preflight: [`Answer::Evaluated`].
     Gate {
         /// The balance before this check's debit, in credits.
         balance: f64,
     },
     /// Consume none of the hold and give it back: [`Answer::Cancelled`] or [`Answer::StoreFailed`].
-    Cancel(Arc<Reservation>),
+    Cancel,
     /// Give back a debit whose hold was not recorded, pinned to the lease that was charged:
     /// [`Answer::Cancelled`] or [`Answer::StoreFailed`].
-    Refund(Arc<Reservation>),
+    Refund,
     /// Evaluate with an unlimited balance and the caller's usage: [`Answer::Evaluated`].
     Open,
     /// Nothing is metered here: this is a plain check.
@@ -117,7 +99,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// To [`Step::Probe`]: how the feature is metered, if it is.
-    Probed(Option<Terms>),
+    Probed(Option<Arc<Terms>>),
     /// To [`Step::Reserve`].
     Debited(Debit),
     /// To [`Step::Reserve`].
@@ -151,15 +133,13 @@ pub enum Basis {
     Static(Failure),
 }
 
-/// A decided check.
-#[derive(Clone, Debug, PartialEq)]
+/// A decided check. The hold of one that the gate allowed is [`CheckFlow::hold`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether the caller may go on.
     pub allowed: bool,
     /// Where the reason is from.
     pub basis: Basis,
-    /// The credits held for an allowed check.
-    pub reservation: Option<Arc<Reservation>>,
     /// Whether the lease is due for a background extend.
     pub low: bool,
 }
@@ -184,15 +164,27 @@ pub struct CheckFlow {
     usage: f64,
     event_subtype: Option<Arc<str>>,
     mode: FailureMode,
-    holder: Holder,
-    terms: Option<Terms>,
+    /// Moves into the hold, when there is one.
+    holder: Option<Holder>,
+    /// Move into the hold, when there is one.
+    terms: Option<Arc<Terms>>,
+    hold: Option<Arc<Reservation>>,
     cost: f64,
-    debit: Option<Debit>,
-    held: Option<Arc<Reservation>>,
+    charge: Charge,
     acquired: bool,
     extended: bool,
     failure: Option<Failure>,
     step: Step,
+}
+
+/// What the flow remembers of a debit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Charge {
+    /// The balance after it, in credits.
+    remaining: f64,
+    low: bool,
+    shared: bool,
+    slab: Option<SlabId>,
 }
 
 impl CheckFlow {
@@ -215,11 +207,11 @@ impl CheckFlow {
             usage,
             event_subtype,
             mode,
-            holder,
+            holder: Some(holder),
             terms: None,
+            hold: None,
             cost: 0.0,
-            debit: None,
-            held: None,
+            charge: Charge::default(),
             acquired: false,
             extended: false,
             failure: None,
@@ -229,8 +221,8 @@ impl CheckFlow {
 
     /// The step it waits for.
     #[must_use]
-    pub const fn step(&self) -> &Step {
-        &self.step
+    pub const fn step(&self) -> Step {
+        self.step
     }
 
     /// The credits that the check holds if it is allowed.
@@ -245,65 +237,81 @@ impl CheckFlow {
         self.usage
     }
 
-    /// How the feature is metered, once a probe has told.
+    /// How the feature is metered, once a probe has told; the event is the caller's, if one was named.
     #[must_use]
-    pub const fn terms(&self) -> Option<&Terms> {
-        self.terms.as_ref()
+    pub fn terms(&self) -> Option<&Terms> {
+        match &self.hold {
+            Some(hold) => Some(&hold.terms),
+            None => self.terms.as_deref(),
+        }
     }
 
-    /// The event that a settle will bill: the caller's, or else the entitlement's.
+    /// The slot that the check charges, once a probe has told the credit type.
     #[must_use]
-    pub fn event_subtype(&self) -> Option<&Arc<str>> {
-        let named = || self.terms.as_ref()?.event_subtype.as_ref();
-        self.event_subtype.as_ref().or_else(named)
+    pub fn slot(&self) -> Option<SlotKey<'_>> {
+        match (&self.hold, &self.holder, &self.terms) {
+            (Some(hold), ..) => Some(hold.slot()),
+            (None, Some(holder), Some(terms)) => Some(SlotKey {
+                company_id: holder.company_id(),
+                credit_type_id: &terms.credit_id,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The credits that were debited and not given back. Of a decided check: what it holds.
+    #[must_use]
+    pub const fn hold(&self) -> Option<&Arc<Reservation>> {
+        self.hold.as_ref()
+    }
+
+    /// The same, for keeping.
+    #[must_use]
+    pub fn into_hold(self) -> Option<Arc<Reservation>> {
+        self.hold
     }
 
     /// Whether the debit was made in a store that other processes share.
     #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.debit.as_ref().is_some_and(|debit| debit.shared)
+    pub const fn is_shared(&self) -> bool {
+        self.charge.shared
     }
 
     /// The slab that the debit was carved from.
     #[must_use]
-    pub fn slab(&self) -> Option<SlabId> {
-        self.debit.as_ref()?.slab
-    }
-
-    /// Who the hold is for.
-    #[must_use]
-    pub const fn holder(&self) -> &Holder {
-        &self.holder
+    pub const fn slab(&self) -> Option<SlabId> {
+        self.charge.slab
     }
 
     /// Takes the answer to the step and moves to the next.
     pub fn advance(&mut self, answer: Answer, now: Millis, ttl: Millis, ids: &Ids) {
-        let step = std::mem::replace(&mut self.step, Step::Plain);
-        self.step = match (step, answer) {
+        self.step = match (self.step, answer) {
             (Step::Probe, Answer::Probed(terms)) => self.price(terms),
-            (Step::Reserve, Answer::Debited(debit)) => self.hold(debit, now, ttl, ids),
+            (Step::Reserve, Answer::Debited(debit)) => self.debited(debit, now, ttl, ids),
             (Step::Reserve, Answer::Refused(refusal)) => self.refused(refusal),
             (Step::Acquire, Answer::Acquired(true)) | (Step::Extend, Answer::Extended) => {
                 Step::Reserve
             }
             (Step::Acquire, Answer::Acquired(false)) => self.fail(Failure::AcquireFailed),
-            (Step::Record(hold), Answer::Recorded) => self.gate(hold),
-            (Step::Record(hold), Answer::StoreFailed) => Step::Refund(hold),
+            (Step::Record, Answer::Recorded) => Step::Gate {
+                balance: self.charge.remaining + self.cost,
+            },
+            (Step::Record, Answer::StoreFailed) => Step::Refund,
             // If the hold is there, its claim gives it back. If it is not, it may yet be recorded and
             // swept; a refund of the debit besides would give it back twice, so that is left to
             // lapse with the lease.
-            (Step::Record(hold), Answer::StoreLost) => {
+            (Step::Record, Answer::StoreLost) => {
                 self.failure = Some(Failure::StoreError);
-                Step::Cancel(hold)
+                Step::Cancel
             }
             (Step::Reserve, Answer::StoreFailed | Answer::StoreLost)
-            | (Step::Refund(_), Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
+            | (Step::Refund, Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
                 self.fail(Failure::StoreError)
             }
             (Step::Gate { .. }, Answer::Evaluated(value)) => self.judge(value),
             // A cancel that fails leaks the hold until its time to live; the verdict stands.
             (
-                Step::Cancel(_),
+                Step::Cancel,
                 Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost,
             ) => self.denied(),
             (Step::Open, Answer::Evaluated(value)) => self.opened(value),
@@ -311,15 +319,22 @@ impl CheckFlow {
         };
     }
 
-    fn price(&mut self, terms: Option<Terms>) -> Step {
-        let Some(terms) = terms.filter(|terms| terms.rate > 0.0) else {
+    fn price(&mut self, terms: Option<Arc<Terms>>) -> Step {
+        let Some(mut terms) = terms.filter(|terms| terms.rate > 0.0) else {
             return Step::Plain;
         };
-        self.cost = credits_used(self.usage, terms.rate);
-        self.terms = Some(terms);
-        if self.event_subtype().is_none_or(|event| event.is_empty()) {
+        if let Some(event_subtype) = self.event_subtype.take() {
+            terms = Arc::new(Terms {
+                event_subtype,
+                credit_id: Arc::clone(&terms.credit_id),
+                rate: terms.rate,
+            });
+        }
+        if terms.event_subtype.is_empty() {
             return Step::Plain;
         }
+        self.cost = credits_used(self.usage, terms.rate);
+        self.terms = Some(terms);
         Step::Reserve
     }
 
@@ -337,70 +352,65 @@ impl CheckFlow {
         }
     }
 
-    fn hold(&mut self, debit: Debit, now: Millis, ttl: Millis, ids: &Ids) -> Step {
-        let (Some(terms), Some(event)) = (&self.terms, self.event_subtype()) else {
+    fn debited(&mut self, debit: Debit, now: Millis, ttl: Millis, ids: &Ids) -> Step {
+        let (Some(holder), Some(terms)) = (self.holder.take(), self.terms.take()) else {
             return self.fail(Failure::EngineError);
         };
-        let reservation = Reservation {
+        self.charge = Charge {
+            remaining: debit.remaining,
+            low: debit.low,
+            shared: debit.shared,
+            slab: debit.slab,
+        };
+        self.hold = Some(Arc::new(Reservation {
             id: ids.next(),
-            lease_id: Arc::clone(&debit.lease_id),
+            lease_id: debit.lease_id,
             mode: Mode::Client,
-            company_id: Arc::clone(&self.holder.company_id),
-            credit_type_id: Arc::clone(&terms.credit_id),
-            event_subtype: Arc::clone(event),
+            holder,
+            terms,
             quantity_reserved: self.usage,
             credits_reserved: self.cost,
-            consumption_rate: terms.rate,
             expires_at: now.saturating_add(ttl),
-            company: self.holder.company.clone(),
-            user: self.holder.user.clone(),
-        };
-        self.debit = Some(debit);
-        Step::Record(Arc::new(reservation))
-    }
-
-    fn gate(&mut self, hold: Arc<Reservation>) -> Step {
-        let after = self.debit.as_ref().map_or(0.0, |debit| debit.remaining);
-        self.held = Some(hold);
-        Step::Gate {
-            balance: after + self.cost,
-        }
+        }));
+        Step::Record
     }
 
     fn judge(&mut self, value: Option<bool>) -> Step {
-        let Some(hold) = self.held.take() else {
-            return self.fail(Failure::EngineError);
-        };
         match value {
             Some(true) => Step::Done(Outcome {
                 allowed: true,
                 basis: Basis::Gate,
-                reservation: Some(hold),
-                low: self.debit.as_ref().is_some_and(|debit| debit.low),
+                low: self.charge.low,
             }),
-            Some(false) => Step::Cancel(hold),
+            Some(false) => Step::Cancel,
             None => {
                 self.failure = Some(Failure::EngineError);
-                Step::Cancel(hold)
+                Step::Cancel
             }
         }
     }
 
     fn denied(&mut self) -> Step {
-        Step::Done(match self.failure {
+        let outcome = match self.failure {
             Some(failure @ Failure::EngineError) => static_outcome(self.mode, failure),
             Some(failure) => return self.fail(failure),
             None => Outcome {
                 allowed: false,
                 basis: Basis::Gate,
-                reservation: None,
                 low: false,
             },
-        })
+        };
+        self.hold = None;
+        Step::Done(outcome)
     }
 
     fn fail(&mut self, failure: Failure) -> Step {
         self.failure = Some(failure);
+        // The hold ends here; who it was for and on which terms is still asked for.
+        if let Some(hold) = self.hold.take() {
+            self.holder = Some(hold.holder.clone());
+            self.terms = Some(Arc::clone(&hold.terms));
+        }
         match self.mode {
             FailureMode::Closed => Step::Done(static_outcome(self.mode, failure)),
             FailureMode::Open => Step::Open,
@@ -414,7 +424,6 @@ impl CheckFlow {
             |allowed| Outcome {
                 allowed,
                 basis: Basis::Open(failure),
-                reservation: None,
                 low: false,
             },
         ))
@@ -425,7 +434,6 @@ const fn static_outcome(mode: FailureMode, failure: Failure) -> Outcome {
     Outcome {
         allowed: matches!(mode, FailureMode::Open),
         basis: Basis::Static(failure),
-        reservation: None,
         low: false,
     }
 }

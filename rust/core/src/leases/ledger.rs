@@ -669,7 +669,7 @@ impl Ledger {
         let Some(credits) = Credits::new(row.credits_reserved) else {
             return false;
         };
-        let key = slot_of(row);
+        let key = row.slot();
         let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
@@ -746,7 +746,7 @@ impl Ledger {
         let Some(credits) = Credits::new(reservation.credits_reserved) else {
             return false;
         };
-        let key = slot_of(reservation);
+        let key = reservation.slot();
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let slot = shard.open_slot(hash, key);
@@ -766,7 +766,7 @@ impl Ledger {
     ///
     /// Returns the credits consumed, within what was held, or `None` if the hold is gone.
     pub fn consume(&self, reservation: &Reservation, credits: f64) -> Option<f64> {
-        let (_, shard) = self.shard(slot_of(reservation));
+        let (_, shard) = self.shard(reservation.slot());
         consume_in(&mut shard.lock(), &reservation.id, credits)
     }
 
@@ -829,13 +829,6 @@ impl Ledger {
 
 fn fits(pin: Option<&str>, lease: &Tranche) -> bool {
     pin.is_none_or(|pin| *lease.id == *pin)
-}
-
-fn slot_of(reservation: &Reservation) -> SlotKey<'_> {
-    SlotKey {
-        company_id: &reservation.company_id,
-        credit_type_id: &reservation.credit_type_id,
-    }
 }
 
 fn consume_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<f64> {

@@ -19,15 +19,13 @@ mod settlement;
 mod slab;
 
 pub use credits::Credits;
-pub use flow::{
-    Answer, Basis, CheckFlow, Failure, FailureMode, Holder, MAX_SAFE_INTEGER, Outcome, Step, Terms,
-};
+pub use flow::{Answer, Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step};
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{
     AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal,
     SharedBalance, SlotKey,
 };
-pub use reservation::{Keys, Mode, Reservation};
+pub use reservation::{Holder, Keys, Mode, Party, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
 pub use slab::{SlabId, SlabKnobs, SlabPlan, SlabUse};

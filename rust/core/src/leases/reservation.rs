@@ -1,6 +1,10 @@
 use std::sync::Arc;
 
-use crate::{Millis, leases::ReservationId};
+use crate::{
+    Millis,
+    engine::Terms,
+    leases::{ReservationId, SlotKey},
+};
 
 /// Lookup keys as a caller gave them, for example `{"id": "acme"}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +54,62 @@ impl Mode {
     }
 }
 
+/// A company or a user, as a check named it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// The id of who was found by the keys.
+    pub id: Option<Arc<str>>,
+    /// The keys asked with.
+    pub keys: Option<Keys>,
+}
+
+impl Party {
+    /// Somebody whom nobody was found by the keys of.
+    #[must_use]
+    pub fn unknown(keys: &[(&str, &str)]) -> Arc<Self> {
+        Arc::new(Self {
+            id: None,
+            keys: Some(Keys::new(keys)),
+        })
+    }
+}
+
+/// Who the credits are held for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The company whose credits are held.
+    pub company: Arc<Party>,
+    /// The user of the check.
+    pub user: Option<Arc<Party>>,
+}
+
+impl Holder {
+    /// A holder of whom only these things are known.
+    #[must_use]
+    pub fn new(company_id: &str, company: Option<Keys>, user: Option<Keys>) -> Self {
+        let party = |id: Option<&str>, keys| {
+            Arc::new(Party {
+                id: id.map(Into::into),
+                keys,
+            })
+        };
+        Self {
+            company: party(Some(company_id), company),
+            user: user.map(|keys| party(None, Some(keys))),
+        }
+    }
+
+    /// The company's id.
+    #[must_use]
+    pub fn company_id(&self) -> &str {
+        self.company.id.as_deref().unwrap_or_default()
+    }
+}
+
 /// Credits held for one check until they are settled, cancelled or swept.
+///
+/// What all checks of a company have in common is shared: a hold that is made and ended a million
+/// times a second counts few references.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reservation {
     /// Its id; the billing event's idempotency key is made from it.
@@ -59,22 +118,37 @@ pub struct Reservation {
     pub lease_id: Arc<str>,
     /// Who holds the credits.
     pub mode: Mode,
-    /// The company whose credits are held.
-    pub company_id: Arc<str>,
-    /// The credit type.
-    pub credit_type_id: Arc<str>,
-    /// The event that a settle bills.
-    pub event_subtype: Arc<str>,
+    /// Whose they are.
+    pub holder: Holder,
+    /// The credit type, the event that a settle bills, and the rate.
+    pub terms: Arc<Terms>,
     /// The caller's own quantity, in events; may be fractional.
     pub quantity_reserved: f64,
     /// Credits held.
     pub credits_reserved: f64,
-    /// Credits for one event.
-    pub consumption_rate: f64,
     /// When the hold lapses.
     pub expires_at: Millis,
+}
+
+impl Reservation {
+    /// The slot whose lease is charged.
+    #[must_use]
+    pub fn slot(&self) -> SlotKey<'_> {
+        SlotKey {
+            company_id: self.holder.company_id(),
+            credit_type_id: &self.terms.credit_id,
+        }
+    }
+
     /// The company keys of the check.
-    pub company: Option<Arc<Keys>>,
+    #[must_use]
+    pub fn company(&self) -> Option<&Keys> {
+        self.holder.company.keys.as_ref()
+    }
+
     /// The user keys of the check.
-    pub user: Option<Arc<Keys>>,
+    #[must_use]
+    pub fn user(&self) -> Option<&Keys> {
+        self.holder.user.as_ref()?.keys.as_ref()
+    }
 }

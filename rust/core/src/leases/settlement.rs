@@ -29,20 +29,20 @@ pub fn credits_used(quantity: f64, rate: f64) -> f64 {
 ///
 /// The claim decides only whether local state moved; the billing event goes out either way,
 /// because the hold may have been swept while the work was real.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    reservation: Arc<Reservation>,
+#[derive(Clone, Copy, Debug)]
+pub struct Settlement<'a> {
+    reservation: &'a Arc<Reservation>,
     units: i64,
     credits: f64,
 }
 
-impl Settlement {
+impl<'a> Settlement<'a> {
     /// Begins to settle with what was really used; `None` if the quantity cannot be settled.
     #[must_use]
-    pub fn begin(reservation: Arc<Reservation>, actual_quantity: f64) -> Option<Self> {
+    pub fn begin(reservation: &'a Arc<Reservation>, actual_quantity: f64) -> Option<Self> {
         valid_quantity(actual_quantity).then(|| Self {
             units: whole_units(actual_quantity),
-            credits: credits_used(actual_quantity, reservation.consumption_rate),
+            credits: credits_used(actual_quantity, reservation.terms.rate),
             reservation,
         })
     }
@@ -55,8 +55,8 @@ impl Settlement {
 
     /// What is settled.
     #[must_use]
-    pub const fn reservation(&self) -> &Arc<Reservation> {
-        &self.reservation
+    pub const fn reservation(&self) -> &'a Arc<Reservation> {
+        self.reservation
     }
 
     /// Whole units to bill.

@@ -168,6 +168,7 @@ fn followed(
         Feature {
             key: feature.key.clone(),
             entitlement,
+            terms: feature.terms.clone(),
         }
     })
 }
