@@ -117,7 +117,9 @@ impl Core {
             company: company.as_deref(),
             user: user.as_deref(),
             usage: arguments::quantity("usage", asked.usage)?,
-            event_subtype: arguments::optional_text("event_subtype", asked.event_subtype)?,
+            // An empty name is none, as in the published SDK: the entitlement's event is billed.
+            event_subtype: arguments::optional_text("event_subtype", asked.event_subtype)?
+                .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
         };
         Ok(self.client.check(&request, self.now(py)?))

@@ -2,7 +2,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -64,18 +64,26 @@ struct Inner<E> {
 struct Entry<E> {
     entity: Arc<E>,
     used: AtomicU64,
-    asked: RwLock<Asked>,
+    asked: Asked,
     /// Tells the entry from an earlier one in the same place.
     serial: u64,
 }
 
-/// The keys of the latest lookup: a hot loop asks with the same ones again and again.
+/// The keys that an entity was asked for with, in the order in which they came: a program spells them in a few ways,
+/// again and again. Reading takes no lock.
 #[derive(Debug, Default)]
-struct Asked {
-    party: Option<Arc<Party>>,
-    /// If it was a single key, as nearly always: its name and value, which were found to be the entity's.
+struct Asked(OnceLock<Spelling>);
+
+#[derive(Debug)]
+struct Spelling {
+    party: Arc<Party>,
+    /// If it is a single key, as nearly always: its name and value, which were found to be the entity's.
     single: Option<(Name, Name)>,
+    others: OnceLock<Box<Spelling>>,
 }
+
+/// Spellings kept of one entity; whoever asks with yet others has them copied each time.
+const SPELLINGS: usize = 4;
 
 /// One lookup key of one entry: the text is the entity's own.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +112,7 @@ impl<E: Entity> Table<E> {
             && let Some((entry, party)) = inner.find_again(name, value)
         {
             entry.touch(self.epoch.load(Relaxed));
-            return Lookup::Found(Arc::clone(&entry.entity), party);
+            return Lookup::Found(Arc::clone(&entry.entity), Arc::clone(party));
         }
         let mut found = None;
         for &(name, value) in keys {
@@ -118,7 +126,7 @@ impl<E: Entity> Table<E> {
             return Lookup::Missing;
         };
         entry.touch(self.epoch.load(Relaxed));
-        Lookup::Found(Arc::clone(&entry.entity), entry.remember(keys))
+        Lookup::Found(Arc::clone(&entry.entity), entry.party(keys))
     }
 
     /// The entity with this id.
@@ -202,48 +210,62 @@ impl<E: Entity> Entry<E> {
         }
     }
 
-    fn remember(&self, keys: &[(&str, &str)]) -> Arc<Party> {
-        let asked = self.asked.read();
-        if let Some(party) = &asked.party
-            && party.keys.as_ref().is_some_and(|own| own.are(keys))
-        {
-            return Arc::clone(party);
+    /// Who these keys ask for.
+    fn party(&self, keys: &[(&str, &str)]) -> Arc<Party> {
+        let same = |spelling: &&Spelling| {
+            let own = spelling.party.keys.as_ref();
+            own.is_some_and(|own| own.are(keys))
+        };
+        if let Some(spelling) = self.asked.spellings().find(same) {
+            return Arc::clone(&spelling.party);
         }
-        drop(asked);
         let party = Arc::new(Party {
             id: Some(Arc::clone(self.entity.id())),
             keys: Some(Keys::new(keys)),
         });
-        *self.asked.write() = Asked::new(keys, &party);
+        self.asked.remember(keys, &party);
         party
     }
 
-    /// Who the latest lookup asked for, if it was with this key alone, letter by letter.
-    fn asked_again(&self, name: &str, value: &str) -> Option<Arc<Party>> {
-        let asked = self.asked.read();
-        let (own_name, own_value) = asked.single.as_ref()?;
-        if own_value.is(value) && own_name.is(name) {
-            asked.party.clone()
-        } else {
-            None
-        }
+    /// Who this key alone asks for, if it did before, letter by letter.
+    fn asked_again(&self, name: &str, value: &str) -> Option<&Arc<Party>> {
+        let same = |spelling: &&Spelling| {
+            let single = spelling.single.as_ref();
+            single.is_some_and(|(own_name, own_value)| own_value.is(value) && own_name.is(name))
+        };
+        let spelling = self.asked.spellings().find(same)?;
+        Some(&spelling.party)
     }
 
-    /// The key asked with may be of another entry now, and its hash that of another key of this one.
+    /// The keys asked with may be of another entry now, and their hash that of another key of this one.
     fn forget_asked(&mut self) {
-        self.asked = RwLock::default();
+        self.asked = Asked::default();
     }
 }
 
 impl Asked {
-    fn new(keys: &[(&str, &str)], party: &Arc<Party>) -> Self {
-        let single = match keys {
-            [(name, value)] => Some((Name::new(name), Name::new(value))),
-            _ => None,
+    fn spellings(&self) -> impl Iterator<Item = &Spelling> {
+        std::iter::successors(self.0.get(), |spelling| {
+            spelling.others.get().map(|other| &**other)
+        })
+    }
+
+    /// Keeps a spelling, unless there are enough or another thread keeps one just now.
+    fn remember(&self, keys: &[(&str, &str)], party: &Arc<Party>) {
+        let spelling = Spelling {
+            party: Arc::clone(party),
+            single: match keys {
+                [(name, value)] => Some((Name::new(name), Name::new(value))),
+                _ => None,
+            },
+            others: OnceLock::new(),
         };
-        Self {
-            party: Some(Arc::clone(party)),
-            single,
+        match self.spellings().enumerate().last() {
+            None => drop(self.0.set(spelling)),
+            Some((nth, last)) if nth + 1 < SPELLINGS => {
+                drop(last.others.set(Box::new(spelling)));
+            }
+            Some(_) => {}
         }
     }
 }
@@ -285,9 +307,9 @@ impl<E: Entity> Inner<E> {
             .map(|at| at.entry)
     }
 
-    /// The entry of a key with which it was asked for the last time too: it tells so itself, and the entity, which
-    /// lies elsewhere, is not looked at.
-    fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, Arc<Party>)> {
+    /// The entry of a key with which it was asked for before: it tells so itself, and the entity, which lies
+    /// elsewhere, is not looked at.
+    fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, &Arc<Party>)> {
         let hash = hash_key(name, value);
         let mut party = None;
         let at = self.by_key.find(hash, |at| {
@@ -312,7 +334,7 @@ impl<E: Entity> Inner<E> {
         let entry = Entry {
             entity,
             used: AtomicU64::new(stamp),
-            asked: RwLock::default(),
+            asked: Asked::default(),
             serial: self.serial,
         };
         let id_hash = HASHER.hash_one(&**entry.entity.id());
@@ -587,16 +609,23 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_asked_with_are_copied_once() {
+    fn each_spelling_of_the_keys_asked_with_is_copied_once() {
         let table = Table::new(2);
-        table.put(thing("1", &[("k", "1")]));
-        let ask = || match table.find(&[("K", "1")]) {
+        table.put(thing("1", &[("k", "1"), ("l", "2")]));
+        let ask = |keys: &[(&str, &str)]| match table.find(keys) {
             Lookup::Found(_, party) => party,
             _ => Arc::default(),
         };
-        let (first, second) = (ask(), ask());
-        assert!(Arc::ptr_eq(&first, &second));
-        let keys = Keys::new(&[("K", "1")]);
-        assert_eq!((first.id.as_deref(), &first.keys), (Some("1"), &Some(keys)));
+        let both = [("K", "1"), ("L", "2")];
+        let spellings: [&[_]; 4] = [&[("K", "1")], &[("k", "1")], &both, &[("l", "2")]];
+        let first = spellings.map(ask);
+        for (keys, first) in spellings.into_iter().zip(&first) {
+            assert!(Arc::ptr_eq(&ask(keys), first), "{keys:?}");
+            let keys = Some(Keys::new(keys));
+            assert_eq!((first.id.as_deref(), &first.keys), (Some("1"), &keys));
+        }
+        let fifth = &[("L", "2")];
+        assert_eq!(ask(fifth).keys, Some(Keys::new(fifth)));
+        assert!(Arc::ptr_eq(&ask(spellings[3]), &first[3]));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     events::FlagCheck,
     leases::{
         Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs,
-        MAX_SAFE_INTEGER, Outcome, Party, Refusal, Reservation, SlabId, SlotKey, Step,
+        MAX_SAFE_INTEGER, Outcome, Party, Place, Refusal, Reservation, SlabId, SlotKey, Step,
         valid_quantity, whole_units,
     },
     text::Text,
@@ -319,11 +319,16 @@ impl Client {
             flow,
             judgement,
         } = started;
+        // The slot stays locked from its debit to the recording of the hold.
+        let mut place = None;
         loop {
             let answer = match (flow.step(), flow.hold()) {
                 (Step::Probe, _) => Answer::Probed(self.probe(scene)),
                 (Step::Reserve, _) => match self.reserve(flow, now) {
-                    Some(answer) => answer,
+                    Some((answer, debited)) => {
+                        place = debited;
+                        answer
+                    }
                     None => return Stop::Waits(Need::Reserve),
                 },
                 (Step::Record, Some(hold)) if flow.is_shared() => {
@@ -335,8 +340,16 @@ impl Client {
                 (Step::Refund, Some(hold)) if flow.is_shared() => {
                     return Stop::Waits(Need::Refund(Arc::clone(hold)));
                 }
-                (Step::Record, Some(hold)) if self.ledger.add(hold, flow.slab()) => {
-                    Answer::Recorded
+                (Step::Record, Some(hold)) => {
+                    let recorded = match place.take() {
+                        Some(place) => place.add(hold, flow.slab()),
+                        None => self.ledger.add(hold, flow.slab()),
+                    };
+                    if recorded {
+                        Answer::Recorded
+                    } else {
+                        Answer::StoreFailed
+                    }
                 }
                 (Step::Gate { balance }, _) => {
                     let gate = self.gate(scene, flow, balance, now);
@@ -366,17 +379,21 @@ impl Client {
     }
 
     /// Debits the ledger; `None` if that is for the shared store to do.
-    fn reserve(&self, flow: &CheckFlow, now: Millis) -> Option<Answer> {
+    fn reserve(&self, flow: &CheckFlow, now: Millis) -> Option<(Answer, Option<Place<'_>>)> {
         let Some(slot) = flow.slot() else {
-            return Some(Answer::StoreFailed);
+            return Some((Answer::StoreFailed, None));
         };
-        match self.ledger.try_reserve(slot, flow.cost(), now) {
-            Ok(debit) => Some(Answer::Debited(debit)),
-            Err(_) if self.shared => {
-                self.want_slab(slot, now);
-                None
+        let mut place = self.ledger.place(slot);
+        match place.try_reserve(flow.cost(), now) {
+            Ok(debit) => Some((Answer::Debited(debit), Some(place))),
+            Err(refusal) => {
+                drop(place);
+                if self.shared {
+                    self.want_slab(slot, now);
+                    return None;
+                }
+                Some((Answer::Refused(refusal), None))
             }
-            Err(refusal) => Some(Answer::Refused(refusal)),
         }
     }
 

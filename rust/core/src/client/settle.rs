@@ -19,8 +19,9 @@ impl Client {
         traits: Option<&str>,
     ) -> Option<bool> {
         let settlement = Settlement::begin(reservation, actual_quantity)?;
-        let moved = self.claim(settlement);
-        self.conclude(settlement, traits, moved);
+        let claimed = self.claim(settlement);
+        let moved = claimed.is_some();
+        self.conclude(settlement, claimed, traits);
         Some(moved)
     }
 
@@ -29,30 +30,41 @@ impl Client {
         let Some(settlement) = Settlement::begin(reservation, actual_quantity) else {
             return false;
         };
-        let moved = self.claim(settlement);
+        let claimed = self.claim(settlement);
+        let moved = claimed.is_some();
         if moved {
-            self.conclude(settlement, None, true);
+            self.conclude(settlement, claimed, None);
         }
         moved
     }
 
-    /// Claims the hold in this process's ledger; tells whether it was there.
-    fn claim(&self, settlement: Settlement<'_>) -> bool {
-        let consume = |credits| self.ledger.consume(settlement.reservation(), credits);
-        settlement.claim().and_then(consume).is_some()
+    /// Claims the hold in this process's ledger; `None` if it is not there.
+    fn claim(&self, settlement: Settlement<'_>) -> Option<Arc<Reservation>> {
+        self.ledger
+            .claim(settlement.reservation(), settlement.claim()?)
     }
 
     /// Bills a settle, and counts the usage if local state moved.
-    fn conclude(&self, settlement: Settlement<'_>, traits: Option<&str>, moved: bool) {
+    fn conclude(
+        &self,
+        settlement: Settlement<'_>,
+        claimed: Option<Arc<Reservation>>,
+        traits: Option<&str>,
+    ) {
         self.settles.fetch_add(1, Relaxed);
-        let reservation = settlement.reservation();
+        let (reservation, units) = (settlement.reservation(), settlement.units());
+        let moved = claimed.is_some();
+        // What is billed is the caller's: nearly always the very reservation that was claimed.
+        let billed = claimed
+            .filter(|claimed| Arc::ptr_eq(claimed, reservation))
+            .unwrap_or_else(|| Arc::clone(reservation));
         self.bill(Billing::Settle {
-            reservation: Arc::clone(reservation),
-            quantity: settlement.units(),
+            reservation: billed,
+            quantity: units,
             traits: traits.map(Into::into),
         });
         if moved {
-            self.add_usage(reservation, settlement.units());
+            self.add_usage(reservation, units);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hashbrown::HashTable;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     Millis,
@@ -317,6 +317,43 @@ impl Shard {
 }
 
 impl Shard {
+    /// Takes credits out of a slot's live lease.
+    fn try_reserve(&mut self, at: u32, credits: f64, now: Millis) -> Result<Debit, Refusal> {
+        let credits = Credits::new(credits).ok_or(Refusal::Invalid)?;
+        let lease = self.slots[at as usize].lease.as_mut();
+        let lease = lease
+            .filter(|lease| lease.is_live(now))
+            .ok_or(Refusal::NoLease)?;
+        if lease.remaining < credits {
+            return Err(Refusal::Short);
+        }
+        lease.remaining -= credits;
+        Ok(Debit {
+            remaining: lease.remaining.to_f64(),
+            lease_id: Arc::clone(&lease.id),
+            low: lease.remaining <= lease.low_at,
+            shared: false,
+            slab: lease.slab.as_mut().map(Slab::hold),
+        })
+    }
+
+    /// Records a hold of a slot; `false` if its id is taken or its amount is none.
+    fn add(&mut self, at: u32, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
+        let Some(credits) = Credits::new(reservation.credits_reserved) else {
+            return false;
+        };
+        let added = self.holds.add(Hold {
+            reservation: Arc::clone(reservation),
+            credits,
+            slot: at,
+            slab,
+        });
+        if added {
+            self.slots[at as usize].held += credits;
+        }
+        added
+    }
+
     fn retire_slabs(&mut self, which: impl Fn(&Tranche) -> bool, now: Millis) {
         for slot in &mut self.slots {
             if slot
@@ -423,6 +460,33 @@ fn hash_of(key: SlotKey<'_>) -> u64 {
     HASHER.hash_one((key.company_id, key.credit_type_id))
 }
 
+/// A slot that nobody else touches as long as this lives.
+#[derive(Debug)]
+pub struct Place<'a> {
+    shard: MutexGuard<'a, Shard>,
+    at: Option<u32>,
+}
+
+impl Place<'_> {
+    /// Takes credits out of the live lease; down to exactly none is allowed.
+    ///
+    /// # Errors
+    /// Why nothing was taken.
+    pub fn try_reserve(&mut self, credits: f64, now: Millis) -> Result<Debit, Refusal> {
+        match self.at {
+            Some(at) => self.shard.try_reserve(at, credits, now),
+            None => Err(Credits::new(credits).map_or(Refusal::Invalid, |_| Refusal::NoLease)),
+        }
+    }
+
+    /// Records a hold on what was debited; `false` if its id is taken.
+    #[must_use]
+    pub fn add(mut self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
+        self.at
+            .is_some_and(|at| self.shard.add(at, reservation, slab))
+    }
+}
+
 impl Ledger {
     /// An empty ledger.
     #[must_use]
@@ -484,6 +548,19 @@ impl Ledger {
         }
     }
 
+    /// The slot, to debit it and to record the hold without letting others in between.
+    ///
+    /// Nothing else may be asked of the ledger meanwhile.
+    #[must_use]
+    pub fn place(&self, key: SlotKey<'_>) -> Place<'_> {
+        let (hash, shard) = self.shard(key);
+        let shard = shard.lock();
+        Place {
+            at: shard.find(hash, key),
+            shard,
+        }
+    }
+
     /// Takes credits out of the slot's live lease; down to exactly none is allowed.
     ///
     /// # Errors
@@ -494,22 +571,7 @@ impl Ledger {
         credits: f64,
         now: Millis,
     ) -> Result<Debit, Refusal> {
-        let credits = Credits::new(credits).ok_or(Refusal::Invalid)?;
-        let (hash, shard) = self.shard(key);
-        let mut shard = shard.lock();
-        let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now));
-        let lease = lease.ok_or(Refusal::NoLease)?;
-        if lease.remaining < credits {
-            return Err(Refusal::Short);
-        }
-        lease.remaining -= credits;
-        Ok(Debit {
-            remaining: lease.remaining.to_f64(),
-            lease_id: Arc::clone(&lease.id),
-            low: lease.remaining <= lease.low_at,
-            shared: false,
-            slab: lease.slab.as_mut().map(Slab::hold),
-        })
+        self.place(key).try_reserve(credits, now)
     }
 
     /// Gives credits back, never above the grant; with a pin, only to that lease.
@@ -743,38 +805,35 @@ impl Ledger {
     /// Records a hold whose credits were already debited, of this slab if of any; `false` if its
     /// id is taken.
     pub fn add(&self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
-        let Some(credits) = Credits::new(reservation.credits_reserved) else {
-            return false;
-        };
         let key = reservation.slot();
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
-        let slot = shard.open_slot(hash, key);
-        let added = shard.holds.add(Hold {
-            reservation: Arc::clone(reservation),
-            credits,
-            slot,
-            slab,
-        });
-        if added {
-            shard.slots[slot as usize].held += credits;
-        }
-        added
+        let at = shard.open_slot(hash, key);
+        shard.add(at, reservation, slab)
     }
 
     /// Claims a hold, once, and gives what was not used of it back to the lease that was charged.
     ///
-    /// Returns the credits consumed, within what was held, or `None` if the hold is gone.
+    /// Returns what the hold was of, or `None` if it is gone.
+    pub fn claim(&self, reservation: &Reservation, credits: f64) -> Option<Arc<Reservation>> {
+        let (_, shard) = self.shard(reservation.slot());
+        let (hold, _) = claim_in(&mut shard.lock(), &reservation.id, credits)?;
+        Some(hold.reservation)
+    }
+
+    /// The same, and returns the credits consumed, within what was held.
     pub fn consume(&self, reservation: &Reservation, credits: f64) -> Option<f64> {
         let (_, shard) = self.shard(reservation.slot());
-        consume_in(&mut shard.lock(), &reservation.id, credits)
+        let (_, used) = claim_in(&mut shard.lock(), &reservation.id, credits)?;
+        Some(used.to_f64())
     }
 
     /// The same, for a hold of which only the id is known.
     pub fn consume_by_id(&self, id: &ReservationId, credits: f64) -> Option<f64> {
         self.shards
             .iter()
-            .find_map(|shard| consume_in(&mut shard.lock(), id, credits))
+            .find_map(|shard| claim_in(&mut shard.lock(), id, credits))
+            .map(|(_, used)| used.to_f64())
     }
 
     /// Whether a hold is open.
@@ -831,11 +890,11 @@ fn fits(pin: Option<&str>, lease: &Tranche) -> bool {
     pin.is_none_or(|pin| *lease.id == *pin)
 }
 
-fn consume_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<f64> {
+fn claim_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<(Hold, Credits)> {
     let hold = shard.holds.take(id)?;
     let used = Credits::new(credits.max(0.0))
         .unwrap_or(hold.credits)
         .min(hold.credits);
     shard.end(&hold, used);
-    Some(used.to_f64())
+    Some((hold, used))
 }

@@ -23,7 +23,7 @@ pub use flow::{Answer, Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER,
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{
-    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Refusal,
+    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Place, Refusal,
     SharedBalance, SlotKey,
 };
 pub use reservation::{Holder, Keys, Mode, Party, Reservation};
