@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from schematic_native.bench import series, shared
-from schematic_native.bench.document import BEGIN, END, TARGETS, update
+from schematic_native.bench.document import BEGIN, END, SUMMARY, TARGETS, update
 from schematic_native.bench.estimates import change, count_outliers, estimate, ratio
 from schematic_native.bench.page import render
 from schematic_native.bench.rounds import measure
@@ -201,9 +201,23 @@ def test_the_document_gets_the_table_and_keeps_the_rest():
     assert update(new, RUN) == new
 
 
+def test_the_summary_compares_with_the_published_sdk_alone():
+    pairs = [("schematichq 1.4.6", 500.0), (SYNC, 0.5), (ASYNC, 0.6), ("another <SDK>", 5.0)]
+    run = [one(CHECK, subject, [cost] * 5) for subject, cost in pairs]
+    new = update(f"a\n{SUMMARY}\nold\n{END}\nb\n{BEGIN}\n{END}\n", run)
+    summary, rest = new.split(END, 1)
+    lines = summary.splitlines()
+    assert lines[:2] == ["a", SUMMARY]
+    assert "schematichq 1.4.6" in lines[2]
+    assert lines[4:] == ["| `Schematic.check(usage=...)`, small | 500 us | 0.500 us | 1,000x |"]
+    assert rest.startswith(f"\nb\n{BEGIN}\n|")
+
+
 def test_a_document_without_markers_is_refused():
     with pytest.raises(ValueError, match="bench: begin"):
         update("text", RUN)
+    with pytest.raises(ValueError, match="must end with"):
+        update(f"text {SUMMARY} text", RUN)
 
 
 def test_every_target_has_its_own_call():

@@ -1,4 +1,4 @@
-"""The table of targets in the documentation, written from a run between two markers."""
+"""The tables of figures in the documentation, written from a run between markers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from schematic_native.bench.series import Series
 
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+BEGIN, SUMMARY, END = "<!-- bench: begin -->", "<!-- bench: summary -->", "<!-- bench: end -->"
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,50 @@ TARGETS = (
 
 
 def update(text: str, series: Sequence[Series]) -> str:
-    """Return a document with the table between its markers replaced.
+    """Return a document with the tables between its markers replaced.
 
     Raises:
-        ValueError: the markers are missing.
+        ValueError: it has no markers, or one has no end.
 
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document must have the markers {BEGIN} and {END}")
-    table = "\n".join(rows(series))
-    return f"{before}{begin}\n{table}\n{end}{after}"
+    tables = [(marker, table) for marker, table in _TABLES if marker in text]
+    if not tables:
+        raise ValueError(f"the document must have the markers {BEGIN} or {SUMMARY}, and {END}")
+    for marker, table in tables:
+        before, _, rest = text.partition(marker)
+        _, end, after = rest.partition(END)
+        if not end:
+            raise ValueError(f"what begins with the marker {marker} must end with {END}")
+        lines = "\n".join(table(series))
+        text = f"{before}{marker}\n{lines}\n{end}{after}"
+    return text
+
+
+def summary(series: Sequence[Series]) -> Iterator[str]:
+    """Yield a short table in Markdown: what a call costs with the published SDK and with this package."""
+    name = next((one.subject for one in series if _is_published(one)), "schematichq")
+    yield f"| median of one call | {name} | schematic_native | |"
+    yield "| --- | ---: | ---: | ---: |"
+    for target in TARGETS:
+        for ours in _of(series, target):
+            theirs = [one for one in series if _is_published(one) and _same_call(one, ours)]
+            if ours.subject == SYNC and theirs:
+                before, after = estimate(theirs[0].values).median, estimate(ours.values).median
+                times = ratio(theirs[0].values, ours.values).median
+                yield (
+                    f"| {target.label}, {ours.world} | {amount(before, ours.unit)} "
+                    f"| {amount(after, ours.unit)} | {times:,.0f}x |"
+                )
+
+
+def _is_published(series: Series) -> bool:
+    return series.subject.startswith("schematichq")
+
+
+def _same_call(series: Series, other: Series) -> bool:
+    """Tell whether two subjects made the same call in the same rounds."""
+    same = (series.call, series.world) == (other.call, other.world)
+    return same and len(series.values) == len(other.values)
 
 
 def rows(series: Sequence[Series]) -> Iterator[str]:
@@ -83,8 +115,9 @@ def _beside(series: Sequence[Series], one: Series) -> str:
     ratios = [
         (ratio(other.values, one.values).median, other.subject)
         for other in series
-        if (other.call, other.world) == (one.call, one.world)
-        and other.subject not in {one.subject, SYNC, ASYNC, COROUTINE}
-        and len(other.values) == len(one.values)
+        if _same_call(other, one) and other.subject not in {one.subject, SYNC, ASYNC, COROUTINE}
     ]
     return ", ".join(f"{subject} {times:,.2f}x" for times, subject in sorted(ratios))
+
+
+_TABLES = ((BEGIN, rows), (SUMMARY, summary))
