@@ -8,7 +8,7 @@ import pytest
 
 from schematic_native import CheckOptions
 from tests.callers import Caller, both_clients
-from tests.conftest import ACME, streaming
+from tests.conftest import ACME, plain, streaming
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -42,3 +42,28 @@ def test_an_empty_event_subtype_is_none_so_the_entitlements_event_is_billed(
         assert result.reservation.event_subtype == "inference_tokens"
         person.do("track_with_reservation", result.reservation, 3)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+@both_clients
+@pytest.mark.parametrize("state", ["offline", "shut down", "online"])
+@pytest.mark.parametrize(
+    ("method", "arguments", "names"),
+    [
+        ("track", (5,), "event"),
+        ("track", ("e", "acme"), "company"),
+        ("track", ("e", None, {"id": 5}), "user"),
+        ("track", ("e", None, None, 5), "traits"),
+        ("track", ("e", None, None, {"a": object()}), "traits"),
+        ("identify", (5,), "keys"),
+        ("identify", (None,), "keys"),
+        ("identify", ({"id": "ada"}, None, 5), "name"),
+        ("identify", ({"id": "ada"}, None, None, 5), "traits"),
+    ],
+)
+def test_an_event_is_checked_before_it_is_dropped(emulator, kind, state, method, arguments, names):
+    with Caller(kind, plain(emulator, offline=state == "offline")) as person:
+        if state == "shut down":
+            person.do("shutdown")
+        with pytest.raises(TypeError, match=names):
+            person.do(method, *arguments)
+        assert person.client.status().queued_events == 0

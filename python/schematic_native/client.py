@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from schematic_native._native import (
     CheckFlagResult,
@@ -67,6 +67,7 @@ from schematic_native.questions import (
     check_default,
     check_optional,
     check_options,
+    check_text,
     check_timeout,
     is_usage,
     plain_result,
@@ -497,7 +498,7 @@ class _Client(Memory):
 
         return Claim(reservation, cost, actual_quantity)
 
-    def _track(
+    def _read_track(
         self,
         event: str,
         company: Keys | None,
@@ -505,8 +506,8 @@ class _Client(Memory):
         traits: Mapping[str, Any] | None,
         quantity: int | None,
         options: TrackOptions | None,
-    ) -> bool:
-        """Queue a track event; tells whether one was queued."""
+    ) -> _TrackFields:
+        """Check a track event; returns it as the core takes it."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
         if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
@@ -517,12 +518,10 @@ class _Client(Memory):
         sent_at = None if options.sent_at is None else _read_instant("sent_at", options.sent_at)
         check_optional("trusted_client_clock", options.trusted_client_clock, bool)
         check_optional("backfill", options.backfill, bool)
-        if self._refuses_event("track"):
-            return False
-        self._core.track(
-            event,
-            company,
-            user,
+        return (
+            check_text("event", event),
+            read_keys("company", company),
+            read_keys("user", user),
             _read_json("traits", traits),
             quantity,
             options.idempotency_key,
@@ -530,28 +529,28 @@ class _Client(Memory):
             options.trusted_client_clock,
             options.backfill,
         )
-        return True
 
-    def _identify(
+    def _read_identify(
         self,
         keys: Keys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
         name: str | None,
         traits: Mapping[str, Any] | None,
         options: IdentifyOptions | None,
-    ) -> tuple[Keys, list[str]] | None:
-        """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
+    ) -> _Identify:
+        """Check an identify event; returns it as the core takes it, and what to prewarm after it."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
         check_optional("idempotency_key", options.idempotency_key, str)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
-        if self._refuses_event("identify"):
-            return None
-        self._core.identify(
-            keys, company_body, name, _read_json("traits", traits), options.idempotency_key
-        )
-        return company_keys, prewarm
+        user_keys = read_keys("keys", keys)
+        if user_keys is None:
+            raise TypeError("keys must be a mapping of str to str, got None")
+        check_optional("name", name, str)
+        body = _read_json("traits", traits)
+        fields = user_keys, company_body, name, body, options.idempotency_key
+        return _Identify(fields, company_keys, prewarm)
 
     def _refuses_event(self, method: str) -> bool:
         self._own()
@@ -564,7 +563,9 @@ class AsyncSchematic(_Client):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     When that loop has ended, the next use starts on its own loop, with the events and leases that
-    were left. Two loops at once are refused with a RuntimeError, unless memory has the answer.
+    were left; a shutdown is such a use. Two loops at once are refused with a RuntimeError, before
+    anything is done, unless memory has the answer: it checks and settles for any loop while the
+    client's own can send.
 
     Args:
         api_key: the key of a Schematic environment.
@@ -579,9 +580,6 @@ class AsyncSchematic(_Client):
         if config is not None and not isinstance(config, AsyncSchematicConfig):
             raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
         super().__init__(api_key, config or AsyncSchematicConfig())
-
-    # Returns the loop that the caller runs on; known once there is a runtime.
-    _here: Callable[[], object]
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -604,9 +602,20 @@ class AsyncSchematic(_Client):
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
     async def shutdown(self) -> None:
-        """Deliver the events, release the leases and close everything, within 5 s."""
-        runtime = self._shut()
-        if runtime is not None and not runtime.loop.is_closed():
+        """Deliver the events, release the leases and close everything, within 5 s.
+
+        What a loop left that has ended meanwhile is delivered on this one.
+
+        Raises:
+            RuntimeError: the client runs on another event loop, and goes on there.
+
+        """
+        self._own()
+        started = self._runtime
+        # Asked for before anything is shut: whom it refuses must find the client as it was.
+        runtime = None if started is None or started.ended else self._running()
+        self._shut()
+        if runtime is not None:
             await runtime.close()
 
     async def check_flag(
@@ -733,7 +742,7 @@ class AsyncSchematic(_Client):
         if (
             options is None
             and runtime is not None
-            and runtime.loop is self._here()
+            and not runtime.loop.is_closed()
             and self._settle_now(reservation, actual_quantity)
         ):
             return
@@ -741,9 +750,9 @@ class AsyncSchematic(_Client):
         if settlement is None:
             return
         claim = self._claim_of(settlement[0], actual_quantity)
+        runtime = self._running()
         # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
         self._core.settle(*settlement)
-        runtime = self._running()
         if claim is not None:
             await runtime.claim(claim)
 
@@ -763,11 +772,13 @@ class AsyncSchematic(_Client):
         options: IdentifyOptions | None = None,
     ) -> None:
         """Create or update a user, and its company given as {keys, name?, traits?}."""
-        queued = self._identify(keys, company, name, traits, options)
-        if queued is not None:
-            runtime = self._running()
-            if queued[1]:
-                runtime.prewarm_after_identify(*queued)
+        event = self._read_identify(keys, company, name, traits, options)
+        if self._refuses_event("identify"):
+            return
+        runtime = self._running()
+        self._core.identify(*event.fields)
+        if event.prewarm:
+            runtime.prewarm_after_identify(event.company_keys, event.prewarm)
 
     async def track(
         self,
@@ -779,8 +790,10 @@ class AsyncSchematic(_Client):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        if self._track(event, company, user, traits, quantity, options):
+        fields = self._read_track(event, company, user, traits, quantity, options)
+        if not self._refuses_event("track"):
             self._running()
+            self._core.track(*fields)
 
     async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
@@ -797,14 +810,13 @@ class AsyncSchematic(_Client):
         return await self._running().credit_balance(company, credit_type_id, self._settings.timeout)
 
     def _running(self) -> Runtime:
-        """Return the runtime, started on the loop of the first use."""
+        """Return the runtime, started on this loop if there is none or its loop has ended."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
         self._own()
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
-            self._here = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
             self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
@@ -978,11 +990,15 @@ class Schematic(_Client, Synchronous):
         options: IdentifyOptions | None = None,
     ) -> None:
         """Create or update a user, and its company given as {keys, name?, traits?}."""
-        queued = self._identify(keys, company, name, traits, options)
-        if queued is not None:
-            runtime = self._ensure_running()
-            if queued[1] and runtime is not None:
-                runtime.loop.call_soon_threadsafe(runtime.prewarm_after_identify, *queued)
+        event = self._read_identify(keys, company, name, traits, options)
+        if self._refuses_event("identify"):
+            return
+        self._core.identify(*event.fields)
+        runtime = self._ensure_running()
+        if event.prewarm and runtime is not None:
+            runtime.loop.call_soon_threadsafe(
+                runtime.prewarm_after_identify, event.company_keys, event.prewarm
+            )
 
     def track(
         self,
@@ -994,7 +1010,9 @@ class Schematic(_Client, Synchronous):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        if self._track(event, company, user, traits, quantity, options):
+        fields = self._read_track(event, company, user, traits, quantity, options)
+        if not self._refuses_event("track"):
+            self._core.track(*fields)
             self._ensure_running()
 
     def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
@@ -1084,6 +1102,28 @@ class Schematic(_Client, Synchronous):
             return thread.call(work(runtime), timeout + GRACE)
         except TimeoutError:
             return late
+
+
+# A track event as the core takes it.
+_TrackFields: TypeAlias = tuple[
+    str,
+    "Keys | None",
+    "Keys | None",
+    bytes | None,
+    int | None,
+    str | None,
+    str | None,
+    bool | None,
+    bool | None,
+]
+
+
+class _Identify(NamedTuple):
+    """An identify event as the core takes it; what to prewarm after it, and for which company."""
+
+    fields: tuple[Keys, bytes | None, str | None, bytes | None, str | None]
+    company_keys: Keys
+    prewarm: list[str]
 
 
 class _Waiting(NamedTuple):

@@ -227,13 +227,19 @@ def read_lease_question(
     )
 
 
-def read_text(name: str, value: object) -> str:
-    """Require a str that is not empty."""
+def check_text(name: str, value: object) -> str:
+    """Require a str."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {value!r}")
-    if not value:
-        raise ValueError(f"{name} must not be empty")
     return value
+
+
+def read_text(name: str, value: object) -> str:
+    """Require a str that is not empty."""
+    text = check_text(name, value)
+    if not text:
+        raise ValueError(f"{name} must not be empty")
+    return text
 
 
 def read_keys(name: str, value: object) -> Keys | None:

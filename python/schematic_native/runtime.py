@@ -113,6 +113,12 @@ class Runtime:
         return self._datastream is not None and self._datastream.ready
 
     @property
+    def ended(self) -> bool:
+        """Whether everything has been closed, rather than cut short with the loop."""
+        closing = self._closing
+        return closing is not None and closing.done() and not closing.cancelled()
+
+    @property
     def sent_events(self) -> int:
         """Events that the server took."""
         return self._sender.sent
@@ -296,7 +302,14 @@ class Runtime:
             self._faults.raised("background work", f"{type(error).__name__}: {error}")
 
     async def _close(self, budget: float) -> None:
-        start = self.loop.time()
+        try:
+            await self._end(self.loop.time(), budget)
+        finally:
+            # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
+            self._doorbell.disconnect()
+            await self._api.close()
+
+    async def _end(self, start: float, budget: float) -> None:
         await _cancel([*self._services, *self._background])
         # Usage goes out before the leases go back: a lease that was released cannot be billed any
         # more. If the events cannot be delivered, the leases still get their share of the budget.
@@ -310,8 +323,6 @@ class Runtime:
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
         if undelivered:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
-        self._doorbell.disconnect()
-        await self._api.close()
 
 
 class _Workers(ThreadPoolExecutor):
