@@ -358,37 +358,31 @@ class _Client(Memory):
         company: Keys | None,
         user: Keys | None,
         options: CheckFlagOptions | None,
-    ) -> tuple[list[str] | None, DefaultValue, float]:
-        _, default, timeout = self._read_flag("flag_keys", company, user, options)
-        if flag_keys is None:
-            return None, default, timeout
-        return _read_texts("flag_keys", flag_keys), default, timeout
+    ) -> _FlagsAsked:
+        question, default, timeout = self._read_flag("flag_keys", company, user, options)
+        keys = None if flag_keys is None else _read_texts("flag_keys", flag_keys)
+        return _FlagsAsked(keys, question.company, question.user, default, timeout)
 
-    def _answer_all_now(
-        self, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
-    ) -> Outcomes | Unanswered | None:
+    def _answer_all_now(self, asked: _FlagsAsked) -> Outcomes | Unanswered | None:
         """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
             return Unanswered(OFFLINE)
-        outcomes = ask_all(self._core, flag_keys, company, user) if self._streaming else None
+        outcomes = None
+        if self._streaming:
+            outcomes = ask_all(self._core, asked.flag_keys, asked.company, asked.user)
         return Unanswered(CLOSED) if outcomes is None and self._closed else outcomes
 
     def _conclude_all(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        outcomes: Outcomes | Unanswered,
-        default: DefaultValue,
+        self, asked: _FlagsAsked, outcomes: Outcomes | Unanswered
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
         if isinstance(outcomes, Unanswered):
-            known = self._flag_defaults if flag_keys is None else flag_keys
+            known = self._flag_defaults if asked.flag_keys is None else asked.flag_keys
             outcomes = dict.fromkeys(known, outcomes)
         return [
-            self._conclude(FlagQuestion(key, company, user), outcomes[key], default)
-            for key in (outcomes if flag_keys is None else flag_keys)
+            self._conclude(asked.question(key), outcomes[key], asked.default)
+            for key in (outcomes if asked.flag_keys is None else asked.flag_keys)
         ]
 
     # Checks that may reserve credits
@@ -655,11 +649,13 @@ class AsyncSchematic(_Client):
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
-        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        outcomes = self._answer_all_now(keys, company, user)
+        asked = self._read_flags(flag_keys, company, user, options)
+        outcomes = self._answer_all_now(asked)
         if outcomes is None:
-            outcomes = await self._running().check_flags(keys, company, user, timeout)
-        return self._conclude_all(keys, company, user, outcomes, default)
+            outcomes = await self._running().check_flags(
+                asked.flag_keys, asked.company, asked.user, asked.timeout
+            )
+        return self._conclude_all(asked, outcomes)
 
     async def check(
         self,
@@ -758,7 +754,7 @@ class AsyncSchematic(_Client):
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
         if not self._idle:
             await self._running().prewarm(company, credit_types, self._settings.timeout)
@@ -803,7 +799,7 @@ class AsyncSchematic(_Client):
             RuntimeError: the client is offline or shut down.
 
         """
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
         if self._idle:
             raise RuntimeError("a client that is offline or shut down knows no balances")
@@ -909,15 +905,17 @@ class Schematic(_Client, Synchronous):
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None."""
-        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        outcomes = self._answer_all_now(keys, company, user)
+        asked = self._read_flags(flag_keys, company, user, options)
+        outcomes = self._answer_all_now(asked)
         if outcomes is None:
             outcomes = self._wait(
-                lambda runtime: runtime.check_flags(keys, company, user, timeout),
-                timeout,
+                lambda runtime: runtime.check_flags(
+                    asked.flag_keys, asked.company, asked.user, asked.timeout
+                ),
+                asked.timeout,
                 Unanswered(TIMED_OUT),
             )
-        return self._conclude_all(keys, company, user, outcomes, default)
+        return self._conclude_all(asked, outcomes)
 
     def _check_waiting(
         self,
@@ -975,7 +973,7 @@ class Schematic(_Client, Synchronous):
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
         if not self._idle:
             limit = self._settings.timeout
@@ -1020,7 +1018,7 @@ class Schematic(_Client, Synchronous):
 
         Raises as `AsyncSchematic.get_credit_balance` does.
         """
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
         if self._idle:
             raise RuntimeError("a client that is offline or shut down knows no balances")
@@ -1126,6 +1124,20 @@ class _Identify(NamedTuple):
     prewarm: list[str]
 
 
+class _FlagsAsked(NamedTuple):
+    """Plain checks of several flags, or of all if `flag_keys` is None."""
+
+    flag_keys: list[str] | None
+    company: Keys | None
+    user: Keys | None
+    default: DefaultValue
+    timeout: float
+
+    def question(self, flag_key: str) -> FlagQuestion:
+        """Return the plain check of one of the flags."""
+        return FlagQuestion(flag_key, self.company, self.user)
+
+
 class _Waiting(NamedTuple):
     """A check that must wait: what it asks, what the core has begun, and for how many seconds."""
 
@@ -1216,9 +1228,11 @@ def _read_texts(name: str, values: object) -> list[str]:
     return [read_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
 
 
-def _read_company_keys(company: object) -> None:
-    if not read_keys("company", company):
+def _read_company_keys(company: object) -> Keys:
+    keys = read_keys("company", company)
+    if not keys:
         raise ValueError("company must hold at least one key")
+    return keys
 
 
 def _read_instant(name: str, value: object) -> str:

@@ -243,7 +243,10 @@ def read_text(name: str, value: object) -> str:
 
 
 def read_keys(name: str, value: object) -> Keys | None:
-    """Require a mapping of str to str, or None."""
+    """Require a mapping of str to str, or None.
+
+    Returns a copy: the caller may change the mapping while the call waits.
+    """
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -251,7 +254,7 @@ def read_keys(name: str, value: object) -> Keys | None:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
-    return value
+    return dict(value)
 
 
 def check_default(value: object) -> None:
