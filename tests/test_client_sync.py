@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
     CheckFlagOptions,
     CheckFlagResult,
     CheckOptions,
@@ -783,3 +785,51 @@ def test_a_client_that_was_never_used_leaves_nothing(emulator):
     gc.collect()
     assert threading.active_count() == threads
     assert os.getpid()
+
+
+# Holds on the server that could not be asked for
+
+
+def fields_of(emulator: Emulator, mode: str) -> dict[str, object]:
+    return plain(emulator, credit_leases=CreditLeaseConfig(mode=mode))
+
+
+def assert_failed_on_the_server(client: Schematic) -> None:
+    closed = client.check(INFERENCE, ACME, usage=1, default_value=True, timeout=0.05)
+    asked = {"usage": 1, "on_acquire_failure": "fail-open", "timeout": 0.05}
+    opened = client.check(INFERENCE, ACME, **asked, default_value=True)
+    denied = client.check(INFERENCE, ACME, **asked, default_value=False)
+    assert (closed.allowed, closed.reason) == (False, "server_reservation_failed")
+    assert [opened.allowed, denied.allowed] == [True, False]
+    for result in (opened, denied):
+        assert result.reason == "server_reservation_failed_fail_open"
+        assert (result.error, result.reservation) == ("server_reservation_failed", None)
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_after_a_shutdown_a_hold_on_the_server_fails_as_one_and_open_gives_the_default(
+    emulator, mode
+):
+    client = make(fields_of(emulator, mode))
+    client.check_flag(INFERENCE, ACME)
+    client.shutdown()
+    assert_failed_on_the_server(client)
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_when_the_io_thread_is_late_a_hold_on_the_server_fails_as_one(emulator, mode):
+    over = threading.Event()
+    with make(fields_of(emulator, mode)) as client:
+        client.check_flag(INFERENCE, ACME)
+        client._thread._loop.call_soon_threadsafe(over.wait)
+        assert_failed_on_the_server(client)
+        over.set()
+
+
+async def test_after_an_asynchronous_shutdown_a_hold_on_the_server_fails_as_one(emulator):
+    fields = fields_of(emulator, "server")
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        pass
+    asked = {"usage": 1, "on_acquire_failure": "fail-open", "default_value": False}
+    result = await client.check(INFERENCE, ACME, **asked)
+    assert (result.allowed, result.error) == (False, "server_reservation_failed")

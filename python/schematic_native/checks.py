@@ -276,10 +276,7 @@ class Checks:
             )
         except ApiError as error:
             self._faults.raised(RESERVE_TOPIC, error)
-            failure = "server_reservation_failed"
-            if question.on_acquire_failure == "fail-open":
-                return Unanswered(f"{failure}_fail_open", failure)
-            return question.fail(failure)
+            return question.fail_on_server()
         self._faults.cleared(RESERVE_TOPIC)
         return self._take_hold(question, reserved)
 

@@ -438,21 +438,27 @@ class _Client(Memory):
             return question.fail("invalid_usage")
         if usage and self._settings.leases is not None and not self._settings.offline:
             # A client that is shut down can hold nothing, so it must not let usage pass unheld.
-            return question.fail("lease_acquire_failed") if self._closed else None
+            if not self._closed:
+                return None
+            return self._conclude_lease(question, self._unheld(question), default)
         answer = self._answer_now(question.plain(), default)
         return None if answer is None else plain_result(answer)
 
-    def _conclude_check(self, waiting: _Waiting, outcome: CheckResult | Unanswered) -> CheckResult:
+    def _conclude_lease(
+        self, question: LeaseQuestion, outcome: CheckResult | Unanswered, default: DefaultValue
+    ) -> CheckResult:
         if isinstance(outcome, CheckResult):
             return outcome
-        plain = waiting.question.plain()
-        return plain_result(self._conclude(plain, outcome, waiting.default))
+        return plain_result(self._conclude(question.plain(), outcome, default))
 
-    def _late(self, question: LeaseQuestion) -> CheckResult | Unanswered:
-        """Resolve a check whose coroutine did not come back in time."""
-        if question.usage and self._settings.leases is not None:
-            return question.fail("lease_acquire_failed")
-        return Unanswered(TIMED_OUT)
+    def _unheld(self, question: LeaseQuestion) -> CheckResult | Unanswered:
+        """Resolve a check that could not even ask for its hold."""
+        leases = self._settings.leases
+        if not question.usage or leases is None:
+            return Unanswered(TIMED_OUT)
+        if leases.mode == "server" or (leases.mode == "auto" and not self._streaming):
+            return question.fail_on_server()
+        return question.fail("lease_acquire_failed")
 
     # Events
 
@@ -722,7 +728,7 @@ class AsyncSchematic(_Client):
         if isinstance(begun, CheckResult):
             return begun
         outcome = await self._running().check(begun.question, begun.pending, begun.timeout)
-        return self._conclude_check(begun, outcome)
+        return self._conclude_lease(begun.question, outcome, begun.default)
 
     async def track_with_reservation(
         self,
@@ -948,9 +954,9 @@ class Schematic(_Client, Synchronous):
         outcome = self._wait(
             lambda runtime: runtime.check(begun.question, begun.pending, begun.timeout),
             begun.timeout,
-            self._late(begun.question),
+            self._unheld(begun.question),
         )
-        return self._conclude_check(begun, outcome)
+        return self._conclude_lease(begun.question, outcome, begun.default)
 
     def _track_with_reservation(
         self,

@@ -155,6 +155,13 @@ class LeaseQuestion(NamedTuple):
             allowed=False, value=False, reason=failure, flag_key=self.flag_key, error=failure
         )
 
+    def fail_on_server(self) -> CheckResult | Unanswered:
+        """Resolve the check by its mode when the server has not held its credits."""
+        failure = "server_reservation_failed"
+        if self.on_acquire_failure == "fail-open":
+            return Unanswered(f"{failure}_fail_open", failure)
+        return self.fail(failure)
+
 
 def is_usage(value: object) -> bool:
     """Tell whether a value is usage at all: a finite number, not negative, not a bool."""
