@@ -683,6 +683,63 @@ def test_a_users_cache_is_used_and_may_fail(caplog):
     assert "set is broken" in caplog.text
 
 
+class WitnessCache(LocalCache):
+    """Keeps in mind which thread it is called on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[threading.Thread] = set()
+
+    def get(self, key):
+        self.threads.add(threading.current_thread())
+        return super().get(key)
+
+    def set(self, key, val, ttl_override=None):
+        self.threads.add(threading.current_thread())
+        super().set(key, val, ttl_override)
+
+
+ALL = data(flag="f", value=True, flags=[{"flag": "f", "value": True}, {"flag": "G", "value": True}])
+
+
+def test_a_users_cache_is_called_on_the_callers_thread():
+    cache = WitnessCache()
+    with HttpServer(otherwise=Answer(body=ALL)) as server:
+        with Schematic(API_KEY, at(server.url, cache_providers=[cache])) as client:
+            client.check_flag("f")
+            client.check("f", {"id": "a"})
+            client.check_flags(["f"], {"id": "b"})
+            for company in (None, {"id": "a"}, {"id": "b"}):
+                client.check_flag("f", company)
+        assert len(server.requests) == 3
+    assert cache.threads == {threading.current_thread()}
+
+
+def test_answers_of_a_check_of_several_flags_are_kept_too():
+    with (
+        HttpServer(otherwise=Answer(body=ALL)) as server,
+        Schematic(API_KEY, at(server.url)) as client,
+    ):
+        for keys in (["f", "g"], ["G"], ["f"]):
+            answers = client.check_flags(keys, ACME)
+            assert [answer.value for answer in answers] == [True] * len(keys)
+        assert client.check_flag("g", ACME)
+        assert len(server.requests) == 1
+        # One that is not kept is asked for, and so are all.
+        assert [answer.value for answer in client.check_flags(["f", "h"], ACME)] == [True, False]
+        client.check_flags(["f", "g"], {"id": "other"})
+        assert len(server.requests) == 3
+        # Which flags there are only the API knows.
+        client.check_flags(None, ACME)
+        assert len(server.requests) == 4
+
+
+def test_no_flag_keys_are_all_flags(emulator):
+    for fields in (plain(emulator), streaming(emulator)):
+        with make(fields) as client:
+            assert len(client.check_flags([], ACME)) == len(client.check_flags(None, ACME)) == 3
+
+
 def test_a_synchronous_httpx_client_of_the_users_carries_the_calls():
     answer = data(flag="f", value=True, reason="ok")
     with HttpServer(otherwise=Answer(body=answer)) as server, httpx.Client(trust_env=False) as own:

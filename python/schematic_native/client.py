@@ -58,10 +58,12 @@ from schematic_native.questions import (
     KEY_CONFLICT,
     OFFLINE,
     TIMED_OUT,
+    FlagOutcome,
     FlagQuestion,
     Keys,
     LeaseQuestion,
     Outcomes,
+    Told,
     Unanswered,
     ask_all,
     check_default,
@@ -247,7 +249,6 @@ class _Client(Memory):
             self._faults,
             store=self._store,
             on_streaming=self._stream,
-            remember=self._remember,
             previous=previous,
         )
 
@@ -311,9 +312,12 @@ class _Client(Memory):
         return None if question.preflight else self._recall(question)
 
     def _conclude(
-        self, question: FlagQuestion, outcome: CheckFlagResult | Unanswered, default: DefaultValue
+        self, question: FlagQuestion, outcome: FlagOutcome, default: DefaultValue
     ) -> CheckFlagResult:
         """Turn an outcome into an answer: the caller's default if there was none."""
+        if isinstance(outcome, Told):
+            self._remember(question, outcome.answer)
+            return outcome.answer
         if isinstance(outcome, CheckFlagResult):
             return outcome
         answer = CheckFlagResult(
@@ -360,7 +364,8 @@ class _Client(Memory):
         options: CheckFlagOptions | None,
     ) -> _FlagsAsked:
         question, default, timeout = self._read_flag("flag_keys", company, user, options)
-        keys = None if flag_keys is None else _read_texts("flag_keys", flag_keys)
+        # No keys at all ask for all flags, as in the published SDK.
+        keys = None if flag_keys is None else _read_texts("flag_keys", flag_keys) or None
         return _FlagsAsked(keys, question.company, question.user, default, timeout)
 
     def _answer_all_now(self, asked: _FlagsAsked) -> Outcomes | Unanswered | None:
@@ -371,7 +376,19 @@ class _Client(Memory):
         outcomes = None
         if self._streaming:
             outcomes = ask_all(self._core, asked.flag_keys, asked.company, asked.user)
-        return Unanswered(CLOSED) if outcomes is None and self._closed else outcomes
+        if outcomes is None and self._closed:
+            return Unanswered(CLOSED)
+        return self._recall_all(asked) if outcomes is None else outcomes
+
+    def _recall_all(self, asked: _FlagsAsked) -> Outcomes | None:
+        """Answer several flags by what the API has told of each of them before."""
+        outcomes: dict[str, FlagOutcome] = {}
+        for key in asked.flag_keys or ():
+            answer = self._recall(asked.question(key))
+            if answer is None:
+                return None
+            outcomes[key] = answer
+        return outcomes or None
 
     def _conclude_all(
         self, asked: _FlagsAsked, outcomes: Outcomes | Unanswered
@@ -445,7 +462,10 @@ class _Client(Memory):
         return None if answer is None else plain_result(answer)
 
     def _conclude_lease(
-        self, question: LeaseQuestion, outcome: CheckResult | Unanswered, default: DefaultValue
+        self,
+        question: LeaseQuestion,
+        outcome: CheckResult | Told | Unanswered,
+        default: DefaultValue,
     ) -> CheckResult:
         if isinstance(outcome, CheckResult):
             return outcome
@@ -654,7 +674,7 @@ class AsyncSchematic(_Client):
         user: Keys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None."""
+        """Check several flags, or all if `flag_keys` is None or empty."""
         asked = self._read_flags(flag_keys, company, user, options)
         outcomes = self._answer_all_now(asked)
         if outcomes is None:
@@ -910,7 +930,7 @@ class Schematic(_Client, Synchronous):
         user: Keys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None."""
+        """Check several flags, or all if `flag_keys` is None or empty."""
         asked = self._read_flags(flag_keys, company, user, options)
         outcomes = self._answer_all_now(asked)
         if outcomes is None:

@@ -29,6 +29,12 @@ class Unanswered(NamedTuple):
     error: str | None = None
 
 
+class Told(NamedTuple):
+    """An answer of the API, which the caller's thread keeps for a while."""
+
+    answer: CheckFlagResult
+
+
 class Preflight(NamedTuple):
     """What a plain check asks on top of the entities as they are."""
 
@@ -84,14 +90,15 @@ class FlagQuestion(NamedTuple):
         )
 
 
-Outcomes = Mapping[str, CheckFlagResult | Unanswered]
+FlagOutcome = CheckFlagResult | Told | Unanswered
+Outcomes = Mapping[str, FlagOutcome]
 
 
 def ask_all(
     core: Core, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
 ) -> Outcomes | None:
     """Ask the core for several flags, or for all; None if an entity is missing."""
-    outcomes: dict[str, CheckFlagResult | Unanswered] = {}
+    outcomes: dict[str, FlagOutcome] = {}
     for key in core.flag_keys() if flag_keys is None else flag_keys:
         answer = FlagQuestion(key, company, user).ask(core)
         if isinstance(answer, CheckFlagResult):

@@ -22,10 +22,18 @@ from schematic_native.leases import Leases
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
+    from schematic_native._native import CheckResult, Core, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
-    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
+    from schematic_native.questions import (
+        FlagOutcome,
+        FlagQuestion,
+        Keys,
+        LeaseQuestion,
+        Outcomes,
+        Told,
+        Unanswered,
+    )
     from schematic_native.redis import Store
     from schematic_native.settings import Settings
     from schematic_native.sharing import Claim, SharedStore
@@ -49,7 +57,6 @@ class Runtime:
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
         on_streaming: called when the DataStream has brought its flags.
-        remember: keeps a plain answer of the API for a while.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -63,7 +70,6 @@ class Runtime:
         *,
         store: Store | None,
         on_streaming: Callable[[], None],
-        remember: Callable[[FlagQuestion, CheckFlagResult], None],
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -92,7 +98,6 @@ class Runtime:
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
-            remember=remember,
             spawn=self._spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
@@ -137,9 +142,7 @@ class Runtime:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
-    async def check_flag(
-        self, question: FlagQuestion, timeout: float
-    ) -> CheckFlagResult | Unanswered:
+    async def check_flag(self, question: FlagQuestion, timeout: float) -> FlagOutcome:
         """Finish a plain check within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
@@ -159,7 +162,7 @@ class Runtime:
 
     async def check(
         self, question: LeaseQuestion, pending: PendingCheck | None, timeout: float
-    ) -> CheckResult | Unanswered:
+    ) -> CheckResult | Told | Unanswered:
         """Finish a check that may reserve credits within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         if pending is None:
