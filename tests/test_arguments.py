@@ -142,3 +142,16 @@ async def test_a_lease_is_acquired_for_the_company_that_was_to_be_prewarmed(emul
     )
     (lease,) = emulator.state()["leases"].values()
     assert lease["company_id"] == "comp_acme"
+
+
+@both_clients
+@pytest.mark.parametrize("usage", [-1, float("nan"), True], ids=repr)
+def test_a_usage_that_is_none_is_a_plain_check_where_nothing_is_reserved(emulator, kind, usage):
+    with Caller(kind, plain(emulator)) as person:
+        result = person.do("check", INFERENCE, ACME, usage=usage)
+        assert (result.allowed, result.error, result.reservation) == (True, None, None)
+    offline = plain(emulator, offline=True, credit_leases=CreditLeaseConfig())
+    with Caller(kind, offline) as person:
+        asked = {"usage": usage, "default_value": True}
+        result = person.do("check", INFERENCE, ACME, **asked)
+        assert (result.allowed, result.reason) == (True, "offline: default value")

@@ -451,9 +451,10 @@ class _Client(Memory):
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
         """Answer a check without waiting, if that is possible and it reserves nothing."""
         usage = question.usage
-        if usage is not None and not is_usage(usage):
+        reserves = self._settings.leases is not None and not self._settings.offline
+        if reserves and usage is not None and not is_usage(usage):
             return question.fail("invalid_usage")
-        if usage and self._settings.leases is not None and not self._settings.offline:
+        if reserves and usage:
             # A client that is shut down can hold nothing, so it must not let usage pass unheld.
             if not self._closed:
                 return None
