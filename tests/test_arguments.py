@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +13,12 @@ import pytest
 from schematic_native import (
     AsyncSchematic,
     AsyncSchematicConfig,
+    CheckFlagOptions,
     CheckOptions,
     CreditLeaseConfig,
+    EventUsage,
     LocalCache,
+    TrackWithReservationOptions,
 )
 from schematic_native.cache import cache_key
 from tests.callers import Caller, both_clients
@@ -155,3 +161,94 @@ def test_a_usage_that_is_none_is_a_plain_check_where_nothing_is_reserved(emulato
         asked = {"usage": usage, "default_value": True}
         result = person.do("check", INFERENCE, ACME, **asked)
         assert (result.allowed, result.reason) == (True, "offline: default value")
+
+
+class Count:
+    """A number of another library's, which knows itself only as an index."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __index__(self) -> int:
+        return self._count
+
+
+class Broken:
+    def __float__(self) -> float:
+        raise TypeError("not a single number")
+
+
+NUMBERS = {
+    "int": (3, 3),
+    "float": (2.5, 3),
+    "Decimal": (Decimal("2.5"), 3),
+    "Fraction": (Fraction(5, 2), 3),
+    "index": (Count(3), 3),
+    "IntEnum": (IntEnum("Few", "one").one, 1),
+}
+no_numbers = pytest.mark.parametrize("other", ["3", b"3", 3j, object(), Broken(), [3]], ids=repr)
+
+
+@both_clients
+@warm_or_cold
+@pytest.mark.parametrize(("number", "units"), NUMBERS.values(), ids=NUMBERS)
+def test_every_kind_of_number_is_usage_and_can_be_settled(emulator, kind, warm, number, units):
+    with caller(kind, emulator, warm=warm) as person:
+        result = person.do("check", INFERENCE, ACME, usage=number)
+        assert result.reservation.credits_reserved == 2 * units
+        person.do("track_with_reservation", result.reservation, number)
+        by_options = person.do("check", INFERENCE, ACME, None, CheckOptions(usage=number))
+        traits = TrackWithReservationOptions(traits={"model": "large"})
+        person.do("track_with_reservation", by_options.reservation, number, traits)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 2 * units}}
+
+
+@both_clients
+@warm_or_cold
+@no_numbers
+def test_what_is_no_number_is_neither_usage_nor_settled(emulator, kind, warm, other):
+    with caller(kind, emulator, warm=warm) as person:
+        with pytest.raises(TypeError, match="usage must be a number, not"):
+            person.do("check", INFERENCE, ACME, usage=other)
+        held = person.do("check", INFERENCE, ACME, usage=1).reservation
+        with pytest.raises(TypeError, match="actual_quantity must be a number"):
+            person.do("track_with_reservation", held, other)
+        person.do("track_with_reservation", held, 1)
+
+
+@both_clients
+@warm_or_cold
+@pytest.mark.parametrize(
+    "usage", [True, Decimal("nan"), Decimal("sNaN"), Decimal("1e400"), Fraction(10**400)],
+    ids=["bool", "NaN", "signalling NaN", "huge Decimal", "huge Fraction"],
+)  # fmt: skip
+def test_a_number_that_is_no_usage_is_told_so_by_the_reason(emulator, kind, warm, usage):
+    with caller(kind, emulator, warm=warm) as person:
+        assert person.do("check", INFERENCE, ACME, usage=usage).reason == "invalid_usage"
+
+
+@both_clients
+@pytest.mark.parametrize("number", [number for number, _ in NUMBERS.values()], ids=NUMBERS)
+def test_every_kind_of_number_is_an_amount_of_a_preflight(emulator, kind, number):
+    with caller(kind, emulator) as person:
+        for options in (
+            CheckFlagOptions(usage=number),
+            CheckFlagOptions(event_usage=EventUsage("inference_tokens", number)),
+            CheckFlagOptions(credit_cost={CREDIT: number}),
+        ):
+            assert person.do("check_flag", INFERENCE, ACME, None, options) is True
+        with pytest.raises(TypeError, match="usage must be a number"):
+            person.do("check_flag", INFERENCE, ACME, None, CheckFlagOptions(usage=True))
+
+
+@both_clients
+@pytest.mark.parametrize("quantity", [1e308, 2.0**63, 2**63, Decimal(10) ** 30], ids=repr)
+def test_more_than_can_be_billed_is_refused_before_anything_is_claimed(emulator, kind, quantity):
+    with caller(kind, emulator) as person:
+        held = person.do("check", INFERENCE, ACME, usage=1).reservation
+        queued = person.client.status().queued_events
+        with pytest.raises(ValueError, match="actual_quantity must be below"):
+            person.do("track_with_reservation", held, quantity)
+        assert person.client.status().queued_events == queued
+        person.do("track_with_reservation", held, 1)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}

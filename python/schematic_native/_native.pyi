@@ -58,6 +58,12 @@ def check_flag_json(envelope: str | bytes, *, now: float | None = None) -> str:
 def check_flags_json(envelope: str | bytes, *, now: float | None = None) -> str:
     """Evaluate many flags, from JSON to JSON: `{"flags", "company"?, "user"?}` to a list in their order."""
 
+def read_quantity(name: str, value: object) -> float:
+    """Read a number of any kind, as the core reads it; what is none, and a bool, is NaN.
+
+    `name` is the argument's, for the TypeError about a value that is not a number.
+    """
+
 @final
 class CompiledFlag:
     """A flag, compiled from its JSON."""

@@ -11,6 +11,7 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
 import threading
@@ -26,6 +27,7 @@ from schematic_native._native import (
     FeatureEntitlement,
     Memory,
     Reservation,
+    read_quantity,
 )
 from schematic_native._native import Schematic as Synchronous
 from schematic_native.cache import LocalCache, cache_key
@@ -122,6 +124,8 @@ __all__ = [
 T = TypeVar("T")
 L = TypeVar("L")
 
+# The fewest units that no event can bill: it counts them in 63 bits.
+UNBILLABLE = 2.0**63
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
@@ -497,18 +501,23 @@ class _Client(Memory):
             return None
         if not isinstance(reservation, Reservation):
             raise TypeError(f"reservation must be a Reservation, got {type(reservation).__name__}")
-        if isinstance(actual_quantity, bool) or not isinstance(actual_quantity, (int, float)):
+        if isinstance(actual_quantity, bool):
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
+        quantity = read_quantity("actual_quantity", actual_quantity)
+        if UNBILLABLE <= quantity < math.inf:
+            raise ValueError(
+                f"actual_quantity must be below 2**63, which no event can bill, got {quantity!r}"
+            )
         if self._refuses_event("track_with_reservation"):
             return None
-        if not is_usage(actual_quantity):
+        if not is_usage(quantity):
             self._settings.logger.error(
                 "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
                 "the hold refunds itself when it expires",
-                actual_quantity,
+                quantity,
             )
             return None
-        return reservation, actual_quantity, traits
+        return reservation, quantity, traits
 
     def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | None:
         """Tell what a settle must claim in the shared store; None if the hold is not there."""
@@ -772,7 +781,7 @@ class AsyncSchematic(_Client):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim = self._claim_of(settlement[0], actual_quantity)
+        claim = self._claim_of(settlement[0], settlement[1])
         runtime = self._running()
         # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
         self._core.settle(*settlement)
@@ -989,7 +998,7 @@ class Schematic(_Client, Synchronous):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim, runtime = self._claim_of(settlement[0], actual_quantity), self._ensure_running()
+        claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
         try:
             if claim is not None and runtime is not None:
                 self._claim(claim, runtime)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from schematic_native._native import CheckFlagResult, CheckResult
+from schematic_native._native import CheckFlagResult, CheckResult, read_quantity
 from schematic_native.config import CheckFlagOptions, EventQuantities, EventUsage
 
 if TYPE_CHECKING:
@@ -170,15 +170,9 @@ class LeaseQuestion(NamedTuple):
         return self.fail(failure)
 
 
-def is_usage(value: object) -> bool:
-    """Tell whether a value is usage at all: a finite number, not negative, not a bool."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value) and value >= 0
-    except OverflowError:
-        # An int that no double can hold.
-        return False
+def is_usage(value: float) -> bool:
+    """Tell whether a number is usage at all: finite and not negative."""
+    return math.isfinite(value) and value >= 0
 
 
 def plain_result(answer: CheckFlagResult) -> CheckResult:
@@ -221,8 +215,6 @@ def read_lease_question(
 
     A usage that is no usage is let through: its check says so.
     """
-    if usage is not None and not isinstance(usage, (int, float)):
-        raise TypeError(f"usage must be a number, got {usage!r}")
     if event_subtype is not None and not isinstance(event_subtype, str):
         raise TypeError(f"event_subtype must be a str, got {event_subtype!r}")
     if on_acquire_failure is None:
@@ -235,7 +227,7 @@ def read_lease_question(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
-        usage,
+        None if usage is None else read_quantity("usage", usage),
         event_subtype or None,
         on_acquire_failure,
     )
@@ -360,8 +352,9 @@ def _read_amounts(name: str, values: object) -> dict[str, float]:
 
 
 def _read_amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not is_usage(value):
-        raise ValueError(f"{name} must be finite and 0 or more, got {value!r}")
-    return value
+    number = read_quantity(name, value)
+    if not is_usage(number):
+        raise ValueError(f"{name} must be finite and 0 or more, got {number!r}")
+    return number

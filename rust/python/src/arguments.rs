@@ -1,9 +1,9 @@
 //! What Python passes in, checked and borrowed. Errors name the argument and what would be right.
 
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString},
+    types::{PyBool, PyDict, PyFloat, PyInt, PyMapping, PyString},
 };
 use schematic_core::{
     Millis,
@@ -111,16 +111,26 @@ pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);
     }
-    // Anything else that says it is a number, for example a Decimal, is read as one.
-    if !value.is_instance_of::<PyString>() && !value.is_instance_of::<PyBytes>() {
-        if let Ok(number) = value.call_method0("__float__") {
-            return number.extract();
+    // Anything else that says it is a number, for example a Decimal, is read as one. Text never does.
+    value.extract().or_else(|fault: PyErr| {
+        let py = value.py();
+        if fault.is_instance_of::<PyOverflowError>(py) {
+            Ok(f64::INFINITY)
+        } else if fault.is_instance_of::<PyValueError>(py) {
+            Ok(f64::NAN)
+        } else {
+            let kind = kind_of(value);
+            Err(PyTypeError::new_err(format!(
+                "{name} must be a number, not {kind}"
+            )))
         }
-    }
-    Err(PyTypeError::new_err(format!(
-        "{name} must be a number, not {}",
-        kind_of(value)
-    )))
+    })
+}
+
+/// The same for what waits, so that there is one rule.
+#[pyfunction]
+pub(crate) fn read_quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    quantity(name, value)
 }
 
 /// Usage for a plain check: whole units, rounded up.

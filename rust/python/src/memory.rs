@@ -53,6 +53,9 @@ const LEASING: u8 = 2;
 /// Somebody sends what a settle queues.
 const SETTLING: u8 = 4;
 
+/// The fewest units that no event can bill: it counts them in 63 bits.
+const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
+
 impl Memory {
     /// The core, if this may be asked of it and if it is not that of a process this one forked from.
     fn core(&self, what: u8) -> Option<&Py<Core>> {
@@ -116,7 +119,7 @@ impl Memory {
         let (Some(core), Ok(reservation), Some(quantity)) = (
             self.core(SETTLING),
             reservation.cast_exact::<Reservation>(),
-            plain_number(quantity),
+            plain_number(quantity).filter(|units| *units < UNBILLABLE),
         ) else {
             return false;
         };
