@@ -72,13 +72,13 @@ from schematic_native.questions import (
     check_optional,
     check_options,
     check_text,
-    check_timeout,
     is_usage,
     plain_result,
     read_flag_question,
     read_keys,
     read_lease_question,
     read_text,
+    read_timeout,
     resolve_default,
 )
 from schematic_native.wake import Doorbell
@@ -143,7 +143,7 @@ class _Client(Memory):
         from schematic_native.settings import read_config  # noqa: PLC0415
 
         self._settings = read_config(api_key, config)
-        self._flag_defaults = read_flag_defaults("flag_defaults", config.flag_defaults or {})
+        self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
         self._reset()
@@ -295,10 +295,7 @@ class _Client(Memory):
         return question, options.default_value, self._limit(options.timeout)
 
     def _limit(self, timeout: float | None) -> float:
-        if timeout is None:
-            return self._settings.timeout
-        check_timeout(timeout)
-        return timeout
+        return self._settings.timeout if timeout is None else read_timeout(timeout)
 
     def _answer_now(self, question: FlagQuestion, default: DefaultValue) -> CheckFlagResult | None:
         """Answer a plain check without waiting, if that is possible."""
@@ -1224,6 +1221,10 @@ def _at_exit() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
+
+
+def _read_defaults(values: object) -> dict[str, bool]:
+    return {} if values is None else read_flag_defaults("flag_defaults", values)
 
 
 def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:

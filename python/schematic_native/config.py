@@ -22,6 +22,8 @@ WARNING = 30
 # The longest that the first use waits for the DataStream, and that a shutdown may take.
 INITIAL_WAIT = 5.0
 SHUTDOWN_BUDGET = 5.0
+# Three weeks: what every lock, socket and loop of every platform can wait for. More is taken as that.
+LONGEST_WAIT = 2_000_000.0
 
 
 class FlagCache(Protocol):
@@ -265,7 +267,7 @@ class CreditLeaseConfig:
     Attributes:
         mode: "client" reserves from a local lease, "server" asks the server at each check, "auto"
             is "client" while the DataStream runs and "server" otherwise.
-        default_reservation_ttl: seconds until a hold that nobody settles refunds itself.
+        default_reservation_ttl: seconds until a hold that nobody settles refunds itself; 60 if None.
         default_lease_duration: seconds asked for at acquire and extend, at most 3600; 300 if None.
         default_lease_size: credits per acquire and smallest extend; 10 000 if None.
         low_water_mark: share of the grant at or below which a lease is extended; 0.25 if None.
@@ -283,7 +285,7 @@ class CreditLeaseConfig:
     """
 
     mode: CreditLeaseMode = "auto"
-    default_reservation_ttl: float = 60.0
+    default_reservation_ttl: float | None = 60.0
     default_lease_duration: float | None = None
     default_lease_size: float | None = None
     low_water_mark: float | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import CheckFlagResult, CheckResult, read_quantity
-from schematic_native.config import CheckFlagOptions, EventQuantities, EventUsage
+from schematic_native.config import LONGEST_WAIT, CheckFlagOptions, EventQuantities, EventUsage
 
 if TYPE_CHECKING:
     from schematic_native._native import Core, FailureMode, PendingCheck
@@ -219,7 +219,7 @@ def read_lease_question(
         raise TypeError(f"event_subtype must be a str, got {event_subtype!r}")
     if on_acquire_failure is None:
         on_acquire_failure = "fail-closed"
-    if on_acquire_failure not in {"fail-open", "fail-closed"}:
+    if on_acquire_failure not in ("fail-open", "fail-closed"):
         raise ValueError(
             f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
         )
@@ -271,14 +271,14 @@ def check_default(value: object) -> None:
         )
 
 
-def check_timeout(value: object) -> None:
-    """Require a number of seconds, or None."""
-    if value is None:
-        return
+def read_timeout(value: object) -> float:
+    """Require a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"timeout must be a number of seconds, got {value!r}")
-    if not value >= 0 or math.isinf(value):
-        raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {value!r}")
+    seconds = read_quantity("timeout", value)
+    if not is_usage(seconds):
+        raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {seconds!r}")
+    return min(seconds, LONGEST_WAIT)
 
 
 def check_options(options: object, kind: type) -> None:
