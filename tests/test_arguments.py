@@ -18,6 +18,7 @@ from schematic_native import (
     CreditLeaseConfig,
     EventUsage,
     LocalCache,
+    TrackOptions,
     TrackWithReservationOptions,
 )
 from schematic_native.cache import cache_key
@@ -252,3 +253,45 @@ def test_more_than_can_be_billed_is_refused_before_anything_is_claimed(emulator,
         assert person.client.status().queued_events == queued
         person.do("track_with_reservation", held, 1)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
+
+
+LONE = "half a pair: \ud800"
+
+
+@both_clients
+@warm_or_cold
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "REST"])
+@pytest.mark.parametrize(
+    ("name", "method", "arguments", "keywords"),
+    [
+        ("flag_key", "check_flag", (LONE, ACME), {}),
+        ("flag_key", "check_flag_with_entitlement", (LONE, ACME), {}),
+        ("flag_key", "check", (LONE, ACME), {"usage": 1}),
+        (r"flag_keys\[0\]", "check_flags", ([LONE], ACME), {}),
+        ("company", "check_flag", (INFERENCE, {"id": LONE}), {}),
+        ("company", "check", (INFERENCE, {LONE: "acme"}), {"usage": 1}),
+        ("user", "check", (INFERENCE, ACME, {"id": LONE}), {"usage": 1}),
+        ("event_subtype", "check", (INFERENCE, ACME), {"usage": 1, "event_subtype": LONE}),
+        (
+            "credit_cost",
+            "check_flag",
+            (INFERENCE, ACME, None, CheckFlagOptions(credit_cost={LONE: 1})),
+            {},
+        ),
+        ("event", "track", (LONE,), {}),
+        ("company", "track", ("e", {"id": LONE}), {}),
+        ("idempotency_key", "track", ("e",), {"options": TrackOptions(idempotency_key=LONE)}),
+        ("keys", "identify", ({"id": LONE},), {}),
+        ("name", "identify", ({"id": "ada"}, None, LONE), {}),
+        ("company.keys", "identify", ({"id": "ada"}, {"keys": {"id": LONE}}), {}),
+        ("company.name", "identify", ({"id": "ada"}, {"keys": ACME, "name": LONE}), {}),
+        (r"credit_type_ids\[0\]", "prewarm", (ACME, [LONE]), {}),
+        ("credit_type_id", "get_credit_balance", (ACME, LONE), {}),
+    ],
+)
+def test_text_that_utf_8_cannot_hold_is_refused_by_name(
+    emulator, kind, warm, stream, name, method, arguments, keywords
+):
+    person = caller(kind, emulator, warm=warm) if stream else Caller(kind, plain(emulator))
+    with person, pytest.raises(ValueError, match=f"{name} must be text that UTF-8 can hold"):
+        person.do(method, *arguments, **keywords)

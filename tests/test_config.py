@@ -103,6 +103,16 @@ def test_a_blank_url_counts_as_unset(blank):
             TypeError,
             "credit_leases.default_reservation_ttl must be a number of seconds",
         ),
+        (
+            {"credit_leases": CreditLeaseConfig(overrides={"\ud800": LeaseConfigOverride()})},
+            ValueError,
+            "a key of credit_leases.overrides must be text",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(redis_key_prefix="\ud800")},
+            ValueError,
+            "credit_leases.redis_key_prefix must be text",
+        ),
         ({"logger": "root"}, TypeError, "logger"),
         ({"log_level": "LOUD"}, ValueError, "log_level"),
         ({"log_level": 1.5}, TypeError, "log_level"),

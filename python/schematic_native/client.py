@@ -70,6 +70,7 @@ from schematic_native.questions import (
     ask_all,
     check_default,
     check_optional,
+    check_optional_text,
     check_options,
     check_text,
     is_usage,
@@ -541,7 +542,7 @@ class _Client(Memory):
             raise TypeError(f"quantity must be an int, got {quantity!r}")
         if quantity is not None and not -(2**63) <= quantity < 2**63:
             raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
-        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional_text("idempotency_key", options.idempotency_key)
         sent_at = None if options.sent_at is None else _read_instant("sent_at", options.sent_at)
         check_optional("trusted_client_clock", options.trusted_client_clock, bool)
         check_optional("backfill", options.backfill, bool)
@@ -568,13 +569,13 @@ class _Client(Memory):
         """Check an identify event; returns it as the core takes it, and what to prewarm after it."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
-        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional_text("idempotency_key", options.idempotency_key)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
         user_keys = read_keys("keys", keys)
         if user_keys is None:
             raise TypeError("keys must be a mapping of str to str, got None")
-        check_optional("name", name, str)
+        check_optional_text("name", name)
         body = _read_json("traits", traits)
         fields = user_keys, company_body, name, body, options.idempotency_key
         return _Identify(fields, company_keys, prewarm)
@@ -1310,8 +1311,7 @@ def _read_company(company: object) -> tuple[Keys, bytes | None]:
     company_keys = read_keys("company.keys", keys)
     if not company_keys:
         raise ValueError("company.keys must hold at least one key")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"company.name must be a str, got {name!r}")
+    check_optional_text("company.name", name)
     if traits is not None and not isinstance(traits, Mapping):
         raise TypeError(f"company.traits must be a mapping, got {type(traits).__name__}")
     parts = {"keys": dict(company_keys), "name": name, "traits": traits and dict(traits)}

@@ -215,8 +215,7 @@ def read_lease_question(
 
     A usage that is no usage is let through: its check says so.
     """
-    if event_subtype is not None and not isinstance(event_subtype, str):
-        raise TypeError(f"event_subtype must be a str, got {event_subtype!r}")
+    subtype = None if event_subtype is None else check_text("event_subtype", event_subtype)
     if on_acquire_failure is None:
         on_acquire_failure = "fail-closed"
     if on_acquire_failure not in ("fail-open", "fail-closed"):
@@ -228,16 +227,27 @@ def read_lease_question(
         read_keys("company", company),
         read_keys("user", user),
         None if usage is None else read_quantity("usage", usage),
-        event_subtype or None,
+        subtype or None,
         on_acquire_failure,
     )
 
 
 def check_text(name: str, value: object) -> str:
-    """Require a str."""
+    """Require a str that can be sent."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {value!r}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {value!r}") from None
     return value
+
+
+def check_optional_text(name: str, value: object) -> None:
+    """Require a str that can be sent, or None."""
+    if value is not None:
+        check_text(name, value)
 
 
 def read_text(name: str, value: object) -> str:
@@ -260,6 +270,8 @@ def read_keys(name: str, value: object) -> Keys | None:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
+        check_text(name, key)
+        check_text(name, item)
     return dict(value)
 
 
@@ -347,6 +359,7 @@ def _read_amounts(name: str, values: object) -> dict[str, float]:
     for key, value in values.items():
         if not isinstance(key, str):
             raise TypeError(f"{name} must have str keys, got {key!r}")
+        check_text(name, key)
         amounts[key] = _read_amount(f"{name}[{key!r}]", value)
     return amounts
 

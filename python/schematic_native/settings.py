@@ -24,6 +24,7 @@ from schematic_native.config import (
     LocalSlab,
     SchematicConfig,
 )
+from schematic_native.questions import check_text
 
 if TYPE_CHECKING:
     import httpx
@@ -290,9 +291,7 @@ def _read_leases(config: object) -> LeaseSettings:
 def _read_prefix(prefix: object) -> str:
     if prefix is None:
         return REDIS_KEY_PREFIX
-    if not isinstance(prefix, str):
-        raise TypeError(f"credit_leases.redis_key_prefix must be a str, got {prefix!r}")
-    return prefix
+    return check_text("credit_leases.redis_key_prefix", prefix)
 
 
 def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, float, float] | None:
@@ -331,6 +330,7 @@ def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
             raise TypeError(
                 f"{name} must be a LeaseConfigOverride under a str key, got {override!r}"
             )
+        check_text("a key of credit_leases.overrides", credit)
         given: dict[str, float | None] = {
             "lease_duration": _duration(f"{name}.lease_duration", override.lease_duration)
         }

@@ -42,10 +42,10 @@ impl<'py> BorrowedKeys<'py> {
         Ok(Some(Self(pairs)))
     }
 
-    pub fn pairs(&self) -> PyResult<KeyPairs<'_>> {
+    pub fn pairs(&self, name: &str) -> PyResult<KeyPairs<'_>> {
         let mut pairs = KeyPairs::new();
         for (key, value) in &self.0 {
-            pairs.push((key.to_str()?, value.to_str()?));
+            pairs.push((utf8(name, key)?, utf8(name, value)?));
         }
         Ok(pairs)
     }
@@ -54,7 +54,8 @@ impl<'py> BorrowedKeys<'py> {
 /// Copies lookup keys.
 pub(crate) fn keys(name: &str, keys: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Keys>> {
     let keys = BorrowedKeys::of(name, keys)?;
-    keys.map(|keys| Ok(Keys::new(&keys.pairs()?))).transpose()
+    keys.map(|keys| Ok(Keys::new(&keys.pairs(name)?)))
+        .transpose()
 }
 
 fn pair<'py>(
@@ -80,10 +81,19 @@ pub(crate) fn kind_of(value: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "another type".to_owned(), |name| name.to_string())
 }
 
+/// Text in UTF-8, which cannot hold all that a `str` can: no surrogate without its other half.
+fn utf8<'a>(name: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| {
+        PyValueError::new_err(format!(
+            "{name} must be text that UTF-8 can hold, not {text:?}"
+        ))
+    })
+}
+
 /// A text argument.
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     match value.cast::<PyString>() {
-        Ok(text) => text.to_str(),
+        Ok(text) => utf8(name, text),
         Err(_) => Err(PyTypeError::new_err(format!(
             "{name} must be a str, not {}",
             kind_of(value)
@@ -194,10 +204,10 @@ fn amounts<'py>(name: &str, amounts: &Bound<'py, PyAny>) -> PyResult<Amounts<'py
     Ok(pairs)
 }
 
-fn borrowed<'a>(amounts: &'a Amounts<'_>) -> PyResult<SmallVec<[(&'a str, f64); 4]>> {
+fn borrowed<'a>(name: &str, amounts: &'a Amounts<'_>) -> PyResult<SmallVec<[(&'a str, f64); 4]>> {
     amounts
         .iter()
-        .map(|(name, amount)| Ok((name.to_str()?, *amount)))
+        .map(|(key, amount)| Ok((utf8(name, key)?, *amount)))
         .collect()
 }
 
@@ -237,9 +247,11 @@ impl<'py> BorrowedPreflight<'py> {
     /// Asks something with it.
     pub fn ask<T>(&self, question: impl FnOnce(&Preflight<'_>) -> T) -> PyResult<T> {
         let quantities = match &self.event_quantities {
-            Some((event, quantities, quantity)) => {
-                Some((event.as_str(), borrowed(quantities)?, *quantity))
-            }
+            Some((event, quantities, quantity)) => Some((
+                event.as_str(),
+                borrowed("event_quantities", quantities)?,
+                *quantity,
+            )),
             None => None,
         };
         let quantities = quantities.as_ref();
@@ -251,7 +263,7 @@ impl<'py> BorrowedPreflight<'py> {
                 .map(|(event, units)| (event.as_str(), *units)),
             event_quantities: quantities.map(|(event, named, _)| (*event, named.as_slice())),
             event_quantity: quantities.and_then(|(_, _, quantity)| *quantity),
-            credit_cost: &borrowed(&self.credit_cost)?,
+            credit_cost: &borrowed("credit_cost", &self.credit_cost)?,
             balance: None,
         }))
     }

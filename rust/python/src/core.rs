@@ -92,8 +92,11 @@ impl Core {
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
             company: company.as_deref(),
@@ -110,8 +113,11 @@ impl Core {
             BorrowedKeys::of("company", asked.company)?,
             BorrowedKeys::of("user", asked.user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let request = CheckRequest {
             flag_key: arguments::text("flag_key", asked.flag_key)?,
             company: company.as_deref(),
@@ -262,7 +268,7 @@ fn find_id<E: Entity>(
     let Some(keys) = &keys else {
         return Ok(None);
     };
-    Ok(match table.find(&keys.pairs()?) {
+    Ok(match table.find(&keys.pairs(name)?) {
         Lookup::Found(entity, _) => Some(entity.id().to_string()),
         Lookup::Missing | Lookup::Conflict => None,
     })
@@ -437,8 +443,11 @@ impl Core {
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
