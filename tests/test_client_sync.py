@@ -452,7 +452,8 @@ def test_events_survive_a_capture_outage_and_are_billed_once(emulator):
         (lambda c: c.prewarm({}, [CREDIT]), ValueError, "company"),
         (lambda c: c.prewarm(ACME, CREDIT), TypeError, "credit_type_ids"),
         (lambda c: c.get_credit_balance(ACME, 5), TypeError, "credit_type_id"),
-        (lambda c: c.set_flag_default("f", "yes"), TypeError, "flag default"),
+        (lambda c: c.set_flag_default("f", "yes"), TypeError, "value must be a bool"),
+        (lambda c: c.set_flag_default({}, True), TypeError, "flag_key must be a str"),
         (lambda c: c.set_flag_defaults({"f": 1}), TypeError, "values"),
     ],
 )

@@ -241,7 +241,8 @@ class Reservation:
         quantity_reserved: event units, as the caller stated them.
         credits_reserved: credits held: the quantity, rounded up, times the rate.
         consumption_rate: credits for one event unit.
-        expires_at: when it lapses unless it is settled, in UTC.
+        expires_at: when it lapses unless it is settled, in UTC and in whole milliseconds: of a
+            datetime of any zone, finer digits are cut.
         company: the lookup keys of the check.
         user: the lookup keys of the check.
 

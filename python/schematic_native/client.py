@@ -212,7 +212,10 @@ class _Client(Memory):
 
         Flag keys compare case-insensitively.
         """
-        self._flag_defaults |= read_flag_defaults("flag defaults", {flag_key: value})
+        check_text("flag_key", flag_key)
+        if not isinstance(value, bool):
+            raise TypeError(f"value must be a bool as a flag default, got {value!r}")
+        self._flag_defaults |= {flag_key.lower(): value}
 
     def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
         """Set the answers of several flags for when none can be had."""

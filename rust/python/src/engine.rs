@@ -29,8 +29,13 @@ create_exception!(
 /// Evaluates one flag, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub(crate) fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
+pub(crate) fn check_flag_json(
+    envelope: &Bound<'_, PyAny>,
+    now: Option<&Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let now = now
+        .map(|now| arguments::read_instant("now", now))
+        .transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flag_json(message, now)
     })
@@ -39,8 +44,13 @@ pub(crate) fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> 
 /// Evaluates many flags, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub(crate) fn check_flags_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
+pub(crate) fn check_flags_json(
+    envelope: &Bound<'_, PyAny>,
+    now: Option<&Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let now = now
+        .map(|now| arguments::read_instant("now", now))
+        .transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flags_json(message, now)
     })
@@ -97,14 +107,14 @@ impl CompiledFlag {
         &self,
         company: Option<&Bound<'_, CompiledCompany>>,
         user: Option<&Bound<'_, CompiledUser>>,
-        now: f64,
+        now: &Bound<'_, PyAny>,
         usage: Option<&Bound<'_, PyAny>>,
         event_usage: Option<(String, Bound<'_, PyAny>)>,
         event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<CheckFlagResult> {
         let (company, user) = (company.map(|it| &it.get().0), user.map(|it| &it.get().0));
-        let now = arguments::instant("now", now)?;
+        let now = arguments::read_instant("now", now)?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         preflight.ask(|preflight| {
             let verdict = engine::evaluate(&self.0, company, user, preflight, Some(now));
