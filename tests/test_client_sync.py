@@ -797,9 +797,9 @@ def test_offline_does_no_io_and_answers_the_defaults():
         result = client.check("on", ACME, usage=5)
         assert (result.allowed, result.reservation) == (True, None)
         assert {answer.flag: answer.value for answer in client.check_flags()} == {
-            "on": True,
+            "On": True,
             "off": True,
-            "third": True,
+            "Third": True,
         }
         client.track("e")
         client.identify({"id": "a"})

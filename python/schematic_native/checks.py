@@ -15,8 +15,10 @@ from schematic_native.config import CreditBalance
 from schematic_native.datastream import COMPANY, USER
 from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.questions import (
-    FLAG_NOT_FOUND,
+    INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
+    REASON_ERROR,
+    REASON_FLAG_NOT_FOUND,
     FlagOutcome,
     FlagQuestion,
     LeaseQuestion,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
 FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
-INSUFFICIENT_CREDITS = "Insufficient credits"
 
 
 class Checks:
@@ -137,7 +138,7 @@ class Checks:
         if flag_keys is None:
             return {result.flag: Told(result) for result in results}
         found = {result.flag.lower(): Told(result) for result in results}
-        missing = Unanswered(FLAG_NOT_FOUND)
+        missing = Unanswered(REASON_FLAG_NOT_FOUND)
         return {key: found.get(key.lower(), missing) for key in flag_keys}
 
     async def check(
@@ -266,7 +267,7 @@ class Checks:
             return CheckResult(
                 allowed=False,
                 value=False,
-                reason=INSUFFICIENT_CREDITS,
+                reason=INSUFFICIENT_CREDITS_REASON,
                 flag_key=question.flag_key,
                 error=error.message,
             )
@@ -324,5 +325,5 @@ class Checks:
 
 
 def _unanswered(error: ApiError) -> Unanswered:
-    what = "flag not found" if isinstance(error, NotFoundError) else "error"
-    return Unanswered(f"{what}: default value ({error})", str(error))
+    reason = REASON_FLAG_NOT_FOUND if isinstance(error, NotFoundError) else REASON_ERROR
+    return Unanswered(f"{reason} ({error})", str(error))

@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 from schematic_native._native import (
     CheckFlagResult,
@@ -35,20 +35,25 @@ from schematic_native.config import (
     INITIAL_WAIT,
     SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
+    CacheProvider,
     CheckFlagOptions,
     CheckOptions,
     ClientStatus,
     CreditBalance,
     CreditLeaseConfig,
+    CreditLeaseMode,
     DataStreamConfig,
     DefaultValue,
     EventBodyIdentifyCompany,
     EventQuantities,
     EventUsage,
     FlagCache,
+    FlagDefault,
     IdentifyOptions,
     LeaseConfigOverride,
     LocalSlab,
+    LogLevel,
+    OnAcquireFailure,
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
@@ -57,8 +62,11 @@ from schematic_native.config import (
 from schematic_native.faults import STORE_TOPIC, Faults, StoreError
 from schematic_native.questions import (
     CLOSED,
+    INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
-    OFFLINE,
+    REASON_ERROR,
+    REASON_FLAG_NOT_FOUND,
+    REASON_OFFLINE,
     TIMED_OUT,
     FlagOutcome,
     FlagQuestion,
@@ -81,6 +89,7 @@ from schematic_native.questions import (
     read_text,
     read_timeout,
     resolve_default,
+    wrong_kind,
 )
 from schematic_native.wake import Doorbell
 
@@ -97,15 +106,22 @@ if TYPE_CHECKING:
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
+    "INSUFFICIENT_CREDITS_REASON",
+    "REASON_ERROR",
+    "REASON_FLAG_NOT_FOUND",
+    "REASON_OFFLINE",
     "AsyncSchematic",
     "AsyncSchematicConfig",
+    "CacheProvider",
     "CheckFlagOptions",
+    "CheckFlagResponseData",
     "CheckFlagResult",
     "CheckOptions",
     "CheckResult",
     "ClientStatus",
     "CreditBalance",
     "CreditLeaseConfig",
+    "CreditLeaseMode",
     "DataStreamConfig",
     "EventBodyIdentifyCompany",
     "EventQuantities",
@@ -115,12 +131,17 @@ __all__ = [
     "LeaseConfigOverride",
     "LocalCache",
     "LocalSlab",
+    "LogLevel",
+    "OnAcquireFailure",
     "Reservation",
     "Schematic",
     "SchematicConfig",
     "TrackOptions",
     "TrackWithReservationOptions",
 ]
+
+# The published package's name for the answer of a plain check.
+CheckFlagResponseData = CheckFlagResult
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -179,7 +200,7 @@ class _Client(Memory):
         inside.
         """
         _abandoned.append((self._core, self._runtime))
-        self._caches = [LocalCache() if type(c) is LocalCache else c for c in self._caches]
+        self._caches = [_fresh(cache) for cache in self._caches]
         self._reset()
 
     def _make_core(self) -> Core:
@@ -215,7 +236,7 @@ class _Client(Memory):
         check_text("flag_key", flag_key)
         if not isinstance(value, bool):
             raise TypeError(f"value must be a bool as a flag default, got {value!r}")
-        self._flag_defaults |= {flag_key.lower(): value}
+        self._flag_defaults |= {flag_key.lower(): FlagDefault(flag_key, value)}
 
     def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
         """Set the answers of several flags for when none can be had."""
@@ -305,7 +326,7 @@ class _Client(Memory):
         """Answer a plain check without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return self._conclude(question, Unanswered(OFFLINE), default)
+            return self._conclude(question, Unanswered(REASON_OFFLINE), default)
         if self._streaming:
             answer = question.ask(self._core)
             if isinstance(answer, CheckFlagResult):
@@ -337,7 +358,8 @@ class _Client(Memory):
         return answer
 
     def _default(self, flag_key: str, default: DefaultValue) -> bool:
-        return resolve_default(default, self._flag_defaults.get(flag_key.lower(), False))
+        known = self._flag_defaults.get(flag_key.lower())
+        return resolve_default(default, known is not None and known.value)
 
     def _recall(self, question: FlagQuestion) -> CheckFlagResult | None:
         key = cache_key(question.flag_key, question.company, question.user)
@@ -377,7 +399,7 @@ class _Client(Memory):
         """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return Unanswered(OFFLINE)
+            return Unanswered(REASON_OFFLINE)
         outcomes = None
         if self._streaming:
             outcomes = ask_all(self._core, asked.flag_keys, asked.company, asked.user)
@@ -400,7 +422,9 @@ class _Client(Memory):
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
         if isinstance(outcomes, Unanswered):
-            known = self._flag_defaults if asked.flag_keys is None else asked.flag_keys
+            known = asked.flag_keys
+            if known is None:
+                known = [default.flag_key for default in self._flag_defaults.values()]
             outcomes = dict.fromkeys(known, outcomes)
         return [
             self._conclude(asked.question(key), outcomes[key], asked.default)
@@ -541,10 +565,7 @@ class _Client(Memory):
         """Check a track event; returns it as the core takes it."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
-        if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
-            raise TypeError(f"quantity must be an int, got {quantity!r}")
-        if quantity is not None and not -(2**63) <= quantity < 2**63:
-            raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
+        units = None if quantity is None else _read_units("quantity", quantity)
         check_optional_text("idempotency_key", options.idempotency_key)
         sent_at = None if options.sent_at is None else _read_instant("sent_at", options.sent_at)
         check_optional("trusted_client_clock", options.trusted_client_clock, bool)
@@ -554,7 +575,7 @@ class _Client(Memory):
             read_keys("company", company),
             read_keys("user", user),
             _read_json("traits", traits),
-            quantity,
+            units,
             options.idempotency_key,
             sent_at,
             options.trusted_client_clock,
@@ -609,7 +630,7 @@ class AsyncSchematic(_Client):
 
     def __init__(self, api_key: str, config: AsyncSchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, AsyncSchematicConfig):
-            raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
+            raise wrong_kind("config", AsyncSchematicConfig, config)
         super().__init__(api_key, config or AsyncSchematicConfig())
 
     async def __aenter__(self) -> Self:
@@ -874,7 +895,7 @@ class Schematic(_Client, Synchronous):
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
-            raise TypeError(f"config must be SchematicConfig, got {type(config).__name__}")
+            raise wrong_kind("config", SchematicConfig, config)
         super().__init__(api_key, config or SchematicConfig())
 
     def __enter__(self) -> Self:
@@ -1227,7 +1248,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-def _read_defaults(values: object) -> dict[str, bool]:
+def _read_defaults(values: object) -> dict[str, FlagDefault]:
     return {} if values is None else read_flag_defaults("flag_defaults", values)
 
 
@@ -1242,6 +1263,12 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
         ):
             raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
     return list(providers)
+
+
+def _fresh(cache: FlagCache) -> FlagCache:
+    """Return an empty cache in place of one of ours: at a fork, a thread may have held its lock."""
+    kind: type = type(cache)
+    return LocalCache() if kind is LocalCache else cache
 
 
 def _merge(
@@ -1274,6 +1301,22 @@ def _read_company_keys(company: object) -> Keys:
     if not keys:
         raise ValueError("company must hold at least one key")
     return keys
+
+
+def _read_units(name: str, value: object) -> int:
+    """Read a whole number of any kind that fits into an event."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if isinstance(value, SupportsIndex):
+        units = value.__index__()
+    else:
+        number = read_quantity(name, value)
+        if not number.is_integer():
+            raise ValueError(f"{name} must be a whole number, got {number!r}")
+        units = int(number)
+    if not -(2**63) <= units < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits, got {units!r}")
+    return units
 
 
 def _read_instant(name: str, value: object) -> str:

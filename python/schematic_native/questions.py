@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 Keys = Mapping[str, str]
 
-OFFLINE = "offline: default value"
+REASON_OFFLINE = "offline: default value"
+REASON_FLAG_NOT_FOUND = "flag not found: default value"
+# What went wrong comes after it.
+REASON_ERROR = "error: default value"
+INSUFFICIENT_CREDITS_REASON = "Insufficient credits"
 KEY_CONFLICT = "key conflict"
-FLAG_NOT_FOUND = "flag not found: default value"
 TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
@@ -110,7 +113,7 @@ def ask_all(
     return outcomes
 
 
-_KNOWN_MISSES = {"flag": FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
+_KNOWN_MISSES = {"flag": REASON_FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
 class LeaseQuestion(NamedTuple):
@@ -293,10 +296,22 @@ def read_timeout(value: object) -> float:
     return min(seconds, LONGEST_WAIT)
 
 
+def wrong_kind(name: str, kind: type, value: object) -> TypeError:
+    """Return the error for a value that must be of a class of this package.
+
+    The published package has classes of the same names, so both are named with their modules.
+    """
+    other = type(value)
+    found = other.__qualname__
+    if other.__module__ != "builtins":
+        found = f"{other.__module__}.{found}"
+    return TypeError(f"{name} must be schematic_native.{kind.__name__}, not {found}")
+
+
 def check_options(options: object, kind: type) -> None:
     """Require options of one kind, or None."""
     if options is not None and not isinstance(options, kind):
-        raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
+        raise wrong_kind("options", kind, options)
 
 
 def check_optional(name: str, value: object, kind: type) -> None:
@@ -319,10 +334,10 @@ def read_preflight(options: CheckFlagOptions) -> Preflight:
     """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
-        raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")
+        raise wrong_kind("event_usage", EventUsage, event_usage)
     quantities = options.event_quantities
     if quantities is not None and not isinstance(quantities, EventQuantities):
-        raise TypeError(f"event_quantities must be EventQuantities, got {quantities!r}")
+        raise wrong_kind("event_quantities", EventQuantities, quantities)
     return Preflight(
         usage=None if options.usage is None else _read_amount("usage", options.usage),
         event_usage=(

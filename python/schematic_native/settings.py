@@ -24,7 +24,7 @@ from schematic_native.config import (
     LocalSlab,
     SchematicConfig,
 )
-from schematic_native.questions import check_text
+from schematic_native.questions import check_text, wrong_kind
 
 if TYPE_CHECKING:
     import httpx
@@ -223,7 +223,7 @@ def _read_datastream(config: object) -> int:
     if config is None:
         return MAX_MESSAGE_SIZE
     if not isinstance(config, DataStreamConfig):
-        raise TypeError(f"datastream must be a DataStreamConfig, got {type(config).__name__}")
+        raise wrong_kind("datastream", DataStreamConfig, config)
     for name in (
         "company_cache",
         "company_lookup_cache",
@@ -254,7 +254,7 @@ def _read_datastream(config: object) -> int:
 
 def _read_leases(config: object) -> LeaseSettings:
     if not isinstance(config, CreditLeaseConfig):
-        raise TypeError(f"credit_leases must be a CreditLeaseConfig, got {type(config).__name__}")
+        raise wrong_kind("credit_leases", CreditLeaseConfig, config)
     if config.mode not in ("auto", "client", "server"):
         raise ValueError(
             f"credit_leases.mode must be 'auto', 'client' or 'server', got {config.mode!r}"
@@ -326,10 +326,8 @@ def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
     terms: dict[str, dict[str, float | None]] = {}
     for credit, override in overrides.items():
         name = f"credit_leases.overrides[{credit!r}]"
-        if not isinstance(credit, str) or not isinstance(override, LeaseConfigOverride):
-            raise TypeError(
-                f"{name} must be a LeaseConfigOverride under a str key, got {override!r}"
-            )
+        if not isinstance(override, LeaseConfigOverride):
+            raise wrong_kind(name, LeaseConfigOverride, override)
         check_text("a key of credit_leases.overrides", credit)
         given: dict[str, float | None] = {
             "lease_duration": _duration(f"{name}.lease_duration", override.lease_duration)
