@@ -328,7 +328,8 @@ class _Client(Memory):
         if self._settings.offline:
             return self._conclude(question, Unanswered(REASON_OFFLINE), default)
         if self._streaming:
-            answer = question.ask(self._core)
+            # Once shut down, nobody sends the events of checks any more.
+            answer = question.ask(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
@@ -352,7 +353,7 @@ class _Client(Memory):
             reason=outcome.reason,
             error=outcome.error,
         )
-        if outcome.reason == KEY_CONFLICT:
+        if outcome.reason == KEY_CONFLICT and not self._closed:
             # Decided here, by the entities in memory, so it is logged like any other local answer.
             self._core.record_flag_check(answer, question.company, question.user)
         return answer
@@ -402,7 +403,9 @@ class _Client(Memory):
             return Unanswered(REASON_OFFLINE)
         outcomes = None
         if self._streaming:
-            outcomes = ask_all(self._core, asked.flag_keys, asked.company, asked.user)
+            outcomes = ask_all(
+                self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
+            )
         if outcomes is None and self._closed:
             return Unanswered(CLOSED)
         return self._recall_all(asked) if outcomes is None else outcomes

@@ -79,8 +79,8 @@ class FlagQuestion(NamedTuple):
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
 
-    def ask(self, core: Core) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing."""
+    def ask(self, core: Core, *, record: bool = True) -> CheckFlagResult | str:
+        """Ask the core; a str names what is missing. `record` queues the event of the check."""
         preflight = self.preflight
         return core.check_flag(
             self.flag_key,
@@ -90,6 +90,7 @@ class FlagQuestion(NamedTuple):
             event_usage=preflight.event_usage,
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
+            record=record,
         )
 
 
@@ -98,12 +99,17 @@ Outcomes = Mapping[str, FlagOutcome]
 
 
 def ask_all(
-    core: Core, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+    core: Core,
+    flag_keys: Sequence[str] | None,
+    company: Keys | None,
+    user: Keys | None,
+    *,
+    record: bool = True,
 ) -> Outcomes | None:
     """Ask the core for several flags, or for all; None if an entity is missing."""
     outcomes: dict[str, FlagOutcome] = {}
     for key in core.flag_keys() if flag_keys is None else flag_keys:
-        answer = FlagQuestion(key, company, user).ask(core)
+        answer = FlagQuestion(key, company, user).ask(core, record=record)
         if isinstance(answer, CheckFlagResult):
             outcomes[key] = answer
         elif answer in _KNOWN_MISSES:

@@ -87,6 +87,7 @@ impl Core {
         flag_key: &Bound<'_, PyAny>,
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
+        record: bool,
     ) -> PyResult<Option<bool>> {
         let (company, user) = (
             BorrowedKeys::of("company", company)?,
@@ -102,7 +103,7 @@ impl Core {
             company: company.as_deref(),
             user: user.as_deref(),
             partial: false,
-            record: true,
+            record,
         };
         Ok(self.client.flag_value(&request, self.now(py)?).ok())
     }

@@ -77,7 +77,11 @@ impl Memory {
         user: Argument<'_, '_>,
     ) -> PyResult<Option<bool>> {
         match self.core(CHECKING) {
-            Some(core) => core.get().flag_value(py, flag_key, company, user),
+            Some(core) => {
+                // Without a sender nobody would ever take the event of this check.
+                let record = self.open.load(Relaxed) & SETTLING != 0;
+                core.get().flag_value(py, flag_key, company, user, record)
+            }
             None => Ok(None),
         }
     }
