@@ -77,12 +77,6 @@ class RulesEngine:
         """
         if not isinstance(flag, CompiledFlag):
             raise TypeError(f"flag must be what load_flag gives, not {type(flag).__name__}")
-        if company is not None and not isinstance(company, CompiledCompany):
-            raise TypeError(
-                f"company must be what load_company gives, not {type(company).__name__}"
-            )
-        if user is not None and not isinstance(user, CompiledUser):
-            raise TypeError(f"user must be what load_user gives, not {type(user).__name__}")
         check_options(options, CheckFlagOptions)
         preflight = NO_PREFLIGHT if options is None else read_preflight(options)
         return flag.check(

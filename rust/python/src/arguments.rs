@@ -83,12 +83,19 @@ pub(crate) fn kind_of(value: &Bound<'_, PyAny>) -> String {
 }
 
 /// Text in UTF-8, which cannot hold all that a `str` can: no surrogate without its other half.
+#[inline]
 fn utf8<'a>(name: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
-    text.to_str().map_err(|_| {
-        PyValueError::new_err(format!(
-            "{name} must be text that UTF-8 can hold, not {text:?}"
-        ))
-    })
+    match text.to_str() {
+        Ok(text) => Ok(text),
+        Err(_) => Err(not_utf8(name, text)),
+    }
+}
+
+#[cold]
+fn not_utf8(name: &str, text: &Bound<'_, PyString>) -> PyErr {
+    PyValueError::new_err(format!(
+        "{name} must be text that UTF-8 can hold, not {text:?}"
+    ))
 }
 
 /// A text argument.
@@ -122,7 +129,12 @@ pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);
     }
-    // Anything else that says it is a number, for example a Decimal, is read as one. Text never does.
+    other_quantity(name, value)
+}
+
+/// Anything else that says it is a number, for example a Decimal. Text never does.
+#[cold]
+fn other_quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract().or_else(|fault: PyErr| {
         let py = value.py();
         if fault.is_instance_of::<PyOverflowError>(py) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::{
-    create_exception,
+    PyTypeInfo, create_exception,
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyString},
@@ -105,14 +105,17 @@ impl CompiledFlag {
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
     fn check(
         &self,
-        company: Option<&Bound<'_, CompiledCompany>>,
-        user: Option<&Bound<'_, CompiledUser>>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
         now: &Bound<'_, PyAny>,
         usage: Option<&Bound<'_, PyAny>>,
         event_usage: Option<(String, Bound<'_, PyAny>)>,
         event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<CheckFlagResult> {
+        let company = company.map(|it| handle::<CompiledCompany>("company", it));
+        let user = user.map(|it| handle::<CompiledUser>("user", it));
+        let (company, user) = (company.transpose()?, user.transpose()?);
         let (company, user) = (company.map(|it| &it.get().0), user.map(|it| &it.get().0));
         let now = arguments::read_instant("now", now)?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
@@ -125,6 +128,17 @@ impl CompiledFlag {
     fn __repr__(&self) -> String {
         format!("CompiledFlag(id={:?}, key={:?})", self.0.id(), self.0.key())
     }
+}
+
+/// What `RulesEngine` has compiled.
+fn handle<'a, 'py, T: PyTypeInfo>(
+    name: &str,
+    value: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, T>> {
+    value.cast().map_err(|_| {
+        let kind = kind_of(value);
+        PyTypeError::new_err(format!("{name} must be what load_{name} gives, not {kind}"))
+    })
 }
 
 /// Hands the bytes of a `str` or `bytes` argument to `read`, while other threads may run.
