@@ -53,3 +53,20 @@ def test_the_doctor_says_what_cannot_be_reached() -> None:
     assert done.returncode == 1
     assert "FAIL  API: http://127.0.0.1:1 cannot be reached" in done.stdout
     assert "FAIL  Redis: cannot be reached" in done.stdout
+
+
+def test_the_doctor_tells_no_secret_of_a_redis_url_that_is_none() -> None:
+    for url in ("redi://:s3cret@localhost", "redis://localhost:s3cret", "s3cret"):
+        done = run("doctor", "--base-url", "http://127.0.0.1:1", "--redis-url", url)
+        assert done.returncode == 1
+        assert "FAIL  Redis: --redis-url is no Redis URL" in done.stdout
+        assert "s3cret" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_says_what_is_wrong_with_a_key_that_no_header_can_hold() -> None:
+    done = run("doctor", "--base-url", "http://127.0.0.1:1", "--api-key", "s3cr\u00e9t")
+    assert done.returncode == 1
+    assert "FAIL  API: the API key must be printable ASCII" in done.stdout
+    assert "s3cr" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
     CheckFlagOptions,
     CheckFlagResult,
     CheckOptions,
@@ -450,7 +452,8 @@ def test_events_survive_a_capture_outage_and_are_billed_once(emulator):
         (lambda c: c.prewarm({}, [CREDIT]), ValueError, "company"),
         (lambda c: c.prewarm(ACME, CREDIT), TypeError, "credit_type_ids"),
         (lambda c: c.get_credit_balance(ACME, 5), TypeError, "credit_type_id"),
-        (lambda c: c.set_flag_default("f", "yes"), TypeError, "flag default"),
+        (lambda c: c.set_flag_default("f", "yes"), TypeError, "value must be a bool"),
+        (lambda c: c.set_flag_default({}, True), TypeError, "flag_key must be a str"),
         (lambda c: c.set_flag_defaults({"f": 1}), TypeError, "values"),
     ],
 )
@@ -681,6 +684,63 @@ def test_a_users_cache_is_used_and_may_fail(caplog):
     assert "set is broken" in caplog.text
 
 
+class WitnessCache(LocalCache):
+    """Keeps in mind which thread it is called on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[threading.Thread] = set()
+
+    def get(self, key):
+        self.threads.add(threading.current_thread())
+        return super().get(key)
+
+    def set(self, key, val, ttl_override=None):
+        self.threads.add(threading.current_thread())
+        super().set(key, val, ttl_override)
+
+
+ALL = data(flag="f", value=True, flags=[{"flag": "f", "value": True}, {"flag": "G", "value": True}])
+
+
+def test_a_users_cache_is_called_on_the_callers_thread():
+    cache = WitnessCache()
+    with HttpServer(otherwise=Answer(body=ALL)) as server:
+        with Schematic(API_KEY, at(server.url, cache_providers=[cache])) as client:
+            client.check_flag("f")
+            client.check("f", {"id": "a"})
+            client.check_flags(["f"], {"id": "b"})
+            for company in (None, {"id": "a"}, {"id": "b"}):
+                client.check_flag("f", company)
+        assert len(server.requests) == 3
+    assert cache.threads == {threading.current_thread()}
+
+
+def test_answers_of_a_check_of_several_flags_are_kept_too():
+    with (
+        HttpServer(otherwise=Answer(body=ALL)) as server,
+        Schematic(API_KEY, at(server.url)) as client,
+    ):
+        for keys in (["f", "g"], ["G"], ["f"]):
+            answers = client.check_flags(keys, ACME)
+            assert [answer.value for answer in answers] == [True] * len(keys)
+        assert client.check_flag("g", ACME)
+        assert len(server.requests) == 1
+        # One that is not kept is asked for, and so are all.
+        assert [answer.value for answer in client.check_flags(["f", "h"], ACME)] == [True, False]
+        client.check_flags(["f", "g"], {"id": "other"})
+        assert len(server.requests) == 3
+        # Which flags there are only the API knows.
+        client.check_flags(None, ACME)
+        assert len(server.requests) == 4
+
+
+def test_no_flag_keys_are_all_flags(emulator):
+    for fields in (plain(emulator), streaming(emulator)):
+        with make(fields) as client:
+            assert len(client.check_flags([], ACME)) == len(client.check_flags(None, ACME)) == 3
+
+
 def test_a_synchronous_httpx_client_of_the_users_carries_the_calls():
     answer = data(flag="f", value=True, reason="ok")
     with HttpServer(otherwise=Answer(body=answer)) as server, httpx.Client(trust_env=False) as own:
@@ -737,9 +797,9 @@ def test_offline_does_no_io_and_answers_the_defaults():
         result = client.check("on", ACME, usage=5)
         assert (result.allowed, result.reservation) == (True, None)
         assert {answer.flag: answer.value for answer in client.check_flags()} == {
-            "on": True,
+            "On": True,
             "off": True,
-            "third": True,
+            "Third": True,
         }
         client.track("e")
         client.identify({"id": "a"})
@@ -783,3 +843,51 @@ def test_a_client_that_was_never_used_leaves_nothing(emulator):
     gc.collect()
     assert threading.active_count() == threads
     assert os.getpid()
+
+
+# Holds on the server that could not be asked for
+
+
+def fields_of(emulator: Emulator, mode: str) -> dict[str, object]:
+    return plain(emulator, credit_leases=CreditLeaseConfig(mode=mode))
+
+
+def assert_failed_on_the_server(client: Schematic) -> None:
+    closed = client.check(INFERENCE, ACME, usage=1, default_value=True, timeout=0.05)
+    asked = {"usage": 1, "on_acquire_failure": "fail-open", "timeout": 0.05}
+    opened = client.check(INFERENCE, ACME, **asked, default_value=True)
+    denied = client.check(INFERENCE, ACME, **asked, default_value=False)
+    assert (closed.allowed, closed.reason) == (False, "server_reservation_failed")
+    assert [opened.allowed, denied.allowed] == [True, False]
+    for result in (opened, denied):
+        assert result.reason == "server_reservation_failed_fail_open"
+        assert (result.error, result.reservation) == ("server_reservation_failed", None)
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_after_a_shutdown_a_hold_on_the_server_fails_as_one_and_open_gives_the_default(
+    emulator, mode
+):
+    client = make(fields_of(emulator, mode))
+    client.check_flag(INFERENCE, ACME)
+    client.shutdown()
+    assert_failed_on_the_server(client)
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_when_the_io_thread_is_late_a_hold_on_the_server_fails_as_one(emulator, mode):
+    over = threading.Event()
+    with make(fields_of(emulator, mode)) as client:
+        client.check_flag(INFERENCE, ACME)
+        client._thread._loop.call_soon_threadsafe(over.wait)
+        assert_failed_on_the_server(client)
+        over.set()
+
+
+async def test_after_an_asynchronous_shutdown_a_hold_on_the_server_fails_as_one(emulator):
+    fields = fields_of(emulator, "server")
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        pass
+    asked = {"usage": 1, "on_acquire_failure": "fail-open", "default_value": False}
+    result = await client.check(INFERENCE, ACME, **asked)
+    assert (result.allowed, result.error) == (False, "server_reservation_failed")

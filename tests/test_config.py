@@ -8,6 +8,7 @@ import redis
 from schematic_native import (
     AsyncSchematic,
     AsyncSchematicConfig,
+    CheckFlagOptions,
     CreditLeaseConfig,
     DataStreamConfig,
     LeaseConfigOverride,
@@ -16,6 +17,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.settings import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
+from tests.conftest import ACME, API_KEY, plain, streaming
 
 # Not connected to anything: a client connects when it is first asked.
 REDIS = redis.Redis()
@@ -41,6 +43,12 @@ def test_defaults_are_the_published_ones():
     )
 
 
+def test_a_reservation_ttl_of_none_is_the_default_like_every_other_term():
+    leases = CreditLeaseConfig(default_reservation_ttl=None)
+    settings = read_config("key", SchematicConfig(credit_leases=leases))
+    assert settings.leases.reservation_ttl == 60.0
+
+
 @pytest.mark.parametrize("blank", [None, "", "   "])
 def test_a_blank_url_counts_as_unset(blank):
     settings = read_config("key", SchematicConfig(base_url=blank, event_capture_url=blank))
@@ -62,6 +70,49 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"flag_defaults": ["a"]}, TypeError, "flag_defaults"),
         ({"flag_defaults": {"a": 1}}, TypeError, "flag_defaults"),
         ({"flag_defaults": {1: True}}, TypeError, "flag_defaults"),
+        ({"flag_defaults": 0}, TypeError, "flag_defaults"),
+        ({"flag_defaults": []}, TypeError, "flag_defaults"),
+        ({"follow_redirects": "no"}, TypeError, "follow_redirects"),
+        ({"httpx_client": 123}, TypeError, "httpx_client must be an httpx.Client"),
+        ({"timeout": 10**400}, ValueError, "timeout must be a finite number"),
+        ({"event_buffer_period": 10**5000}, ValueError, "event_buffer_period must be a finite"),
+        ({"credit_leases": CreditLeaseConfig(local_slab=5)}, TypeError, "local_slab"),
+        (
+            {"credit_leases": CreditLeaseConfig(local_slab=LocalSlab(lifetime=0))},
+            ValueError,
+            "local_slab.lifetime",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(default_lease_size=10**400)},
+            ValueError,
+            "default_lease_size must be a finite number",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(default_lease_size=1e300)},
+            ValueError,
+            "credit_leases.default_lease_size must be at most",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(default_reservation_ttl=1e10)},
+            ValueError,
+            "credit_leases.default_reservation_ttl must be at most",
+        ),
+        ({"credit_leases": CreditLeaseConfig(mode=[])}, ValueError, "credit_leases.mode"),
+        (
+            {"credit_leases": CreditLeaseConfig(default_reservation_ttl="60")},
+            TypeError,
+            "credit_leases.default_reservation_ttl must be a number of seconds",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(overrides={"\ud800": LeaseConfigOverride()})},
+            ValueError,
+            "a key of credit_leases.overrides must be text",
+        ),
+        (
+            {"credit_leases": CreditLeaseConfig(redis_key_prefix="\ud800")},
+            ValueError,
+            "credit_leases.redis_key_prefix must be text",
+        ),
         ({"logger": "root"}, TypeError, "logger"),
         ({"log_level": "LOUD"}, ValueError, "log_level"),
         ({"log_level": 1.5}, TypeError, "log_level"),
@@ -222,3 +273,31 @@ def test_an_own_logger_replaces_the_package_logger(caplog):
 )
 def test_loopback_is_told_from_the_rest(url, loopback):
     assert is_loopback(url) is loopback
+
+
+@pytest.mark.parametrize("use_datastream", [True, False])
+def test_a_client_may_wait_for_as_long_as_anyone_can_say(emulator, use_datastream):
+    fields = streaming(emulator) if use_datastream else plain(emulator)
+    fields |= {"timeout": 1e10, "event_buffer_period": 1e300}
+    with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+        assert client.check_flag("inference", ACME) is True
+        assert client.check("inference", ACME).allowed
+        assert client.check("inference", ACME, usage=1).allowed
+
+
+def test_what_one_call_says_may_be_as_long(emulator):
+    fields = plain(emulator, credit_leases=CreditLeaseConfig())
+    with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+        options = CheckFlagOptions(timeout=1e300)
+        assert client.check_flag("inference", ACME, None, options) is True
+        assert client.check("inference", ACME, usage=1, timeout=1e300).allowed
+        for timeout in (10**400, 10**5000):
+            with pytest.raises(ValueError, match="timeout must be a finite number of seconds"):
+                client.check("inference", ACME, timeout=timeout)
+
+
+async def test_an_asynchronous_call_may_be_as_long(emulator):
+    fields = plain(emulator, timeout=1e300)
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        assert (await client.check("inference", ACME, timeout=1e300)).allowed
+        assert len(await client.check_flags(None, ACME)) == 3

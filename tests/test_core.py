@@ -228,7 +228,7 @@ def test_what_is_no_usage_reaches_no_lease(usage: float) -> None:
             ValueError,
             "on_acquire_failure must be 'fail-closed' or 'fail-open'",
         ),
-        (("f", {"id": "\ud800"}, None, 1), UnicodeEncodeError, "surrogates"),
+        (("f", {"id": "\ud800"}, None, 1), ValueError, "company must be text that UTF-8 can hold"),
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_held(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from schematic_native import demo
+
+EXAMPLE = Path(demo.__file__).parent / "emulator" / "inference.json"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +55,32 @@ def test_an_impossible_run_is_refused(option: str, value: str) -> None:
     done = run(option, value)
     assert done.returncode == 2
     assert f"{option} must be more than 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "No such file"), ("{", "not valid JSON"), ('{"api_key": 5}', "api_key")],
+)
+def test_a_seed_that_cannot_be_read_is_told_without_a_traceback(
+    tmp_path: Path, content: str | None, says: str
+) -> None:
+    seed = tmp_path / "seed.json"
+    if content is not None:
+        seed.write_text(content)
+    done = run("--seed", str(seed))
+    assert done.returncode == 1
+    assert done.stderr.startswith("schematic-native demo: ")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("lacking", ["flags", "companies"])
+def test_a_demo_that_held_no_credits_has_not_succeeded(tmp_path: Path, lacking: str) -> None:
+    seed = tmp_path / "seed.json"
+    seed.write_text(json.dumps(json.loads(EXAMPLE.read_text()) | {lacking: []}))
+    done = run("--seconds", "0.2", "--seed", str(seed))
+    assert done.returncode == 1
+    assert "no check came to hold credits" in done.stderr
 
 
 def test_an_audit_that_does_not_balance_fails() -> None:

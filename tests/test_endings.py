@@ -20,6 +20,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
+from tests.callers import Caller, both_clients
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.servers import Answer, HttpServer
 
@@ -184,6 +185,27 @@ def test_a_client_that_raised_inside_with_is_ended_all_the_same(emulator):
         work()
     assert tracked(emulator) == ["before"]
     assert lease_statuses(emulator) == {"released"}
+
+
+@both_clients
+def test_what_memory_answers_after_a_shutdown_is_queued_for_nobody(emulator, kind):
+    person = Caller(kind, streaming(emulator))
+    with person:
+        assert person.do("check_flag", INFERENCE, ACME) is True
+        emulator.set_company(
+            {"id": "comp_two", "account_id": "a", "environment_id": "e", "keys": {"slug": "two"}}
+        )
+        person.do("check_flag", INFERENCE, {"slug": "two"})
+        person.do("shutdown")
+        assert person.client.status().queued_events == 0
+        assert person.do("check_flag", INFERENCE, ACME) is True
+        assert person.do("check_flag_with_entitlement", INFERENCE, ACME).value is True
+        assert person.do("check", INFERENCE, ACME).allowed is True
+        assert len(person.do("check_flags", None, ACME)) == 3
+        both = {"id": "acme", "slug": "two"}
+        conflict = person.do("check_flag_with_entitlement", INFERENCE, both)
+        assert conflict.reason == "key conflict"
+        assert person.client.status().queued_events == 0
 
 
 # The interpreter's end

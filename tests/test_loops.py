@@ -19,10 +19,13 @@ from schematic_native import (
     CreditLeaseConfig,
     Schematic,
     SchematicConfig,
+    TrackWithReservationOptions,
 )
 from tests.conftest import ACME, API_KEY, eventually_async, streaming
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from schematic_native.emulator import Emulator
 
 INFERENCE, CREDIT = "inference", "credit_inference"
@@ -168,3 +171,102 @@ async def test_two_loops_at_once_are_refused_and_the_first_goes_on(emulator):
 
         await asyncio.to_thread(elsewhere)
         assert (await client.check(INFERENCE, ACME, usage=1)).allowed
+
+
+def test_a_shutdown_on_a_loop_of_its_own_delivers_what_an_ended_loop_left(emulator):
+    client = make(emulator, event_buffer_period=60.0)
+
+    async def use() -> None:
+        result = await client.check(INFERENCE, ACME, usage=5)
+        await client.track_with_reservation(result.reservation, 5)
+        await client.track("other", ACME)
+
+    asyncio.run(use())
+    assert client.status().queued_events >= 2
+    asyncio.run(client.shutdown())
+    assert (client.status().queued_events, client.status().leases) == (0, 0)
+    assert billed(emulator) == 5
+    assert {lease["status"] for lease in emulator.state()["leases"].values()} == {"released"}
+    # It has ended for good: no loop is too late to say so again.
+    asyncio.run(client.shutdown())
+    assert emulator.state()["requests"]["release"] == 1
+
+
+def test_a_shutdown_that_its_loop_cut_short_is_made_up_for_on_the_next(emulator):
+    client = make(emulator, event_buffer_period=60.0)
+
+    async def use() -> None:
+        result = await client.check(INFERENCE, ACME, usage=5)
+        await client.track_with_reservation(result.reservation, 5)
+        ending = asyncio.ensure_future(client.shutdown())
+        await eventually_async(lambda: fault.fired)
+        ending.cancel()
+
+    with emulator.fail("freeze", on="capture") as fault:
+        asyncio.run(use())
+    assert client.status().queued_events >= 1
+    asyncio.run(client.shutdown())
+    assert client.status().queued_events == 0
+    assert billed(emulator) == 5
+
+
+async def test_a_shutdown_from_another_loop_is_refused_and_changes_nothing(emulator):
+    async with make(emulator) as client:
+        result = await client.check(INFERENCE, ACME, usage=1)
+
+        def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(client.shutdown())
+
+        await asyncio.to_thread(elsewhere)
+        assert (await client.check(INFERENCE, ACME, usage=1)).allowed
+        await client.track_with_reservation(result.reservation, 1)
+    assert billed(emulator) == 1
+
+
+async def test_what_another_loop_is_refused_is_not_queued(emulator):
+    async with make(emulator, event_buffer_period=60.0) as client:
+        held = (await client.check(INFERENCE, ACME, usage=9)).reservation
+        queued = client.status().queued_events
+        traits = TrackWithReservationOptions(traits={"model": "large"})
+        calls = (
+            lambda: client.track("login", ACME),
+            lambda: client.identify({"id": "ada"}),
+            lambda: client.track_with_reservation(held, 9, traits),
+        )
+
+        async def call(method: Callable[[], Coroutine[object, object, None]]) -> None:
+            await method()
+
+        def elsewhere() -> None:
+            for method in calls:
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    asyncio.run(call(method))
+
+        await asyncio.to_thread(elsewhere)
+        assert (client.status().queued_events, client.status().open_holds) == (queued, 1)
+
+
+async def test_memory_settles_from_any_loop_while_the_clients_own_can_send(emulator):
+    async with make(emulator) as client:
+        result = await client.check(INFERENCE, ACME, usage=9)
+
+        def elsewhere() -> None:
+            asyncio.run(client.track_with_reservation(result.reservation, 7))
+
+        await asyncio.to_thread(elsewhere)
+        assert client.status().open_holds == 0
+    assert billed(emulator) == 7
+
+
+def test_a_settle_after_its_loop_has_ended_starts_on_the_next(emulator):
+    client = make(emulator)
+    held = asyncio.run(client.check(INFERENCE, ACME, usage=9)).reservation
+
+    async def settle() -> None:
+        await client.track_with_reservation(held, 7)
+        await eventually_async(lambda: client.status().queued_events == 0)
+
+    asyncio.run(settle())
+    asyncio.run(client.shutdown())
+    assert billed(emulator) == 7

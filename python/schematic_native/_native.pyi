@@ -58,6 +58,12 @@ def check_flag_json(envelope: str | bytes, *, now: float | None = None) -> str:
 def check_flags_json(envelope: str | bytes, *, now: float | None = None) -> str:
     """Evaluate many flags, from JSON to JSON: `{"flags", "company"?, "user"?}` to a list in their order."""
 
+def read_quantity(name: str, value: object) -> float:
+    """Read a number of any kind, as the core reads it; what is none, and a bool, is NaN.
+
+    `name` is the argument's, for the TypeError about a value that is not a number.
+    """
+
 @final
 class CompiledFlag:
     """A flag, compiled from its JSON."""
@@ -235,7 +241,8 @@ class Reservation:
         quantity_reserved: event units, as the caller stated them.
         credits_reserved: credits held: the quantity, rounded up, times the rate.
         consumption_rate: credits for one event unit.
-        expires_at: when it lapses unless it is settled, in UTC.
+        expires_at: when it lapses unless it is settled, in UTC and in whole milliseconds: of a
+            datetime of any zone, finer digits are cut.
         company: the lookup keys of the check.
         user: the lookup keys of the check.
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from typing_extensions import TypeVar
+
     from schematic_native._native import CheckFlagResult
 
+    # Whoever names no type keeps the answers of checks.
+    T = TypeVar("T", default=CheckFlagResult)
+else:
+    from typing import TypeVar
 
-class LocalCache:
+    T = TypeVar("T")
+
+
+class LocalCache(Generic[T]):
     """An in-memory cache, least recently used out; safe to use from any thread.
 
     Args:
@@ -28,10 +37,10 @@ class LocalCache:
         self._max_size = max_size
         self._ttl = ttl
         self._clock = clock
-        self._entries: OrderedDict[str, tuple[float, CheckFlagResult]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> CheckFlagResult | None:
+    def get(self, key: str) -> T | None:
         """Return the answer kept under `key`, None if there is none or it is too old."""
         with self._lock:
             entry = self._entries.get(key)
@@ -43,7 +52,7 @@ class LocalCache:
             self._entries.move_to_end(key)
             return entry[1]
 
-    def set(self, key: str, val: CheckFlagResult, ttl_override: int | None = None) -> None:
+    def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
         """Keep `val` under `key` for `ttl_override` milliseconds, or the cache's own time."""
         ttl = self._ttl if ttl_override is None else ttl_override
         if self._max_size <= 0 or ttl <= 0:

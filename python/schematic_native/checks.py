@@ -15,11 +15,15 @@ from schematic_native.config import CreditBalance
 from schematic_native.datastream import COMPANY, USER
 from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.questions import (
-    FLAG_NOT_FOUND,
+    INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
+    REASON_ERROR,
+    REASON_FLAG_NOT_FOUND,
+    FlagOutcome,
     FlagQuestion,
     LeaseQuestion,
     Outcomes,
+    Told,
     Unanswered,
     ask_all,
     is_usage,
@@ -46,7 +50,6 @@ if TYPE_CHECKING:
 FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
-INSUFFICIENT_CREDITS = "Insufficient credits"
 
 
 class Checks:
@@ -60,7 +63,6 @@ class Checks:
         leases: acquires and extends; None without credit leases in the client.
         shared: where leases and holds live, if other processes share them; else None.
         lease_settings: None without credit leases.
-        remember: keeps a plain answer of the API for a while.
         spawn: runs work in the background.
 
     A deadline is an instant of the loop's clock.
@@ -77,7 +79,6 @@ class Checks:
         leases: Leases | None,
         shared: SharedStore | None,
         lease_settings: LeaseSettings | None,
-        remember: Callable[[FlagQuestion, CheckFlagResult], None],
         spawn: Callable[[Coroutine[object, object, None]], object],
     ) -> None:
         self._core = core
@@ -88,7 +89,6 @@ class Checks:
         self._shared = shared
         self._store: LeaseStore = ProcessStore(core) if shared is None else shared
         self._lease_settings = lease_settings
-        self._remember = remember
         self._spawn = spawn
 
     @property
@@ -105,9 +105,7 @@ class Checks:
             return None
         return settings.mode
 
-    async def check_flag(
-        self, question: FlagQuestion, deadline: float
-    ) -> CheckFlagResult | Unanswered:
+    async def check_flag(self, question: FlagQuestion, deadline: float) -> FlagOutcome:
         """Answer a plain check from memory, fetching what is missing, or else over REST."""
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(question.company, question.user, deadline)
@@ -138,14 +136,14 @@ class Checks:
             return _unanswered(error)
         self._faults.cleared(REST_TOPIC)
         if flag_keys is None:
-            return {result.flag: result for result in results}
-        found = {result.flag.lower(): result for result in results}
-        missing = Unanswered(FLAG_NOT_FOUND)
+            return {result.flag: Told(result) for result in results}
+        found = {result.flag.lower(): Told(result) for result in results}
+        missing = Unanswered(REASON_FLAG_NOT_FOUND)
         return {key: found.get(key.lower(), missing) for key in flag_keys}
 
     async def check(
         self, question: LeaseQuestion, pending: PendingCheck | None, deadline: float
-    ) -> CheckResult | Unanswered:
+    ) -> CheckResult | Told | Unanswered:
         """Finish a check that may reserve credits."""
         if pending is not None:
             return await self._finish(question, pending, deadline)
@@ -172,7 +170,7 @@ class Checks:
 
     async def _finish(
         self, question: LeaseQuestion, answer: CheckResult | PendingCheck, deadline: float
-    ) -> CheckResult | Unanswered:
+    ) -> CheckResult | Told | Unanswered:
         """Do what a pending check needs, and ask again, until it is answered."""
         while isinstance(answer, PendingCheck):
             if answer.need == "plain":
@@ -204,9 +202,11 @@ class Checks:
         )
         return True
 
-    async def _plain(self, question: LeaseQuestion, deadline: float) -> CheckResult | Unanswered:
+    async def _plain(
+        self, question: LeaseQuestion, deadline: float
+    ) -> CheckResult | Told | Unanswered:
         answer = await self.check_flag(question.plain(), deadline)
-        return answer if isinstance(answer, Unanswered) else plain_result(answer)
+        return plain_result(answer) if isinstance(answer, CheckFlagResult) else answer
 
     async def _fetch(self, company: Keys | None, user: Keys | None, deadline: float) -> bool:
         """Request entities over the DataStream; tells whether all of them have come."""
@@ -226,9 +226,7 @@ class Checks:
             deadline,
         )
 
-    async def _ask_api(
-        self, question: FlagQuestion, deadline: float
-    ) -> CheckFlagResult | Unanswered:
+    async def _ask_api(self, question: FlagQuestion, deadline: float) -> Told | Unanswered:
         try:
             answer = await self._api.check_flag(
                 question.flag_key,
@@ -243,8 +241,7 @@ class Checks:
             self._faults.raised(REST_TOPIC, error)
             return _unanswered(error)
         self._faults.cleared(REST_TOPIC)
-        self._remember(question, answer)
-        return answer
+        return Told(answer)
 
     async def _reserve_on_server(
         self, question: LeaseQuestion, usage: float, deadline: float
@@ -270,16 +267,13 @@ class Checks:
             return CheckResult(
                 allowed=False,
                 value=False,
-                reason=INSUFFICIENT_CREDITS,
+                reason=INSUFFICIENT_CREDITS_REASON,
                 flag_key=question.flag_key,
                 error=error.message,
             )
         except ApiError as error:
             self._faults.raised(RESERVE_TOPIC, error)
-            failure = "server_reservation_failed"
-            if question.on_acquire_failure == "fail-open":
-                return Unanswered(f"{failure}_fail_open", failure)
-            return question.fail(failure)
+            return question.fail_on_server()
         self._faults.cleared(RESERVE_TOPIC)
         return self._take_hold(question, reserved)
 
@@ -331,5 +325,5 @@ class Checks:
 
 
 def _unanswered(error: ApiError) -> Unanswered:
-    what = "flag not found" if isinstance(error, NotFoundError) else "error"
-    return Unanswered(f"{what}: default value ({error})", str(error))
+    reason = REASON_FLAG_NOT_FOUND if isinstance(error, NotFoundError) else REASON_ERROR
+    return Unanswered(f"{reason} ({error})", str(error))

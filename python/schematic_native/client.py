@@ -11,13 +11,14 @@ httpx or websockets: that happens when I/O starts.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 from schematic_native._native import (
     CheckFlagResult,
@@ -26,6 +27,7 @@ from schematic_native._native import (
     FeatureEntitlement,
     Memory,
     Reservation,
+    read_quantity,
 )
 from schematic_native._native import Schematic as Synchronous
 from schematic_native.cache import LocalCache, cache_key
@@ -33,20 +35,25 @@ from schematic_native.config import (
     INITIAL_WAIT,
     SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
+    CacheProvider,
     CheckFlagOptions,
     CheckOptions,
     ClientStatus,
     CreditBalance,
     CreditLeaseConfig,
+    CreditLeaseMode,
     DataStreamConfig,
     DefaultValue,
     EventBodyIdentifyCompany,
     EventQuantities,
     EventUsage,
     FlagCache,
+    FlagDefault,
     IdentifyOptions,
     LeaseConfigOverride,
     LocalSlab,
+    LogLevel,
+    OnAcquireFailure,
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
@@ -55,26 +62,34 @@ from schematic_native.config import (
 from schematic_native.faults import STORE_TOPIC, Faults, StoreError
 from schematic_native.questions import (
     CLOSED,
+    INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
-    OFFLINE,
+    REASON_ERROR,
+    REASON_FLAG_NOT_FOUND,
+    REASON_OFFLINE,
     TIMED_OUT,
+    FlagOutcome,
     FlagQuestion,
     Keys,
     LeaseQuestion,
     Outcomes,
+    Told,
     Unanswered,
     ask_all,
     check_default,
     check_optional,
+    check_optional_text,
     check_options,
-    check_timeout,
+    check_text,
     is_usage,
     plain_result,
     read_flag_question,
     read_keys,
     read_lease_question,
     read_text,
+    read_timeout,
     resolve_default,
+    wrong_kind,
 )
 from schematic_native.wake import Doorbell
 
@@ -91,15 +106,22 @@ if TYPE_CHECKING:
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
+    "INSUFFICIENT_CREDITS_REASON",
+    "REASON_ERROR",
+    "REASON_FLAG_NOT_FOUND",
+    "REASON_OFFLINE",
     "AsyncSchematic",
     "AsyncSchematicConfig",
+    "CacheProvider",
     "CheckFlagOptions",
+    "CheckFlagResponseData",
     "CheckFlagResult",
     "CheckOptions",
     "CheckResult",
     "ClientStatus",
     "CreditBalance",
     "CreditLeaseConfig",
+    "CreditLeaseMode",
     "DataStreamConfig",
     "EventBodyIdentifyCompany",
     "EventQuantities",
@@ -109,6 +131,8 @@ __all__ = [
     "LeaseConfigOverride",
     "LocalCache",
     "LocalSlab",
+    "LogLevel",
+    "OnAcquireFailure",
     "Reservation",
     "Schematic",
     "SchematicConfig",
@@ -116,9 +140,14 @@ __all__ = [
     "TrackWithReservationOptions",
 ]
 
+# The published package's name for the answer of a plain check.
+CheckFlagResponseData = CheckFlagResult
+
 T = TypeVar("T")
 L = TypeVar("L")
 
+# The fewest units that no event can bill: it counts them in 63 bits.
+UNBILLABLE = 2.0**63
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
@@ -136,7 +165,7 @@ class _Client(Memory):
         from schematic_native.settings import read_config  # noqa: PLC0415
 
         self._settings = read_config(api_key, config)
-        self._flag_defaults = read_flag_defaults("flag_defaults", config.flag_defaults or {})
+        self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
         self._reset()
@@ -171,7 +200,7 @@ class _Client(Memory):
         inside.
         """
         _abandoned.append((self._core, self._runtime))
-        self._caches = [LocalCache() if type(c) is LocalCache else c for c in self._caches]
+        self._caches = [_fresh(cache) for cache in self._caches]
         self._reset()
 
     def _make_core(self) -> Core:
@@ -204,7 +233,10 @@ class _Client(Memory):
 
         Flag keys compare case-insensitively.
         """
-        self._flag_defaults |= read_flag_defaults("flag defaults", {flag_key: value})
+        check_text("flag_key", flag_key)
+        if not isinstance(value, bool):
+            raise TypeError(f"value must be a bool as a flag default, got {value!r}")
+        self._flag_defaults |= {flag_key.lower(): FlagDefault(flag_key, value)}
 
     def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
         """Set the answers of several flags for when none can be had."""
@@ -246,7 +278,6 @@ class _Client(Memory):
             self._faults,
             store=self._store,
             on_streaming=self._stream,
-            remember=self._remember,
             previous=previous,
         )
 
@@ -289,18 +320,16 @@ class _Client(Memory):
         return question, options.default_value, self._limit(options.timeout)
 
     def _limit(self, timeout: float | None) -> float:
-        if timeout is None:
-            return self._settings.timeout
-        check_timeout(timeout)
-        return timeout
+        return self._settings.timeout if timeout is None else read_timeout(timeout)
 
     def _answer_now(self, question: FlagQuestion, default: DefaultValue) -> CheckFlagResult | None:
         """Answer a plain check without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return self._conclude(question, Unanswered(OFFLINE), default)
+            return self._conclude(question, Unanswered(REASON_OFFLINE), default)
         if self._streaming:
-            answer = question.ask(self._core)
+            # Once shut down, nobody sends the events of checks any more.
+            answer = question.ask(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
@@ -310,9 +339,12 @@ class _Client(Memory):
         return None if question.preflight else self._recall(question)
 
     def _conclude(
-        self, question: FlagQuestion, outcome: CheckFlagResult | Unanswered, default: DefaultValue
+        self, question: FlagQuestion, outcome: FlagOutcome, default: DefaultValue
     ) -> CheckFlagResult:
         """Turn an outcome into an answer: the caller's default if there was none."""
+        if isinstance(outcome, Told):
+            self._remember(question, outcome.answer)
+            return outcome.answer
         if isinstance(outcome, CheckFlagResult):
             return outcome
         answer = CheckFlagResult(
@@ -321,13 +353,14 @@ class _Client(Memory):
             reason=outcome.reason,
             error=outcome.error,
         )
-        if outcome.reason == KEY_CONFLICT:
+        if outcome.reason == KEY_CONFLICT and not self._closed:
             # Decided here, by the entities in memory, so it is logged like any other local answer.
             self._core.record_flag_check(answer, question.company, question.user)
         return answer
 
     def _default(self, flag_key: str, default: DefaultValue) -> bool:
-        return resolve_default(default, self._flag_defaults.get(flag_key.lower(), False))
+        known = self._flag_defaults.get(flag_key.lower())
+        return resolve_default(default, known is not None and known.value)
 
     def _recall(self, question: FlagQuestion) -> CheckFlagResult | None:
         key = cache_key(question.flag_key, question.company, question.user)
@@ -357,37 +390,48 @@ class _Client(Memory):
         company: Keys | None,
         user: Keys | None,
         options: CheckFlagOptions | None,
-    ) -> tuple[list[str] | None, DefaultValue, float]:
-        _, default, timeout = self._read_flag("flag_keys", company, user, options)
-        if flag_keys is None:
-            return None, default, timeout
-        return _read_texts("flag_keys", flag_keys), default, timeout
+    ) -> _FlagsAsked:
+        question, default, timeout = self._read_flag("flag_keys", company, user, options)
+        # No keys at all ask for all flags, as in the published SDK.
+        keys = None if flag_keys is None else _read_texts("flag_keys", flag_keys) or None
+        return _FlagsAsked(keys, question.company, question.user, default, timeout)
 
-    def _answer_all_now(
-        self, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
-    ) -> Outcomes | Unanswered | None:
+    def _answer_all_now(self, asked: _FlagsAsked) -> Outcomes | Unanswered | None:
         """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return Unanswered(OFFLINE)
-        outcomes = ask_all(self._core, flag_keys, company, user) if self._streaming else None
-        return Unanswered(CLOSED) if outcomes is None and self._closed else outcomes
+            return Unanswered(REASON_OFFLINE)
+        outcomes = None
+        if self._streaming:
+            outcomes = ask_all(
+                self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
+            )
+        if outcomes is None and self._closed:
+            return Unanswered(CLOSED)
+        return self._recall_all(asked) if outcomes is None else outcomes
+
+    def _recall_all(self, asked: _FlagsAsked) -> Outcomes | None:
+        """Answer several flags by what the API has told of each of them before."""
+        outcomes: dict[str, FlagOutcome] = {}
+        for key in asked.flag_keys or ():
+            answer = self._recall(asked.question(key))
+            if answer is None:
+                return None
+            outcomes[key] = answer
+        return outcomes or None
 
     def _conclude_all(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        outcomes: Outcomes | Unanswered,
-        default: DefaultValue,
+        self, asked: _FlagsAsked, outcomes: Outcomes | Unanswered
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
         if isinstance(outcomes, Unanswered):
-            known = self._flag_defaults if flag_keys is None else flag_keys
+            known = asked.flag_keys
+            if known is None:
+                known = [default.flag_key for default in self._flag_defaults.values()]
             outcomes = dict.fromkeys(known, outcomes)
         return [
-            self._conclude(FlagQuestion(key, company, user), outcomes[key], default)
-            for key in (outcomes if flag_keys is None else flag_keys)
+            self._conclude(asked.question(key), outcomes[key], asked.default)
+            for key in (outcomes if asked.flag_keys is None else asked.flag_keys)
         ]
 
     # Checks that may reserve credits
@@ -439,25 +483,35 @@ class _Client(Memory):
     def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
         """Answer a check without waiting, if that is possible and it reserves nothing."""
         usage = question.usage
-        if usage is not None and not is_usage(usage):
+        reserves = self._settings.leases is not None and not self._settings.offline
+        if reserves and usage is not None and not is_usage(usage):
             return question.fail("invalid_usage")
-        if usage and self._settings.leases is not None and not self._settings.offline:
+        if reserves and usage:
             # A client that is shut down can hold nothing, so it must not let usage pass unheld.
-            return question.fail("lease_acquire_failed") if self._closed else None
+            if not self._closed:
+                return None
+            return self._conclude_lease(question, self._unheld(question), default)
         answer = self._answer_now(question.plain(), default)
         return None if answer is None else plain_result(answer)
 
-    def _conclude_check(self, waiting: _Waiting, outcome: CheckResult | Unanswered) -> CheckResult:
+    def _conclude_lease(
+        self,
+        question: LeaseQuestion,
+        outcome: CheckResult | Told | Unanswered,
+        default: DefaultValue,
+    ) -> CheckResult:
         if isinstance(outcome, CheckResult):
             return outcome
-        plain = waiting.question.plain()
-        return plain_result(self._conclude(plain, outcome, waiting.default))
+        return plain_result(self._conclude(question.plain(), outcome, default))
 
-    def _late(self, question: LeaseQuestion) -> CheckResult | Unanswered:
-        """Resolve a check whose coroutine did not come back in time."""
-        if question.usage and self._settings.leases is not None:
-            return question.fail("lease_acquire_failed")
-        return Unanswered(TIMED_OUT)
+    def _unheld(self, question: LeaseQuestion) -> CheckResult | Unanswered:
+        """Resolve a check that could not even ask for its hold."""
+        leases = self._settings.leases
+        if not question.usage or leases is None:
+            return Unanswered(TIMED_OUT)
+        if leases.mode == "server" or (leases.mode == "auto" and not self._streaming):
+            return question.fail_on_server()
+        return question.fail("lease_acquire_failed")
 
     # Events
 
@@ -475,18 +529,23 @@ class _Client(Memory):
             return None
         if not isinstance(reservation, Reservation):
             raise TypeError(f"reservation must be a Reservation, got {type(reservation).__name__}")
-        if isinstance(actual_quantity, bool) or not isinstance(actual_quantity, (int, float)):
+        if isinstance(actual_quantity, bool):
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
+        quantity = read_quantity("actual_quantity", actual_quantity)
+        if UNBILLABLE <= quantity < math.inf:
+            raise ValueError(
+                f"actual_quantity must be below 2**63, which no event can bill, got {quantity!r}"
+            )
         if self._refuses_event("track_with_reservation"):
             return None
-        if not is_usage(actual_quantity):
+        if not is_usage(quantity):
             self._settings.logger.error(
                 "track_with_reservation: actual_quantity must be finite and 0 or more, got %r; "
                 "the hold refunds itself when it expires",
-                actual_quantity,
+                quantity,
             )
             return None
-        return reservation, actual_quantity, traits
+        return reservation, quantity, traits
 
     def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | None:
         """Tell what a settle must claim in the shared store; None if the hold is not there."""
@@ -497,7 +556,7 @@ class _Client(Memory):
 
         return Claim(reservation, cost, actual_quantity)
 
-    def _track(
+    def _read_track(
         self,
         event: str,
         company: Keys | None,
@@ -505,53 +564,48 @@ class _Client(Memory):
         traits: Mapping[str, Any] | None,
         quantity: int | None,
         options: TrackOptions | None,
-    ) -> bool:
-        """Queue a track event; tells whether one was queued."""
+    ) -> _TrackFields:
+        """Check a track event; returns it as the core takes it."""
         check_options(options, TrackOptions)
         options = options or _NO_TRACK_OPTIONS
-        if quantity is not None and (isinstance(quantity, bool) or not isinstance(quantity, int)):
-            raise TypeError(f"quantity must be an int, got {quantity!r}")
-        if quantity is not None and not -(2**63) <= quantity < 2**63:
-            raise ValueError(f"quantity must fit into 64 bits, got {quantity!r}")
-        check_optional("idempotency_key", options.idempotency_key, str)
+        units = None if quantity is None else _read_units("quantity", quantity)
+        check_optional_text("idempotency_key", options.idempotency_key)
         sent_at = None if options.sent_at is None else _read_instant("sent_at", options.sent_at)
         check_optional("trusted_client_clock", options.trusted_client_clock, bool)
         check_optional("backfill", options.backfill, bool)
-        if self._refuses_event("track"):
-            return False
-        self._core.track(
-            event,
-            company,
-            user,
+        return (
+            check_text("event", event),
+            read_keys("company", company),
+            read_keys("user", user),
             _read_json("traits", traits),
-            quantity,
+            units,
             options.idempotency_key,
             sent_at,
             options.trusted_client_clock,
             options.backfill,
         )
-        return True
 
-    def _identify(
+    def _read_identify(
         self,
         keys: Keys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
         name: str | None,
         traits: Mapping[str, Any] | None,
         options: IdentifyOptions | None,
-    ) -> tuple[Keys, list[str]] | None:
-        """Queue an identify event; returns what to prewarm after it, None if nothing was queued."""
+    ) -> _Identify:
+        """Check an identify event; returns it as the core takes it, and what to prewarm after it."""
         check_options(options, IdentifyOptions)
         options = options or _NO_IDENTIFY_OPTIONS
-        check_optional("idempotency_key", options.idempotency_key, str)
+        check_optional_text("idempotency_key", options.idempotency_key)
         company_keys, company_body = _read_company(company)
         prewarm = [] if options.prewarm is None else _read_texts("prewarm", options.prewarm)
-        if self._refuses_event("identify"):
-            return None
-        self._core.identify(
-            keys, company_body, name, _read_json("traits", traits), options.idempotency_key
-        )
-        return company_keys, prewarm
+        user_keys = read_keys("keys", keys)
+        if user_keys is None:
+            raise TypeError("keys must be a mapping of str to str, got None")
+        check_optional_text("name", name)
+        body = _read_json("traits", traits)
+        fields = user_keys, company_body, name, body, options.idempotency_key
+        return _Identify(fields, company_keys, prewarm)
 
     def _refuses_event(self, method: str) -> bool:
         self._own()
@@ -564,7 +618,9 @@ class AsyncSchematic(_Client):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     When that loop has ended, the next use starts on its own loop, with the events and leases that
-    were left. Two loops at once are refused with a RuntimeError, unless memory has the answer.
+    were left; a shutdown is such a use. Two loops at once are refused with a RuntimeError, before
+    anything is done, unless memory has the answer: it checks and settles for any loop while the
+    client's own can send.
 
     Args:
         api_key: the key of a Schematic environment.
@@ -577,11 +633,8 @@ class AsyncSchematic(_Client):
 
     def __init__(self, api_key: str, config: AsyncSchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, AsyncSchematicConfig):
-            raise TypeError(f"config must be AsyncSchematicConfig, got {type(config).__name__}")
+            raise wrong_kind("config", AsyncSchematicConfig, config)
         super().__init__(api_key, config or AsyncSchematicConfig())
-
-    # Returns the loop that the caller runs on; known once there is a runtime.
-    _here: Callable[[], object]
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -604,9 +657,20 @@ class AsyncSchematic(_Client):
             await self._running().initialize(min(INITIAL_WAIT, self._settings.timeout))
 
     async def shutdown(self) -> None:
-        """Deliver the events, release the leases and close everything, within 5 s."""
-        runtime = self._shut()
-        if runtime is not None and not runtime.loop.is_closed():
+        """Deliver the events, release the leases and close everything, within 5 s.
+
+        What a loop left that has ended meanwhile is delivered on this one.
+
+        Raises:
+            RuntimeError: the client runs on another event loop, and goes on there.
+
+        """
+        self._own()
+        started = self._runtime
+        # Asked for before anything is shut: whom it refuses must find the client as it was.
+        runtime = None if started is None or started.ended else self._running()
+        self._shut()
+        if runtime is not None:
             await runtime.close()
 
     async def check_flag(
@@ -645,12 +709,14 @@ class AsyncSchematic(_Client):
         user: Keys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None."""
-        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        outcomes = self._answer_all_now(keys, company, user)
+        """Check several flags, or all if `flag_keys` is None or empty."""
+        asked = self._read_flags(flag_keys, company, user, options)
+        outcomes = self._answer_all_now(asked)
         if outcomes is None:
-            outcomes = await self._running().check_flags(keys, company, user, timeout)
-        return self._conclude_all(keys, company, user, outcomes, default)
+            outcomes = await self._running().check_flags(
+                asked.flag_keys, asked.company, asked.user, asked.timeout
+            )
+        return self._conclude_all(asked, outcomes)
 
     async def check(
         self,
@@ -717,7 +783,7 @@ class AsyncSchematic(_Client):
         if isinstance(begun, CheckResult):
             return begun
         outcome = await self._running().check(begun.question, begun.pending, begun.timeout)
-        return self._conclude_check(begun, outcome)
+        return self._conclude_lease(begun.question, outcome, begun.default)
 
     async def track_with_reservation(
         self,
@@ -733,23 +799,23 @@ class AsyncSchematic(_Client):
         if (
             options is None
             and runtime is not None
-            and runtime.loop is self._here()
+            and not runtime.loop.is_closed()
             and self._settle_now(reservation, actual_quantity)
         ):
             return
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim = self._claim_of(settlement[0], actual_quantity)
+        claim = self._claim_of(settlement[0], settlement[1])
+        runtime = self._running()
         # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
         self._core.settle(*settlement)
-        runtime = self._running()
         if claim is not None:
             await runtime.claim(claim)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
         if not self._idle:
             await self._running().prewarm(company, credit_types, self._settings.timeout)
@@ -763,11 +829,13 @@ class AsyncSchematic(_Client):
         options: IdentifyOptions | None = None,
     ) -> None:
         """Create or update a user, and its company given as {keys, name?, traits?}."""
-        queued = self._identify(keys, company, name, traits, options)
-        if queued is not None:
-            runtime = self._running()
-            if queued[1]:
-                runtime.prewarm_after_identify(*queued)
+        event = self._read_identify(keys, company, name, traits, options)
+        if self._refuses_event("identify"):
+            return
+        runtime = self._running()
+        self._core.identify(*event.fields)
+        if event.prewarm:
+            runtime.prewarm_after_identify(event.company_keys, event.prewarm)
 
     async def track(
         self,
@@ -779,8 +847,10 @@ class AsyncSchematic(_Client):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        if self._track(event, company, user, traits, quantity, options):
+        fields = self._read_track(event, company, user, traits, quantity, options)
+        if not self._refuses_event("track"):
             self._running()
+            self._core.track(*fields)
 
     async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
@@ -790,21 +860,20 @@ class AsyncSchematic(_Client):
             RuntimeError: the client is offline or shut down.
 
         """
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
         if self._idle:
             raise RuntimeError("a client that is offline or shut down knows no balances")
         return await self._running().credit_balance(company, credit_type_id, self._settings.timeout)
 
     def _running(self) -> Runtime:
-        """Return the runtime, started on the loop of the first use."""
+        """Return the runtime, started on this loop if there is none or its loop has ended."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
         self._own()
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._runtime = self._make_runtime(runtime)
-            self._here = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
             self._open_memory()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
@@ -829,7 +898,7 @@ class Schematic(_Client, Synchronous):
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
-            raise TypeError(f"config must be SchematicConfig, got {type(config).__name__}")
+            raise wrong_kind("config", SchematicConfig, config)
         super().__init__(api_key, config or SchematicConfig())
 
     def __enter__(self) -> Self:
@@ -896,16 +965,18 @@ class Schematic(_Client, Synchronous):
         user: Keys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None."""
-        keys, default, timeout = self._read_flags(flag_keys, company, user, options)
-        outcomes = self._answer_all_now(keys, company, user)
+        """Check several flags, or all if `flag_keys` is None or empty."""
+        asked = self._read_flags(flag_keys, company, user, options)
+        outcomes = self._answer_all_now(asked)
         if outcomes is None:
             outcomes = self._wait(
-                lambda runtime: runtime.check_flags(keys, company, user, timeout),
-                timeout,
+                lambda runtime: runtime.check_flags(
+                    asked.flag_keys, asked.company, asked.user, asked.timeout
+                ),
+                asked.timeout,
                 Unanswered(TIMED_OUT),
             )
-        return self._conclude_all(keys, company, user, outcomes, default)
+        return self._conclude_all(asked, outcomes)
 
     def _check_waiting(
         self,
@@ -938,9 +1009,9 @@ class Schematic(_Client, Synchronous):
         outcome = self._wait(
             lambda runtime: runtime.check(begun.question, begun.pending, begun.timeout),
             begun.timeout,
-            self._late(begun.question),
+            self._unheld(begun.question),
         )
-        return self._conclude_check(begun, outcome)
+        return self._conclude_lease(begun.question, outcome, begun.default)
 
     def _track_with_reservation(
         self,
@@ -952,7 +1023,7 @@ class Schematic(_Client, Synchronous):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim, runtime = self._claim_of(settlement[0], actual_quantity), self._ensure_running()
+        claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
         try:
             if claim is not None and runtime is not None:
                 self._claim(claim, runtime)
@@ -963,7 +1034,7 @@ class Schematic(_Client, Synchronous):
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
         if not self._idle:
             limit = self._settings.timeout
@@ -978,11 +1049,15 @@ class Schematic(_Client, Synchronous):
         options: IdentifyOptions | None = None,
     ) -> None:
         """Create or update a user, and its company given as {keys, name?, traits?}."""
-        queued = self._identify(keys, company, name, traits, options)
-        if queued is not None:
-            runtime = self._ensure_running()
-            if queued[1] and runtime is not None:
-                runtime.loop.call_soon_threadsafe(runtime.prewarm_after_identify, *queued)
+        event = self._read_identify(keys, company, name, traits, options)
+        if self._refuses_event("identify"):
+            return
+        self._core.identify(*event.fields)
+        runtime = self._ensure_running()
+        if event.prewarm and runtime is not None:
+            runtime.loop.call_soon_threadsafe(
+                runtime.prewarm_after_identify, event.company_keys, event.prewarm
+            )
 
     def track(
         self,
@@ -994,7 +1069,9 @@ class Schematic(_Client, Synchronous):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        if self._track(event, company, user, traits, quantity, options):
+        fields = self._read_track(event, company, user, traits, quantity, options)
+        if not self._refuses_event("track"):
+            self._core.track(*fields)
             self._ensure_running()
 
     def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
@@ -1002,7 +1079,7 @@ class Schematic(_Client, Synchronous):
 
         Raises as `AsyncSchematic.get_credit_balance` does.
         """
-        _read_company_keys(company)
+        company = _read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
         if self._idle:
             raise RuntimeError("a client that is offline or shut down knows no balances")
@@ -1086,6 +1163,42 @@ class Schematic(_Client, Synchronous):
             return late
 
 
+# A track event as the core takes it.
+_TrackFields: TypeAlias = tuple[
+    str,
+    "Keys | None",
+    "Keys | None",
+    bytes | None,
+    int | None,
+    str | None,
+    str | None,
+    bool | None,
+    bool | None,
+]
+
+
+class _Identify(NamedTuple):
+    """An identify event as the core takes it; what to prewarm after it, and for which company."""
+
+    fields: tuple[Keys, bytes | None, str | None, bytes | None, str | None]
+    company_keys: Keys
+    prewarm: list[str]
+
+
+class _FlagsAsked(NamedTuple):
+    """Plain checks of several flags, or of all if `flag_keys` is None."""
+
+    flag_keys: list[str] | None
+    company: Keys | None
+    user: Keys | None
+    default: DefaultValue
+    timeout: float
+
+    def question(self, flag_key: str) -> FlagQuestion:
+        """Return the plain check of one of the flags."""
+        return FlagQuestion(flag_key, self.company, self.user)
+
+
 class _Waiting(NamedTuple):
     """A check that must wait: what it asks, what the core has begun, and for how many seconds."""
 
@@ -1138,6 +1251,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
+def _read_defaults(values: object) -> dict[str, FlagDefault]:
+    return {} if values is None else read_flag_defaults("flag_defaults", values)
+
+
 def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
     if providers is None:
         return [LocalCache()]
@@ -1149,6 +1266,12 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
         ):
             raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
     return list(providers)
+
+
+def _fresh(cache: FlagCache) -> FlagCache:
+    """Return an empty cache in place of one of ours: at a fork, a thread may have held its lock."""
+    kind: type = type(cache)
+    return LocalCache() if kind is LocalCache else cache
 
 
 def _merge(
@@ -1176,9 +1299,27 @@ def _read_texts(name: str, values: object) -> list[str]:
     return [read_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
 
 
-def _read_company_keys(company: object) -> None:
-    if not read_keys("company", company):
+def _read_company_keys(company: object) -> Keys:
+    keys = read_keys("company", company)
+    if not keys:
         raise ValueError("company must hold at least one key")
+    return keys
+
+
+def _read_units(name: str, value: object) -> int:
+    """Read a whole number of any kind that fits into an event."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if isinstance(value, SupportsIndex):
+        units = value.__index__()
+    else:
+        number = read_quantity(name, value)
+        if not number.is_integer():
+            raise ValueError(f"{name} must be a whole number, got {number!r}")
+        units = int(number)
+    if not -(2**63) <= units < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits, got {units!r}")
+    return units
 
 
 def _read_instant(name: str, value: object) -> str:
@@ -1219,8 +1360,7 @@ def _read_company(company: object) -> tuple[Keys, bytes | None]:
     company_keys = read_keys("company.keys", keys)
     if not company_keys:
         raise ValueError("company.keys must hold at least one key")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"company.name must be a str, got {name!r}")
+    check_optional_text("company.name", name)
     if traits is not None and not isinstance(traits, Mapping):
         raise TypeError(f"company.traits must be a mapping, got {type(traits).__name__}")
     parts = {"keys": dict(company_keys), "name": name, "traits": traits and dict(traits)}

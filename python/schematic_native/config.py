@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import logging
@@ -12,28 +12,37 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from schematic_native._native import CheckFlagResult, FailureMode
+    from schematic_native._native import CheckFlagResult
 
 DefaultValue: TypeAlias = bool | Callable[[], bool] | None
 CreditLeaseMode: TypeAlias = Literal["client", "server", "auto"]
+OnAcquireFailure: TypeAlias = Literal["fail-closed", "fail-open"]
+LogLevel: TypeAlias = int | str
+
+T = TypeVar("T")
 
 # What logging.WARNING is: that module takes long to load, and is not needed for a number.
 WARNING = 30
 # The longest that the first use waits for the DataStream, and that a shutdown may take.
 INITIAL_WAIT = 5.0
 SHUTDOWN_BUDGET = 5.0
+# Three weeks: what every lock, socket and loop of every platform can wait for. More is taken as that.
+LONGEST_WAIT = 2_000_000.0
 
 
-class FlagCache(Protocol):
+class CacheProvider(Protocol[T]):
     """Where answers of plain REST checks are kept for a while; called on the caller's thread."""
 
-    def get(self, key: str) -> CheckFlagResult | None:
+    def get(self, key: str) -> T | None:
         """Return the answer kept under `key`, None if there is none or it is too old."""
         ...
 
-    def set(self, key: str, val: CheckFlagResult, ttl_override: int | None = None) -> None:
+    def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
         """Keep `val` under `key`."""
         ...
+
+
+FlagCache: TypeAlias = "CacheProvider[CheckFlagResult]"
 
 
 @dataclass
@@ -103,7 +112,7 @@ class CheckOptions:
 
     usage: float | None = None
     event_subtype: str | None = None
-    on_acquire_failure: FailureMode = "fail-closed"
+    on_acquire_failure: OnAcquireFailure = "fail-closed"
     default_value: DefaultValue = None
     timeout: float | None = None
 
@@ -265,7 +274,7 @@ class CreditLeaseConfig:
     Attributes:
         mode: "client" reserves from a local lease, "server" asks the server at each check, "auto"
             is "client" while the DataStream runs and "server" otherwise.
-        default_reservation_ttl: seconds until a hold that nobody settles refunds itself.
+        default_reservation_ttl: seconds until a hold that nobody settles refunds itself; 60 if None.
         default_lease_duration: seconds asked for at acquire and extend, at most 3600; 300 if None.
         default_lease_size: credits per acquire and smallest extend; 10 000 if None.
         low_water_mark: share of the grant at or below which a lease is extended; 0.25 if None.
@@ -276,14 +285,14 @@ class CreditLeaseConfig:
             a cluster: leases and holds then live there, shared by all processes. It is never closed
             by this package.
         redis_key_prefix: what every key there begins with; "schematic:" if None.
+        overrides: other terms by credit type id.
         local_slab: take parts of a shared lease to serve checks from memory; True takes the
             defaults of `LocalSlab`, None and False take none.
-        overrides: other terms by credit type id.
 
     """
 
     mode: CreditLeaseMode = "auto"
-    default_reservation_ttl: float = 60.0
+    default_reservation_ttl: float | None = 60.0
     default_lease_duration: float | None = None
     default_lease_size: float | None = None
     low_water_mark: float | None = None
@@ -291,8 +300,8 @@ class CreditLeaseConfig:
     prewarm_resolve_timeout: float | None = None
     redis_client: object | None = None
     redis_key_prefix: str | None = None
-    local_slab: LocalSlab | bool | None = None
     overrides: Mapping[str, LeaseConfigOverride] | None = None
+    local_slab: LocalSlab | bool | None = None
 
 
 @dataclass
@@ -309,7 +318,7 @@ class SchematicConfig:
     follow_redirects: bool | None = True
     httpx_client: httpx.Client | None = None
     logger: logging.Logger | None = None
-    log_level: int | str = WARNING
+    log_level: LogLevel = WARNING
     offline: bool = False
     timeout: float | None = None
     cache_providers: Sequence[FlagCache] | None = None
@@ -350,7 +359,7 @@ class AsyncSchematicConfig:
     follow_redirects: bool | None = True
     httpx_client: httpx.AsyncClient | None = None
     logger: logging.Logger | None = None
-    log_level: int | str = WARNING
+    log_level: LogLevel = WARNING
     offline: bool = False
     timeout: float | None = None
     cache_providers: Sequence[FlagCache] | None = None
@@ -359,17 +368,24 @@ class AsyncSchematicConfig:
     credit_leases: CreditLeaseConfig | None = None
 
 
-def read_flag_defaults(name: str, values: object) -> dict[str, bool]:
-    """Check a mapping of flag defaults and fold its keys to lower case."""
+class FlagDefault(NamedTuple):
+    """The answer of a flag for when none can be had; the key as it was spelled."""
+
+    flag_key: str
+    value: bool
+
+
+def read_flag_defaults(name: str, values: object) -> dict[str, FlagDefault]:
+    """Check a mapping of flag defaults; returns it by flag key in lower case."""
     if not isinstance(values, Mapping):
         raise TypeError(
             f"{name} must be a mapping of flag key to bool, got {type(values).__name__}"
         )
-    defaults: dict[str, bool] = {}
+    defaults: dict[str, FlagDefault] = {}
     for key, value in values.items():
         if not isinstance(key, str):
             raise TypeError(f"{name} must have str keys, got {key!r}")
         if not isinstance(value, bool):
             raise TypeError(f"{name}[{key!r}] must be a bool, got {value!r}")
-        defaults[key.lower()] = value
+        defaults[key.lower()] = FlagDefault(key, value)
     return defaults

@@ -23,7 +23,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.emulator import Emulator
+from schematic_native.emulator import Emulator, SeedError
 
 if TYPE_CHECKING:
     import argparse
@@ -351,31 +351,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the demo; 0 only if the audit balances."""
+    """Run the demo; 0 only if credits were held and the audit balances."""
     for name, value in (("--seconds", arguments.seconds), ("--threads", arguments.threads)):
         if not value > 0:
             print(
                 f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr
             )
             return 2
+    try:
+        emulator = Emulator(seed=arguments.seed, journal=arguments.outage is not None)
+    except (OSError, SeedError) as error:
+        print(f"schematic-native demo: {error}", file=sys.stderr)
+        return 1
+    with emulator:
+        return _run(emulator, arguments)
+
+
+def _run(emulator: Emulator, arguments: argparse.Namespace) -> int:
     kind = "AsyncSchematic" if arguments.use_async else "Schematic"
-    with Emulator(seed=arguments.seed, journal=arguments.outage is not None) as emulator:
+    print(
+        f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers"
+    )
+    watch = Watch(emulator, arguments.outage)
+    parameters = emulator.base_url, emulator.api_key, arguments.threads, arguments.seconds, watch
+    tally = (
+        asyncio.run(_run_tasks(*parameters)) if arguments.use_async else _run_threads(*parameters)
+    )
+    state = emulator.state()
+    _report(tally, state, watch.seconds, arguments.threads)
+    balances = audit(tally, state, emulator.audit())
+    if not tally.settles:
+        # Books in which nothing happened balance, too.
         print(
-            f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers"
+            f"schematic-native demo: no check came to hold credits: the seed needs a flag {FLAG!r} "
+            "that is paid in credits, and a company with the key id=acme that has some",
+            file=sys.stderr,
         )
-        watch = Watch(emulator, arguments.outage)
-        parameters = (
-            emulator.base_url,
-            emulator.api_key,
-            arguments.threads,
-            arguments.seconds,
-            watch,
-        )
-        tally = (
-            asyncio.run(_run_tasks(*parameters))
-            if arguments.use_async
-            else _run_threads(*parameters)
-        )
-        state = emulator.state()
-        _report(tally, state, watch.seconds, arguments.threads)
-        return 0 if audit(tally, state, emulator.audit()) else 1
+        return 1
+    return 0 if balances else 1

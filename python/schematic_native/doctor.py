@@ -86,6 +86,10 @@ def _extension() -> Finding:
 async def _api(base_url: str, api_key: str | None) -> Finding:
     import httpx  # noqa: PLC0415 - part of what is looked at
 
+    if api_key and not (api_key.isascii() and api_key.isprintable()):
+        return Finding(
+            "API", False, "the API key must be printable ASCII, as it is sent in a header"
+        )
     headers = {"X-Schematic-Api-Key": api_key} if api_key else {}
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT) as client:
@@ -115,11 +119,14 @@ async def _redis(url: str) -> Finding:
         client = redis.asyncio.Redis.from_url(
             url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
         )
-    except ValueError as error:
-        return Finding("Redis", False, f"{url} is no Redis URL: {error}")
+    except ValueError:
+        # Neither the URL nor what is said of it is shown: a password may be in both.
+        return Finding(
+            "Redis", False, "--redis-url is no Redis URL, for example redis://localhost:6379"
+        )
     try:
         server = await client.info("server")
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, OverflowError, ValueError) as error:
         return Finding("Redis", False, f"cannot be reached: {error}")
     finally:
         await client.aclose()

@@ -30,7 +30,9 @@ def read(content: str | bytes) -> Any:
 
 
 def write(value: object, *, sort_keys: bool = False) -> bytes:
-    """Return a value as JSON, in UTF-8 and without spaces; instants and ids become text.
+    """Return a value as JSON, in UTF-8 and without spaces; instants, ids and decimals become text.
+
+    A set becomes a list.
 
     Raises:
         TypeError: Something in it has no JSON: a key that is no text, a number that is not finite,
@@ -46,13 +48,16 @@ def write(value: object, *, sort_keys: bool = False) -> bytes:
 def _plain(value: object) -> object:
     """Make text of what people put into traits."""
     from datetime import date, time  # noqa: PLC0415 - seldom needed
+    from decimal import Decimal  # noqa: PLC0415
     from enum import Enum  # noqa: PLC0415
     from uuid import UUID  # noqa: PLC0415
 
     if isinstance(value, (date, time)):
         return value.isoformat()
-    if isinstance(value, UUID):
+    if isinstance(value, (UUID, Decimal)):
         return str(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
     if isinstance(value, Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from schematic_native._native import CheckFlagResult, CheckResult
-from schematic_native.config import CheckFlagOptions, EventQuantities, EventUsage
+from schematic_native._native import CheckFlagResult, CheckResult, read_quantity
+from schematic_native.config import LONGEST_WAIT, CheckFlagOptions, EventQuantities, EventUsage
 
 if TYPE_CHECKING:
     from schematic_native._native import Core, FailureMode, PendingCheck
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 Keys = Mapping[str, str]
 
-OFFLINE = "offline: default value"
+REASON_OFFLINE = "offline: default value"
+REASON_FLAG_NOT_FOUND = "flag not found: default value"
+# What went wrong comes after it.
+REASON_ERROR = "error: default value"
+INSUFFICIENT_CREDITS_REASON = "Insufficient credits"
 KEY_CONFLICT = "key conflict"
-FLAG_NOT_FOUND = "flag not found: default value"
 TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
@@ -27,6 +30,12 @@ class Unanswered(NamedTuple):
 
     reason: str
     error: str | None = None
+
+
+class Told(NamedTuple):
+    """An answer of the API, which the caller's thread keeps for a while."""
+
+    answer: CheckFlagResult
 
 
 class Preflight(NamedTuple):
@@ -70,8 +79,8 @@ class FlagQuestion(NamedTuple):
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
 
-    def ask(self, core: Core) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing."""
+    def ask(self, core: Core, *, record: bool = True) -> CheckFlagResult | str:
+        """Ask the core; a str names what is missing. `record` queues the event of the check."""
         preflight = self.preflight
         return core.check_flag(
             self.flag_key,
@@ -81,19 +90,26 @@ class FlagQuestion(NamedTuple):
             event_usage=preflight.event_usage,
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
+            record=record,
         )
 
 
-Outcomes = Mapping[str, CheckFlagResult | Unanswered]
+FlagOutcome = CheckFlagResult | Told | Unanswered
+Outcomes = Mapping[str, FlagOutcome]
 
 
 def ask_all(
-    core: Core, flag_keys: Sequence[str] | None, company: Keys | None, user: Keys | None
+    core: Core,
+    flag_keys: Sequence[str] | None,
+    company: Keys | None,
+    user: Keys | None,
+    *,
+    record: bool = True,
 ) -> Outcomes | None:
     """Ask the core for several flags, or for all; None if an entity is missing."""
-    outcomes: dict[str, CheckFlagResult | Unanswered] = {}
+    outcomes: dict[str, FlagOutcome] = {}
     for key in core.flag_keys() if flag_keys is None else flag_keys:
-        answer = FlagQuestion(key, company, user).ask(core)
+        answer = FlagQuestion(key, company, user).ask(core, record=record)
         if isinstance(answer, CheckFlagResult):
             outcomes[key] = answer
         elif answer in _KNOWN_MISSES:
@@ -103,7 +119,7 @@ def ask_all(
     return outcomes
 
 
-_KNOWN_MISSES = {"flag": FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
+_KNOWN_MISSES = {"flag": REASON_FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
 class LeaseQuestion(NamedTuple):
@@ -155,16 +171,17 @@ class LeaseQuestion(NamedTuple):
             allowed=False, value=False, reason=failure, flag_key=self.flag_key, error=failure
         )
 
+    def fail_on_server(self) -> CheckResult | Unanswered:
+        """Resolve the check by its mode when the server has not held its credits."""
+        failure = "server_reservation_failed"
+        if self.on_acquire_failure == "fail-open":
+            return Unanswered(f"{failure}_fail_open", failure)
+        return self.fail(failure)
 
-def is_usage(value: object) -> bool:
-    """Tell whether a value is usage at all: a finite number, not negative, not a bool."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value) and value >= 0
-    except OverflowError:
-        # An int that no double can hold.
-        return False
+
+def is_usage(value: float) -> bool:
+    """Tell whether a number is usage at all: finite and not negative."""
+    return math.isfinite(value) and value >= 0
 
 
 def plain_result(answer: CheckFlagResult) -> CheckResult:
@@ -207,13 +224,10 @@ def read_lease_question(
 
     A usage that is no usage is let through: its check says so.
     """
-    if usage is not None and not isinstance(usage, (int, float)):
-        raise TypeError(f"usage must be a number, got {usage!r}")
-    if event_subtype is not None and not isinstance(event_subtype, str):
-        raise TypeError(f"event_subtype must be a str, got {event_subtype!r}")
+    subtype = None if event_subtype is None else check_text("event_subtype", event_subtype)
     if on_acquire_failure is None:
         on_acquire_failure = "fail-closed"
-    if on_acquire_failure not in {"fail-open", "fail-closed"}:
+    if on_acquire_failure not in ("fail-open", "fail-closed"):
         raise ValueError(
             f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
         )
@@ -221,23 +235,43 @@ def read_lease_question(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
-        usage,
-        event_subtype or None,
+        None if usage is None else read_quantity("usage", usage),
+        subtype or None,
         on_acquire_failure,
     )
 
 
-def read_text(name: str, value: object) -> str:
-    """Require a str that is not empty."""
+def check_text(name: str, value: object) -> str:
+    """Require a str that can be sent."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {value!r}")
-    if not value:
-        raise ValueError(f"{name} must not be empty")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {value!r}") from None
     return value
 
 
+def check_optional_text(name: str, value: object) -> None:
+    """Require a str that can be sent, or None."""
+    if value is not None:
+        check_text(name, value)
+
+
+def read_text(name: str, value: object) -> str:
+    """Require a str that is not empty."""
+    text = check_text(name, value)
+    if not text:
+        raise ValueError(f"{name} must not be empty")
+    return text
+
+
 def read_keys(name: str, value: object) -> Keys | None:
-    """Require a mapping of str to str, or None."""
+    """Require a mapping of str to str, or None.
+
+    Returns a copy: the caller may change the mapping while the call waits.
+    """
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -245,7 +279,9 @@ def read_keys(name: str, value: object) -> Keys | None:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, str):
             raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
-    return value
+        check_text(name, key)
+        check_text(name, item)
+    return dict(value)
 
 
 def check_default(value: object) -> None:
@@ -256,20 +292,32 @@ def check_default(value: object) -> None:
         )
 
 
-def check_timeout(value: object) -> None:
-    """Require a number of seconds, or None."""
-    if value is None:
-        return
+def read_timeout(value: object) -> float:
+    """Require a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"timeout must be a number of seconds, got {value!r}")
-    if not value >= 0 or math.isinf(value):
-        raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {value!r}")
+    seconds = read_quantity("timeout", value)
+    if not is_usage(seconds):
+        raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {seconds!r}")
+    return min(seconds, LONGEST_WAIT)
+
+
+def wrong_kind(name: str, kind: type, value: object) -> TypeError:
+    """Return the error for a value that must be of a class of this package.
+
+    The published package has classes of the same names, so both are named with their modules.
+    """
+    other = type(value)
+    found = other.__qualname__
+    if other.__module__ != "builtins":
+        found = f"{other.__module__}.{found}"
+    return TypeError(f"{name} must be schematic_native.{kind.__name__}, not {found}")
 
 
 def check_options(options: object, kind: type) -> None:
     """Require options of one kind, or None."""
     if options is not None and not isinstance(options, kind):
-        raise TypeError(f"options must be {kind.__name__}, got {type(options).__name__}")
+        raise wrong_kind("options", kind, options)
 
 
 def check_optional(name: str, value: object, kind: type) -> None:
@@ -292,10 +340,10 @@ def read_preflight(options: CheckFlagOptions) -> Preflight:
     """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
-        raise TypeError(f"event_usage must be EventUsage, got {event_usage!r}")
+        raise wrong_kind("event_usage", EventUsage, event_usage)
     quantities = options.event_quantities
     if quantities is not None and not isinstance(quantities, EventQuantities):
-        raise TypeError(f"event_quantities must be EventQuantities, got {quantities!r}")
+        raise wrong_kind("event_quantities", EventQuantities, quantities)
     return Preflight(
         usage=None if options.usage is None else _read_amount("usage", options.usage),
         event_usage=(
@@ -332,13 +380,15 @@ def _read_amounts(name: str, values: object) -> dict[str, float]:
     for key, value in values.items():
         if not isinstance(key, str):
             raise TypeError(f"{name} must have str keys, got {key!r}")
+        check_text(name, key)
         amounts[key] = _read_amount(f"{name}[{key!r}]", value)
     return amounts
 
 
 def _read_amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not is_usage(value):
-        raise ValueError(f"{name} must be finite and 0 or more, got {value!r}")
-    return value
+    number = read_quantity(name, value)
+    if not is_usage(number):
+        raise ValueError(f"{name} must be finite and 0 or more, got {number!r}")
+    return number

@@ -22,10 +22,18 @@ from schematic_native.leases import Leases
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckFlagResult, CheckResult, Core, PendingCheck
+    from schematic_native._native import CheckResult, Core, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
-    from schematic_native.questions import FlagQuestion, Keys, LeaseQuestion, Outcomes, Unanswered
+    from schematic_native.questions import (
+        FlagOutcome,
+        FlagQuestion,
+        Keys,
+        LeaseQuestion,
+        Outcomes,
+        Told,
+        Unanswered,
+    )
     from schematic_native.redis import Store
     from schematic_native.settings import Settings
     from schematic_native.sharing import Claim, SharedStore
@@ -49,7 +57,6 @@ class Runtime:
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
         on_streaming: called when the DataStream has brought its flags.
-        remember: keeps a plain answer of the API for a while.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -63,7 +70,6 @@ class Runtime:
         *,
         store: Store | None,
         on_streaming: Callable[[], None],
-        remember: Callable[[FlagQuestion, CheckFlagResult], None],
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -92,7 +98,6 @@ class Runtime:
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
-            remember=remember,
             spawn=self._spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
@@ -113,6 +118,12 @@ class Runtime:
         return self._datastream is not None and self._datastream.ready
 
     @property
+    def ended(self) -> bool:
+        """Whether everything has been closed, rather than cut short with the loop."""
+        closing = self._closing
+        return closing is not None and closing.done() and not closing.cancelled()
+
+    @property
     def sent_events(self) -> int:
         """Events that the server took."""
         return self._sender.sent
@@ -131,9 +142,7 @@ class Runtime:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
-    async def check_flag(
-        self, question: FlagQuestion, timeout: float
-    ) -> CheckFlagResult | Unanswered:
+    async def check_flag(self, question: FlagQuestion, timeout: float) -> FlagOutcome:
         """Finish a plain check within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
@@ -153,7 +162,7 @@ class Runtime:
 
     async def check(
         self, question: LeaseQuestion, pending: PendingCheck | None, timeout: float
-    ) -> CheckResult | Unanswered:
+    ) -> CheckResult | Told | Unanswered:
         """Finish a check that may reserve credits within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         if pending is None:
@@ -296,7 +305,14 @@ class Runtime:
             self._faults.raised("background work", f"{type(error).__name__}: {error}")
 
     async def _close(self, budget: float) -> None:
-        start = self.loop.time()
+        try:
+            await self._end(self.loop.time(), budget)
+        finally:
+            # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
+            self._doorbell.disconnect()
+            await self._api.close()
+
+    async def _end(self, start: float, budget: float) -> None:
         await _cancel([*self._services, *self._background])
         # Usage goes out before the leases go back: a lease that was released cannot be billed any
         # more. If the events cannot be delivered, the leases still get their share of the budget.
@@ -310,8 +326,6 @@ class Runtime:
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
         if undelivered:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
-        self._doorbell.disconnect()
-        await self._api.close()
 
 
 class _Workers(ThreadPoolExecutor):

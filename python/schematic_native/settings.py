@@ -10,10 +10,12 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from schematic_native._native import read_quantity
 from schematic_native.config import (
+    LONGEST_WAIT,
     AsyncSchematicConfig,
     CreditLeaseConfig,
     CreditLeaseMode,
@@ -22,6 +24,7 @@ from schematic_native.config import (
     LocalSlab,
     SchematicConfig,
 )
+from schematic_native.questions import check_text, wrong_kind
 
 if TYPE_CHECKING:
     import httpx
@@ -38,6 +41,9 @@ REDIS_KEY_PREFIX = "schematic:"
 SWEEP_INTERVAL = 1.0
 PREWARM_RESOLVE_TIMEOUT = 5.0
 LONGEST_LEASE = 3600.0
+# What the core can count with: credits of one lease, and a century of seconds.
+LARGEST_LEASE = 1e18
+LONGEST_TERM = 3_155_760_000.0
 # A hold must end before the server's own one-hour limit even when the two clocks differ by a
 # minute.
 LONGEST_SERVER_HOLD = LONGEST_LEASE - 60.0
@@ -95,6 +101,8 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         raise ValueError("api_key must be printable ASCII, as it is sent in a header")
     for name in ("offline", "use_datastream"):
         _require(name, getattr(config, name), bool)
+    if config.follow_redirects is not None:
+        _require("follow_redirects", config.follow_redirects, bool)
     leases = None if config.credit_leases is None else _read_leases(config.credit_leases)
     max_message_size = _read_datastream(config.datastream)
     return Settings(
@@ -105,10 +113,10 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
             "event_buffer_period", config.event_buffer_period, EVENT_BUFFER_PERIOD, "seconds"
         ),
         follow_redirects=config.follow_redirects is not False,
-        httpx_client=config.httpx_client,
+        httpx_client=_read_httpx_client(config.httpx_client),
         logger=_read_logger(config.logger, config.log_level),
         offline=config.offline,
-        timeout=_positive("timeout", config.timeout, REQUEST_TIMEOUT, "seconds"),
+        timeout=min(LONGEST_WAIT, _positive("timeout", config.timeout, REQUEST_TIMEOUT, "seconds")),
         use_datastream=config.use_datastream,
         max_message_size=max_message_size,
         leases=leases,
@@ -137,9 +145,10 @@ def _require(name: str, value: object, kind: type) -> None:
 def _number(name: str, value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of {what}, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number of {what}, got {value!r}")
-    return float(value)
+    number = read_quantity(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number of {what}, got {number!r}")
+    return number
 
 
 def _positive(name: str, value: object, default: float, what: str) -> float:
@@ -149,6 +158,27 @@ def _positive(name: str, value: object, default: float, what: str) -> float:
     if number <= 0:
         raise ValueError(f"{name} must be a number of {what} above 0, got {value!r}")
     return number
+
+
+def _term(name: str, value: object, default: float, what: Literal["seconds", "credits"]) -> float:
+    """Read what the core will count with."""
+    number = _positive(name, value, default, what)
+    most = LONGEST_TERM if what == "seconds" else LARGEST_LEASE
+    if number > most:
+        raise ValueError(f"{name} must be at most {most:g} {what}, got {number!r}")
+    return number
+
+
+def _read_httpx_client(client: object) -> httpx.Client | httpx.AsyncClient | None:
+    if client is None:
+        return None
+    import httpx  # noqa: PLC0415 - who gives a client has loaded it
+
+    if not isinstance(client, (httpx.Client, httpx.AsyncClient)):
+        raise TypeError(
+            f"httpx_client must be an httpx.Client or httpx.AsyncClient, got {client!r}"
+        )
+    return client
 
 
 def _url(name: str, value: object, default: str) -> str:
@@ -193,7 +223,7 @@ def _read_datastream(config: object) -> int:
     if config is None:
         return MAX_MESSAGE_SIZE
     if not isinstance(config, DataStreamConfig):
-        raise TypeError(f"datastream must be a DataStreamConfig, got {type(config).__name__}")
+        raise wrong_kind("datastream", DataStreamConfig, config)
     for name in (
         "company_cache",
         "company_lookup_cache",
@@ -224,20 +254,20 @@ def _read_datastream(config: object) -> int:
 
 def _read_leases(config: object) -> LeaseSettings:
     if not isinstance(config, CreditLeaseConfig):
-        raise TypeError(f"credit_leases must be a CreditLeaseConfig, got {type(config).__name__}")
-    if config.mode not in {"auto", "client", "server"}:
+        raise wrong_kind("credit_leases", CreditLeaseConfig, config)
+    if config.mode not in ("auto", "client", "server"):
         raise ValueError(
             f"credit_leases.mode must be 'auto', 'client' or 'server', got {config.mode!r}"
         )
     prefix = "credit_leases."
     duration = _duration(f"{prefix}default_lease_duration", config.default_lease_duration)
     resolve = config.prewarm_resolve_timeout
-    lease_size = _positive(
+    lease_size = _term(
         f"{prefix}default_lease_size", config.default_lease_size, LEASE_SIZE, "credits"
     )
     return LeaseSettings(
         mode=config.mode,
-        reservation_ttl=_positive(
+        reservation_ttl=_term(
             f"{prefix}default_reservation_ttl", config.default_reservation_ttl, 60.0, "seconds"
         ),
         lease_duration=LEASE_DURATION if duration is None else duration,
@@ -261,29 +291,28 @@ def _read_leases(config: object) -> LeaseSettings:
 def _read_prefix(prefix: object) -> str:
     if prefix is None:
         return REDIS_KEY_PREFIX
-    if not isinstance(prefix, str):
-        raise TypeError(f"credit_leases.redis_key_prefix must be a str, got {prefix!r}")
-    return prefix
+    return check_text("credit_leases.redis_key_prefix", prefix)
 
 
 def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, float, float] | None:
     slab = config.local_slab
-    if slab is None or slab is False or config.redis_client is None:
+    if slab is None or slab is False:
         return None
     if slab is True:
         slab = LocalSlab()
     if not isinstance(slab, LocalSlab):
         raise TypeError(f"credit_leases.local_slab must be a LocalSlab or a bool, got {slab!r}")
     prefix = "credit_leases.local_slab."
-    smallest = _positive(f"{prefix}min_credits", slab.min_credits, 100.0, "credits")
-    largest = _positive(
+    smallest = _term(f"{prefix}min_credits", slab.min_credits, 100.0, "credits")
+    largest = _term(
         f"{prefix}max_credits", slab.max_credits, max(smallest, lease_size / 4), "credits"
     )
     if smallest < 1:
         raise ValueError(f"{prefix}min_credits must be 1 or more, got {smallest!r}")
     if largest < smallest:
         raise ValueError(f"{prefix}max_credits must be min_credits or more, got {largest!r}")
-    return smallest, largest, _positive(f"{prefix}lifetime", slab.lifetime, 10.0, "seconds")
+    lifetime = _term(f"{prefix}lifetime", slab.lifetime, 10.0, "seconds")
+    return None if config.redis_client is None else (smallest, largest, lifetime)
 
 
 def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
@@ -297,16 +326,17 @@ def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
     terms: dict[str, dict[str, float | None]] = {}
     for credit, override in overrides.items():
         name = f"credit_leases.overrides[{credit!r}]"
-        if not isinstance(credit, str) or not isinstance(override, LeaseConfigOverride):
-            raise TypeError(
-                f"{name} must be a LeaseConfigOverride under a str key, got {override!r}"
-            )
+        if not isinstance(override, LeaseConfigOverride):
+            raise wrong_kind(name, LeaseConfigOverride, override)
+        check_text("a key of credit_leases.overrides", credit)
         given: dict[str, float | None] = {
             "lease_duration": _duration(f"{name}.lease_duration", override.lease_duration)
         }
-        for term, what in (("reservation_ttl", "seconds"), ("lease_size", "credits")):
-            value = getattr(override, term)
-            given[term] = None if value is None else _positive(f"{name}.{term}", value, 0.0, what)
+        ttl, size = override.reservation_ttl, override.lease_size
+        if ttl is not None:
+            given["reservation_ttl"] = _term(f"{name}.reservation_ttl", ttl, 0.0, "seconds")
+        if size is not None:
+            given["lease_size"] = _term(f"{name}.lease_size", size, 0.0, "credits")
         mark = override.low_water_mark
         given["low_water_mark"] = (
             None if mark is None else _share(f"{name}.low_water_mark", mark, 0.0)
@@ -397,7 +427,7 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
             if getattr(leases, name)
         )
     ttl = leases.default_reservation_ttl
-    if leases.mode != "client" and ttl > LONGEST_SERVER_HOLD:
+    if leases.mode != "client" and ttl is not None and ttl > LONGEST_SERVER_HOLD:
         notices.append(
             f"credit_leases.default_reservation_ttl={ttl} is capped at {LONGEST_SERVER_HOLD:g} s "
             "for holds on the server"

@@ -7,10 +7,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from schematic_native.emulator import Emulator
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from schematic_native.emulator import Emulator
 
     from .conftest import Wire
 
@@ -209,3 +209,24 @@ def test_a_binary_frame_ends_its_own_connection_only(stream: Stream, emulator: E
         with pytest.raises(ConnectionClosed):
             other.next()
     assert stream.follow("few")["id"] == "comp_few"
+
+
+def stop_while_a_client_is_connected(emulator: Emulator) -> None:
+    emulator.start()
+    client = Stream(emulator)
+    with client.socket:
+        client.ask("rulesengine.Flags")
+        client.next()
+        emulator.stop()
+
+
+def test_an_emulator_that_stops_says_nothing_about_its_clients(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop_while_a_client_is_connected(Emulator(process=False))
+    assert caplog.records == []
+
+
+def test_an_emulator_in_its_own_process_is_as_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    stop_while_a_client_is_connected(Emulator())
+    assert capfd.readouterr().err == ""

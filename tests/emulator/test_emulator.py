@@ -19,6 +19,7 @@ from .conftest import Wire
 from .test_datastream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -238,3 +239,39 @@ def test_a_bad_entity_is_refused_by_its_field() -> None:
             emulator.delete_company("comp_x")
         with pytest.raises(EmulatorError, match="company not found: comp_x"):
             emulator.set_balance("comp_x", "credit_inference", 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e: e.advance(10**400), "seconds must be a finite number"),
+        (lambda e: e.advance(1e308), "seconds must not move the clock beyond the year 9998"),
+        (lambda e: e.freeze_clock(10**400), "freeze must be a finite number"),
+        (lambda e: e.freeze_clock(1e300), "freeze must not move the clock beyond the year 9998"),
+        (lambda e: e.set_balance("comp_acme", "credit_inference", 10**400), "amount must be a"),
+        (lambda e: e.delete_company(""), "company_id must be a str that is not empty"),
+        (lambda e: e.delete_flag(""), "flag_id must be a str that is not empty"),
+        (lambda e: e.delete_user(5), "user_id must be a str that is not empty"),
+        (lambda e: e.delete_company("a/b?c"), r"company not found: a/b\?c"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_the_emulator_goes_on(
+    call: Callable[[Emulator], object], message: str
+) -> None:
+    with Emulator(process=False) as emulator:
+        before = emulator.state()["now"]
+        with pytest.raises(EmulatorError, match=message):
+            call(emulator)
+        assert emulator.state()["now"] - before < 3600
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 10**400])
+def test_a_port_that_cannot_be_is_refused(port: int) -> None:
+    with pytest.raises(ValueError, match="port must be from 0 to 65535"):
+        Emulator(port=port)
+
+
+@pytest.mark.parametrize("port", ["80", 1.5, True, None])
+def test_a_port_that_is_no_number_is_refused(port: object) -> None:
+    with pytest.raises(TypeError, match="port must be an int"):
+        Emulator(port=port)  # type: ignore[arg-type]

@@ -121,8 +121,18 @@ def test_arguments_of_the_wrong_type_are_named() -> None:
         RulesEngine().load_flag(1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="flag must be what load_flag gives, not str"):
         RulesEngine().check_flag("flag")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="while processing 'company'"):
-        RulesEngine().check_flag(RulesEngine().load_flag(flag()), "acme")  # type: ignore[arg-type]
+    engine = RulesEngine()
+    handle, user = engine.load_flag(flag()), engine.load_user(json.dumps({"id": "user", **IDS}))
+    with pytest.raises(TypeError, match="company must be what load_company gives, not str"):
+        engine.check_flag(handle, "acme")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="company must be what load_company gives, not Compiled"):
+        engine.check_flag(handle, user)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="user must be what load_user gives, not int"):
+        engine.check_flag(handle, user=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="now must be a number, not str"):
+        engine.check_flag(handle, now="x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="now must be a number, not str"):
+        check_flag_json("{}", now="x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["flag", "company", "user"])

@@ -58,7 +58,7 @@ def routes(app: App) -> list[Route]:
         route("POST", "/send-raw", admin.send_raw),
         route("POST", "/balance", admin.set_balance),
         route("PUT", "/{kind:str}", admin.put_entity),
-        route("DELETE", "/{kind:str}/{id:str}", admin.delete_entity),
+        route("DELETE", "/{kind:str}/{id:path}", admin.delete_entity),
     ]
 
 

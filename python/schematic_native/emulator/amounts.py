@@ -8,10 +8,19 @@ from 2**-76 credits upwards convert without loss; finer ones are refused rather 
 from __future__ import annotations
 
 import math
+import sys
+from typing import TypeGuard
 
 SHIFT = 128
 ONE = 1 << SHIFT
 LIMIT = 2**62
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Tell whether a value of JSON is a number that a double can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 class AmountError(ValueError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from schematic_native import jsontext
-from schematic_native.emulator.amounts import ONE, to_credits
+from schematic_native.emulator.amounts import ONE, is_finite, to_credits
 from schematic_native.emulator.clock import format_instant, parse_instant
 from schematic_native.emulator.errors import InvalidRequestError
 
@@ -85,7 +84,7 @@ def optional_text(body: Entity, name: str) -> str | None:
 def number(body: Entity, name: str) -> float:
     """Return a required finite number of a body."""
     value = body.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_finite(value):
         raise InvalidRequestError(f"{name} must be a finite number, got {value!r}")
     return value
 

@@ -74,8 +74,9 @@ class DataStream:
         try:
             while True:
                 self._answer(connection, await socket.receive_text())
-        except (WebSocketDisconnect, KeyError, RuntimeError):
-            # Gone, or a binary frame, which no client of this protocol sends.
+        except (WebSocketDisconnect, KeyError, RuntimeError, asyncio.CancelledError):
+            # Gone, or a binary frame, which no client of this protocol sends, or the server stops:
+            # it cancels what still serves clients, and would report as a fault what lets that through.
             return
         finally:
             self.connections.discard(connection)

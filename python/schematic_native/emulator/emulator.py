@@ -10,6 +10,7 @@ import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import httpx
 
@@ -32,6 +33,7 @@ _START_TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 10.0  # seconds
 _CONTROL_TIMEOUT = 60.0  # seconds
 _EVENTS_PER_PAGE = 10_000
+_LAST_PORT = 65_535
 
 
 class EmulatorError(RuntimeError):
@@ -172,7 +174,7 @@ class Emulator:
 
     Raises:
         SeedError: The seed is malformed; the message names the field.
-        ValueError: The host is not a loopback address.
+        ValueError: The host is not a loopback address, or the port cannot be.
 
     """
 
@@ -187,6 +189,10 @@ class Emulator:
         allow_remote: bool = False,
     ) -> None:
         require_loopback(host, allow_remote=allow_remote)
+        if isinstance(port, bool) or not isinstance(port, int):
+            raise TypeError(f"port must be an int, got {port!r}")
+        if not 0 <= port <= _LAST_PORT:
+            raise ValueError(f"port must be from 0 to {_LAST_PORT}, got {port!r}")
         self._seed = load_seed(seed)
         self._host = host
         self._wanted_port = port
@@ -443,15 +449,15 @@ class Emulator:
 
     def delete_company(self, company_id: str) -> None:
         """Forget a company and push that it is gone; its ledger stays."""
-        self._ask("DELETE", f"/company/{company_id}")
+        self._ask("DELETE", _path("company", company_id))
 
     def delete_flag(self, flag_id: str) -> None:
         """Forget a flag and push that it is gone."""
-        self._ask("DELETE", f"/flag/{flag_id}")
+        self._ask("DELETE", _path("flag", flag_id))
 
     def delete_user(self, user_id: str) -> None:
         """Forget a user and push that it is gone."""
-        self._ask("DELETE", f"/user/{user_id}")
+        self._ask("DELETE", _path("user", user_id))
 
     def set_balance(self, company_id: str, credit_type_id: str, amount: float) -> None:
         """Make a company's remaining balance exactly `amount` credits, and push it."""
@@ -474,3 +480,9 @@ class Emulator:
             message = jsontext.read(response.content).get("error", response.text)
             raise EmulatorError(f"{method} {path}: {message}")
         return jsontext.read(response.content)
+
+
+def _path(kind: str, entity_id: object) -> str:
+    if not isinstance(entity_id, str) or not entity_id:
+        raise EmulatorError(f"{kind}_id must be a str that is not empty, got {entity_id!r}")
+    return f"/{kind}/{quote(entity_id, safe='')}"

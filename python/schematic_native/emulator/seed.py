@@ -8,7 +8,6 @@ Every complaint names the place in the file and what would be right.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schematic_native import jsontext
-from schematic_native.emulator.amounts import AmountError, to_units
+from schematic_native.emulator.amounts import AmountError, is_finite, to_units
 
 if TYPE_CHECKING:
     import os
@@ -143,7 +142,7 @@ def _whole(value: object, path: str) -> None:
 
 
 def _number(value: object, path: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_finite(value):
         raise SeedError(f"{path}: expected a number, got {_show(value)}")
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, cast
 
 from schematic_native import jsontext
-from schematic_native.emulator.amounts import ONE, AmountError, to_credits, to_units
+from schematic_native.emulator.amounts import ONE, AmountError, is_finite, to_credits, to_units
 from schematic_native.emulator.audit import audit
 from schematic_native.emulator.directory import I64_MAX, CreditLine, Directory, KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnknownIdError
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from schematic_native.emulator.seed import Seed
 
 Entity = dict[str, Any]
+
+
+# The year after it is left for what expires later: no datetime holds more.
+LAST_INSTANT = 253_370_764_800.0
 
 
 class Meter:
@@ -481,13 +485,18 @@ class Service:
         """Move the clock forward by `seconds` and end what has expired."""
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise InvalidRequestError(f"seconds must be a number, got {seconds!r}")
-        if not math.isfinite(seconds) or seconds < 0:
-            raise InvalidRequestError(f"seconds must be finite and not negative, got {seconds!r}")
+        if not is_finite(seconds) or seconds < 0:
+            raise InvalidRequestError(
+                f"seconds must be a finite number, not negative, got {seconds!r}"
+            )
+        _require_instant("seconds", self.clock.now() + seconds)
         self.clock.advance(seconds)
         self._set_clock()
 
     def freeze_clock(self, at: float | None = None) -> None:
         """Stop the clock at `at` (epoch seconds), now by default."""
+        if at is not None:
+            _require_instant("freeze", at)
         self.clock.freeze(at)
         self._set_clock()
 
@@ -667,3 +676,8 @@ def _reservation_state(reservation: Reservation) -> Entity:
         "expires_at": reservation.expires_at,
         "released_at": reservation.released_at,
     }
+
+
+def _require_instant(name: str, at: float) -> None:
+    if at > LAST_INSTANT:
+        raise InvalidRequestError(f"{name} must not move the clock beyond the year 9998")

@@ -1,9 +1,10 @@
 //! What Python passes in, checked and borrowed. Errors name the argument and what would be right.
 
+use chrono::{DateTime, Utc};
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString},
+    types::{PyBool, PyDateTime, PyDict, PyFloat, PyInt, PyMapping, PyString, PyTzInfo},
 };
 use schematic_core::{
     Millis,
@@ -42,10 +43,10 @@ impl<'py> BorrowedKeys<'py> {
         Ok(Some(Self(pairs)))
     }
 
-    pub fn pairs(&self) -> PyResult<KeyPairs<'_>> {
+    pub fn pairs(&self, name: &str) -> PyResult<KeyPairs<'_>> {
         let mut pairs = KeyPairs::new();
         for (key, value) in &self.0 {
-            pairs.push((key.to_str()?, value.to_str()?));
+            pairs.push((utf8(name, key)?, utf8(name, value)?));
         }
         Ok(pairs)
     }
@@ -54,7 +55,8 @@ impl<'py> BorrowedKeys<'py> {
 /// Copies lookup keys.
 pub(crate) fn keys(name: &str, keys: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Keys>> {
     let keys = BorrowedKeys::of(name, keys)?;
-    keys.map(|keys| Ok(Keys::new(&keys.pairs()?))).transpose()
+    keys.map(|keys| Ok(Keys::new(&keys.pairs(name)?)))
+        .transpose()
 }
 
 fn pair<'py>(
@@ -80,10 +82,26 @@ pub(crate) fn kind_of(value: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "another type".to_owned(), |name| name.to_string())
 }
 
+/// Text in UTF-8, which cannot hold all that a `str` can: no surrogate without its other half.
+#[inline]
+fn utf8<'a>(name: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    match text.to_str() {
+        Ok(text) => Ok(text),
+        Err(_) => Err(not_utf8(name, text)),
+    }
+}
+
+#[cold]
+fn not_utf8(name: &str, text: &Bound<'_, PyString>) -> PyErr {
+    PyValueError::new_err(format!(
+        "{name} must be text that UTF-8 can hold, not {text:?}"
+    ))
+}
+
 /// A text argument.
 pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     match value.cast::<PyString>() {
-        Ok(text) => text.to_str(),
+        Ok(text) => utf8(name, text),
         Err(_) => Err(PyTypeError::new_err(format!(
             "{name} must be a str, not {}",
             kind_of(value)
@@ -111,16 +129,31 @@ pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);
     }
-    // Anything else that says it is a number, for example a Decimal, is read as one.
-    if !value.is_instance_of::<PyString>() && !value.is_instance_of::<PyBytes>() {
-        if let Ok(number) = value.call_method0("__float__") {
-            return number.extract();
+    other_quantity(name, value)
+}
+
+/// Anything else that says it is a number, for example a Decimal. Text never does.
+#[cold]
+fn other_quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    value.extract().or_else(|fault: PyErr| {
+        let py = value.py();
+        if fault.is_instance_of::<PyOverflowError>(py) {
+            Ok(f64::INFINITY)
+        } else if fault.is_instance_of::<PyValueError>(py) {
+            Ok(f64::NAN)
+        } else {
+            let kind = kind_of(value);
+            Err(PyTypeError::new_err(format!(
+                "{name} must be a number, not {kind}"
+            )))
         }
-    }
-    Err(PyTypeError::new_err(format!(
-        "{name} must be a number, not {}",
-        kind_of(value)
-    )))
+    })
+}
+
+/// The same for what waits, so that there is one rule.
+#[pyfunction]
+pub(crate) fn read_quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    quantity(name, value)
 }
 
 /// Usage for a plain check: whole units, rounded up.
@@ -184,10 +217,10 @@ fn amounts<'py>(name: &str, amounts: &Bound<'py, PyAny>) -> PyResult<Amounts<'py
     Ok(pairs)
 }
 
-fn borrowed<'a>(amounts: &'a Amounts<'_>) -> PyResult<SmallVec<[(&'a str, f64); 4]>> {
+fn borrowed<'a>(name: &str, amounts: &'a Amounts<'_>) -> PyResult<SmallVec<[(&'a str, f64); 4]>> {
     amounts
         .iter()
-        .map(|(name, amount)| Ok((name.to_str()?, *amount)))
+        .map(|(key, amount)| Ok((utf8(name, key)?, *amount)))
         .collect()
 }
 
@@ -227,9 +260,11 @@ impl<'py> BorrowedPreflight<'py> {
     /// Asks something with it.
     pub fn ask<T>(&self, question: impl FnOnce(&Preflight<'_>) -> T) -> PyResult<T> {
         let quantities = match &self.event_quantities {
-            Some((event, quantities, quantity)) => {
-                Some((event.as_str(), borrowed(quantities)?, *quantity))
-            }
+            Some((event, quantities, quantity)) => Some((
+                event.as_str(),
+                borrowed("event_quantities", quantities)?,
+                *quantity,
+            )),
             None => None,
         };
         let quantities = quantities.as_ref();
@@ -241,7 +276,7 @@ impl<'py> BorrowedPreflight<'py> {
                 .map(|(event, units)| (event.as_str(), *units)),
             event_quantities: quantities.map(|(event, named, _)| (*event, named.as_slice())),
             event_quantity: quantities.and_then(|(_, _, quantity)| *quantity),
-            credit_cost: &borrowed(&self.credit_cost)?,
+            credit_cost: &borrowed("credit_cost", &self.credit_cost)?,
             balance: None,
         }))
     }
@@ -275,4 +310,54 @@ pub(crate) fn seconds(millis: Millis) -> f64 {
     )]
     let seconds = millis as f64 / 1000.0;
     seconds
+}
+
+/// The first and the last instant that Python's datetime can hold.
+const EARLIEST: DateTime<Utc> = within_reach(-62_135_596_800, 0);
+const LATEST: DateTime<Utc> = within_reach(253_402_300_799, 999_999_000);
+
+const fn within_reach(seconds: i64, nanos: u32) -> DateTime<Utc> {
+    match DateTime::from_timestamp(seconds, nanos) {
+        Some(at) => at,
+        None => DateTime::UNIX_EPOCH,
+    }
+}
+
+/// An instant as Python can hold it: one beyond its years is the last it can.
+pub(crate) fn shown(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.clamp(EARLIEST, LATEST)
+}
+
+/// A datetime of any time zone, in UTC.
+pub(crate) fn datetime(name: &str, value: &Bound<'_, PyAny>) -> PyResult<DateTime<Utc>> {
+    let py = value.py();
+    let is_aware =
+        value.cast::<PyDateTime>().is_ok() && !value.call_method0("utcoffset")?.is_none();
+    if !is_aware {
+        return Err(PyTypeError::new_err(format!(
+            "{name} must be a datetime with a time zone, not {}",
+            value.repr()?
+        )));
+    }
+    match value.call_method1("astimezone", (PyTzInfo::utc(py)?,)) {
+        Ok(utc) => utc.extract(),
+        // Within an offset of one of the two ends.
+        Err(fault) if fault.is_instance_of::<PyOverflowError>(py) => {
+            let year: i32 = value.getattr("year")?.extract()?;
+            Ok(if year > 1 { LATEST } else { EARLIEST })
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+pub(crate) fn optional_datetime(
+    name: &str,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<DateTime<Utc>>> {
+    value.map(|value| datetime(name, value)).transpose()
+}
+
+/// Epoch seconds, as Python gave them.
+pub(crate) fn read_instant(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Millis> {
+    instant(name, quantity(name, value)?)
 }

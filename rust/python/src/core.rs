@@ -87,19 +87,23 @@ impl Core {
         flag_key: &Bound<'_, PyAny>,
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
+        record: bool,
     ) -> PyResult<Option<bool>> {
         let (company, user) = (
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
             company: company.as_deref(),
             user: user.as_deref(),
             partial: false,
-            record: true,
+            record,
         };
         Ok(self.client.flag_value(&request, self.now(py)?).ok())
     }
@@ -110,8 +114,11 @@ impl Core {
             BorrowedKeys::of("company", asked.company)?,
             BorrowedKeys::of("user", asked.user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let request = CheckRequest {
             flag_key: arguments::text("flag_key", asked.flag_key)?,
             company: company.as_deref(),
@@ -262,7 +269,7 @@ fn find_id<E: Entity>(
     let Some(keys) = &keys else {
         return Ok(None);
     };
-    Ok(match table.find(&keys.pairs()?) {
+    Ok(match table.find(&keys.pairs(name)?) {
         Lookup::Found(entity, _) => Some(entity.id().to_string()),
         Lookup::Missing | Lookup::Conflict => None,
     })
@@ -437,8 +444,11 @@ impl Core {
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
-        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let company = company
+            .as_ref()
+            .map(|keys| keys.pairs("company"))
+            .transpose()?;
+        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::{
-    create_exception,
+    PyTypeInfo, create_exception,
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
     types::{PyBytes, PyString},
@@ -29,8 +29,13 @@ create_exception!(
 /// Evaluates one flag, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub(crate) fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
+pub(crate) fn check_flag_json(
+    envelope: &Bound<'_, PyAny>,
+    now: Option<&Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let now = now
+        .map(|now| arguments::read_instant("now", now))
+        .transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flag_json(message, now)
     })
@@ -39,8 +44,13 @@ pub(crate) fn check_flag_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> 
 /// Evaluates many flags, from JSON to JSON.
 #[pyfunction]
 #[pyo3(signature = (envelope, *, now=None))]
-pub(crate) fn check_flags_json(envelope: &Bound<'_, PyAny>, now: Option<f64>) -> PyResult<String> {
-    let now = now.map(|now| arguments::instant("now", now)).transpose()?;
+pub(crate) fn check_flags_json(
+    envelope: &Bound<'_, PyAny>,
+    now: Option<&Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let now = now
+        .map(|now| arguments::read_instant("now", now))
+        .transpose()?;
     read_message("envelope", envelope, |message| {
         wire::check_flags_json(message, now)
     })
@@ -95,16 +105,19 @@ impl CompiledFlag {
     #[allow(clippy::too_many_arguments, reason = "the options of a check")]
     fn check(
         &self,
-        company: Option<&Bound<'_, CompiledCompany>>,
-        user: Option<&Bound<'_, CompiledUser>>,
-        now: f64,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+        now: &Bound<'_, PyAny>,
         usage: Option<&Bound<'_, PyAny>>,
         event_usage: Option<(String, Bound<'_, PyAny>)>,
         event_quantities: Option<(String, Bound<'_, PyAny>, Option<f64>)>,
         credit_cost: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<CheckFlagResult> {
+        let company = company.map(|it| handle::<CompiledCompany>("company", it));
+        let user = user.map(|it| handle::<CompiledUser>("user", it));
+        let (company, user) = (company.transpose()?, user.transpose()?);
         let (company, user) = (company.map(|it| &it.get().0), user.map(|it| &it.get().0));
-        let now = arguments::instant("now", now)?;
+        let now = arguments::read_instant("now", now)?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         preflight.ask(|preflight| {
             let verdict = engine::evaluate(&self.0, company, user, preflight, Some(now));
@@ -115,6 +128,17 @@ impl CompiledFlag {
     fn __repr__(&self) -> String {
         format!("CompiledFlag(id={:?}, key={:?})", self.0.id(), self.0.key())
     }
+}
+
+/// What `RulesEngine` has compiled.
+fn handle<'a, 'py, T: PyTypeInfo>(
+    name: &str,
+    value: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, T>> {
+    value.cast().map_err(|_| {
+        let kind = kind_of(value);
+        PyTypeError::new_err(format!("{name} must be what load_{name} gives, not {kind}"))
+    })
 }
 
 /// Hands the bytes of a `str` or `bytes` argument to `read`, while other threads may run.

@@ -29,6 +29,8 @@ mod _native {
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
     #[pymodule_export]
+    use super::arguments::read_quantity;
+    #[pymodule_export]
     use super::build::Build;
     #[pymodule_export]
     use super::core::{Core, Ingested};

@@ -53,6 +53,9 @@ const LEASING: u8 = 2;
 /// Somebody sends what a settle queues.
 const SETTLING: u8 = 4;
 
+/// The fewest units that no event can bill: it counts them in 63 bits.
+const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
+
 impl Memory {
     /// The core, if this may be asked of it and if it is not that of a process this one forked from.
     fn core(&self, what: u8) -> Option<&Py<Core>> {
@@ -74,7 +77,11 @@ impl Memory {
         user: Argument<'_, '_>,
     ) -> PyResult<Option<bool>> {
         match self.core(CHECKING) {
-            Some(core) => core.get().flag_value(py, flag_key, company, user),
+            Some(core) => {
+                // Without a sender nobody would ever take the event of this check.
+                let record = self.open.load(Relaxed) & SETTLING != 0;
+                core.get().flag_value(py, flag_key, company, user, record)
+            }
             None => Ok(None),
         }
     }
@@ -116,7 +123,7 @@ impl Memory {
         let (Some(core), Ok(reservation), Some(quantity)) = (
             self.core(SETTLING),
             reservation.cast_exact::<Reservation>(),
-            plain_number(quantity),
+            plain_number(quantity).filter(|units| *units < UNBILLABLE),
         ) else {
             return false;
         };

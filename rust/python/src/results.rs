@@ -8,7 +8,7 @@ use pyo3::{
     IntoPyObjectExt,
     exceptions::{PyKeyError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyDict, PyTuple},
+    types::{PyDict, PyMapping, PyTuple},
 };
 use schematic_core::{
     client::{CheckAnswer, FlagAnswer, Judgement},
@@ -209,7 +209,7 @@ impl FeatureEntitlement {
         event_subtype: Option<&str>,
         metric_period: Option<&str>,
         month_reset: Option<&str>,
-        metric_reset_at: Option<DateTime<Utc>>,
+        metric_reset_at: Option<&Bound<'_, PyAny>>,
         credit_id: Option<&str>,
         credit_total: Option<f64>,
         credit_used: Option<f64>,
@@ -220,6 +220,7 @@ impl FeatureEntitlement {
         quantity_rates: Option<BTreeMap<String, f64>>,
         warning_tiers: Option<Vec<Py<WarningTier>>>,
     ) -> PyResult<Self> {
+        let reset_at = arguments::optional_datetime("metric_reset_at", metric_reset_at)?;
         let rates = quantity_rates.unwrap_or_default();
         let tiers = warning_tiers.unwrap_or_default();
         Ok(Self(Arc::new(Entitlement {
@@ -233,7 +234,7 @@ impl FeatureEntitlement {
             event_subtype: event_subtype.map(Into::into),
             metric_period: metric_period.map(period_of).transpose()?,
             month_reset: month_reset.map(reset_of).transpose()?,
-            metric_reset_at: metric_reset_at.map(|at| at.to_rfc3339().into()),
+            metric_reset_at: reset_at.map(|at| at.to_rfc3339().into()),
             credit_id: credit_id.map(Into::into),
             credit_total,
             credit_used,
@@ -296,7 +297,7 @@ impl FeatureEntitlement {
         let text = self.0.metric_reset_at.as_deref()?;
         DateTime::parse_from_rfc3339(text)
             .ok()
-            .map(|at| at.to_utc())
+            .map(|at| arguments::shown(at.to_utc()))
     }
     #[getter]
     fn credit_id(&self) -> Option<&str> {
@@ -479,9 +480,9 @@ impl CheckFlagResult {
         feature_usage: Option<i64>,
         feature_usage_event: Option<String>,
         feature_usage_period: Option<String>,
-        feature_usage_reset_at: Option<DateTime<Utc>>,
-    ) -> Self {
-        Self {
+        feature_usage_reset_at: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        Ok(Self {
             flag: flag.into(),
             flag_id: owned(flag_id),
             value,
@@ -496,8 +497,11 @@ impl CheckFlagResult {
             feature_usage,
             feature_usage_event: owned(feature_usage_event),
             feature_usage_period: owned(feature_usage_period),
-            feature_usage_reset_at,
-        }
+            feature_usage_reset_at: arguments::optional_datetime(
+                "feature_usage_reset_at",
+                feature_usage_reset_at,
+            )?,
+        })
     }
 
     #[getter]
@@ -558,7 +562,7 @@ impl CheckFlagResult {
     }
     #[getter]
     fn feature_usage_reset_at(&self) -> Option<DateTime<Utc>> {
-        self.feature_usage_reset_at
+        self.feature_usage_reset_at.map(arguments::shown)
     }
 }
 
@@ -579,16 +583,40 @@ impl CheckFlagResult {
             field(py, "feature_usage", self.feature_usage)?,
             field(py, "feature_usage_event", self.feature_usage_event())?,
             field(py, "feature_usage_period", self.feature_usage_period())?,
-            field(py, "feature_usage_reset_at", self.feature_usage_reset_at)?,
+            field(py, "feature_usage_reset_at", self.feature_usage_reset_at())?,
         ])
     }
 }
 
 record!(CheckFlagResult);
 
+/// What a reservation cannot do without.
+const REQUIRED: [&str; 10] = [
+    "id",
+    "lease_id",
+    "mode",
+    "company_id",
+    "credit_type_id",
+    "event_subtype",
+    "quantity_reserved",
+    "credits_reserved",
+    "consumption_rate",
+    "expires_at",
+];
+
 /// Credits held for one check until they are settled, cancelled or swept.
 #[pyclass(frozen, module = "schematic_native")]
 pub(crate) struct Reservation(pub Arc<Held>);
+
+fn held_amount(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let amount = arguments::quantity(name, value)?;
+    if amount.is_finite() && amount >= 0.0 {
+        return Ok(amount);
+    }
+    Err(PyValueError::new_err(format!(
+        "{name} must be finite and not negative, not {amount}"
+    )))
+}
 
 fn mode_of(text: &str) -> Option<Mode> {
     [Mode::Client, Mode::Server]
@@ -616,50 +644,40 @@ impl Reservation {
     ))]
     #[allow(clippy::too_many_arguments, reason = "the fields as published")]
     fn new(
-        id: &str,
-        lease_id: &str,
-        mode: &str,
-        company_id: &str,
-        credit_type_id: &str,
-        event_subtype: &str,
-        quantity_reserved: f64,
-        credits_reserved: f64,
-        consumption_rate: f64,
-        expires_at: DateTime<Utc>,
+        id: &Bound<'_, PyAny>,
+        lease_id: &Bound<'_, PyAny>,
+        mode: &Bound<'_, PyAny>,
+        company_id: &Bound<'_, PyAny>,
+        credit_type_id: &Bound<'_, PyAny>,
+        event_subtype: &Bound<'_, PyAny>,
+        quantity_reserved: &Bound<'_, PyAny>,
+        credits_reserved: &Bound<'_, PyAny>,
+        consumption_rate: &Bound<'_, PyAny>,
+        expires_at: &Bound<'_, PyAny>,
         company: Option<&Bound<'_, PyAny>>,
         user: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let mode = arguments::text("mode", mode)?;
         let mode = mode_of(mode).ok_or_else(|| {
             PyValueError::new_err(format!("mode must be 'client' or 'server', not {mode:?}"))
         })?;
-        for (name, amount) in [
-            ("quantity_reserved", quantity_reserved),
-            ("credits_reserved", credits_reserved),
-            ("consumption_rate", consumption_rate),
-        ] {
-            if !amount.is_finite() || amount < 0.0 {
-                return Err(PyValueError::new_err(format!(
-                    "{name} must be finite and not negative, not {amount}"
-                )));
-            }
-        }
         Ok(Self(Arc::new(Held {
-            id: ReservationId::parse(id),
-            lease_id: lease_id.into(),
+            id: ReservationId::parse(arguments::text("id", id)?),
+            lease_id: arguments::text("lease_id", lease_id)?.into(),
             mode,
             holder: Holder::new(
-                company_id,
+                arguments::text("company_id", company_id)?,
                 arguments::keys("company", company)?,
                 arguments::keys("user", user)?,
             ),
             terms: Arc::new(Terms {
-                credit_id: credit_type_id.into(),
-                event_subtype: event_subtype.into(),
-                rate: consumption_rate,
+                credit_id: arguments::text("credit_type_id", credit_type_id)?.into(),
+                event_subtype: arguments::text("event_subtype", event_subtype)?.into(),
+                rate: held_amount("consumption_rate", consumption_rate)?,
             }),
-            quantity_reserved,
-            credits_reserved,
-            expires_at: expires_at.timestamp_millis(),
+            quantity_reserved: held_amount("quantity_reserved", quantity_reserved)?,
+            credits_reserved: held_amount("credits_reserved", credits_reserved)?,
+            expires_at: arguments::datetime("expires_at", expires_at)?.timestamp_millis(),
         })))
     }
 
@@ -701,7 +719,8 @@ impl Reservation {
     }
     #[getter]
     fn expires_at(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.0.expires_at).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let at = DateTime::from_timestamp_millis(self.0.expires_at);
+        arguments::shown(at.unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
     #[getter]
     fn company<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -721,18 +740,34 @@ impl Reservation {
 
     /// The reservation that `to_dict` described.
     #[staticmethod]
-    fn from_dict(py: Python<'_>, data: &Bound<'_, PyDict>) -> PyResult<Py<PyAny>> {
-        let fields = data.copy()?;
-        let Some(expires_at) = data.get_item("expires_at")? else {
-            return Err(PyKeyError::new_err("data has no 'expires_at'"));
-        };
-        if let Ok(text) = expires_at.extract::<&str>() {
+    fn from_dict(py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let data = data.cast::<PyMapping>().map_err(|_| {
+            let kind = arguments::kind_of(data);
+            PyTypeError::new_err(format!(
+                "data must be a mapping such as to_dict gives, not {kind}"
+            ))
+        })?;
+        let fields = PyDict::from_sequence(data.items()?.as_any())?;
+        let mut missing = Vec::new();
+        for name in REQUIRED {
+            if !fields.contains(name)? {
+                missing.push(name);
+            }
+        }
+        if !missing.is_empty() {
+            let missing = missing.join("', '");
+            return Err(PyKeyError::new_err(format!("data has no '{missing}'")));
+        }
+        let expires_at = fields.get_item("expires_at")?;
+        if let Some(at) = &expires_at
+            && let Ok(text) = at.extract::<&str>()
+        {
             let at = DateTime::parse_from_rfc3339(text).map_err(|fault| {
                 PyValueError::new_err(format!(
                     "data['expires_at'] must be RFC 3339, not {text:?}: {fault}"
                 ))
             })?;
-            fields.set_item("expires_at", at.to_utc())?;
+            fields.set_item("expires_at", arguments::shown(at.to_utc()))?;
         }
         py.get_type::<Self>()
             .call((), Some(&fields))
