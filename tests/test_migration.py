@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,6 +172,15 @@ def test_options_of_the_published_package_are_told_from_ours(
     said = f"options must be schematic_native.{options}, not schematic.client.{options}"
     with Caller(kind, {"offline": True}) as person, pytest.raises(TypeError, match=re.escape(said)):
         person.do(method, "f", options=theirs)
+
+
+@both_clients
+def test_a_reservation_of_the_published_package_is_told_from_ours(kind: str) -> None:
+    instant = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    theirs = published.Reservation("r", "l", "client", "c", "ct", "e", 1.0, 1.0, 1.0, instant)
+    said = "reservation must be schematic_native.Reservation, not schematic.client.Reservation"
+    with Caller(kind, {"offline": True}) as person, pytest.raises(TypeError, match=re.escape(said)):
+        person.do("track_with_reservation", theirs, 1)
 
 
 @pytest.mark.parametrize(

@@ -528,7 +528,7 @@ class _Client(Memory):
             self._settings.logger.error("track_with_reservation: there is no reservation to settle")
             return None
         if not isinstance(reservation, Reservation):
-            raise TypeError(f"reservation must be a Reservation, got {type(reservation).__name__}")
+            raise wrong_kind("reservation", Reservation, reservation)
         if isinstance(actual_quantity, bool):
             raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
         quantity = read_quantity("actual_quantity", actual_quantity)
