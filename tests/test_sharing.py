@@ -25,6 +25,7 @@ from schematic_native._native import Core
 from schematic_native.redis import Operations
 from schematic_native.redis.keys import Keys
 from schematic_native.sharing import Claim, SharedStore
+from tests.callers import Caller
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 if TYPE_CHECKING:
@@ -38,25 +39,15 @@ INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
 
 
-class User:
-    """A program that uses one of the clients, spoken to synchronously."""
+class User(Caller):
+    """A program that uses one of the clients with a client of Redis of either kind."""
 
     def __init__(self, kind: str, redis_kind: str, emulator: Emulator, url: str, **leases: Any):
-        self._loop = asyncio.new_event_loop()
         module = redis if redis_kind == "sync" else redis.asyncio
         self.redis = module.Redis.from_url(url)
         lease_config = CreditLeaseConfig(mode="client", redis_client=self.redis, **leases)
         fields = streaming(emulator, credit_leases=lease_config, event_buffer_period=0.05)
-        self._is_async = kind == "async"
-        self.client: Any
-        if self._is_async:
-            self.client = AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields))
-        else:
-            self.client = Schematic(API_KEY, SchematicConfig(**fields))
-
-    def do(self, method: str, *arguments: object, **keywords: object) -> Any:
-        answer = getattr(self.client, method)(*arguments, **keywords)
-        return self._loop.run_until_complete(answer) if self._is_async else answer
+        super().__init__(kind, fields)
 
     def check(self, usage: float, **keywords: object) -> CheckResult:
         result = self.do("check", INFERENCE, ACME, usage=usage, **keywords)

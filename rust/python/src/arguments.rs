@@ -14,13 +14,17 @@ use schematic_core::{
 use smallvec::SmallVec;
 
 /// Lookup keys of a company or user, borrowed from Python for the length of a call.
-pub(crate) struct BorrowedKeys<'py>(SmallVec<[(Bound<'py, PyString>, Bound<'py, PyString>); 2]>);
+pub(crate) struct BorrowedKeys<'py> {
+    /// The argument, as errors tell it.
+    name: &'static str,
+    pairs: SmallVec<[(Bound<'py, PyString>, Bound<'py, PyString>); 2]>,
+}
 
 /// The same, as the core takes them.
 pub(crate) type KeyPairs<'a> = SmallVec<[(&'a str, &'a str); 2]>;
 
 impl<'py> BorrowedKeys<'py> {
-    pub fn of(name: &str, keys: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Self>> {
+    pub fn of(name: &'static str, keys: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Self>> {
         let Some(keys) = keys else {
             return Ok(None);
         };
@@ -40,23 +44,22 @@ impl<'py> BorrowedKeys<'py> {
                 "{name} must be a dict of lookup keys such as {{'id': 'acme'}}, not {kind}"
             )));
         }
-        Ok(Some(Self(pairs)))
+        Ok(Some(Self { name, pairs }))
     }
 
-    pub fn pairs(&self, name: &str) -> PyResult<KeyPairs<'_>> {
+    pub fn pairs(&self) -> PyResult<KeyPairs<'_>> {
         let mut pairs = KeyPairs::new();
-        for (key, value) in &self.0 {
-            pairs.push((utf8(name, key)?, utf8(name, value)?));
+        for (key, value) in &self.pairs {
+            pairs.push((utf8(self.name, key)?, utf8(self.name, value)?));
         }
         Ok(pairs)
     }
 }
 
 /// Copies lookup keys.
-pub(crate) fn keys(name: &str, keys: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Keys>> {
+pub(crate) fn keys(name: &'static str, keys: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Keys>> {
     let keys = BorrowedKeys::of(name, keys)?;
-    keys.map(|keys| Ok(Keys::new(&keys.pairs(name)?)))
-        .transpose()
+    keys.map(|keys| Ok(Keys::new(&keys.pairs()?))).transpose()
 }
 
 fn pair<'py>(
@@ -360,4 +363,11 @@ pub(crate) fn optional_datetime(
 /// Epoch seconds, as Python gave them.
 pub(crate) fn read_instant(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Millis> {
     instant(name, quantity(name, value)?)
+}
+
+pub(crate) fn optional_instant(
+    name: &str,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Option<Millis>> {
+    value.map(|value| read_instant(name, value)).transpose()
 }

@@ -93,11 +93,8 @@ impl Core {
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company
-            .as_ref()
-            .map(|keys| keys.pairs("company"))
-            .transpose()?;
-        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,
             company: company.as_deref(),
@@ -114,11 +111,8 @@ impl Core {
             BorrowedKeys::of("company", asked.company)?,
             BorrowedKeys::of("user", asked.user)?,
         );
-        let company = company
-            .as_ref()
-            .map(|keys| keys.pairs("company"))
-            .transpose()?;
-        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let request = CheckRequest {
             flag_key: arguments::text("flag_key", asked.flag_key)?,
             company: company.as_deref(),
@@ -262,14 +256,14 @@ fn all_knobs(common: LeaseKnobs, overrides: Option<&Bound<'_, PyMapping>>) -> Py
 
 fn find_id<E: Entity>(
     table: &Table<E>,
-    name: &str,
+    name: &'static str,
     keys: &Bound<'_, PyAny>,
 ) -> PyResult<Option<String>> {
     let keys = BorrowedKeys::of(name, Some(keys))?;
     let Some(keys) = &keys else {
         return Ok(None);
     };
-    Ok(match table.find(&keys.pairs(name)?) {
+    Ok(match table.find(&keys.pairs()?) {
         Lookup::Found(entity, _) => Some(entity.id().to_string()),
         Lookup::Missing | Lookup::Conflict => None,
     })
@@ -444,11 +438,8 @@ impl Core {
             BorrowedKeys::of("company", company)?,
             BorrowedKeys::of("user", user)?,
         );
-        let company = company
-            .as_ref()
-            .map(|keys| keys.pairs("company"))
-            .transpose()?;
-        let user = user.as_ref().map(|keys| keys.pairs("user")).transpose()?;
+        let company = company.as_ref().map(BorrowedKeys::pairs).transpose()?;
+        let user = user.as_ref().map(BorrowedKeys::pairs).transpose()?;
         let preflight = BorrowedPreflight::of(usage, event_usage, event_quantities, credit_cost)?;
         let request = FlagRequest {
             flag_key: arguments::text("flag_key", flag_key)?,

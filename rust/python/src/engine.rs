@@ -33,9 +33,7 @@ pub(crate) fn check_flag_json(
     envelope: &Bound<'_, PyAny>,
     now: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<String> {
-    let now = now
-        .map(|now| arguments::read_instant("now", now))
-        .transpose()?;
+    let now = arguments::optional_instant("now", now)?;
     read_message("envelope", envelope, |message| {
         wire::check_flag_json(message, now)
     })
@@ -48,9 +46,7 @@ pub(crate) fn check_flags_json(
     envelope: &Bound<'_, PyAny>,
     now: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<String> {
-    let now = now
-        .map(|now| arguments::read_instant("now", now))
-        .transpose()?;
+    let now = arguments::optional_instant("now", now)?;
     read_message("envelope", envelope, |message| {
         wire::check_flags_json(message, now)
     })
