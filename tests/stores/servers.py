@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -185,13 +186,41 @@ class ClusterServers:
         """Empty the cluster, and give each slot to the server that had it first."""
         self.flush()
         for slot in self._moved:
-            with self.servers[self._part_of(slot)].connect() as first:
-                owner = first.execute_command("CLUSTER MYID")
-            for server in self.servers:
-                with server.connect() as client:
-                    client.execute_command("CLUSTER SETSLOT", slot, "STABLE")
-                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
+            self._give_back(slot)
+        self.await_whole()
+        # A server that was gone had not heard of the others' epochs yet when it was given its slot.
+        for slot in self._moved:
+            eventually(functools.partial(self._is_back, slot), 60)
         self._moved.clear()
+
+    def _give_back(self, slot: int) -> None:
+        first = self.servers[self._part_of(slot)]
+        with first.connect() as client:
+            owner = client.execute_command("CLUSTER MYID")
+        for server in self.servers:
+            with server.connect() as client:
+                client.execute_command("CLUSTER SETSLOT", slot, "STABLE")
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
+        # Whoever took the slot in has a later epoch than its first server, and would be believed.
+        with first.connect() as client:
+            client.execute_command("CLUSTER BUMPEPOCH")
+
+    def _is_back(self, slot: int) -> bool:
+        """Whether every server names the first one of a slot; if not, it is given back again."""
+        first = self.servers[self._part_of(slot)]
+        if all(self._names(server, slot) == first.port for server in self.servers):
+            return True
+        self._give_back(slot)
+        return False
+
+    def _names(self, server: RedisServer, slot: int) -> int | None:
+        """Ask a server for the port of who has a slot."""
+        with server.connect() as client:
+            # What the client makes of the reply differs from one version of it to the next.
+            client.set_response_callback("CLUSTER SLOTS", lambda reply, **_: reply)
+            ranges = client.execute_command("CLUSTER SLOTS")
+        ports = (primary[1] for start, end, primary, *_ in ranges if start <= slot <= end)
+        return next(ports, None)
 
     def await_whole(self) -> None:
         """Wait until each server knows that all are there."""

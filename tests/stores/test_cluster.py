@@ -46,7 +46,6 @@ def cluster(own_servers) -> Iterator[ClusterServers]:
         if server.process is None:
             server.start(keep=True)
     own_servers.restore()
-    own_servers.await_whole()
 
 
 @pytest.fixture(params=BOTH, ids=str)
