@@ -11,6 +11,7 @@ from schematic_native.answers import GrantedLease
 from schematic_native.api import ApiConnectionError, ApiError
 from schematic_native.leases import Leases
 from schematic_native.settings import LeaseSettings
+from schematic_native.stores import ProcessStore
 from tests.conftest import ACME, eventually_async
 
 COMPANY, CREDIT = "comp_acme", "credit_inference"
@@ -204,6 +205,29 @@ async def test_of_another_processs_lease_only_what_was_added_is_spent_and_nothin
     assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_theirs", 1000, 1000)
     await leases.close(soon(1))
     assert api.released == []
+
+
+class SharedLedger(ProcessStore):
+    """A store that siblings share, as far as the lease manager can tell."""
+
+    shared = True
+
+
+@pytest.mark.parametrize(("is_installed", "remaining"), [(True, 1000), (False, 0)])
+async def test_a_lease_of_a_sibling_is_left_to_the_sibling_to_install(
+    core, api, clock, faults, is_installed, remaining
+):
+    async def handed_out(*_arguments: object, **_options: object) -> GrantedLease:
+        if is_installed:
+            asyncio.get_running_loop().call_soon(install, core, api, 1000, "lse_theirs")
+        return GrantedLease("lse_theirs", 1000, clock.now + 200)
+
+    api.acquire_lease = handed_out
+    leases = Leases(core, api, LeaseSettings(), faults, store=SharedLedger(core))
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, lease.remaining) == ("lse_theirs", remaining)
+    assert (api.extends, api.released) == ([], [])
 
 
 @pytest.mark.parametrize("keep", [lambda end: end, lambda end: int(end * 1000) / 1000])

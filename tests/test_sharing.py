@@ -201,6 +201,19 @@ def test_a_check_that_needs_more_than_the_lease_extends_it(make_user, emulator, 
     assert lease["granted"] == float(lease_row(redis_server)["grantedAmount"])
 
 
+def test_a_lease_whose_row_is_lost_is_not_spent_a_second_time(make_user, emulator, redis_server):
+    user = make_user()
+    user.settle(user.check(1000), 1000)
+    with redis.Redis.from_url(redis_server.url) as writer:
+        writer.delete(LEASE)
+    assert user.check(10).allowed
+    # Nobody knows what was spent of the first grant: only the second is there to spend.
+    assert float(lease_row(redis_server)["grantedAmount"]) == 20_000
+    assert remaining(redis_server) == 10_000 - 20
+    [lease] = emulator.state()["leases"].values()
+    assert lease["granted"] == 20_000
+
+
 def test_a_lapsed_hold_is_swept_by_any_client(make_user, redis_server):
     first = make_user(default_reservation_ttl=0.05, sweep_interval=3600.0)
     assert first.check(10).allowed

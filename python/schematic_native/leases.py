@@ -41,6 +41,9 @@ LONGEST_EXTEND_PAUSE = 30.0
 # which costs an extend and is safe.
 EXPIRY_JITTER = 0.001
 EXPIRY_TOLERANCE = 2e-6
+# Seconds in which a process that was given a lease puts it where its siblings find it.
+INSTALL_PAUSE = 0.25
+INSTALL_POLL_INTERVAL = 0.025
 # Leases of other processes that are remembered; they end within the hour.
 MOST_SHARED = 10_000
 SWEEP_TOPIC = "the sweep of holds"
@@ -262,10 +265,14 @@ class Leases:
                 return
             ends = round(plan.expires_at + EXPIRY_JITTER * self._jitter(), 6)
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-            if self._is_foreign(lease, ends):
-                lease = await self._add_share(slot, lease, plan)
+            free = None
+            if _is_foreign(lease, ends):
+                if self._store.shared:
+                    free = await self._rejoin(slot, lease)
+                else:
+                    lease = await self._add_share(slot, lease, plan)
             expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-            kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at)
+            kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
         except (ApiError, StoreError) as error:
             self._faults.raised(topic, error)
             return
@@ -304,12 +311,6 @@ class Leases:
             self._share(plan.lease_id)
         return min(lease.granted, own)
 
-    def _is_foreign(self, lease: GrantedLease, asked_end: float) -> bool:
-        """Tell whether a lease that the server gave was there already, for another process."""
-        if self._store.shared or lease.expires_at is None:
-            return False
-        return not _is_as_asked(lease.expires_at, asked_end)
-
     async def _live_lease(self, slot: Slot) -> HeldLease | None:
         try:
             return await self._store.live_lease(slot)
@@ -337,6 +338,20 @@ class Leases:
             lease.lease_id, plan.requested_amount, plan.expires_at
         )
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
+
+    async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
+        """Return the credits that are free of a lease that was there, but not in the shared store.
+
+        None are, as nobody knows what was spent of it: its row was evicted, or lost in a failover.
+        What a check then needs is added by an extend. First a sibling that was given the lease just
+        now has a moment to put it there, whole.
+        """
+        self._share(lease.lease_id)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + INSTALL_PAUSE
+        while await self._live_lease(slot) is None and loop.time() < until:
+            await asyncio.sleep(INSTALL_POLL_INTERVAL)
+        return 0.0
 
     def _share(self, lease_id: str) -> None:
         self._shared[lease_id] = None
@@ -373,10 +388,15 @@ class Leases:
         return next((v for v in company.values() if v.startswith(COMPANY_ID_PREFIX)), None)
 
 
-def _is_as_asked(expires_at: float, asked: float) -> bool:
-    """Whether a lease ends when this process asked for, to the microsecond or the millisecond."""
-    kept = (asked, round(asked, 3), math.floor(asked * 1000) / 1000)
-    return any(abs(expires_at - end) <= EXPIRY_TOLERANCE for end in kept)
+def _is_foreign(lease: GrantedLease, asked_end: float) -> bool:
+    """Tell whether a lease that the server gave was there already, for another process.
+
+    Its own ends when this process asked for, to the microsecond or the millisecond.
+    """
+    if lease.expires_at is None:
+        return False
+    own = (asked_end, round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
+    return all(abs(lease.expires_at - end) > EXPIRY_TOLERANCE for end in own)
 
 
 async def _join(flight: _Flight, deadline: float | None) -> bool:

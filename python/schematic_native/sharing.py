@@ -174,9 +174,19 @@ class SharedStore:
             slot[1], lease.lease_id, lease.granted, lease.remaining, required_credits
         )
 
-    async def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> str:
-        """Put a lease into a slot without a live one; return the id of the lease that is there."""
-        installing = self._operations.install(slot, lease_id, granted, expires_at)
+    async def install(
+        self,
+        slot: Slot,
+        lease_id: str,
+        granted: float,
+        expires_at: float,
+        free: float | None = None,
+    ) -> str:
+        """Put a lease into a slot without a live one; return the id of the lease that is there.
+
+        `free` are the credits that may be spent of it, where that is not the whole grant.
+        """
+        installing = self._operations.install(slot, lease_id, granted, expires_at, free)
         return (await self._ask(installing)).lease_id
 
     async def extend(

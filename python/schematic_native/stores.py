@@ -45,8 +45,18 @@ class LeaseStore(Protocol):
     async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
         """Tell the extend to ask for; None if none is due, or the lease has expired."""
 
-    async def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> str:
-        """Put a lease into a slot without a live one; return the id of the lease that is there."""
+    async def install(
+        self,
+        slot: Slot,
+        lease_id: str,
+        granted: float,
+        expires_at: float,
+        free: float | None = None,
+    ) -> str:
+        """Put a lease into a slot without a live one; return the id of the lease that is there.
+
+        `free` are the credits that may be spent of it, where that is not the whole grant.
+        """
 
     async def extend(
         self, slot: Slot, lease_id: str, granted_total: float, expires_at: float | None
@@ -86,9 +96,17 @@ class ProcessStore:
         """Tell the extend to ask for; None if none is due, or the lease has expired."""
         return self._core.plan_extend(*slot, required_credits)
 
-    async def install(self, slot: Slot, lease_id: str, granted: float, expires_at: float) -> str:
+    async def install(
+        self,
+        slot: Slot,
+        lease_id: str,
+        granted: float,
+        expires_at: float,
+        free: float | None = None,
+    ) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there."""
-        return self._core.install_lease(*slot, lease_id, granted, expires_at)
+        own = granted if free is None else free
+        return self._core.install_lease(*slot, lease_id, own, expires_at)
 
     async def extend(
         self, slot: Slot, lease_id: str, granted_total: float, expires_at: float | None

@@ -1,5 +1,6 @@
 -- Puts a lease into an empty slot, or over an expired lease with another id.
--- ARGV: lease id, company id, credit type id, granted, end (ms). Returns {1 if written, id of the lease there}.
+-- ARGV: lease id, company id, credit type id, granted, end (ms), balance.
+-- Returns {1 if written, id of the lease there}.
 local key, id, ends = KEYS[1], ARGV[1], tonumber(ARGV[5])
 local row = redis.call('HMGET', key, 'leaseId', 'expiresAt')
 if row[1] and tonumber(row[2]) > now() then
@@ -12,6 +13,6 @@ if row[1] == id then
 end
 redis.call('DEL', key)
 redis.call('HSET', key, 'leaseId', id, 'companyId', ARGV[2], 'creditTypeId', ARGV[3],
-  'grantedAmount', ARGV[4], BALANCE, ARGV[4], 'expiresAt', ARGV[5])
+  'grantedAmount', ARGV[4], BALANCE, ARGV[6], 'expiresAt', ARGV[5])
 redis.call('PEXPIREAT', key, string.format('%.0f', ends + GRACE))
 return { 1, id }

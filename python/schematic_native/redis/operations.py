@@ -99,14 +99,23 @@ class Operations:
         )
 
     def install(
-        self, slot: Slot, lease_id: str, granted: float, expires_at: float
+        self,
+        slot: Slot,
+        lease_id: str,
+        granted: float,
+        expires_at: float,
+        free: float | None = None,
     ) -> Operation[Installed]:
-        """Put a lease into a slot that has no live one."""
+        """Put a lease into a slot that has no live one.
+
+        `free` are the credits that may be spent of it, where that is not the whole grant.
+        """
         if not (math.isfinite(granted) and granted >= 0):
             message = f"granted must be a finite number of credits, not negative, got {granted}"
             raise StoreError(message, lost=False)
         _check_end(expires_at)
-        arguments = lease_id, *slot, amount(granted), millis(expires_at)
+        balance = granted if free is None else free
+        arguments = lease_id, *slot, amount(granted), millis(expires_at), amount(balance)
         [reply] = yield [_call(scripts.INSTALL, self._keys.lease(slot), *arguments)]
         written, there = _sequence(reply)
         return Installed(written == 1, text(there))
