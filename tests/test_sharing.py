@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,19 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
-from schematic_native.redis import Operations
+from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from schematic_native.sharing import Claim, SharedStore
 from tests.callers import Caller
 from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.stores.clocks import ServerClock
+from tests.stores.servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
     from schematic_native.redis import Operation
-    from tests.stores.servers import RedisServer
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
@@ -226,6 +228,43 @@ def test_a_lapsed_hold_is_swept_by_any_client(make_user, redis_server):
     eventually(swept)
 
 
+@pytest.fixture
+def redis_clock() -> Iterator[ServerClock]:
+    clock = ServerClock()
+    yield clock
+    clock.remove()
+
+
+@pytest.mark.parametrize("ahead", [-100, 100])
+def test_a_hold_lapses_by_the_clock_of_redis(redis_clock, ahead, emulator, faults):
+    at = int(time.time() + ahead) * 1000
+    redis_clock.stand_at(at)
+    with redis_clock.rules():
+        server = RedisServer().start()
+    user = User("sync", "sync", emulator, server.url, sweep_interval=3600.0)
+
+    def sweep_by_a_process_with_a_fast_clock() -> None:
+        fast = Core(api_key=API_KEY, shared=True, clock=lambda: time.time() + 10_000)
+        store = ThreadedStore(open_store(user.redis, "schematic:"))
+        asyncio.run(SharedStore(fast, store, faults).sweep())
+
+    try:
+        reservation = user.check(10).reservation
+        assert reservation is not None
+        [row] = holds(server)
+        assert row["expiresAt"] == str(at + 60_000)
+        assert reservation.expires_at.timestamp() == at / 1000 + 60
+        redis_clock.stand_at(at + 59_999)
+        sweep_by_a_process_with_a_fast_clock()
+        assert len(holds(server)) == 1
+        redis_clock.stand_at(at + 60_000)
+        sweep_by_a_process_with_a_fast_clock()
+        assert (holds(server), remaining(server)) == ([], 10_000)
+    finally:
+        user.close()
+        server.remove()
+
+
 def test_the_balance_is_that_of_all_processes(make_user):
     first, second = make_user(), make_user()
     held = first.check(10)
@@ -363,6 +402,23 @@ def test_what_was_billed_of_a_slab_does_not_come_back_when_its_process_dies(
 
     eventually(is_back)
     eventually(lambda: remaining(redis_server) == 10_000 - spent)
+
+
+@pytest.mark.parametrize("ahead", [-100, 100])
+def test_the_row_of_a_slab_lapses_by_the_clock_of_redis(redis_clock, ahead, emulator):
+    at = int(time.time() + ahead) * 1000
+    redis_clock.stand_at(at)
+    with redis_clock.rules():
+        server = RedisServer().start()
+    user = User("sync", "sync", emulator, server.url, local_slab=SLAB)
+    try:
+        row = take_slab(user, server)
+        whole = (SLAB.lifetime + 60 + 5) * 1000
+        # Some of it passed on our clock between the plan and the debit.
+        assert at + whole - 5000 < int(row["expiresAt"]) <= at + whole
+    finally:
+        user.close()
+        server.remove()
 
 
 def test_a_small_lease_serves_checks_one_by_one(make_user, redis_server):

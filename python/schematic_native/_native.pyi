@@ -381,8 +381,10 @@ class PendingCheck:
     reservation: Reservation | None  # for record, cancel and refund
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
     def resume_debited(
-        self, remaining: float, granted: float, lease_id: str
-    ) -> CheckResult | PendingCheck: ...  # what the lease has after the debit, in credits
+        self, remaining: float, granted: float, lease_id: str, at: float
+    ) -> (
+        CheckResult | PendingCheck
+    ): ...  # credits of the lease after the debit; by the store's clock
     def resume_refused(
         self, short: bool
     ) -> CheckResult | PendingCheck: ...  # no live lease, or (short) too few credits in it

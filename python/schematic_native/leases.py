@@ -41,8 +41,8 @@ LONGEST_EXTEND_PAUSE = 30.0
 # which costs an extend and is safe.
 EXPIRY_JITTER = 0.001
 EXPIRY_TOLERANCE = 2e-6
-# Seconds in which a process that was given a lease puts it where its siblings find it.
-INSTALL_PAUSE = 0.25
+# A process that was given a lease has so many intervals, in seconds, to put it where siblings look.
+INSTALL_POLLS = 10
 INSTALL_POLL_INTERVAL = 0.025
 # Leases of other processes that are remembered; they end within the hour.
 MOST_SHARED = 10_000
@@ -347,9 +347,9 @@ class Leases:
         now has a moment to put it there, whole.
         """
         self._share(lease.lease_id)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + INSTALL_PAUSE
-        while await self._live_lease(slot) is None and loop.time() < until:
+        for _ in range(INSTALL_POLLS):
+            if await self._live_lease(slot) is not None:
+                break
             await asyncio.sleep(INSTALL_POLL_INTERVAL)
         return 0.0
 

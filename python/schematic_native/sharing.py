@@ -66,7 +66,7 @@ def _reserve(
     debit = yield from operations.try_reserve(_slot(pending), pending.required_credits)
     if isinstance(debit, Refused):
         return pending.resume_refused(debit is Refused.SHORT)
-    return pending.resume_debited(debit.remaining, debit.granted, debit.lease_id)
+    return pending.resume_debited(debit.remaining, debit.granted, debit.lease_id, debit.at)
 
 
 def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
@@ -220,8 +220,10 @@ class SharedStore:
         """Give expired holds back, of every process; make the claims that are still open."""
         self._core.sweep()
         self._slabs.settle_closed()
-        await self._claim_again()
-        await self._ask(self._operations.sweep(self._core.now()))
+        # A process whose clock is fast must not end what others hold.
+        now = await self._ask(self._operations.now())
+        await self._claim_again(now)
+        await self._ask(self._operations.sweep(now))
 
     async def close(self, timeout: float) -> None:
         """Settle every slab and make the claims that are still open, best effort."""
@@ -267,9 +269,8 @@ class SharedStore:
             return False
         return True
 
-    async def _claim_again(self) -> None:
+    async def _claim_again(self, now: float) -> None:
         """Make the claims that are open, until one fails: then the store needs a rest."""
-        now = self._core.now()
         claims = [claim for claim in self._claims if not claim.is_over(now)]
         if lapsed := len(self._claims) - len(claims):
             self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
@@ -369,13 +370,16 @@ class Slabs:
         size = min(plan.credits, lease.remaining // SHARE)
         if size < plan.smallest:
             return
+        asked_at = self._core.now()
         debit = await self._ask(self._operations.try_reserve(slot, size))
         if isinstance(debit, Refused):
             return
-        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at)
+        # The row lapses by the store's clock, and what is held of the slab by our own.
+        ahead = debit.at - asked_at
+        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at + ahead)
         if await self._record(slot, row):
             # The server takes back what is left of a lease that has expired.
-            self._core.open_slab(row, min(plan.usable_until, debit.expires_at))
+            self._core.open_slab(row, min(plan.usable_until, debit.expires_at - ahead))
 
     async def _record(self, slot: Slot, row: Reservation) -> bool:
         """Record a slab whose credits were debited, or give them back."""

@@ -229,6 +229,12 @@ class Operations:
         [reply] = yield [Command(key, ("HVALS", key))]
         return math.fsum(map(number, _sequence(reply)))
 
+    def now(self) -> Operation[float]:
+        """Tell the instant by the clock of the server that lists the holds."""
+        [reply] = yield [Command(self._keys.by_expiry(), ("TIME",))]
+        whole, millionths = map(number, _sequence(reply))
+        return whole + millionths / 1e6
+
     def sweep(self, now: float) -> Operation[int]:
         """Give every hold back that has lapsed; returns how many there were.
 

@@ -1,9 +1,9 @@
 -- Takes credits out of the slot's live lease; down to exactly none is allowed.
--- ARGV: credits. Returns JSON [balance after, lease id, granted, end], 2 if it is short, 0 without a live lease.
+-- ARGV: credits. Returns JSON [balance after, lease id, granted, end, now], 2 if it is short, 0 without a live lease.
 -- One text is read faster than a list.
-local key, credits = KEYS[1], tonumber(ARGV[1])
+local key, credits, at = KEYS[1], tonumber(ARGV[1]), now()
 local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
-if not row[1] or tonumber(row[3]) <= now() then
+if not row[1] or tonumber(row[3]) <= at then
   return 0
 end
 local balance, carry = balance_of(key)
@@ -12,4 +12,4 @@ if balance < credits or (balance == credits and carry < 0) then
 end
 balance, carry = add(balance, carry, -credits)
 write(key, balance, carry)
-return cjson.encode({ text(balance), row[1], row[2], row[3] })
+return cjson.encode({ text(balance), row[1], row[2], row[3], string.format('%.0f', at) })

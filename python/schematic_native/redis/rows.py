@@ -39,6 +39,7 @@ class SharedDebit:
     lease_id: str
     granted: float
     expires_at: float
+    at: float  # by the server's clock
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ def hold_row(reservation: Reservation) -> list[str]:
 
 def read_debit(reply: str | bytes) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at = _read(reply)
-    return SharedDebit(float(remaining), lease_id, float(granted), float(expires_at) / 1000)
+    remaining, lease_id, granted, expires_at, at = _read(reply)
+    ends, made = float(expires_at) / 1000, float(at) / 1000
+    return SharedDebit(float(remaining), lease_id, float(granted), ends, made)
 
 
 def read_claim(reply: str | bytes) -> Claimed:

@@ -855,12 +855,14 @@ fn a_shared_store_is_asked_to_debit_to_record_and_nothing_else() {
         remaining: 9.0,
         granted: 80.0,
         lease_id: "lease_elsewhere".into(),
+        at: NOW - 7000,
     };
     let pending = waiting(studio.client.resume(pending, debited, NOW));
     let Need::Record(hold) = pending.need().clone() else {
         panic!("the check waits for {:?}", pending.need());
     };
     assert_eq!(&*hold.lease_id, "lease_elsewhere");
+    assert_eq!(hold.expires_at, NOW - 7000 + 20_000, "by the store's clock");
     let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
     assert!(answer.allowed);
     assert_eq!(answer.reservation, Some(hold));
@@ -925,5 +927,6 @@ fn plenty() -> Reply {
         remaining: 70.0,
         granted: 80.0,
         lease_id: "lease_elsewhere".into(),
+        at: NOW,
     }
 }

@@ -105,7 +105,7 @@ fn debited() -> Answer {
         remaining: 58.0,
         lease_id: "lease_amber".into(),
         low: true,
-        shared: false,
+        shared_at: None,
         slab: None,
     })
 }

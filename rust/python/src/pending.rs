@@ -8,6 +8,7 @@ use schematic_core::{
 };
 
 use crate::{
+    arguments,
     core::Core,
     results::{CheckResult, Reservation},
 };
@@ -128,11 +129,13 @@ impl PendingCheck {
         remaining: f64,
         granted: f64,
         lease_id: &str,
+        at: f64,
     ) -> PyResult<Py<PyAny>> {
         let reply = Reply::Debited {
             remaining,
             granted,
             lease_id: lease_id.into(),
+            at: arguments::instant("at", at)?,
         };
         self.go_on(py, reply)
     }

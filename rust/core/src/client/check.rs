@@ -82,6 +82,8 @@ pub enum Reply {
         granted: f64,
         /// The lease that was charged.
         lease_id: Arc<str>,
+        /// When, by the store's clock.
+        at: Millis,
     },
     /// To [`Need::Reserve`].
     Refused(Refusal),
@@ -169,6 +171,7 @@ impl Pending {
                     remaining,
                     granted,
                     lease_id,
+                    at,
                 },
             ) => {
                 let credit = self.slot()?.credit_type_id;
@@ -176,7 +179,7 @@ impl Pending {
                     remaining,
                     lease_id,
                     low: remaining <= knobs.of(credit).low_at(granted),
-                    shared: true,
+                    shared_at: Some(at),
                     slab: None,
                 })
             }

@@ -359,7 +359,7 @@ impl CheckFlow {
         self.charge = Charge {
             remaining: debit.remaining,
             low: debit.low,
-            shared: debit.shared,
+            shared: debit.shared_at.is_some(),
             slab: debit.slab,
         };
         self.hold = Some(Arc::new(Reservation {
@@ -370,7 +370,8 @@ impl CheckFlow {
             terms,
             quantity_reserved: self.usage,
             credits_reserved: self.cost,
-            expires_at: now.saturating_add(ttl),
+            // Holds that processes share lapse by a clock that they share.
+            expires_at: debit.shared_at.unwrap_or(now).saturating_add(ttl),
         }));
         Step::Record
     }

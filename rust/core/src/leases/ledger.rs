@@ -98,8 +98,8 @@ pub struct Debit {
     pub lease_id: Arc<str>,
     /// Whether the lease is due for a background extend.
     pub low: bool,
-    /// Whether it was made in a store that other processes share.
-    pub shared: bool,
+    /// When it was made by the clock of the store that other processes share, if it was made there.
+    pub shared_at: Option<Millis>,
     /// The slab it was carved from.
     pub slab: Option<SlabId>,
 }
@@ -332,7 +332,7 @@ impl Shard {
             remaining: lease.remaining.to_f64(),
             lease_id: Arc::clone(&lease.id),
             low: lease.remaining <= lease.low_at,
-            shared: false,
+            shared_at: None,
             slab: lease.slab.as_mut().map(Slab::hold),
         })
     }
