@@ -230,6 +230,20 @@ async def test_a_lease_of_a_sibling_is_left_to_the_sibling_to_install(
     assert (api.extends, api.released) == ([], [])
 
 
+@pytest.mark.parametrize(("duration", "early"), [(300.0, 1.0), (5.0, 0.5)])
+async def test_the_end_that_is_asked_for_is_up_to_a_second_early(
+    api, clock, faults, duration, early
+):
+    core = Core(api_key="k", clock=clock, lease_duration=duration)
+    ends = []
+    for jitter in (0.0, 0.5, 1.0):
+        leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda jitter=jitter: jitter)
+        lease = await leases.acquire_if_needed(COMPANY, f"credit {jitter}")
+        assert lease is not None
+        ends.append(lease.expires_at - clock.now)
+    assert ends == [duration, duration - early / 2, duration - early]
+
+
 @pytest.mark.parametrize("keep", [lambda end: end, lambda end: int(end * 1000) / 1000])
 async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(core, leases, api, keep):
     async def granted(_company: str, _credit: str, amount: float, ends: float) -> GrantedLease:

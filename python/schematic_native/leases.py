@@ -36,10 +36,12 @@ COMPANY_ID_PREFIX = "comp_"
 FIRST_EXTEND_PAUSE = 1.0
 LONGEST_EXTEND_PAUSE = 30.0
 # The server keeps one lease for a slot and hands it to every process that asks. To tell our own, we
-# ask for an end that nobody else asks for, random within a millisecond, and see if we got it, or
-# the millisecond that it is in. A server that rounds more makes every lease look like another's,
-# which costs an extend and is safe.
-EXPIRY_JITTER = 0.001
+# ask for an end that nobody else asks for, up to a second early, and see if we got it, or the
+# millisecond that it is in. A server that rounds more makes every lease look like another's, which
+# costs an extend and is safe.
+EXPIRY_JITTER = 1.0
+# Of a lease that is short, at most this part.
+MOST_EXPIRY_JITTER = 0.1
 EXPIRY_TOLERANCE = 2e-6
 # A process that was given a lease has so many intervals, in seconds, to put it where siblings look.
 INSTALL_POLLS = 10
@@ -263,7 +265,7 @@ class Leases:
             plan = await self._store.plan_acquire(slot)
             if plan is None:
                 return
-            ends = round(plan.expires_at + EXPIRY_JITTER * self._jitter(), 6)
+            ends = self._own_end(plan.expires_at)
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
             free = None
             if _is_foreign(lease, ends):
@@ -338,6 +340,12 @@ class Leases:
             lease.lease_id, plan.requested_amount, plan.expires_at
         )
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
+
+    def _own_end(self, expires_at: float) -> float:
+        """Return an end to ask for that no other process asks for."""
+        duration = expires_at - self._core.now()
+        most = min(EXPIRY_JITTER, MOST_EXPIRY_JITTER * duration)
+        return round(expires_at - most * self._jitter(), 6)
 
     async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
         """Return the credits that are free of a lease that was there, but not in the shared store.

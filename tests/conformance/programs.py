@@ -71,8 +71,8 @@ class Stage:
         # On a busy machine nothing is to time out but what the vector gives no time.
         monkeypatch.setattr("schematic_native.client.GRACE", LIMIT)
         monkeypatch.setattr("schematic_native.sharing.STORE_TIMEOUT", LIMIT)
-        # Below half a millisecond, so that an end is rounded to the one that was planned.
-        monkeypatch.setattr("schematic_native.leases.EXPIRY_JITTER", 0.0004)
+        # So that an end that is asked for is the one that was planned.
+        monkeypatch.setattr("schematic_native.leases.EXPIRY_JITTER", 0.0)
         from schematic_native import leases  # noqa: PLC0415 - what is wrapped
 
         self._join = leases._join
