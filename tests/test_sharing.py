@@ -398,10 +398,9 @@ def test_what_was_billed_of_a_slab_does_not_come_back_when_its_process_dies(
 
     def is_back() -> bool:
         other.turn()
-        return not holds(redis_server)
+        return not holds(redis_server) and remaining(redis_server) == 10_000 - spent
 
     eventually(is_back)
-    eventually(lambda: remaining(redis_server) == 10_000 - spent)
 
 
 @pytest.mark.parametrize("ahead", [-100, 100])

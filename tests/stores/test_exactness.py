@@ -34,7 +34,7 @@ DRIVER = f"""
 local function reserve(KEYS, ARGV) {scripts.RESERVE.text} end
 local function refund(KEYS, ARGV) {scripts.REFUND.text} end
 for at = 1, #ARGV, 3 do
-  local reply = reserve(KEYS, {{ ARGV[at] }})
+  local reply = reserve(KEYS, {{ ARGV[at], '{SLOT[0]}', '{SLOT[1]}' }})
   if type(reply) ~= 'string' then return redis.error_reply('refused') end
   refund(KEYS, {{ ARGV[at + 1], 'lease_1', ARGV[at + 2] }})
 end

@@ -423,9 +423,47 @@ def test_a_sweep_never_refunds_from_an_index_entry_alone(caller, raw):
 
 
 def test_a_sweep_takes_out_what_is_no_member(caller, raw):
-    raw.zadd(BY_EXPIRY, {"nonsense": 1, "a|b": 2, "a|b|c|d": 3, "": 4})
+    raw.zadd(BY_EXPIRY, {"nonsense": 1, "a|b": 2, "a|b|c|d": 3, "": 4, b"a|b|\xff": 5})
     assert caller.do(caller.ask.sweep(time.time())) == 0
     assert not raw.exists(BY_EXPIRY)
+
+
+def test_a_row_that_is_no_text_spoils_no_other(caller, raw):
+    install(caller)
+    now = time.time()
+    reserve_and_add(caller, "hold_1", expires_at=now)
+    reserve_and_add(caller, "hold_2", expires_at=now)
+    raw.hset(hold_key("hold_1"), "companyId", b"\xff")
+    with pytest.raises(StoreError, match="no text"):
+        caller.do(caller.ask.sweep(now))
+    assert remaining(raw) == 80
+    assert caller.do(caller.ask.sweep(now)) == 0
+    assert not raw.exists(BY_EXPIRY, BY_CREDIT)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.parametrize("slot", [("a|b", "c"), ("a", "b|c"), ("a|b", "c|d")])
+def test_a_hold_is_swept_whatever_its_ids_are_made_of(caller, raw, slot, is_gone):
+    caller.do(caller.ask.install(slot, "lease_1", 100, YEAR_2100))
+    caller.do(caller.ask.try_reserve(slot, 20))
+    now = time.time()
+    parts = {"company_id": slot[0], "credit_type_id": slot[1], "expires_at": now}
+    caller.do(caller.ask.add(hold("hold_1", **parts)))
+    if is_gone:
+        raw.delete(hold_key("hold_1"))
+    assert caller.do(caller.ask.sweep(now)) == (0 if is_gone else 1)
+    assert caller.do(caller.ask.lease(slot)).remaining == (80 if is_gone else 100)
+    assert caller.do(caller.ask.reserved_credits(slot)) == 0
+    assert not raw.exists(BY_EXPIRY)
+
+
+def test_a_lease_is_spent_by_its_own_slot_alone(caller):
+    slot, other = ("org:a", "c"), ("org", "a:c")
+    caller.do(caller.ask.install(slot, "lease_1", 100, YEAR_2100))
+    assert caller.do(caller.ask.lease(other)) is None
+    assert caller.do(caller.ask.try_reserve(other, 20)) is Refused.NO_LEASE
+    assert not caller.do(caller.ask.install(other, "lease_2", 100, YEAR_2100)).written
+    assert caller.do(caller.ask.try_reserve(slot, 20)).remaining == 80
 
 
 def test_a_sweep_pages_and_leaves_the_rest_to_the_next(caller, raw, monkeypatch):

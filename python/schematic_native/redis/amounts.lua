@@ -46,6 +46,12 @@ local function write(key, balance, carry)
   end
 end
 
+-- Whether a lease is that of a slot: ids with a colon can make two slots share a key.
+local function is_of(key, company, credit)
+  local row = redis.call('HMGET', key, 'companyId', 'creditTypeId')
+  return row[1] == company and row[2] == credit
+end
+
 -- Milliseconds, by the clock of the server.
 local function now()
   local time = redis.call('TIME')

@@ -14,7 +14,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, MovedError, RedisError
 
 from schematic_native.faults import StoreError
-from schematic_native.redis.links import CONNECT_TIMEOUT, AsyncServer, SyncServer
+from schematic_native.redis.links import CONNECT_TIMEOUT, AsyncServer, SyncServer, encoded
 from schematic_native.redis.operations import Command
 from schematic_native.redis.rest import Rest
 from schematic_native.redis.rows import text
@@ -59,7 +59,7 @@ class Map:
         """
         if not self._servers:
             raise StoreError("no server of the Redis cluster can be reached", lost=False)
-        slot = key_slot(key.encode())
+        slot = key_slot(encoded(key))
         server = self._servers[slot]
         if server is None:
             self.is_stale = True

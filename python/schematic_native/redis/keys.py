@@ -42,9 +42,12 @@ def member(slot: Slot, reservation_id: str) -> str:
     return f"{slot[0]}|{slot[1]}|{reservation_id}"
 
 
-def read_member(text: str) -> tuple[Slot, str] | None:
-    """Read a member of the sorted set; None if it is not one."""
-    parts = text.split("|")
-    if len(parts) != 3:  # noqa: PLR2004 - company, credit type, id
-        return None
-    return (parts[0], parts[1]), parts[2]
+def read_member(name: str) -> tuple[list[Slot], str] | None:
+    """Read a member of the sorted set: a hold's id, and its slot; None if it is no member.
+
+    Of ids with a `|` nobody can tell where the company's ends: then each slot that it may be.
+    """
+    *parts, reservation_id = name.split("|")
+    ends = range(1, len(parts))
+    slots = [("|".join(parts[:end]), "|".join(parts[end:])) for end in ends]
+    return (slots, reservation_id) if slots else None

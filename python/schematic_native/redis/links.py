@@ -333,9 +333,14 @@ def _packed(commands: Iterable[Sequence[str | int]]) -> bytes:
     for words in commands:
         parts.append(f"*{len(words)}\r\n")
         for word in map(str, words):
-            length = len(word) if word.isascii() else len(word.encode())
+            length = len(word) if word.isascii() else len(encoded(word))
             parts.append(f"${length}\r\n{word}\r\n")
-    return "".join(parts).encode()
+    return encoded("".join(parts))
+
+
+def encoded(text: str) -> bytes:
+    """Encode as UTF-8; bytes that were read and are no text go back as they came."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _limit(deadline: float | None) -> float:

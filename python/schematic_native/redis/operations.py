@@ -84,7 +84,7 @@ class Operations:
 
     def lease(self, slot: Slot) -> Operation[SharedLease | None]:
         """Read a slot's lease, live or expired."""
-        [row] = yield [_call(scripts.LEASE, self._keys.lease(slot))]
+        [row] = yield [_call(scripts.LEASE, self._keys.lease(slot), *slot)]
         fields = _sequence(row)
         if not fields:
             return None
@@ -124,7 +124,7 @@ class Operations:
         """Take credits out of a slot's live lease."""
         if not (math.isfinite(credits) and credits >= 0):
             return Refused.SHORT
-        [reply] = yield [_call(scripts.RESERVE, self._keys.lease(slot), amount(credits))]
+        [reply] = yield [_call(scripts.RESERVE, self._keys.lease(slot), amount(credits), *slot)]
         _accept(reply)
         return read_debit(reply) if isinstance(reply, (str, bytes)) else Refused(reply)
 
@@ -244,13 +244,13 @@ class Operations:
         lapsed = Command(key, ("ZRANGEBYSCORE", key, "-inf", millis(now), "LIMIT", 0, PAGE))
         for _ in range(PAGES):
             [reply] = yield [lapsed]
-            members = [text(name) for name in _sequence(reply)]
+            members = [text(name, undecoded="surrogateescape") for name in _sequence(reply)]
             swept += yield from self._sweep_page(members)
             if len(members) < PAGE:
                 break
         return swept
 
-    def _sweep_page(self, members: list[str]) -> Operation[int]:
+    def _sweep_page(self, members: Sequence[str]) -> Operation[int]:
         """End the holds of one page, and take what was read out of the index.
 
         Credits go back only for a row that this sweep has claimed, never for an index entry alone.
@@ -260,15 +260,19 @@ class Operations:
         calls = [
             _call(scripts.CLAIM, self._keys.reservation(hold_id)) for _, hold_id in holds.values()
         ]
-        claims = dict(zip(holds, (yield from _ask(calls)), strict=True))
-        claimed = {name: _claimed(claim) for name, claim in claims.items() if not _failed(claim)}
+        claims = dict(zip(holds, map(_try_claimed, (yield from _ask(calls))), strict=True))
+        claimed = {n: claim for n, claim in claims.items() if not isinstance(claim, StoreError)}
         ends = {
             name: self._end(*holds[name], claim, claim.credits if claim else 0.0)
             for name, claim in claimed.items()
         }
         replies = iter((yield from _carry_out([*chain.from_iterable(ends.values())])))
         outcomes = {name: [*islice(replies, len(commands))] for name, commands in ends.items()}
-        left = {name for name in holds if name not in outcomes or _failed(outcomes[name][0])}
+        left = {
+            name
+            for name, (slots, _) in holds.items()
+            if name not in outcomes or any(map(_failed, outcomes[name][: len(slots)]))
+        }
         done = [name for name in members if name not in left]
         unlisted = yield from _ask([self._unlist(done)] if done else [])
         for reply in chain(claims.values(), *outcomes.values(), unlisted):
@@ -282,7 +286,7 @@ class Operations:
         """
         slot, hold_id = claimed.slot, claimed.reservation_id
         name = member(slot, hold_id)
-        ends = [*self._end(slot, hold_id, claimed, held, used), self._unlist([name])]
+        ends = [*self._end([slot], hold_id, claimed, held, used), self._unlist([name])]
         replies = yield from _carry_out(ends)
         if _failed(replies[0]):
             # Without its member no sweep would find what is left of the hold in the other index.
@@ -293,14 +297,14 @@ class Operations:
 
     def _end(
         self,
-        slot: Slot,
+        slots: Sequence[Slot],
         reservation_id: str,
         claimed: Claimed | None,
         held: float,
         used: float = 0.0,
     ) -> list[Command]:
         """Count a hold as reserved no more; then refund what was not used, if it was claimed."""
-        commands = [self._forget(slot, reservation_id)]
+        commands = [self._forget(slot, reservation_id) for slot in slots]
         if claimed is not None and claimed.lease_id and math.isfinite(held) and held > used:
             commands.append(self._refund(claimed.slot, held, claimed.lease_id, used))
         return commands
@@ -335,6 +339,14 @@ def _call(script: Script, key: str, *arguments: str | int) -> Command:
 def _claimed(reply: object) -> Claimed | None:
     _accept(reply)
     return read_claim(reply) if isinstance(reply, (str, bytes)) else None
+
+
+def _try_claimed(reply: object) -> Claimed | StoreError | None:
+    """Read the answer to a claim; a row that is no text spoils no other's, and is gone next time."""
+    try:
+        return _claimed(reply)
+    except StoreError as error:
+        return error
 
 
 def _ask(commands: Sequence[Command]) -> Operation[Replies]:

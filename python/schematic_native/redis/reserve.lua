@@ -1,9 +1,9 @@
 -- Takes credits out of the slot's live lease; down to exactly none is allowed.
--- ARGV: credits. Returns JSON [balance after, lease id, granted, end, now], 2 if it is short, 0 without a live lease.
+-- ARGV: credits, company id, credit type id. Returns JSON [balance after, lease id, granted, end, now], 2 if it is short, 0 without a live lease.
 -- One text is read faster than a list.
 local key, credits, at = KEYS[1], tonumber(ARGV[1]), now()
 local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
-if not row[1] or tonumber(row[3]) <= at then
+if not row[1] or tonumber(row[3]) <= at or not is_of(key, ARGV[2], ARGV[3]) then
   return 0
 end
 local balance, carry = balance_of(key)

@@ -79,9 +79,12 @@ def millis(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def text(reply: object) -> str:
-    """Read a text of a client that decodes replies, or does not."""
-    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+def text(reply: object, *, undecoded: str = "replace") -> str:
+    """Read a text of a client that decodes replies, or does not.
+
+    Bytes that are no text are replaced; or with "surrogateescape" sent back as they came.
+    """
+    return reply.decode("utf-8", undecoded) if isinstance(reply, bytes) else str(reply)
 
 
 def number(reply: object) -> float:
