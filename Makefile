@@ -113,10 +113,11 @@ wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into 
 	$(BIN)/maturin sdist --out dist
 	@$(MAKE) --no-print-directory verify
 
+# What is tested lies in dist/, so the tests' own setup, which imports the package of the checkout, stays out.
 .PHONY: verify
 verify: $(STAMPS)/deps-package $(STAMPS)/deps-test ## verify what is in dist/: read it, install it, use it
 	$(BIN)/python -m scripts.verify_package dist/*
-	SCHEMATIC_DIST=dist $(BIN)/python -m pytest --quiet tests/package
+	SCHEMATIC_DIST=dist $(BIN)/python -m pytest --quiet --confcutdir=tests/package tests/package
 
 # Built from source, in some minutes, the first time; DENY_CHECKS="bans licenses sources" needs no network.
 DENY_VERSION := 0.20.2
