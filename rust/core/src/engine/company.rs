@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::entitlement::{Entitlement, Feature, Terms};
 use super::flag::Flag;
+use super::gate::{Facts, TraitFacts};
 use super::metric::Metric;
 use super::period::Subscription;
 use super::rule::FlagRules;
@@ -17,6 +18,7 @@ use crate::name::Name;
 pub struct Company {
     pub(crate) parts: CompanyParts,
     pub(super) key: Key,
+    pub(super) facts: Facts,
 }
 
 /// What a company is made of. Cloning shares.
@@ -67,8 +69,24 @@ impl Named for Postpaid {
 
 impl Company {
     pub(crate) fn new(parts: CompanyParts) -> Self {
+        let traits = TraitFacts::new(&parts.traits);
+        Self::of(parts, traits)
+    }
+
+    /// The same company with other parts, most of which are shared.
+    pub(crate) fn with(&self, parts: CompanyParts) -> Self {
+        if parts.traits.is(&self.parts.traits) {
+            Self::of(parts, self.facts.of_traits())
+        } else {
+            Self::new(parts)
+        }
+    }
+
+    fn of(parts: CompanyParts, traits: TraitFacts) -> Self {
+        let key = Key::new(&parts.id);
         Self {
-            key: Key::new(&parts.id),
+            facts: Facts::of_company(&key, &parts, traits),
+            key,
             parts,
         }
     }

@@ -8,6 +8,7 @@ use super::condition::{
 };
 use super::cost::{Cost, cost};
 use super::flag::Flag;
+use super::gate::{Facts, NOBODY};
 use super::metric::Metric;
 use super::period::MetricPeriod;
 use super::preflight::Preflight;
@@ -54,6 +55,8 @@ pub fn evaluate<'a>(
     let asked = Asked {
         company,
         user,
+        company_facts: company.map_or(&NOBODY, |company| &company.facts),
+        user_facts: user.map_or(&NOBODY, |user| &user.facts),
         preflight,
         now: now.and_then(DateTime::from_timestamp_millis),
     };
@@ -87,6 +90,12 @@ fn decide_among<'a>(
 ) {
     let mut earlier_violation = None;
     for rule in rules {
+        if !rule
+            .gate
+            .lets_through(asked.company_facts, asked.user_facts)
+        {
+            continue;
+        }
         let mut violation = None;
         if !asked.matches(rule, &mut violation) {
             if earlier_violation.is_none() {
@@ -125,6 +134,8 @@ struct RuleFails;
 struct Asked<'a, 'p> {
     company: Option<&'a Company>,
     user: Option<&'a User>,
+    company_facts: &'a Facts,
+    user_facts: &'a Facts,
     preflight: &'p Preflight<'p>,
     now: Option<DateTime<Utc>>,
 }

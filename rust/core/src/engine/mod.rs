@@ -16,6 +16,7 @@ mod date;
 mod entitlement;
 mod evaluate;
 mod flag;
+mod gate;
 mod metric;
 mod period;
 mod preflight;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::condition::Condition;
+use super::gate::Gate;
 use super::table::{Key, Named, Table};
 use crate::name::Name;
 
@@ -106,9 +107,28 @@ pub(crate) struct Rule {
     pub conditions: Box<[Condition]>,
     /// ... and one of each of these.
     pub groups: Box<[Box<[Condition]>]>,
+    pub(super) gate: Gate,
 }
 
 impl Rule {
+    pub fn new(
+        name: RuleName,
+        order: i64,
+        value: bool,
+        conditions: Box<[Condition]>,
+        groups: Box<[Box<[Condition]>]>,
+    ) -> Self {
+        Self {
+            kind: name.kind,
+            name: Arc::new(name),
+            order,
+            value,
+            gate: Gate::new(&conditions),
+            conditions,
+            groups,
+        }
+    }
+
     fn rank(&self) -> (RuleType, i64) {
         (self.kind, self.order)
     }

@@ -190,6 +190,11 @@ impl<T> Table<T> {
     pub fn entries(&self) -> &[T] {
         &self.entries
     }
+
+    /// Whether it shares its entries with another one.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entries, &other.entries)
+    }
 }
 
 /// The upper half of a hash scaled to the number of buckets, which are fewer than 2^32.
@@ -234,6 +239,11 @@ impl Ids {
         Self { signature, keys }
     }
 
+    /// A bit for each id: see [`bit`].
+    pub fn signature(&self) -> u64 {
+        self.signature
+    }
+
     #[inline]
     pub fn contains(&self, key: &Key) -> bool {
         self.signature & bit(key) != 0 && self.keys.find(key.hash, |entry| entry == key).is_some()
@@ -255,7 +265,7 @@ impl Ids {
 
 /// One of 64 bits, by another part of the hash than the bucket.
 #[inline]
-fn bit(key: &Key) -> u64 {
+pub(super) fn bit(key: &Key) -> u64 {
     1 << (key.hash % 64)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::gate::{Facts, TraitFacts};
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
 use super::table::{Key, Named, Table};
@@ -13,6 +14,7 @@ use crate::name::Name;
 pub struct User {
     pub(crate) parts: UserParts,
     pub(super) key: Key,
+    pub(super) facts: Facts,
 }
 
 /// What a user is made of. Cloning shares.
@@ -57,8 +59,24 @@ impl Table<Trait> {
 
 impl User {
     pub(crate) fn new(parts: UserParts) -> Self {
+        let traits = TraitFacts::new(&parts.traits);
+        Self::of(parts, traits)
+    }
+
+    /// The same user with other parts, most of which are shared.
+    pub(crate) fn with(&self, parts: UserParts) -> Self {
+        if parts.traits.is(&self.parts.traits) {
+            Self::of(parts, self.facts.of_traits())
+        } else {
+            Self::new(parts)
+        }
+    }
+
+    fn of(parts: UserParts, traits: TraitFacts) -> Self {
+        let key = Key::new(&parts.id);
         Self {
-            key: Key::new(&parts.id),
+            facts: Facts::of_user(&key, traits),
+            key,
             parts,
         }
     }

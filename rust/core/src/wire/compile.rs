@@ -246,15 +246,8 @@ fn rule(rule: &models::Rule<'_>) -> Option<Rule> {
             groups.map(|group| conditions(&group.conditions)).collect(),
         )
     };
-    let name = Arc::new(RuleName::new(&rule.id, kind, &rule.name));
-    Some(Rule {
-        name,
-        kind,
-        order,
-        value: rule.value,
-        conditions,
-        groups,
-    })
+    let name = RuleName::new(&rule.id, kind, &rule.name);
+    Some(Rule::new(name, order, rule.value, conditions, groups))
 }
 
 fn conditions(conditions: &[models::Condition<'_>]) -> Box<[Condition]> {

@@ -41,7 +41,7 @@ impl Company {
             };
             parts.features = followed(&parts.features, &moved, &metrics);
         }
-        Ok(Company::new(parts))
+        Ok(self.with(parts))
     }
 }
 
@@ -68,7 +68,7 @@ impl User {
         if let Some(policies) = partial.credit_spend_policies {
             parts.policies = compile::policies(&policies, PolicyScope::Company);
         }
-        Ok(User::new(parts))
+        Ok(self.with(parts))
     }
 }
 

@@ -1,0 +1,305 @@
+//! What rules out most rules at a glance.
+//!
+//! A flag with many rules is mostly made of rules about other companies. An entity's [`Facts`] are a few words with a
+//! bit for each thing that conditions ask for by name: its id, its plans, the texts of its traits. A rule's [`Gate`] has,
+//! for a few conditions that must all hold, the bits of which the entity needs one. Where none is set the condition cannot
+//! hold, and neither its memory nor the entity's needs to be looked at to know it; where one is, nothing is known.
+
+use super::company::CompanyParts;
+use super::condition::{Condition, Membership, TraitOwner};
+use super::table::{Key, Table, bit, hash};
+use super::user::Trait;
+use super::value::{Comparable, Operator, Scalar};
+use crate::name::Name;
+
+/// Words of an entity's facts.
+const WORDS: usize = 16;
+/// All bits are set.
+const ANY: u8 = 0;
+const ID: u8 = 1;
+const PLANS: u8 = 2;
+const PLAN_VERSIONS: u8 = 3;
+const BILLING_PRODUCTS: u8 = 4;
+const BASE_PLAN: u8 = 5;
+/// From here on: the texts of traits.
+const TRAITS: u8 = 6;
+const TRAIT_WORDS: usize = WORDS - TRAITS as usize;
+/// Added to the place of a fact about the user.
+const OF_USER: u8 = 16;
+
+/// The bits of what is known of an entity.
+#[derive(Debug, Clone)]
+pub(super) struct Facts([u64; WORDS]);
+
+/// Of an entity that is not there: no condition that a gate looks at holds without it.
+pub(super) static NOBODY: Facts = Facts::NONE;
+
+/// The facts about traits, which most updates leave as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TraitFacts([u64; TRAIT_WORDS]);
+
+impl Facts {
+    const NONE: Self = {
+        let mut words = [0; WORDS];
+        words[ANY as usize] = u64::MAX;
+        Self(words)
+    };
+
+    pub fn of_company(id: &Key, parts: &CompanyParts, traits: TraitFacts) -> Self {
+        let mut facts = Self::of_user(id, traits);
+        facts.set(PLANS, parts.plans.signature());
+        facts.set(PLAN_VERSIONS, parts.plan_versions.signature());
+        facts.set(BILLING_PRODUCTS, parts.billing_products.signature());
+        facts.set(BASE_PLAN, parts.base_plan.as_ref().map_or(0, bit));
+        facts
+    }
+
+    pub fn of_user(id: &Key, traits: TraitFacts) -> Self {
+        let mut facts = Self::NONE;
+        facts.set(ID, bit(id));
+        for (place, word) in (TRAITS..).zip(traits.0) {
+            facts.set(place, word);
+        }
+        facts
+    }
+
+    fn set(&mut self, place: u8, word: u64) {
+        self.0[usize::from(place)] = word;
+    }
+
+    pub fn of_traits(&self) -> TraitFacts {
+        let [.., a, b, c, d, e, f, g, h, i, j] = self.0;
+        TraitFacts([a, b, c, d, e, f, g, h, i, j])
+    }
+}
+
+impl TraitFacts {
+    pub fn new(traits: &Table<Trait>) -> Self {
+        let mut facts = Self::default();
+        for entry in traits.entries() {
+            let definition = hash(entry.definition.as_bytes());
+            facts.0[usize::from(word_of(definition))] |= match entry.value.scalar {
+                Scalar::Text => text_bit(definition, &entry.value.text),
+                _ => other_bit(definition),
+            };
+        }
+        facts
+    }
+}
+
+/// The word of a trait; its texts share it.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "it is less than the number of words"
+)]
+const fn word_of(definition: u64) -> u8 {
+    ((spread(definition) >> 32) * TRAIT_WORDS as u64 >> 32) as u8
+}
+
+/// Of a trait that is this text.
+fn text_bit(definition: u64, text: &Name) -> u64 {
+    1 << (spread(definition ^ hash(text.as_bytes())) >> 58)
+}
+
+/// Of a trait that is no text, and so compares in ways of its own.
+const fn other_bit(definition: u64) -> u64 {
+    1 << (spread(definition) >> 32 & 63)
+}
+
+/// Hashes of names that differ little, in bits that differ much: the upper ones.
+const fn spread(hash: u64) -> u64 {
+    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Conditions of one rule that an entity's facts may show not to hold.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    masks: [u64; TESTS],
+    places: [u8; TESTS],
+}
+
+const TESTS: usize = 3;
+
+impl Gate {
+    /// Looks at the first conditions that all must hold. What comes after a condition about credits counts for nothing:
+    /// a spend policy that it meets is told even if the rule does not match.
+    pub fn new(conditions: &[Condition]) -> Self {
+        let mut gate = Self {
+            masks: [u64::MAX; TESTS],
+            places: [ANY; TESTS],
+        };
+        let tests = conditions
+            .iter()
+            .take_while(|condition| !matches!(condition, Condition::Credit(_)))
+            .filter_map(test);
+        for (at, (place, mask)) in tests.take(TESTS).enumerate() {
+            gate.places[at] = place;
+            gate.masks[at] = mask;
+        }
+        gate
+    }
+
+    /// Whether the rule may match; `false` only if it does not.
+    #[inline]
+    pub fn lets_through(&self, company: &Facts, user: &Facts) -> bool {
+        let [first, second, third] = self.masks;
+        let [place, next, last] = self.places;
+        let may_hold = |place: u8, mask: u64| {
+            let facts = if place < OF_USER { company } else { user };
+            facts.0[usize::from(place) % WORDS] & mask != 0
+        };
+        may_hold(place, first) && may_hold(next, second) && may_hold(last, third)
+    }
+}
+
+/// The fact that a condition needs, as a place and the bits of which one must be set.
+fn test(condition: &Condition) -> Option<(u8, u64)> {
+    Some(match condition {
+        Condition::Never => (ANY, 0),
+        Condition::Member {
+            of,
+            ids,
+            negated: false,
+        } => (place_of(*of), ids.signature()),
+        Condition::BasePlan {
+            operator: Operator::Eq,
+            ids,
+        } => (BASE_PLAN, ids.signature()),
+        Condition::Trait(condition) => {
+            let compares_with_trait = condition
+                .comparison
+                .as_ref()
+                .is_some_and(|definition| !definition.name.is_empty());
+            // An entity without the trait has an empty text in its place.
+            if condition.operator != Operator::Eq
+                || condition.comparable != Comparable::Text
+                || condition.value.text.is_empty()
+                || compares_with_trait
+            {
+                return None;
+            }
+            let definition = condition.definition.hash;
+            let owner = match condition.owner {
+                TraitOwner::Company => 0,
+                TraitOwner::User => OF_USER,
+            };
+            let bits = text_bit(definition, &condition.value.text) | other_bit(definition);
+            (owner + TRAITS + word_of(definition), bits)
+        }
+        _ => return None,
+    })
+}
+
+const fn place_of(membership: Membership) -> u8 {
+    match membership {
+        Membership::Company => ID,
+        Membership::User => OF_USER + ID,
+        Membership::Plan => PLANS,
+        Membership::PlanVersion => PLAN_VERSIONS,
+        Membership::BillingProduct => BILLING_PRODUCTS,
+    }
+}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where its fixture is wrong")]
+
+    use serde_json::{Value, json};
+
+    use super::NOBODY;
+    use crate::engine::Company;
+    use crate::wire::{parse_company, parse_flag};
+
+    fn object(id: &str, mut fields: Value) -> Value {
+        for (name, value) in [("id", id), ("account_id", "a"), ("environment_id", "e")] {
+            fields[name] = value.into();
+        }
+        fields
+    }
+
+    /// A company on the plan `pro` with one trait.
+    fn company(kind: &str) -> Company {
+        let definition = json!({"id": "tier", "comparable_type": kind, "entity_type": "company"});
+        let tier = json!({"trait_definition": definition, "value": "gold"});
+        let company = json!({
+            "keys": {}, "credit_balances": {}, "plan_ids": ["pro"], "metrics": [], "traits": [tier],
+        });
+        parse_company(object("acme", company).to_string().as_bytes()).unwrap()
+    }
+
+    fn condition(kind: &str, mut fields: Value) -> Value {
+        fields["condition_type"] = kind.into();
+        if fields["operator"].is_null() {
+            fields["operator"] = "eq".into();
+        }
+        object("c", fields)
+    }
+
+    fn plan(id: &str) -> Value {
+        condition("plan", json!({"resource_ids": [id], "trait_value": ""}))
+    }
+
+    fn tier(operator: &str, value: &str) -> Value {
+        let definition =
+            json!({"id": "tier", "comparable_type": "string", "entity_type": "company"});
+        let fields = json!({
+            "operator": operator, "trait_definition": definition, "trait_value": value,
+            "resource_ids": [],
+        });
+        condition("trait", fields)
+    }
+
+    /// Whether a rule with these conditions may match the company, for all that its gate knows.
+    fn may_match(conditions: &[Value], company: &Company) -> bool {
+        let rule = json!({
+            "name": "r", "rule_type": "standard", "priority": 1, "value": true,
+            "conditions": conditions, "condition_groups": [],
+        });
+        let flag = json!({"key": "f", "default_value": false, "rules": [object("r", rule)]});
+        let flag = parse_flag(object("f", flag).to_string().as_bytes()).unwrap();
+        flag.rules[0].gate.lets_through(&company.facts, &NOBODY)
+    }
+
+    #[test]
+    fn what_the_facts_show_not_to_hold_is_ruled_out() {
+        let acme = company("string");
+        assert!(may_match(&[plan("pro"), tier("eq", "gold")], &acme));
+        for ruled_out in [
+            [plan("free"), tier("eq", "gold")],
+            [plan("pro"), tier("eq", "iron")],
+            [
+                condition("odd", json!({"resource_ids": [], "trait_value": ""})),
+                plan("pro"),
+            ],
+        ] {
+            assert!(!may_match(&ruled_out, &acme), "{ruled_out:?}");
+        }
+    }
+
+    #[test]
+    fn what_facts_do_not_tell_is_left_to_the_conditions() {
+        let acme = company("string");
+        let credit = json!({"credit_id": "credit", "resource_ids": [], "trait_value": ""});
+        let credit = condition("credit", credit);
+        for open in [
+            [tier("ne", "gold"), plan("pro")],
+            [tier("eq", ""), plan("pro")],
+            // A spend policy that the credit meets is told, though the rule does not match.
+            [credit, plan("free")],
+        ] {
+            assert!(may_match(&open, &acme), "{open:?}");
+        }
+        // Of a trait that is no text, the text tells nothing.
+        assert!(may_match(&[tier("eq", "iron")], &company("int")));
+    }
+
+    #[test]
+    fn an_update_that_leaves_the_traits_keeps_their_facts() {
+        let moved = company("string")
+            .merge(br#"{"plan_ids": ["free"]}"#)
+            .unwrap();
+        assert!(may_match(&[plan("free"), tier("eq", "gold")], &moved));
+        assert!(!may_match(&[plan("pro")], &moved));
+        let bare = moved.merge(br#"{"traits": []}"#).unwrap();
+        assert!(!may_match(&[tier("eq", "gold")], &bare));
+    }
+}
