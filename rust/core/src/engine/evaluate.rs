@@ -1,7 +1,5 @@
 //! The evaluation of a flag.
 
-use chrono::{DateTime, Utc};
-
 use super::company::Company;
 use super::condition::{
     Condition, CreditCondition, Membership, MetricCondition, TraitCondition, TraitOwner,
@@ -58,7 +56,7 @@ pub fn evaluate<'a>(
         company_facts: company.map_or(&NOBODY, |company| &company.facts),
         user_facts: user.map_or(&NOBODY, |user| &user.facts),
         preflight,
-        now: now.and_then(DateTime::from_timestamp_millis),
+        now,
     };
     decide(flag, &asked, &mut verdict);
     verdict
@@ -137,7 +135,7 @@ struct Asked<'a, 'p> {
     company_facts: &'a Facts,
     user_facts: &'a Facts,
     preflight: &'p Preflight<'p>,
-    now: Option<DateTime<Utc>>,
+    now: Option<Millis>,
 }
 
 impl<'a> Asked<'a, '_> {

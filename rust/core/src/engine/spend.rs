@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::table::{Key, Named, Table};
+use crate::Millis;
 use crate::name::Name;
 
 /// What a spend policy limits.
@@ -82,10 +83,10 @@ pub struct SpendPolicy {
 
 impl SpendPolicy {
     /// Whether a draw of `cost` credits goes beyond the limit. A cost that is no number does.
-    fn refuses(&self, cost: f64, now: Option<DateTime<Utc>>) -> bool {
+    fn refuses(&self, cost: f64, now: Option<Millis>) -> bool {
         let is_over = self
             .resets
-            .zip(now)
+            .zip(now.and_then(DateTime::from_timestamp_millis))
             .is_some_and(|(resets, now)| resets <= now);
         let consumed = match self.kind {
             PolicyKind::Window if !is_over => self.consumed,
@@ -122,7 +123,7 @@ impl Table<CreditPolicies> {
         credit: &Key,
         company_id: Option<&str>,
         cost: f64,
-        now: Option<DateTime<Utc>>,
+        now: Option<Millis>,
     ) -> Option<&SpendPolicy> {
         let entry = self.named(credit)?;
         entry.policies.iter().find(|policy| {

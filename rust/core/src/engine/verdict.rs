@@ -11,6 +11,7 @@ use super::period::{MetricPeriod, MonthReset, Subscription, next_reset};
 use super::preflight::PreflightError;
 use super::rule::RuleName;
 use super::spend::Violation;
+use crate::Millis;
 use crate::text::Text;
 
 /// The answer of an evaluation, borrowed from what was evaluated.
@@ -126,7 +127,7 @@ pub(super) struct Cycle {
     pub period: Option<MetricPeriod>,
     pub reset: Option<MonthReset>,
     pub subscription: Option<Subscription>,
-    pub now: Option<DateTime<Utc>>,
+    pub now: Option<Millis>,
 }
 
 impl FeatureUsage<'_> {
@@ -139,6 +140,7 @@ impl FeatureUsage<'_> {
             subscription,
             now,
         } = self.cycle;
-        next_reset(period, reset, subscription, now?)
+        let now = DateTime::from_timestamp_millis(now?)?;
+        next_reset(period, reset, subscription, now)
     }
 }
