@@ -2,7 +2,10 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     Millis,
-    client::{CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic, plain::Scene},
+    client::{
+        CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic,
+        plain::{Asked, Scene},
+    },
     engine::{FlagName, KeptReason, Preflight, Terms},
     events::FlagCheck,
     leases::{
@@ -119,6 +122,7 @@ pub struct Pending {
 #[derive(Debug)]
 struct Started {
     scene: Scene,
+    asked: Asked,
     flow: CheckFlow,
     /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
     judgement: Option<Judgement>,
@@ -251,7 +255,7 @@ impl Client {
         match (started, answer) {
             (Some(mut started), Some(answer)) => {
                 self.answer(&mut started.flow, answer, now);
-                started.scene = self.refresh(&request, started.scene);
+                self.refresh(&request, &mut started);
                 self.drive(&request, started, now)
             }
             _ => Progress::Pending(Pending::new(&request, Need::Plain, None)),
@@ -259,13 +263,13 @@ impl Client {
     }
 
     /// The scene as it is after a wait; as it was, should the keys name another company now or none.
-    fn refresh(&self, request: &CheckRequest<'_>, before: Scene) -> Scene {
+    fn refresh(&self, request: &CheckRequest<'_>, started: &mut Started) {
         let id = |scene: &Scene| Some(Arc::clone(scene.company.as_ref()?.id()));
-        let after = self.scene(&request.plain());
-        after
-            .ok()
-            .filter(|after| id(after) == id(&before))
-            .unwrap_or(before)
+        if let Ok((scene, asked)) = self.scene(&request.plain())
+            && id(&scene) == id(&started.scene)
+        {
+            (started.scene, started.asked) = (scene, asked);
+        }
     }
 
     fn begin(&self, request: &CheckRequest<'_>, given_up: bool, now: Millis) -> Progress {
@@ -279,8 +283,8 @@ impl Client {
                 Need::Resolve { company, user }
             }
         };
-        let scene = match self.scene(&request.plain()) {
-            Ok(scene) => scene,
+        let (scene, asked) = match self.scene(&request.plain()) {
+            Ok(found) => found,
             Err(missing) => {
                 let need = match missing {
                     Missing::Flag | Missing::Conflict => Need::Plain,
@@ -291,16 +295,17 @@ impl Client {
                 return Progress::Pending(Pending::new(request, need, None));
             }
         };
-        let (Some(_), Some(company)) = (&scene.company, &scene.asked.company) else {
-            return Progress::Done(self.plain(request, &scene, now));
+        let (Some(_), Some(company)) = (&scene.company, &asked.company) else {
+            return Progress::Done(self.plain(request, &scene, asked, now));
         };
         let holder = Holder {
             company: Arc::clone(company),
-            user: scene.asked.user.clone(),
+            user: asked.user.clone(),
         };
         let event = request.event_subtype.map(Arc::from);
         let started = Started {
             scene,
+            asked,
             flow: CheckFlow::begin(request.usage, event, request.mode, holder),
             judgement: None,
         };
@@ -310,7 +315,7 @@ impl Client {
     fn drive(&self, request: &CheckRequest<'_>, mut started: Started, now: Millis) -> Progress {
         match self.run(&mut started, now) {
             Stop::Decided(outcome) => Progress::Done(self.finish(started, outcome, now)),
-            Stop::Plain => Progress::Done(self.plain(request, &started.scene, now)),
+            Stop::Plain => Progress::Done(self.plain(request, &started.scene, started.asked, now)),
             Stop::Waits(need) => Progress::Pending(Pending::new(request, need, Some(started))),
         }
     }
@@ -321,6 +326,7 @@ impl Client {
             scene,
             flow,
             judgement,
+            ..
         } = started;
         // The slot stays locked from its debit to the recording of the hold.
         let mut place = None;
@@ -468,6 +474,7 @@ impl Client {
     fn finish(&self, started: Started, outcome: Outcome, now: Millis) -> CheckAnswer {
         let Started {
             scene,
+            asked,
             flow,
             judgement,
         } = started;
@@ -487,7 +494,7 @@ impl Client {
         let failure = outcome.failure();
         self.record_event(|| FlagCheck {
             error: failure.map(|failure| Text::Static(failure.as_str())),
-            ..scene.record(outcome.allowed, reason.clone())
+            ..asked.record(&scene.flag, outcome.allowed, reason.clone())
         });
         if outcome.low
             && let Some(slot) = flow.slot()
@@ -507,7 +514,13 @@ impl Client {
     }
 
     /// A check of a feature that is not metered by credits: the usage is still a preflight.
-    fn plain(&self, request: &CheckRequest<'_>, scene: &Scene, now: Millis) -> CheckAnswer {
+    fn plain(
+        &self,
+        request: &CheckRequest<'_>,
+        scene: &Scene,
+        asked: Asked,
+        now: Millis,
+    ) -> CheckAnswer {
         let units = whole_units(request.usage);
         let preflight = Preflight {
             usage: request.event_subtype.is_none().then_some(units),
@@ -518,7 +531,7 @@ impl Client {
         let reason = verdict.kept_reason();
         self.record_event(|| FlagCheck {
             preflight: true,
-            ..scene.record(verdict.value, reason.clone())
+            ..asked.record(&scene.flag, verdict.value, reason.clone())
         });
         CheckAnswer {
             allowed: verdict.value,

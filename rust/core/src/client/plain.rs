@@ -46,7 +46,6 @@ pub(super) struct Scene {
     pub flag: Arc<Flag>,
     pub company: Option<Arc<Company>>,
     pub user: Option<Arc<User>>,
-    pub asked: Asked,
 }
 
 /// Whom a check is about.
@@ -54,6 +53,21 @@ pub(super) struct Scene {
 pub(super) struct Asked {
     pub company: Option<Arc<Party>>,
     pub user: Option<Arc<Party>>,
+}
+
+impl Asked {
+    /// The record of a check that came to this value: whom it was about moves into it.
+    pub fn record(self, flag: &Flag, value: bool, reason: KeptReason) -> FlagCheck {
+        FlagCheck {
+            flag: Arc::clone(flag.name()),
+            value,
+            reason,
+            company: self.company,
+            user: self.user,
+            error: None,
+            preflight: false,
+        }
+    }
 }
 
 /// An entity and the keys asked with; `None` for both where nobody asked.
@@ -70,10 +84,10 @@ impl Client {
         preflight: &Preflight<'_>,
         now: Millis,
     ) -> Result<FlagAnswer, Missing> {
-        let scene = self.scene(request)?;
+        let (scene, asked) = self.scene(request)?;
         let verdict = scene.evaluate(preflight, now);
         if request.record {
-            self.record(&scene, &verdict, is_preflighted(preflight));
+            self.record(asked, &scene.flag, &verdict, is_preflighted(preflight));
         }
         Ok(scene.answer(&verdict))
     }
@@ -83,15 +97,15 @@ impl Client {
     /// # Errors
     /// What is missing for an answer.
     pub fn flag_value(&self, request: &FlagRequest<'_>, now: Millis) -> Result<bool, Missing> {
-        let scene = self.scene(request)?;
+        let (scene, asked) = self.scene(request)?;
         let verdict = scene.evaluate(&Preflight::default(), now);
         if request.record {
-            self.record(&scene, &verdict, false);
+            self.record(asked, &scene.flag, &verdict, false);
         }
         Ok(verdict.value)
     }
 
-    pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<Scene, Missing> {
+    pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<(Scene, Asked), Missing> {
         let flag = self
             .cache
             .flags()
@@ -106,23 +120,24 @@ impl Client {
             (Some(_), None) => return Err(Missing::User),
             (None, None) => return Err(Missing::Both),
         };
-        Ok(Scene {
+        let scene = Scene {
             flag,
             company,
             user,
-            asked: Asked {
-                company: asked_company,
-                user: asked_user,
-            },
-        })
+        };
+        let asked = Asked {
+            company: asked_company,
+            user: asked_user,
+        };
+        Ok((scene, asked))
     }
 
     /// Queues the record of a plain check.
-    fn record(&self, scene: &Scene, verdict: &Verdict<'_>, preflight: bool) {
+    fn record(&self, asked: Asked, flag: &Flag, verdict: &Verdict<'_>, preflight: bool) {
         self.record_event(|| FlagCheck {
             error: verdict.error.map(|error| Text::from(error.to_string())),
             preflight,
-            ..scene.record(verdict.value, verdict.kept_reason())
+            ..asked.record(flag, verdict.value, verdict.kept_reason())
         });
     }
 
@@ -167,19 +182,6 @@ impl Scene {
             preflight,
             Some(now),
         )
-    }
-
-    /// The record of a check that came to this value.
-    pub fn record(&self, value: bool, reason: KeptReason) -> FlagCheck {
-        FlagCheck {
-            flag: Arc::clone(self.flag.name()),
-            value,
-            reason,
-            company: self.asked.company.clone(),
-            user: self.asked.user.clone(),
-            error: None,
-            preflight: false,
-        }
     }
 
     fn answer(&self, verdict: &Verdict<'_>) -> FlagAnswer {
