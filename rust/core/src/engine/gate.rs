@@ -68,8 +68,7 @@ impl Facts {
     }
 
     pub fn of_traits(&self) -> TraitFacts {
-        let [.., a, b, c, d, e, f, g, h, i, j] = self.0;
-        TraitFacts([a, b, c, d, e, f, g, h, i, j])
+        TraitFacts(self.0.last_chunk().copied().unwrap_or_default())
     }
 }
 
@@ -93,7 +92,7 @@ impl TraitFacts {
     reason = "it is less than the number of words"
 )]
 const fn word_of(definition: u64) -> u8 {
-    ((spread(definition) >> 32) * TRAIT_WORDS as u64 >> 32) as u8
+    (((spread(definition) >> 32) * TRAIT_WORDS as u64) >> 32) as u8
 }
 
 /// Of a trait that is this text.
