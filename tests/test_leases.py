@@ -207,6 +207,19 @@ async def test_of_another_processs_lease_only_what_was_added_is_spent_and_nothin
     assert api.released == []
 
 
+async def test_what_is_shared_is_not_released_by_a_manager_on_a_later_loop(
+    core, leases, api, faults
+):
+    install(core, api)
+    api.totals["lse_0"] += 5000  # by another process
+    hold(core, 800)
+    await leases.maybe_extend(*SLOT)
+    following = Leases(core, api, LeaseSettings(), faults)
+    following.inherit(leases)
+    await following.close(soon(1))
+    assert api.released == []
+
+
 class SharedLedger(ProcessStore):
     """A store that siblings share, as far as the lease manager can tell."""
 

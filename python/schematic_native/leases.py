@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from schematic_native.api import Api, ApiError
 from schematic_native.faults import STORE_TOPIC, StoreError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from schematic_native.settings import LeaseSettings
     from schematic_native.stores import HeldLease, LeaseStore
 
+T = TypeVar("T")
 Slot: TypeAlias = tuple[str, str]  # company id, credit type id
 
 # A caller that needs more than a flight asks for waits for at most so many flights before it starts
@@ -113,7 +114,7 @@ class Leases:
         None if none can be had in time.
         """
         slot = (company_id, credit_type_id)
-        lease = await self._live_lease(slot)
+        lease = await self._read(self._store.live_lease(slot), deadline)
         if lease is None:
             flight = self._acquires.get(slot)
             if flight is None:
@@ -121,7 +122,7 @@ class Leases:
                     return None
                 flight = self._fly(self._acquires, slot, 0.0, lambda _: self._acquire(slot))
             await _join(flight, deadline)
-            lease = await self._live_lease(slot)
+            lease = await self._read(self._store.live_lease(slot), deadline)
         return lease
 
     async def maybe_extend(
@@ -134,7 +135,8 @@ class Leases:
         """Extend the lease of a slot if it is low, or holds less than is required."""
         slot = (company_id, credit_type_id)
         joins = 0
-        while (plan := await self._plan_extend(slot, required_credits)) is not None:
+        store = self._store
+        while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
             flight = self._extends.get(slot)
             if flight is None or joins == MAX_JOINS:
                 if self._closing:
@@ -183,6 +185,10 @@ class Leases:
             return
         acquires = [self.acquire_if_needed(company_id, c, deadline) for c in credit_type_ids]
         await asyncio.gather(*acquires)
+
+    def inherit(self, other: Leases) -> None:
+        """Go on where a manager ended whose loop ended under it."""
+        self._shared |= other._shared
 
     async def close(self, deadline: float) -> None:
         """Start nothing new, drain what is under way, then release this process's own leases.
@@ -313,16 +319,15 @@ class Leases:
             self._share(plan.lease_id)
         return min(lease.granted, own)
 
-    async def _live_lease(self, slot: Slot) -> HeldLease | None:
+    async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
+        """Read from the store until the deadline; None if nothing was to be had."""
         try:
-            return await self._store.live_lease(slot)
-        except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            if deadline is None or not self._store.shared:
+                return await answer
+            left = deadline - asyncio.get_running_loop().time()
+            return await asyncio.wait_for(answer, left)
+        except asyncio.TimeoutError:
             return None
-
-    async def _plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
-        try:
-            return await self._store.plan_extend(slot, required_credits)
         except StoreError as error:
             self._faults.raised(STORE_TOPIC, error)
             return None
@@ -356,7 +361,7 @@ class Leases:
         """
         self._share(lease.lease_id)
         for _ in range(INSTALL_POLLS):
-            if await self._live_lease(slot) is not None:
+            if await self._read(self._store.live_lease(slot)) is not None:
                 break
             await asyncio.sleep(INSTALL_POLL_INTERVAL)
         return 0.0

@@ -86,10 +86,10 @@ class Runtime:
             faults,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
-        if previous is not None:
-            self._sender.inherit(previous._sender)  # noqa: SLF001 - the same class
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
         self._leases = self._make_leases()
+        if previous is not None:
+            self._inherit(previous)
         self._checks = Checks(
             core,
             self._api,
@@ -208,6 +208,14 @@ class Runtime:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(budget))
         await asyncio.shield(self._closing)
+
+    def _inherit(self, previous: Runtime) -> None:
+        """Go on where a runtime ended whose loop ended under it."""
+        self._sender.inherit(previous._sender)
+        if self._shared is not None and previous._shared is not None:
+            self._shared.inherit(previous._shared)
+        if self._leases is not None and previous._leases is not None:
+            self._leases.inherit(previous._leases)
 
     def _start(self) -> None:
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import PendingCheck
 from schematic_native.faults import STORE_TOPIC, StoreError
-from schematic_native.redis import Refused
+from schematic_native.redis import PAGES, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from schematic_native.faults import Faults
     from schematic_native.leases import Slot
-    from schematic_native.redis import Operation, Operations, WaitedStore
+    from schematic_native.redis import Operation, Operations, SweptPage, WaitedStore
     from schematic_native.stores import HeldLease
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ T = TypeVar("T")
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
 # Seconds for what no caller's deadline bounds.
 STORE_TIMEOUT = 1.0
+# Seconds between two tries of a claim when a client closes.
+INSIST_PAUSE = 0.1
 # Seconds that a hold's row outlives the hold.
 ROW_GRACE = 30.0
 # A slab takes at most this part of what remains of a lease.
@@ -151,8 +153,9 @@ class SharedStore:
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later)
         self._claims: list[Claim] = []
-        # Claims under way whose usage is queued already.
+        # Claims under way whose usage is queued already, and pages of a sweep.
         self._claiming: set[asyncio.Task[bool]] = set()
+        self._ending: set[asyncio.Future[SweptPage]] = set()
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
@@ -222,19 +225,25 @@ class SharedStore:
         self._slabs.settle_closed()
         # A process whose clock is fast must not end what others hold.
         now = await self._ask(self._operations.now())
-        await self._claim_again(now)
-        await self._ask(self._operations.sweep(now))
+        if await self._claim_again(now):
+            await self._sweep(now)
 
     async def close(self, timeout: float) -> None:
-        """Settle every slab and make the claims that are still open, best effort."""
+        """Settle every slab and make the claims that are still open, in so many seconds."""
         claims, self._claims = [*self._claims, *self._slabs.close()], []
-        if claims:
-            making = [asyncio.ensure_future(self.claim(claim)) for claim in claims]
-            _, late = await asyncio.wait(making, timeout=timeout)
+        ending: list[asyncio.Future[Any]] = [*self._claiming, *self._ending]
+        ending += [asyncio.ensure_future(self._insist(claim)) for claim in claims]
+        if ending:
+            _, late = await asyncio.wait(ending, timeout=timeout)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._store.close()
+
+    def inherit(self, other: SharedStore) -> None:
+        """Go on where a store ended whose loop ended under it."""
+        self._claims += other._claims
+        self._slabs.inherit(other._slabs)
 
     async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Do what a pending check needs of the store, within `timeout` seconds.
@@ -261,24 +270,58 @@ class SharedStore:
 
         Returns whether the store has answered.
         """
+        is_made = False
+        try:
+            is_made = await self._try(claim)
+        finally:
+            if not is_made:
+                self.claim_later(claim)
+        return is_made
+
+    async def _try(self, claim: Claim) -> bool:
+        """Claim a hold that is settled; tells whether the store has answered."""
         try:
             await self._ask(claim.make(self._operations, self._core))
         except StoreError as error:
             self._faults.raised(STORE_TOPIC, error)
-            self.claim_later(claim)
             return False
         return True
 
-    async def _claim_again(self, now: float) -> None:
-        """Make the claims that are open, until one fails: then the store needs a rest."""
-        claims = [claim for claim in self._claims if not claim.is_over(now)]
-        if lapsed := len(self._claims) - len(claims):
+    async def _insist(self, claim: Claim) -> None:
+        """Claim a hold that is settled, again and again: there is no later sweep."""
+        while True:
+            if await self._try(claim):
+                return
+            await asyncio.sleep(INSIST_PAUSE)
+
+    async def _claim_again(self, now: float) -> bool:
+        """Make the claims that are open, until one fails: then the store needs a rest.
+
+        Returns whether none is left. Until then this process must end no hold that has lapsed, as
+        it may be one that it owes a claim.
+        """
+        open_claims = [claim for claim in self._claims if not claim.is_over(now)]
+        if lapsed := len(self._claims) - len(open_claims):
             self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
-        self._claims = []
-        for at, claim in enumerate(claims, start=1):
-            if not await self.claim(claim):
-                self._claims += claims[at:]
+        self._claims = open_claims
+        # One that is cut short stays where it is: to make it twice does no harm.
+        while self._claims and await self._try(self._claims[0]):
+            self._claims.pop(0)
+        return not self._claims
+
+    async def _sweep(self, now: float) -> None:
+        """End the holds that have lapsed, page by page. A page that is begun is finished."""
+        for _ in range(PAGES):
+            page = asyncio.ensure_future(self._ask(self._operations.sweep_page(now)))
+            self._ending.add(page)
+            page.add_done_callback(self._ended)
+            if not (await asyncio.shield(page)).is_full:
                 break
+
+    def _ended(self, page: asyncio.Future[SweptPage]) -> None:
+        self._ending.discard(page)
+        if not page.cancelled():
+            page.exception()  # a sweep that was cut short has nobody else to take it
 
     def claim_later(self, claim: Claim) -> None:
         """Claim a hold at the next sweep."""
@@ -342,8 +385,9 @@ class Slabs:
         One at a time: usage that is on its way to a row must be there before it is billed, too.
         """
         async with self._noting:
-            self.settle_closed()
+            # In this order: a slab that closes in between is found among those that are closed.
             self._uses |= {row.id: (row, used) for row, used in self._core.take_slab_uses()}
+            self.settle_closed()
             noted, self._uses = self._uses, {}
             if not noted:
                 return
@@ -352,6 +396,10 @@ class Slabs:
             except BaseException:
                 self._uses = noted | self._uses
                 raise
+
+    def inherit(self, other: Slabs) -> None:
+        """Go on where another ended whose loop ended under it."""
+        self._uses |= other._uses
 
     def close(self) -> list[Claim]:
         """Take nothing more from any slab; what is left to settle of them."""

@@ -4,7 +4,7 @@
 connections; `drivers` run the one on the other, on the calling thread or on an event loop.
 """
 
-from schematic_native.redis.operations import Operation, Operations
+from schematic_native.redis.operations import PAGES, Operation, Operations, SweptPage
 from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease
 from schematic_native.redis.stores import (
     AsyncStore,
@@ -16,6 +16,7 @@ from schematic_native.redis.stores import (
 )
 
 __all__ = [
+    "PAGES",
     "AsyncStore",
     "Installed",
     "Operation",
@@ -24,6 +25,7 @@ __all__ = [
     "SharedDebit",
     "SharedLease",
     "Store",
+    "SweptPage",
     "SyncStore",
     "ThreadedStore",
     "WaitedStore",

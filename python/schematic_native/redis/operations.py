@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from schematic_native.faults import StoreError
 from schematic_native.redis import scripts
@@ -67,6 +67,13 @@ Operation: TypeAlias = Generator[Batch, Replies, T]
 GRACE = 30_000
 PAGE = 256
 PAGES = 16
+
+
+class SweptPage(NamedTuple):
+    """What a page of a sweep came to: the holds that it ended, and whether more may have lapsed."""
+
+    ended: int
+    is_full: bool
 
 
 class Operations:
@@ -240,17 +247,25 @@ class Operations:
 
         Takes so many at a time that no sweep takes long: the next goes on.
         """
-        key, swept = self._keys.by_expiry(), 0
-        lapsed = Command(key, ("ZRANGEBYSCORE", key, "-inf", millis(now), "LIMIT", 0, PAGE))
+        swept = 0
         for _ in range(PAGES):
-            [reply] = yield [lapsed]
-            members = [text(name, undecoded="surrogateescape") for name in _sequence(reply)]
-            swept += yield from self._sweep_page(members)
-            if len(members) < PAGE:
+            page = yield from self.sweep_page(now)
+            swept += page.ended
+            if not page.is_full:
                 break
         return swept
 
-    def _sweep_page(self, members: Sequence[str]) -> Operation[int]:
+    def sweep_page(self, now: float) -> Operation[SweptPage]:
+        """Give the first page of holds back that have lapsed."""
+        key = self._keys.by_expiry()
+        [reply] = yield [
+            Command(key, ("ZRANGEBYSCORE", key, "-inf", millis(now), "LIMIT", 0, PAGE))
+        ]
+        members = [text(name, undecoded="surrogateescape") for name in _sequence(reply)]
+        ended = yield from self._end_all(members)
+        return SweptPage(ended, len(members) == PAGE)
+
+    def _end_all(self, members: Sequence[str]) -> Operation[int]:
         """End the holds of one page, and take what was read out of the index.
 
         Credits go back only for a row that this sweep has claimed, never for an index entry alone.

@@ -1,0 +1,232 @@
+"""What a process owes the shared store: claims of what was settled, the rest of a page of a sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis.asyncio
+
+from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig
+from schematic_native._native import Core
+from schematic_native.faults import StoreError
+from schematic_native.redis import Operations, open_store
+from schematic_native.redis.keys import Keys
+from schematic_native.sharing import Claim, SharedStore, Slabs
+from tests.conftest import ACME, API_KEY, eventually_async, streaming
+from tests.stores.callers import SLOT, hold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from schematic_native import Reservation
+    from schematic_native.faults import Faults
+    from schematic_native.redis import Operation
+    from tests.stores.servers import RedisServer
+
+YEAR_2100 = 4_102_444_800.0
+HELD, USED = 20.0, 6.0
+
+
+class Gate:
+    """A store that answers as many operations as it is told to, and then none, or with a fault."""
+
+    def __init__(self, store: Any) -> None:
+        self.operations = store.operations
+        self._store = store
+        self.answers = 1000
+        self.is_broken = False
+        self.waiting = 0
+        self.cut_short = 0
+        self.opened = asyncio.Event()
+
+    async def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+        if not self.answers and self.is_broken:
+            operation.close()
+            raise StoreError("broken", lost=False)
+        while not self.answers:
+            self.waiting += 1
+            try:
+                await self.opened.wait()
+            except asyncio.CancelledError:
+                self.cut_short += 1
+                operation.close()
+                raise
+        self.answers -= 1
+        return await self._store.run(operation, timeout)
+
+    def open(self) -> None:
+        self.answers = 1000
+        self.opened.set()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+@pytest.fixture
+async def gate(redis_server: RedisServer) -> AsyncIterator[Gate]:
+    async with redis.asyncio.Redis.from_url(redis_server.url) as client:
+        gate = Gate(open_store(client, "schematic:"))
+        await gate.run(gate.operations.install(SLOT, "lease_1", 1000.0, YEAR_2100))
+        yield gate
+        await gate.close()
+
+
+@pytest.fixture
+def shared(gate: Gate, faults: Faults) -> SharedStore:
+    return SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+
+
+async def make_holds(gate: Gate, count: int, expires_at: float = YEAR_2100) -> list[Reservation]:
+    holds = [hold(f"hold_{at}", expires_at=expires_at) for at in range(count)]
+    for one in holds:
+        await gate.run(gate.operations.try_reserve(SLOT, HELD))
+        await gate.run(gate.operations.add(one))
+    return holds
+
+
+async def books(gate: Gate) -> tuple[float, float]:
+    """Return what the lease has left, and what is held of it."""
+    gate.open()
+    lease = await gate.run(gate.operations.lease(SLOT))
+    return lease.remaining, await gate.run(gate.operations.reserved_credits(SLOT))
+
+
+async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, shared):
+    for owed in await make_holds(gate, 3):
+        shared.claim_later(Claim(owed, USED, 3.0))
+    gate.answers = 2  # the clock, and one claim
+    sweep = asyncio.ensure_future(shared.sweep())
+    await eventually_async(lambda: gate.waiting)
+    sweep.cancel()
+    await asyncio.wait({sweep})
+    gate.open()
+    await shared.close(5)
+    assert await books(gate) == (1000 - 3 * USED, 0)
+
+
+async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, shared):
+    [owed] = await make_holds(gate, 1, expires_at=time.time())
+    shared.claim_later(Claim(owed, USED, 3.0))
+    gate.answers, gate.is_broken = 1, True
+    await shared.sweep()
+    assert await books(gate) == (1000 - HELD, HELD)
+    await shared.sweep()
+    assert await books(gate) == (1000 - USED, 0)
+
+
+async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, shared, faults):
+    owed, cut_short = await make_holds(gate, 2)
+    shared.claim_later(Claim(owed, USED, 3.0))
+    gate.answers = 0
+    claiming = asyncio.ensure_future(shared.claim_queued(Claim(cut_short, USED, 3.0)))
+    await eventually_async(lambda: gate.waiting)
+    [task] = shared._claiming
+    task.cancel()
+    await asyncio.wait({task, claiming})
+    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following.inherit(shared)
+    gate.open()
+    await following.sweep()
+    assert await books(gate) == (1000 - 2 * USED, 0)
+
+
+async def test_a_page_of_a_sweep_that_has_begun_is_finished(gate, shared):
+    await make_holds(gate, 2, expires_at=time.time())
+    gate.answers = 1
+    sweep = asyncio.ensure_future(shared.sweep())
+    await eventually_async(lambda: gate.waiting)
+    sweep.cancel()
+    await asyncio.wait({sweep})
+    closing = asyncio.ensure_future(shared.close(5))
+    gate.open()
+    await closing
+    assert gate.cut_short == 0
+    assert await books(gate) == (1000, 0)
+
+
+async def test_each_page_of_a_sweep_has_its_own_time(gate, shared, monkeypatch):
+    monkeypatch.setattr("schematic_native.redis.operations.PAGE", 2)
+    await make_holds(gate, 5, expires_at=time.time())
+    given: list[float | None] = []
+    run = gate.run
+
+    async def watch(operation: Operation[Any], timeout: float | None = None) -> Any:
+        given.append(timeout)
+        return await run(operation, timeout)
+
+    monkeypatch.setattr(gate, "run", watch)
+    await shared.sweep()
+    assert given == [1.0] * 4  # the clock, and three pages
+    assert await books(gate) == (1000, 0)
+
+
+class ClosingSlab:
+    """A core whose slab closes just after it was asked for the slabs that are open."""
+
+    def __init__(self, row: Reservation) -> None:
+        self._row = row
+        self._closed: list[tuple[Reservation, float]] = []
+
+    def take_slab_uses(self) -> list[tuple[Reservation, float]]:
+        self._closed = [(self._row, USED)]
+        return []
+
+    def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
+        closed, self._closed = self._closed, []
+        return closed
+
+
+class Noted:
+    """A store that keeps what it is told about slabs."""
+
+    def __init__(self) -> None:
+        self.operations: Any = self
+        self.uses: list[tuple[Reservation, float]] = []
+
+    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Sequence[Any]:
+        return uses
+
+    async def run(self, uses: Sequence[Any], timeout: float | None = None) -> None:
+        self.uses += uses
+
+
+async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told():
+    row, store = hold("slab"), Noted()
+    core: Any = ClosingSlab(row)
+    await Slabs(core, store, lambda _: None).note_uses()
+    assert store.uses == [(row, USED)]
+
+
+def test_claims_are_made_on_a_later_loop(emulator, redis_server):
+    settings = CreditLeaseConfig(
+        mode="client",
+        redis_client=redis.asyncio.Redis.from_url(redis_server.url),
+        sweep_interval=3600.0,
+    )
+    config = AsyncSchematicConfig(**streaming(emulator, credit_leases=settings))
+    client = AsyncSchematic(API_KEY, config)
+    operations = Operations(Keys("schematic:"))
+
+    async def settle_without_redis() -> None:
+        await client.initialize()
+        result = await client.check("inference", ACME, usage=10)
+        redis_server.stop()
+        await client.track_with_reservation(result.reservation, 3)
+
+    async def end() -> tuple[float, float]:
+        await client.initialize()
+        await client.shutdown()
+        async with redis.asyncio.Redis.from_url(redis_server.url) as reader:
+            store: Any = open_store(reader, "schematic:")
+            lease = await store.run(operations.lease(SLOT))
+            held = await store.run(operations.reserved_credits(SLOT))
+            await store.close()
+        return lease.remaining, held
+
+    asyncio.run(settle_without_redis())
+    redis_server.start(keep=True)
+    assert asyncio.run(end()) == (10_000 - 6, 0)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
