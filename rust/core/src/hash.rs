@@ -56,9 +56,12 @@ fn short(bytes: &[u8]) -> u64 {
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
     }
-    bytes
-        .iter()
-        .fold(0, |word, &byte| word << 8 | u64::from(byte))
+    let [Some(first), Some(middle), Some(last)] =
+        [0, bytes.len() / 2, bytes.len().wrapping_sub(1)].map(|at| bytes.get(at).copied())
+    else {
+        return 0;
+    };
+    u64::from(first) | u64::from(middle) << 8 | u64::from(last) << 16
 }
 
 /// Eight ASCII letters in lower case.
