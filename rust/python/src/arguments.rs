@@ -119,15 +119,28 @@ pub(crate) fn optional_text<'a>(
     value.map(|value| text(name, value)).transpose()
 }
 
+/// A `float` or an `int`; `None` for others. One beyond the doubles is infinite.
+pub(crate) fn plain_number(value: &Bound<'_, PyAny>) -> Option<f64> {
+    if let Ok(number) = value.cast_exact::<PyFloat>() {
+        return Some(number.value());
+    }
+    // A bool is no exact int.
+    let integer = value.cast_exact::<PyInt>().ok()?;
+    // Python makes a float of an int by way of an object; a machine word needs none, and rounds the same.
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "the nearest double is what is wanted"
+    )]
+    let small = integer.extract().map(|word: i64| word as f64);
+    Some(small.unwrap_or_else(|_| integer.extract().unwrap_or(f64::INFINITY)))
+}
+
 /// A quantity as it came: what is no number is an error, but a truth value, like any number that is
 /// no quantity, is for the check to refuse.
 pub(crate) fn quantity(name: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    if let Ok(number) = value.cast_exact::<PyFloat>() {
-        return Ok(number.value());
-    }
-    // An integer beyond the doubles is as invalid as infinity. A bool is no exact int.
-    if value.is_exact_instance_of::<PyInt>() {
-        return Ok(value.extract().unwrap_or(f64::INFINITY));
+    // An integer beyond the doubles is as invalid as infinity.
+    if let Some(number) = plain_number(value) {
+        return Ok(number);
     }
     if value.is_instance_of::<PyBool>() {
         return Ok(f64::NAN);

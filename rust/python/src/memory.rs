@@ -18,11 +18,12 @@ use pyo3::{
     IntoPyObjectExt, intern,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBool, PyDict, PyFloat, PyInt, PyTuple, PyType},
+    types::{PyBool, PyDict, PyTuple, PyType},
 };
 use schematic_core::client::Progress;
 
 use crate::{
+    arguments::plain_number,
     core::{AskedCheck, Core},
     pending,
     results::{CheckResult, Reservation},
@@ -135,14 +136,6 @@ impl Memory {
             client.settle(reservation, quantity, None).is_some()
         }
     }
-}
-
-/// A `float`, or an `int` that a double can hold.
-fn plain_number(value: &Bound<'_, PyAny>) -> Option<f64> {
-    if let Ok(number) = value.cast_exact::<PyFloat>() {
-        return Some(number.value());
-    }
-    value.cast_exact::<PyInt>().ok()?.extract().ok()
 }
 
 /// What a check is about.
