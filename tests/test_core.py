@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from schematic_native import CheckFlagResult, CheckResult
-from schematic_native._native import Core, PendingCheck
+from schematic_native._native import Core, PendingCheck, read_quantity
 
 SCOPE = {"account_id": "a", "environment_id": "e"}
 CREDIT = {
@@ -105,11 +105,13 @@ def test_a_check_waits_for_a_lease_and_then_holds_credits() -> None:
     world = World()
     pending = world.check()
     assert isinstance(pending, PendingCheck)
+    assert not pending
     assert (pending.need, pending.company_id, pending.credit_type_id) == ("acquire", "comp", "ct")
     assert pending.required_credits == 20
     world.lend()
     result = pending.resume(True)
     assert isinstance(result, CheckResult)
+    assert result
     assert result.allowed
     assert world.remaining() == 980
     with pytest.raises(RuntimeError, match="resumed already"):
@@ -124,6 +126,7 @@ def test_a_check_without_a_lease_is_denied_or_evaluated_by_the_mode() -> None:
     assert isinstance(opened, PendingCheck)
     denied, allowed = closed.resume(False), opened.resume(False)
     assert isinstance(denied, CheckResult)
+    assert denied  # it is decided
     assert isinstance(allowed, CheckResult)
     assert (denied.allowed, denied.reason, denied.error) == (
         False,
@@ -192,6 +195,14 @@ def test_what_is_no_quantity_settles_nothing(quantity: float) -> None:
     assert world.core.settle(reservation, quantity) is None
     assert world.remaining() == 980
     assert [event["type"] for event in world.events()] == ["flag_check"]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [7, -7, 2**53 + 1, 2**53 + 3, 2**62 + 513, 2**63 - 1, -(2**63), 2**63, 2**64 + 2049, 10**300],
+)
+def test_an_integer_is_read_as_the_double_that_python_makes_of_it(number: int) -> None:
+    assert read_quantity("usage", number) == float(number)
 
 
 @pytest.mark.parametrize("usage", [-1, float("nan"), float("inf"), True, 10**400])

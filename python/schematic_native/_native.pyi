@@ -379,6 +379,7 @@ class PendingCheck:
     credit_type_id: str | None
     required_credits: float  # credits this check holds when granted
     reservation: Reservation | None  # for record, cancel and refund
+    def __bool__(self) -> Literal[False]: ...  # it is not decided
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
     def resume_debited(
         self, remaining: float, granted: float, lease_id: str, at: float

@@ -766,9 +766,8 @@ class AsyncSchematic(_Client):
             default_value,
             timeout,
         )
-        if type(now) is CheckResult:
-            return now
-        begun = self._begin_check(
+        # What waits is false. It waits apart: a coroutine pays for each of its variables, come to or not.
+        return now or await self._check_waiting(
             flag_key,
             company,
             user,
@@ -779,6 +778,33 @@ class AsyncSchematic(_Client):
             default_value,
             timeout,
             now,
+        )
+
+    async def _check_waiting(
+        self,
+        flag_key: str,
+        company: Keys | None,
+        user: Keys | None,
+        options: CheckOptions | None,
+        usage: float | None,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        default_value: DefaultValue,
+        timeout: float | None,
+        pending: PendingCheck | None,
+    ) -> CheckResult:
+        """Finish a check that memory could not answer."""
+        begun = self._begin_check(
+            flag_key,
+            company,
+            user,
+            options,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            pending,
         )
         if isinstance(begun, CheckResult):
             return begun

@@ -68,6 +68,12 @@ impl PendingCheck {
 
 #[pymethods]
 impl PendingCheck {
+    /// Whether the check is decided, which a `CheckResult` tells by being there.
+    #[allow(clippy::unused_self, reason = "the protocol")]
+    fn __bool__(&self) -> bool {
+        false
+    }
+
     #[getter]
     fn need(&self) -> &'static str {
         match self.need {
