@@ -16,6 +16,7 @@ from schematic_native.api import (
     AuthenticationError,
     NotFoundError,
     PaymentRequiredError,
+    Posted,
     UnreadableApiAnswerError,
 )
 from schematic_native.settings import Settings
@@ -310,3 +311,85 @@ def test_what_is_no_instant_is_refused(text):
 
 def test_an_instant_is_written_in_utc():
     assert write_instant(0.5) == "1970-01-01T00:00:00.500000Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_explained"),
+    [({"error": "batch too large"}, True), (b"<html>413</html>", False), ([], False), (b"", False)],
+)
+async def test_a_refusal_of_events_is_told_from_one_of_what_stands_in_the_way(
+    waits, body, is_explained
+):
+    with HttpServer(Answer(413, body)) as server:
+        api = make_api(server, waits)
+        assert await api.post_events(b"{}") == Posted(413, is_explained)
+        await api.close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+async def test_a_redirect_that_would_make_a_get_of_a_post_is_not_followed(waits, status):
+    with HttpServer(Answer(status, headers={"Location": "/elsewhere"})) as server:
+        api = make_api(server, waits)
+        assert (await api.post_events(b"{}")).status == status
+        await api.close()
+    assert [request.method for request in server.requests] == ["POST"]
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("client", [None, httpx.AsyncClient, httpx.Client])
+async def test_a_redirect_that_keeps_the_request_is_followed(waits, status, client):
+    given = None if client is None else client(follow_redirects=True)
+    with HttpServer(Answer(status, headers={"Location": "/elsewhere"}), Answer(202)) as server:
+        api = make_api(server, waits, httpx_client=given)
+        assert (await api.post_events(b"{}")).status == 202
+        await api.close()
+    assert [(request.method, request.path) for request in server.requests] == [
+        ("POST", "/batch"),
+        ("POST", "/elsewhere"),
+    ]
+    if isinstance(given, httpx.Client):
+        given.close()
+    elif given is not None:
+        await given.aclose()
+
+
+@pytest.mark.parametrize("by", ["setting", "client"])
+async def test_no_redirect_is_followed_where_that_is_not_wanted(waits, by):
+    async with httpx.AsyncClient() as given:
+        fields = {"follow_redirects": False} if by == "setting" else {"httpx_client": given}
+        with HttpServer(Answer(307, headers={"Location": "/elsewhere"})) as server:
+            api = make_api(server, waits, **fields)
+            assert (await api.post_events(b"{}")).status == 307
+            await api.close()
+
+
+async def test_redirects_in_a_circle_end(waits):
+    circle = Answer(307, headers={"Location": "/batch"})
+    with HttpServer(otherwise=circle) as server:
+        api = make_api(server, waits)
+        with pytest.raises(ApiConnectionError, match="redirected more than 5 times"):
+            await api.post_events(b"{}")
+        await api.close()
+
+
+async def test_a_proxy_that_httpx_cannot_speak_to_is_a_connection_error_until_it_is_gone(
+    waits, monkeypatch
+):
+    api = make_api("http://service.invalid", waits)
+    monkeypatch.setenv("ALL_PROXY", "unknown://proxy.invalid:1")
+    with pytest.raises(ApiConnectionError, match="unknown"):
+        await api.post_events(b"{}")
+    monkeypatch.delenv("ALL_PROXY")
+    with pytest.raises(ApiConnectionError, match="ConnectError"):
+        await api.post_events(b"{}")
+    await api.close()
+
+
+async def test_what_a_users_client_raises_is_a_connection_error(waits):
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise ValueError(f"a bug that tells {KEY}")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as given:
+        api = make_api("http://service.invalid", waits, httpx_client=given)
+        with pytest.raises(ApiConnectionError, match=r"ValueError: a bug that tells \*\*\*"):
+            await api.post_events(b"{}")

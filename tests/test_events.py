@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schematic_native._native import Core
-from schematic_native.api import ApiConnectionError
+from schematic_native.api import ApiConnectionError, Posted
 from schematic_native.events import EventSender
 from tests.conftest import eventually_async
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from schematic_native.faults import Faults
 
-OUTAGE = "unreachable"
+OUTAGE, BUG = "unreachable", "bug"
 
 
 class Capture:
@@ -27,6 +27,7 @@ class Capture:
     def __init__(self, *script: int | str) -> None:
         self.script = deque(script)
         self.otherwise: int | str = 200
+        self.is_explained = True
         self.refuse: Callable[[list[dict]], int | None] = lambda _events: None
         self.taken: list[dict] = []
         self.posts = 0
@@ -35,7 +36,7 @@ class Capture:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, body: bytes) -> int:
+    async def __call__(self, body: bytes) -> Posted:
         self.posts += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -47,11 +48,13 @@ class Capture:
         answer = self.script.popleft() if self.script else self.otherwise
         if answer == OUTAGE:
             raise ApiConnectionError(OUTAGE)
+        if answer == BUG:
+            raise ValueError("a bug of a transport")
         assert isinstance(answer, int)
         answer = self.refuse(events) or answer
         if answer == 200:
             self.taken += events
-        return answer
+        return Posted(answer, is_explained=self.is_explained)
 
     def names(self) -> list[str]:
         return [event["body"]["event"] for event in self.taken]
@@ -110,7 +113,7 @@ async def test_a_full_batch_wakes_the_sender(faults):
     assert capture.posts == 1
 
 
-@pytest.mark.parametrize("trouble", [OUTAGE, 401, 403, 404, 408, 429, 500, 503])
+@pytest.mark.parametrize("trouble", [OUTAGE, BUG, 302, 401, 403, 404, 408, 429, 500, 503])
 async def test_events_survive_an_outage_of_any_kind(core, faults, trouble, caplog):
     caplog.set_level("INFO")
     capture = Capture(trouble, trouble, trouble)
@@ -148,6 +151,57 @@ async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, s
     assert "bad" not in capture.names()
     assert len(set(capture.names())) == 99
     assert any(f"refused an event (HTTP {status})" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_what_stands_in_the_way_refuses_no_event(core, faults, status):
+    capture = Capture(status, status, status)
+    capture.is_explained = False
+    async with sending(core, capture, faults) as sender:
+        track(core, "a", "b")
+        assert await sender.flush(5)
+        assert (sender.sent, sender.refused, sender.pending) == (2, 0, 0)
+    assert sorted(capture.names()) == ["a", "b"]
+
+
+async def test_usage_is_kept_while_it_cannot_be_prepared(core, faults):
+    capture, faulty = Capture(), iter([True, True, False])
+
+    async def prepare() -> None:
+        if next(faulty):
+            raise ValueError("a bug of a store")
+
+    sender = EventSender(
+        core, capture, 3600, faults, prepare=prepare, jitter=lambda: 0.0, first_retry_delay=0.001
+    )
+    task = asyncio.create_task(sender.run())
+    track(core, "a")
+    assert await sender.flush(5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert capture.names() == ["a"]
+
+
+async def test_a_sender_goes_on_where_one_ended_that_had_gone_on_itself(core, faults):
+    capture = Capture()
+    capture.otherwise = OUTAGE
+    first = EventSender(core, capture, 3600, faults)
+    task = asyncio.create_task(first.run())
+    track(core, "a")
+    assert not await first.flush(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await first.close()
+    second = EventSender(core, capture, 3600, faults)
+    second.inherit(first)  # its loop ends before it has begun
+    third = EventSender(core, capture, 3600, faults)
+    third.inherit(second)
+    capture.otherwise = 200
+    task = asyncio.create_task(third.run())
+    assert await third.flush(5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (capture.names(), third.pending) == (["a"], 0)
 
 
 async def test_a_few_requests_are_under_way_and_the_queue_is_the_buffer(core, faults):

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 import redis.asyncio
 
-from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
 from schematic_native._native import Core
 from schematic_native.faults import StoreError
 from schematic_native.redis import Operations, open_store
 from schematic_native.redis.keys import Keys
 from schematic_native.sharing import Claim, SharedStore, Slabs
-from tests.conftest import ACME, API_KEY, eventually_async, streaming
-from tests.stores.callers import SLOT, hold
+from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
+from tests.stores.callers import LEASE, SLOT, hold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from schematic_native import Reservation
+    from schematic_native.emulator import Emulator
     from schematic_native.faults import Faults
     from schematic_native.redis import Operation
     from tests.stores.servers import RedisServer
@@ -230,3 +239,78 @@ def test_claims_are_made_on_a_later_loop(emulator, redis_server):
     redis_server.start(keep=True)
     assert asyncio.run(end()) == (10_000 - 6, 0)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+@pytest.fixture
+def user(emulator: Emulator, redis_server: RedisServer) -> Iterator[Schematic]:
+    with redis.Redis.from_url(redis_server.url) as connection:
+        settings = CreditLeaseConfig(
+            mode="client",
+            redis_client=connection,
+            sweep_interval=0.02,
+            default_reservation_ttl=3600,
+        )
+        config = SchematicConfig(**streaming(emulator, credit_leases=settings))
+        with Schematic(API_KEY, config) as client:
+            yield client
+
+
+def left_of_lease(server: RedisServer) -> float:
+    return float(server.command("HGET", LEASE, "localRemainingCredits"))
+
+
+def test_a_settle_that_a_signal_cuts_short_is_claimed_later(
+    user, emulator, redis_server, monkeypatch
+):
+    result = user.check("inference", ACME, usage=10)
+    store = user._store
+    run = store.run
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(store, "run", run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        user.track_with_reservation(result.reservation, 3)
+    eventually(lambda: left_of_lease(redis_server) == 10_000 - 6)
+    user.shutdown()
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+def test_a_settle_that_is_under_way_at_a_shutdown_is_billed(
+    user, emulator, redis_server, monkeypatch
+):
+    result = user.check("inference", ACME, usage=10)
+    store = user._store
+    run, begun = store.run, threading.Event()
+
+    def watch(operation: Operation[Any], timeout: float | None = None) -> Any:
+        if threading.current_thread() is settling:
+            begun.set()
+        return run(operation, timeout)
+
+    monkeypatch.setattr(store, "run", watch)
+    failures: list[BaseException] = []
+
+    def settle() -> None:
+        try:
+            user.track_with_reservation(result.reservation, 3)
+        except BaseException as error:  # noqa: BLE001 - all that it raises is wrong
+            failures.append(error)
+
+    settling = threading.Thread(target=settle)
+    with redis_server.frozen():
+        settling.start()
+        assert begun.wait(10)
+        user.shutdown()
+        settling.join(10)
+    assert failures == []
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+def test_a_settle_after_a_shutdown_raises_nothing(user, redis_server):
+    result = user.check("inference", ACME, usage=10)
+    user.shutdown()
+    redis_server.stop()
+    user.track_with_reservation(result.reservation, 3)

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -44,6 +44,9 @@ T = TypeVar("T")
 MAX_RETRIES = 2
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 60.0
+MOST_REDIRECTS = 5
+# Redirects after which the same is asked of another address.
+KEEPING_REDIRECTS = frozenset({307, 308})
 USER_AGENT = f"schematic-native/{__version__}"
 _ERROR_TEXT_LIMIT = 300
 
@@ -107,6 +110,13 @@ class Reserved:
     reservation: Reservation | None
 
 
+class Posted(NamedTuple):
+    """What came back for a batch of events."""
+
+    status: int
+    is_explained: bool  # whether by an error as the service writes it
+
+
 class _ThreadedClient:
     """Runs the calls of a user's synchronous httpx.Client in worker threads."""
 
@@ -154,6 +164,7 @@ class Api:
             self._given = _ThreadedClient(given)
         elif given is not None:
             self._given = given
+        self._follows = settings.follow_redirects if given is None else given.follow_redirects
         # Lease and reservation changes are PUT; a server that knows them as POST says so with 405.
         self._change_method: Literal["PUT", "POST"] = "PUT"
         self._closed = False
@@ -162,8 +173,10 @@ class Api:
         """Close the connections. A client of the user's stays open."""
         self._closed = True
         owned, self._owned = self._owned, {}
-        for client in owned.values():
-            await (await client).aclose()
+        for making in owned.values():
+            [client] = await asyncio.gather(making, return_exceptions=True)
+            if isinstance(client, httpx.AsyncClient):
+                await client.aclose()
 
     async def acquire_lease(
         self,
@@ -284,8 +297,8 @@ class Api:
 
         return _read(read, data)
 
-    async def post_events(self, body: bytes) -> int:
-        """Post one batch of events, once, and return the status.
+    async def post_events(self, body: bytes) -> Posted:
+        """Post one batch of events, once.
 
         Raises:
             ApiConnectionError: there was no answer.
@@ -293,7 +306,7 @@ class Api:
         """
         url = f"{self._settings.event_capture_url}/batch"
         response = await self._send("POST", url, body, self._settings.timeout)
-        return response.status_code
+        return Posted(response.status_code, _is_explained(response))
 
     async def _change(self, path: str, body: object, deadline: float | None) -> object:
         try:
@@ -342,36 +355,55 @@ class Api:
             return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             raise ApiConnectionError("no answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError) as error:
-            # RuntimeError: a client of the user's that has been closed.
+        except ApiConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a client of the user's raises what it likes
             detail = str(error).replace(self._settings.api_key or "\0", "***")
             raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
 
     async def _request(
         self, method: str, url: str, content: bytes | None, timeout: float
     ) -> httpx.Response:
-        if self._given is not None:
-            client, phase_timeout = self._given, timeout
-        else:
-            client, phase_timeout = await self._own_client(is_loopback(url)), None
-        return await client.request(
-            method, url, content=content, headers=self._headers, timeout=phase_timeout
-        )
+        for _ in range(MOST_REDIRECTS):
+            if self._given is not None:
+                client, phase_timeout = self._given, timeout
+            else:
+                client, phase_timeout = await self._own_client(is_loopback(url)), None
+            response = await client.request(
+                method,
+                url,
+                content=content,
+                headers=self._headers,
+                timeout=phase_timeout,
+                follow_redirects=False,
+            )
+            # Any other redirect would make a GET of it, whose answer tells nothing.
+            if response.status_code not in KEEPING_REDIRECTS or response.next_request is None:
+                return response
+            if not self._follows:
+                return response
+            url = str(response.next_request.url)
+        raise ApiConnectionError(f"it was redirected more than {MOST_REDIRECTS} times")
 
     async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
         """Return our client for hosts on this machine, which no proxy may serve, or for others."""
 
         def make() -> httpx.AsyncClient:
             with _making_client:
-                return httpx.AsyncClient(
-                    follow_redirects=self._settings.follow_redirects, trust_env=not loopback
-                )
+                return httpx.AsyncClient(trust_env=not loopback)
 
         if loopback not in self._owned:
             # In a thread, as reading the system's certificates would hold up the loop.
             making = asyncio.to_thread(make)
             self._owned[loopback] = asyncio.ensure_future(making)
-        return await asyncio.shield(self._owned[loopback])
+        owned = self._owned[loopback]
+        try:
+            return await asyncio.shield(owned)
+        except Exception:
+            # A proxy that the environment names may be one that httpx cannot speak to.
+            if self._owned.get(loopback) is owned:
+                del self._owned[loopback]
+            raise
 
     def _time_left(self, deadline: float | None) -> float:
         if deadline is None:
@@ -404,6 +436,15 @@ class Api:
                 return None
         delay = instant - self._clock()
         return delay if delay >= 0 else None
+
+
+def _is_explained(response: httpx.Response) -> bool:
+    """Whether an answer is an error as the service writes it: a JSON object that tells it."""
+    try:
+        body = jsontext.read(response.content)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and "error" in body
 
 
 def _subject(

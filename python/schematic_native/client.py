@@ -153,6 +153,8 @@ UNBILLABLE = 2.0**63
 GRACE = 0.05
 # The same for a shutdown, which also has to close its connections.
 SHUTDOWN_GRACE = 1.0
+# Seconds that a shutdown waits for the settles of other threads. The shared store has one to answer.
+SETTLE_PATIENCE = 1.5
 
 
 class _Client(Memory):
@@ -959,6 +961,8 @@ class Schematic(_Client, Synchronous):
             runtime = self._shut()
             _open_clients.discard(self)
         if thread is not None and runtime is not None:
+            # What they bill goes out with the rest.
+            self._settles.wait(SETTLE_PATIENCE)
             try:
                 thread.call(runtime.close(), SHUTDOWN_BUDGET + SHUTDOWN_GRACE)
             except TimeoutError:
@@ -1049,14 +1053,15 @@ class Schematic(_Client, Synchronous):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
-        try:
-            if claim is not None and runtime is not None:
-                self._claim(claim, runtime)
-        finally:
-            # Billed after the claim, whatever becomes of it: should this process die in between,
-            # nothing that was billed comes back to the lease.
-            self._core.settle(*settlement)
+        with self._settles:
+            claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
+            try:
+                if claim is not None and runtime is not None:
+                    self._claim(claim, runtime)
+            finally:
+                # Billed after the claim, whatever becomes of it: should this process die in
+                # between, nothing that was billed comes back to the lease.
+                self._core.settle(*settlement)
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -1120,6 +1125,7 @@ class Schematic(_Client, Synchronous):
     def _reset(self) -> None:
         super()._reset()
         self._thread = None
+        self._settles = UnderWay()
         # In a child that no hook has told: the parent's thread is not to be closed at exit.
         _open_clients.discard(self)
 
@@ -1149,7 +1155,17 @@ class Schematic(_Client, Synchronous):
             store.run(claim.make(store.operations, self._core), STORE_TIMEOUT)
         except StoreError as error:
             self._faults.raised(STORE_TOPIC, error)
+            self._claim_later(claim, runtime)
+        except BaseException:
+            # A signal's: nobody knows whether the claim was made, and to make it twice does no harm.
+            self._claim_later(claim, runtime)
+            raise
+
+    def _claim_later(self, claim: Claim, runtime: Runtime) -> None:
+        try:
             runtime.loop.call_soon_threadsafe(runtime.claim_later, claim)
+        except RuntimeError:
+            self._faults.noted("a hold that was settled after a shutdown is left to lapse")
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
@@ -1187,6 +1203,28 @@ class Schematic(_Client, Synchronous):
             return thread.call(work(runtime), timeout + GRACE)
         except TimeoutError:
             return late
+
+
+class UnderWay:
+    """Counts the threads that are inside, so that another can wait until they are out."""
+
+    def __init__(self) -> None:
+        self._threads = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._threads -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until nobody is inside, but so many seconds at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._threads, timeout)
 
 
 # A track event as the core takes it.

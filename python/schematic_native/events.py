@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from schematic_native._native import Core, EventBatch
+    from schematic_native.api import Posted
     from schematic_native.faults import Faults
 
 # At 0.1 s a round trip this is 8000 events a second.
@@ -36,10 +37,10 @@ class EventSender:
 
     Args:
         core: whose queue.
-        post: posts one body and returns the HTTP status, or raises ApiConnectionError.
+        post: posts one body and tells what came back, or raises ApiConnectionError.
         period: seconds between two flushes.
         faults: where failures are reported.
-        prepare: awaited before usage leaves this process; never raises.
+        prepare: awaited before usage leaves this process.
         jitter: for tests; returns a number from 0 to 1.
 
     """
@@ -47,7 +48,7 @@ class EventSender:
     def __init__(
         self,
         core: Core,
-        post: Callable[[bytes], Awaitable[int]],
+        post: Callable[[bytes], Awaitable[Posted]],
         period: float,
         faults: Faults,
         *,
@@ -84,7 +85,7 @@ class EventSender:
 
     def inherit(self, other: EventSender) -> None:
         """Go on where a sender ended whose loop ended under it."""
-        self._inherited.extend(other._undelivered)
+        self._inherited.extend([*other._undelivered, *other._inherited])
         self._pending = other._pending
         self.sent, self.refused = other.sent, other.refused
 
@@ -176,8 +177,6 @@ class EventSender:
 
     async def _deliver(self, batch: EventBatch) -> None:
         """Post a batch until the server has taken or refused each of its events."""
-        if batch.billing and self._prepare is not None:
-            await self._prepare()
         attempt = 0
         while True:
             fault = await self._try(batch)
@@ -203,13 +202,19 @@ class EventSender:
     async def _try(self, batch: EventBatch) -> str | None:
         """Post a batch once; returns what went wrong if it must be posted again."""
         try:
-            status = await self._post(batch.body)
+            if batch.billing and self._prepare is not None:
+                await self._prepare()
+            status, is_explained = await self._post(batch.body)
         except ApiConnectionError as error:
             return f"unreachable ({error.message})"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events stay
+            return f"{type(error).__name__}: {error}"
         if 200 <= status < 300:  # noqa: PLR2004
             self._took(batch)
             return None
-        if status in REFUSED:
+        # What stands in the way of the service refuses without its words: to find the event that is
+        # too large, say, helps then too, but to drop one would lose usage.
+        if status in REFUSED and (is_explained or batch.count > 1):
             await self._split(batch, status)
             return None
         if status in {401, 403}:
