@@ -83,6 +83,10 @@ fn company() -> Value {
     }))
 }
 
+fn user() -> Value {
+    owned(json!({"id": "user_ada", "keys": {"email": "ada@heron.example"}}))
+}
+
 // A client
 
 struct Studio {
@@ -319,9 +323,7 @@ fn a_check_says_which_entity_it_lacks() {
     assert_eq!(need(), resolve(true, true));
     studio.put_company(&company());
     assert_eq!(need(), resolve(false, true));
-    studio.put_user(&owned(
-        json!({"id": "user_ada", "keys": {"email": "ada@heron.example"}}),
-    ));
+    studio.put_user(&user());
     assert_eq!(need(), Need::Acquire);
     studio.install("lease_amber", 80.0, NOW + 40_000);
     let hold = done(studio.client.check(&asked, NOW)).reservation;
@@ -467,6 +469,36 @@ fn a_spend_policy_denies_what_the_lease_could_pay() {
     studio.assert_nothing_is_held();
     assert_eq!(studio.event("flag_check")["reason"], reason);
     studio.allow(10.0);
+}
+
+#[test]
+fn the_value_of_a_flag_follows_the_windows_of_spend_policies() {
+    let policy = |scope: &str| {
+        json!([{
+            "id": "policy_window", "credit_id": "cred_render", "kind": "window", "scope": scope,
+            "limit": 20.0, "consumed": 20.0, "resets_at": "2025-06-15T15:06:40Z",
+        }])
+    };
+    let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
+    let value = |now: Millis| {
+        let request = FlagRequest {
+            flag_key: "render",
+            company: Some(COMPANY),
+            user: Some(USER),
+            ..FlagRequest::default()
+        };
+        studio.client.flag_value(&request, || now)
+    };
+    let mut heron = company();
+    heron["credit_spend_policies"] = policy("company");
+    studio.put_company(&heron);
+    studio.put_user(&user());
+    assert_eq!((value(NOW - 1), value(NOW)), (Ok(false), Ok(true)));
+    let mut ada = user();
+    ada["credit_spend_policies"] = policy("user");
+    studio.put_company(&company());
+    studio.put_user(&ada);
+    assert_eq!((value(NOW - 1), value(NOW)), (Ok(false), Ok(true)));
 }
 
 #[test]

@@ -102,7 +102,10 @@ impl Core {
             partial: false,
             record,
         };
-        Ok(self.client.flag_value(&request, self.now(py)?).ok())
+        // A clock of Python's may fail, so it is read in any case.
+        let given = self.clock.is_some().then(|| self.now(py)).transpose()?;
+        let clock = || given.unwrap_or_else(system_now);
+        Ok(self.client.flag_value(&request, clock).ok())
     }
 
     /// Begins a lease-backed check and takes it as far as memory allows.

@@ -454,7 +454,7 @@ impl Client {
 
     fn judge(&self, scene: &Scene, preflight: &Preflight<'_>, now: Millis) -> Judgement {
         match &self.engine {
-            None => Judgement::of(&scene.evaluate(preflight, now)),
+            None => Judgement::of(&scene.evaluate(preflight, Some(now))),
             Some(engine) => engine.judge(scene.question(preflight)),
         }
     }
@@ -527,7 +527,7 @@ impl Client {
             event_usage: request.event_subtype.map(|event| (event, units)),
             ..Preflight::default()
         };
-        let verdict = scene.evaluate(&preflight, now);
+        let verdict = scene.evaluate(&preflight, Some(now));
         let reason = verdict.kept_reason();
         self.record_event(|| FlagCheck {
             preflight: true,

@@ -85,19 +85,25 @@ impl Client {
         now: Millis,
     ) -> Result<FlagAnswer, Missing> {
         let (scene, asked) = self.scene(request)?;
-        let verdict = scene.evaluate(preflight, now);
+        let verdict = scene.evaluate(preflight, Some(now));
         if request.record {
             self.record(asked, &scene.flag, &verdict, is_preflighted(preflight));
         }
         Ok(scene.answer(&verdict))
     }
 
-    /// Answers a plain check without a preflight from memory, with no more than the value.
+    /// Answers a plain check without a preflight from memory, with no more than the value. The clock is read only where
+    /// the value may depend on it.
     ///
     /// # Errors
     /// What is missing for an answer.
-    pub fn flag_value(&self, request: &FlagRequest<'_>, now: Millis) -> Result<bool, Missing> {
+    pub fn flag_value(
+        &self,
+        request: &FlagRequest<'_>,
+        clock: impl FnOnce() -> Millis,
+    ) -> Result<bool, Missing> {
         let (scene, asked) = self.scene(request)?;
+        let now = scene.has_windows().then(clock);
         let verdict = scene.evaluate(&Preflight::default(), now);
         if request.record {
             self.record(asked, &scene.flag, &verdict, false);
@@ -174,14 +180,20 @@ const fn is_preflighted(preflight: &Preflight<'_>) -> bool {
 }
 
 impl Scene {
-    pub fn evaluate(&self, preflight: &Preflight<'_>, now: Millis) -> Verdict<'_> {
+    pub fn evaluate(&self, preflight: &Preflight<'_>, now: Option<Millis>) -> Verdict<'_> {
         evaluate(
             &self.flag,
             self.company.as_deref(),
             self.user.as_deref(),
             preflight,
-            Some(now),
+            now,
         )
+    }
+
+    /// Whether a window of a spend policy may end: nothing else makes a value depend on the time.
+    fn has_windows(&self) -> bool {
+        let (company, user) = (self.company.as_deref(), self.user.as_deref());
+        company.is_some_and(Company::limits_spend) || user.is_some_and(User::limits_spend)
     }
 
     fn answer(&self, verdict: &Verdict<'_>) -> FlagAnswer {

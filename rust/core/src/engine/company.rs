@@ -91,6 +91,11 @@ impl Company {
         }
     }
 
+    /// Whether there are policies that limit what the company spends.
+    pub(crate) fn limits_spend(&self) -> bool {
+        !self.parts.policies.entries().is_empty()
+    }
+
     /// The company's id.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {

@@ -81,6 +81,11 @@ impl User {
         }
     }
 
+    /// Whether there are policies that limit what the user spends.
+    pub(crate) fn limits_spend(&self) -> bool {
+        !self.parts.policies.entries().is_empty()
+    }
+
     /// The user's id.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
