@@ -514,6 +514,28 @@ async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
     assert "no company was found" in caplog.text
 
 
+async def test_a_lease_is_asked_for_within_the_hour_of_a_clock_that_is_a_minute_slow(
+    api, clock, faults
+):
+    core = Core(api_key="k", clock=clock, lease_duration=3600, lease_size=1000)
+    leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda: 0.0)
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert lease.expires_at == clock.now + 3540
+    clock.now += 10
+    await leases.maybe_extend(*SLOT, 2000)
+    assert core.lease(*SLOT).expires_at == clock.now + 3540
+
+
+async def test_a_prewarm_keeps_to_its_deadline_while_it_looks_for_the_company(core, api, faults):
+    async def request_company(_keys: object, _deadline: float) -> bool:
+        return False
+
+    settings = LeaseSettings(prewarm_resolve_timeout=3600)
+    leases = Leases(core, api, settings, faults, request_company=request_company)
+    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT], soon(0.05)), 10)
+
+
 async def test_expired_holds_are_swept_at_each_interval(core, leases, api, clock, faults):
     install(core, api)
     hold(core, 800)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.faults import StoreError
-from schematic_native.redis import Operations, open_store
+from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from schematic_native.sharing import Claim, SharedStore, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
@@ -239,6 +240,53 @@ def test_claims_are_made_on_a_later_loop(emulator, redis_server):
     redis_server.start(keep=True)
     assert asyncio.run(end()) == (10_000 - 6, 0)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+
+
+async def test_an_event_loop_whose_threads_are_busy_reaches_a_synchronous_redis(
+    emulator, redis_server
+):
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    with redis.Redis.from_url(redis_server.url) as connection:
+        settings = CreditLeaseConfig(mode="client", redis_client=connection)
+        fields = streaming(emulator, credit_leases=settings)
+        async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+            assert (await client.check("inference", ACME, usage=1)).allowed
+            busy = loop.run_in_executor(None, free.wait)
+            assert (await client.check("inference", ACME, usage=1)).allowed
+            free.set()
+            await busy
+
+
+class BusyStore:
+    """A synchronous store that answers when it is told to."""
+
+    operations = Operations(Keys("schematic:"))
+
+    def __init__(self) -> None:
+        self.answer = threading.Event()
+
+    def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+        self.answer.wait(timeout)
+        operation.close()
+        return "answered"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_an_operation_for_which_no_thread_is_free_fails_in_time(monkeypatch):
+    monkeypatch.setattr("schematic_native.redis.stores.MOST_WORKERS", 1)
+    busy: Any = BusyStore()
+    store = ThreadedStore(busy)
+    first = asyncio.ensure_future(store.run(store.operations.now()))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError, match="no thread") as failure:
+        await store.run(store.operations.now(), 0.02)
+    assert not failure.value.lost
+    busy.answer.set()
+    assert await first == "answered"
+    await store.close()
 
 
 @pytest.fixture

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from schematic_native import CreditLeaseConfig, Reservation, Schematic, SchematicConfig
+from schematic_native import (
+    CreditLeaseConfig,
+    LocalCache,
+    Reservation,
+    Schematic,
+    SchematicConfig,
+)
 from schematic_native.emulator import Emulator
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
@@ -133,6 +139,23 @@ def test_a_shutdown_in_the_child_leaves_the_parents_lease_and_socket_alone(emula
         assert client.status().connected
         assert [lease["status"] for lease in emulator.state()["leases"].values()] == ["active"]
         assert "release" not in emulator.state()["requests"]
+
+
+@forking
+def test_a_cache_keeps_its_size_and_time_across_a_fork(emulator):
+    cache = LocalCache(max_size=2, ttl=10)
+    with make(emulator, cache_providers=[cache]) as client:
+        answer = client.check_flag_with_entitlement(INFERENCE, ACME)
+
+        def child() -> list[bool]:
+            assert client.check_flag(INFERENCE, ACME)
+            [own] = client._caches
+            for key in ("a", "b", "c"):
+                own.set(key, answer, ttl_override=60_000)
+            own.set("c", answer)
+            return [own is not cache, *(own.get(key) is not None for key in ("a", "b"))]
+
+        assert in_fork(child) == [True, False, True]
 
 
 @forking

@@ -63,6 +63,10 @@ class LocalCache(Generic[T]):
             while len(self._entries) > self._max_size:
                 self._entries.popitem(last=False)
 
+    def emptied(self) -> LocalCache[T]:
+        """Return a cache of the same size and time, with nothing in it and a lock of its own."""
+        return LocalCache(self._max_size, self._ttl, clock=self._clock)
+
 
 def cache_key(
     flag_key: str, company: Mapping[str, str] | None, user: Mapping[str, str] | None

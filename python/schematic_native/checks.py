@@ -29,7 +29,7 @@ from schematic_native.questions import (
     is_usage,
     plain_result,
 )
-from schematic_native.settings import LONGEST_SERVER_HOLD
+from schematic_native.settings import LONGEST_HOLD
 from schematic_native.stores import ProcessStore
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class Checks:
         settings = self._lease_settings
         if settings is None or not is_usage(usage):
             return question.fail("invalid_usage")
-        lifetime = min(settings.reservation_ttl, LONGEST_SERVER_HOLD)
+        lifetime = min(settings.reservation_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
                 question.flag_key,

@@ -1334,8 +1334,10 @@ def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
 
 def _fresh(cache: FlagCache) -> FlagCache:
     """Return an empty cache in place of one of ours: at a fork, a thread may have held its lock."""
-    kind: type = type(cache)
-    return LocalCache() if kind is LocalCache else cache
+    # A user's own kind of it may hold more than we know of.
+    if isinstance(cache, LocalCache) and type(cache) is LocalCache:
+        return cache.emptied()
+    return cache
 
 
 def _merge(

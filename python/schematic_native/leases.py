@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from schematic_native.api import Api, ApiError
 from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.settings import LONGEST_HOLD
 from schematic_native.stores import ProcessStore
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Leases:
         deadline: float | None = None,
     ) -> None:
         """Acquire a lease for each credit type, best effort."""
-        company_id = await self._resolve_company(company)
+        company_id = await self._resolve_company(company, deadline)
         if company_id is None:
             self._faults.noted(f"prewarm: no company was found by the keys {sorted(company)}")
             return
@@ -296,9 +297,8 @@ class Leases:
             if plan is None:
                 return
             flight.asked = plan.additional_amount
-            lease = await self._api.extend_lease(
-                plan.lease_id, plan.additional_amount, plan.expires_at
-            )
+            ends = self._within_the_hour(plan.expires_at)
+            lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
             granted = self._own_part(slot, lease, plan)
             await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
         except (ApiError, StoreError) as error:
@@ -341,16 +341,19 @@ class Leases:
             own = held.granted
         else:
             self._share(lease.lease_id)
-        extended = await self._api.extend_lease(
-            lease.lease_id, plan.requested_amount, plan.expires_at
-        )
+        ends = self._within_the_hour(plan.expires_at)
+        extended = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
 
     def _own_end(self, expires_at: float) -> float:
         """Return an end to ask for that no other process asks for."""
-        duration = expires_at - self._core.now()
-        most = min(EXPIRY_JITTER, MOST_EXPIRY_JITTER * duration)
-        return round(expires_at - most * self._jitter(), 6)
+        ends = self._within_the_hour(expires_at)
+        most = min(EXPIRY_JITTER, MOST_EXPIRY_JITTER * (ends - self._core.now()))
+        return round(ends - most * self._jitter(), 6)
+
+    def _within_the_hour(self, expires_at: float) -> float:
+        """Return an end that the service takes for one within the hour, if its clock is slow too."""
+        return min(expires_at, self._core.now() + LONGEST_HOLD)
 
     async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
         """Return the credits that are free of a lease that was there, but not in the shared store.
@@ -385,10 +388,12 @@ class Leases:
             # Nothing is lost for good: the server takes the lease back when it expires.
             self._faults.noted(f"lease {lease_id} could not be released: {error}")
 
-    async def _resolve_company(self, company: Mapping[str, str]) -> str | None:
+    async def _resolve_company(self, company: Mapping[str, str], until: float | None) -> str | None:
         """Find a company's id: in the cache, over the DataStream, or among the keys themselves."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.prewarm_resolve_timeout
+        if until is not None:
+            deadline = min(deadline, until)
         while (found := self._core.company_id(company)) is None:
             if self._request_company is None or loop.time() >= deadline or self._closing:
                 break

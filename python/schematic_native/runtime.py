@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.api import Api
 from schematic_native.checks import Checks
@@ -18,6 +17,7 @@ from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.datastream import COMPANY, DataStream
 from schematic_native.events import EventSender
 from schematic_native.leases import Leases
+from schematic_native.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -336,32 +336,12 @@ class Runtime:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
 
 
-class _Workers(ThreadPoolExecutor):
-    """Resolves host names, and works on in place when executors have ended before our events have.
-
-    That is so at the end of the interpreter, where no thread can be started any more.
-    """
-
-    def submit(
-        self, work: Callable[..., T], /, *arguments: Any, **keywords: Any
-    ) -> concurrent.futures.Future[T]:
-        try:
-            return super().submit(work, *arguments, **keywords)
-        except RuntimeError:
-            done: concurrent.futures.Future[T] = concurrent.futures.Future()
-        try:
-            done.set_result(work(*arguments, **keywords))
-        except Exception as error:  # noqa: BLE001 - it is the caller's
-            done.set_exception(error)
-        return done
-
-
 class LoopThread:
     """A daemon thread with a loop of its own, for the synchronous client."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(_Workers(thread_name_prefix="schematic-native worker"))
+        self._loop.set_default_executor(Workers(thread_name_prefix="schematic-native worker"))
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
         self._thread.start()
 

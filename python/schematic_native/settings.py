@@ -44,9 +44,9 @@ LONGEST_LEASE = 3600.0
 # What the core can count with: credits of one lease, and a century of seconds.
 LARGEST_LEASE = 1e18
 LONGEST_TERM = 3_155_760_000.0
-# A hold must end before the server's own one-hour limit even when the two clocks differ by a
-# minute.
-LONGEST_SERVER_HOLD = LONGEST_LEASE - 60.0
+# A hold or lease must end before the server's own one-hour limit even when the two clocks differ by
+# a minute.
+LONGEST_HOLD = LONGEST_LEASE - 60.0
 
 
 @dataclass(frozen=True)
@@ -427,9 +427,9 @@ def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
             if getattr(leases, name)
         )
     ttl = leases.default_reservation_ttl
-    if leases.mode != "client" and ttl is not None and ttl > LONGEST_SERVER_HOLD:
+    if leases.mode != "client" and ttl is not None and ttl > LONGEST_HOLD:
         notices.append(
-            f"credit_leases.default_reservation_ttl={ttl} is capped at {LONGEST_SERVER_HOLD:g} s "
+            f"credit_leases.default_reservation_ttl={ttl} is capped at {LONGEST_HOLD:g} s "
             "for holds on the server"
         )
     return notices

@@ -10,9 +10,10 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from schematic_native.faults import StoreError
 from schematic_native.redis import Operations
-from schematic_native.redis.drivers import AsyncDriver, SyncDriver
+from schematic_native.redis.drivers import AsyncDriver, SyncDriver, time_for
 from schematic_native.redis.faults import unheard, unsent
 from schematic_native.redis.keys import Keys
+from schematic_native.redis.operations import Command
 from tests.stores.callers import SLOT, hold
 
 if TYPE_CHECKING:
@@ -121,6 +122,16 @@ def test_a_sweep_is_lost_once_a_hold_is_claimed(drive):
     with pytest.raises(StoreError) as failure:
         drive(Script([members], [CLAIM], unsent(BROKEN)))(ASK.sweep(0))
     assert failure.value.lost
+
+
+@pytest.mark.parametrize(
+    ("deadline", "given"), [(None, None), (10.0, 10.25), (10.1, 10.25), (11.0, 11.0)]
+)
+def test_what_a_claim_owes_has_time_to_be_done(deadline, given):
+    owed = [Command("key", ("HDEL", "key", "hold_1"), is_owed=True)]
+    other = [Command("key", ("HLEN", "key"))]
+    assert time_for(owed, deadline, 10.0) == given
+    assert time_for(other, deadline, 10.0) == deadline
 
 
 def test_a_claim_that_is_refused_is_not_lost(drive):

@@ -228,6 +228,29 @@ def test_a_server_that_failed_rests_longer_after_each_fault_and_is_asked_again()
     assert rest.begin() == clock.now
 
 
+def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
+    caller = call(server.url)
+    lend(caller)
+    caller.do(caller.ask.try_reserve(SLOT, 20))
+    caller.do(caller.ask.add(hold()))
+    links = caller.store._links
+
+    def settle() -> Any:
+        """Settle, while others find after the claim that the server has failed."""
+        settling = caller.ask.consume("hold_1", 5)
+        claimed = yield next(settling)
+        for _ in range(5):
+            links._rest.note(unheard(FAULT), FAULT, time.monotonic())
+        ends = yield settling.send(claimed)
+        with pytest.raises(StopIteration) as stop:
+            settling.send(ends)
+        return stop.value.value
+
+    before = float(server.command("HGET", LEASE, "localRemainingCredits"))
+    assert caller.do(settle()) == 5
+    assert float(server.command("HGET", LEASE, "localRemainingCredits")) == before + 15
+
+
 def test_a_time_too_short_to_judge_by_is_no_reason_to_rest():
     clock = Clock()
     rest = Rest(clock)

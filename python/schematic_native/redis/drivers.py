@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+# Seconds that what ends a debit or a claim is given at least: it is done now or never.
+OWED_TIME = 0.25
+
+
+def time_for(batch: Batch, deadline: float | None, now: float) -> float | None:
+    """Return the instant until which a batch may take; None for no limit."""
+    if deadline is None or not any(command.is_owed for command in batch):
+        return deadline
+    return max(deadline, now + OWED_TIME)
+
+
 def again(batch: Batch, replies: Replies) -> list[int]:
     """Find the scripts that the server did not know, and so did not run."""
     return [
@@ -66,7 +77,7 @@ class SyncDriver:
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = self._ask(batch, deadline)
+            replies = self._ask(batch, time_for(batch, deadline, time.monotonic()))
 
     def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
         missing: Sequence[int] = range(len(batch))
@@ -110,7 +121,7 @@ class AsyncDriver:
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            replies = await self._ask(batch, deadline)
+            replies = await self._ask(batch, time_for(batch, deadline, loop.time()))
 
     async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
         missing: Sequence[int] = range(len(batch))

@@ -102,7 +102,7 @@ class SyncServer:
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
     ) -> Sent:
         """Send a batch."""
-        began = self._rest.begin()
+        began = self._rest.begin(is_owed=_is_owed(batch))
         commands = _words(batch, in_full=in_full, asking=asking)
         try:
             connection = self._connected(deadline)
@@ -195,7 +195,7 @@ class AsyncServer:
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
     ) -> Replies:
         """Send a batch, read its replies."""
-        began = self._rest.begin()
+        began = self._rest.begin(is_owed=_is_owed(batch))
         self._enter_loop()
         commands = _words(batch, in_full=in_full, asking=asking)
         failure = unsent
@@ -271,6 +271,10 @@ def leads_elsewhere(replies: Iterable[object]) -> bool:
     finds the one that has taken its place.
     """
     return ReadOnlyError in map(type, replies)
+
+
+def _is_owed(batch: Batch) -> bool:
+    return any(command.is_owed for command in batch)
 
 
 # Replies are read as bytes, whatever the user's own encoding is: others write the same rows.

@@ -49,6 +49,8 @@ class Command:
     key: str
     arguments: tuple[str | int, ...]
     script: Script | None = None
+    # It ends what a debit or a claim has begun, so it is sent even to a server that rests.
+    is_owed: bool = False
 
     def words(self, *, in_full: bool = False) -> tuple[str | int, ...]:
         """Return what is sent; a script by its digest, or in full."""
@@ -326,7 +328,7 @@ class Operations:
 
     def _unlist(self, members: Sequence[str]) -> Command:
         key = self._keys.by_expiry()
-        return Command(key, ("ZREM", key, *members))
+        return Command(key, ("ZREM", key, *members), is_owed=True)
 
     def _claim(self, reservation_id: str) -> Operation[Claimed | None]:
         [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
@@ -334,11 +336,11 @@ class Operations:
 
     def _forget(self, slot: Slot, reservation_id: str) -> Command:
         key = self._keys.by_credit(slot)
-        return Command(key, ("HDEL", key, reservation_id))
+        return Command(key, ("HDEL", key, reservation_id), is_owed=True)
 
     def _refund(self, slot: Slot, held: float, pin: str | None, used: float = 0.0) -> Command:
         arguments = amount(held), pin or "", amount(used)
-        return _call(scripts.REFUND, self._keys.lease(slot), *arguments)
+        return Command(self._keys.lease(slot), arguments, scripts.REFUND, is_owed=True)
 
 
 def _check_end(expires_at: float) -> None:

@@ -33,15 +33,18 @@ class Rest:
         self._until = float("-inf")
         self._why = ""
 
-    def begin(self) -> float:
+    def begin(self, *, is_owed: bool = False) -> float:
         """Return the instant at which the server is asked.
+
+        Args:
+            is_owed: what is asked must be asked now or never.
 
         Raises:
             StoreError: it rests.
 
         """
         now = self._clock()
-        if now < self._until:
+        if now < self._until and not is_owed:
             raise StoreError(f"{self._why}; asked again in a moment", lost=False)
         return now
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, TypeAlias, TypeVar
 
 import redis
 import redis.asyncio
 
+from schematic_native.faults import StoreError
 from schematic_native.redis.clusters import AsyncCluster, SyncCluster
 from schematic_native.redis.drivers import AsyncDriver, SyncDriver
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.links import AsyncLinks, AsyncServer, SyncLinks, SyncServer
 from schematic_native.redis.operations import Operation, Operations
+from schematic_native.workers import Workers
 
 T = TypeVar("T")
+
+# So many operations of a synchronous client are under way at once.
+MOST_WORKERS = 32
 
 
 class SyncStore:
@@ -66,6 +72,8 @@ class AsyncStore:
 class ThreadedStore:
     """A synchronous store, asked on worker threads so that an event loop can wait for it.
 
+    The threads are its own: those of the loop may all be busy with what its user does there.
+
     Args:
         store: the synchronous store.
 
@@ -74,13 +82,25 @@ class ThreadedStore:
     def __init__(self, store: SyncStore) -> None:
         self.operations = store.operations
         self._store = store
+        self._workers = Workers(MOST_WORKERS, "schematic-native Redis")
 
     async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
         """Run an operation within so many seconds, or raise `StoreError`."""
-        return await asyncio.to_thread(self._store.run, operation, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        work = self._workers.submit(self._run, operation, deadline)
+        answer: asyncio.Future[T] = asyncio.wrap_future(work)
+        await asyncio.wait({answer}, timeout=timeout)
+        if work.cancel():
+            raise StoreError("no thread was free in time to ask Redis", lost=False)
+        return await answer
+
+    def _run(self, operation: Operation[T], deadline: float | None) -> T:
+        left = None if deadline is None else deadline - time.monotonic()
+        return self._store.run(operation, left)
 
     async def close(self) -> None:
         """Close this store's connections; the user's client stays open."""
+        self._workers.shutdown(wait=False)
         self._store.close()
 
 

@@ -173,6 +173,19 @@ fn slabs_follow_demand_within_their_bounds() {
 }
 
 #[test]
+fn a_slab_is_never_smaller_than_is_worth_its_while() {
+    let narrow = SlabKnobs {
+        smallest: 100.5,
+        largest: 100.75,
+        ..SLABS
+    };
+    for demand in [0.0, 1.0] {
+        let plan = narrow.plan(demand, TTL, NOW);
+        assert!(plan.credits >= plan.smallest);
+    }
+}
+
+#[test]
 fn there_are_no_slabs_without_knobs_for_them() {
     let ledger = Ledger::new(Knobs::new(LeaseKnobs::default()));
     assert_eq!(ledger.plan_slab(SLOT, NOW), None);

@@ -46,11 +46,10 @@ impl SlabKnobs {
     #[must_use]
     pub fn plan(&self, demand: f64, hold: Millis, now: Millis) -> SlabPlan {
         let usable_until = now.saturating_add(self.lifetime);
+        let credits = (demand * HORIZON).max(self.smallest).min(self.largest);
         SlabPlan {
-            credits: (demand * HORIZON)
-                .max(self.smallest)
-                .min(self.largest)
-                .floor(),
+            // Whole credits, where the bounds leave room for them.
+            credits: credits.floor().max(self.smallest),
             smallest: self.smallest,
             usable_until,
             expires_at: usable_until.saturating_add(hold).saturating_add(MARGIN),
