@@ -89,7 +89,11 @@ class ThreadedStore:
         deadline = None if timeout is None else time.monotonic() + timeout
         work = self._workers.submit(self._run, operation, deadline)
         answer: asyncio.Future[T] = asyncio.wrap_future(work)
-        await asyncio.wait({answer}, timeout=timeout)
+        try:
+            await asyncio.wait({answer}, timeout=timeout)
+        except asyncio.CancelledError:
+            answer.cancel()  # or nobody would ask how it ended
+            raise
         if work.cancel():
             raise StoreError("no thread was free in time to ask Redis", lost=False)
         return await answer
