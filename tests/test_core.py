@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import threading
 
 import pytest
 
-from schematic_native import CheckFlagResult, CheckResult
+from schematic_native import CheckFlagResult, CheckResult, Reservation
 from schematic_native._native import Core, PendingCheck, read_quantity
 
 SCOPE = {"account_id": "a", "environment_id": "e"}
@@ -411,3 +413,16 @@ def test_overrides_apply_to_their_credit_type() -> None:
     assert plan is not None
     assert other is not None
     assert (plan.requested_amount, other.requested_amount) == (5, 1000)
+
+
+@pytest.mark.parametrize("leave", [copy.copy, pickle.dumps, Reservation.to_dict])
+def test_a_lapsed_hold_of_a_slab_counts_as_used_if_a_copy_of_it_has_left(leave) -> None:
+    world = World(shared=True, slabs=(100.0, 400.0, 10.0))
+    row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + 75)
+    assert world.core.open_slab(row, world.now + 10)
+    here, elsewhere = world.hold(5), world.hold(5)
+    assert "Reservation" in repr(here)
+    leave(elsewhere.reservation)
+    world.now += 60
+    world.core.sweep()
+    assert world.core.take_closed_slabs() == [(row, 10.0)]

@@ -15,8 +15,8 @@ use schematic_core::{
     },
     engine::{Preflight, Terms},
     leases::{
-        Failure, FailureMode, Holder, Ids, Knobs, LeaseKnobs, Mode, NewLease, Refusal, Reservation,
-        SlotKey,
+        Exported, Failure, FailureMode, Holder, Ids, Knobs, LeaseKnobs, Mode, NewLease, Refusal,
+        Reservation, SlotKey,
     },
     wire::{parse_company, parse_flag, parse_user},
 };
@@ -548,6 +548,7 @@ fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
             quantity_reserved: 3.5,
             credits_reserved: 7.0,
             expires_at: NOW + 20_000,
+            exported: Exported::default(),
         });
         assert!(ledger.add(&squatter, None));
         let answer = done(studio.check(15.0, mode));

@@ -12,7 +12,7 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Ids, Keys, Knobs,
+        Answer, Basis, CheckFlow, Debit, Exported, Failure, FailureMode, Holder, Ids, Keys, Knobs,
         LeaseKnobs, Ledger, Mode, NewLease, Outcome, Refusal, Reservation, Settlement, SlotKey,
         Step, valid_quantity, whole_units,
     },
@@ -581,6 +581,7 @@ fn a_hold_is_made_of_the_check_the_debit_and_what_was_passed_in() {
         quantity_reserved: 7.5,
         credits_reserved: 32.0,
         expires_at: NOW + TTL,
+        exported: Exported::default(),
     };
     assert_eq!(*trace.hold(), expected);
 }

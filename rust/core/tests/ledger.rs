@@ -7,8 +7,8 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        Holder, Keys, Knobs, LeaseKnobs, Ledger, Mode, NewLease, Reservation, ReservationId,
-        SlotKey,
+        Exported, Holder, Keys, Knobs, LeaseKnobs, Ledger, Mode, NewLease, Reservation,
+        ReservationId, SlotKey,
     },
 };
 
@@ -125,6 +125,7 @@ impl World {
             quantity_reserved: eighths(amount),
             credits_reserved: eighths(amount),
             expires_at: self.now + ttl,
+            exported: Exported::default(),
         });
         assert!(self.ledger.add(&reservation, None));
         assert!(
@@ -315,6 +316,7 @@ fn slots_and_holds_by_the_thousand_stand_apart() {
             quantity_reserved: f64::from(n),
             credits_reserved: f64::from(n),
             expires_at: 500,
+            exported: Exported::default(),
         });
         assert!(ledger.add(&hold, None), "{slot:?}");
     }

@@ -10,8 +10,8 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation, ReservationId,
-        SlabKnobs, SlabUse, SlotKey,
+        Exported, Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation,
+        ReservationId, SlabKnobs, SlabUse, SlotKey,
     },
 };
 
@@ -45,6 +45,7 @@ fn reservation(ids: &Ids, credits: f64, expires_at: Millis) -> Arc<Reservation> 
         quantity_reserved: credits,
         credits_reserved: credits,
         expires_at,
+        exported: Exported::default(),
     })
 }
 
@@ -130,6 +131,18 @@ fn closing_counts_what_is_held_as_used() {
     // A settle that comes later finds its hold, and no slab is told of twice.
     assert_eq!(ledger.consume(&held, 5.0), Some(5.0));
     assert_eq!(ledger.close_slabs(NOW), []);
+}
+
+#[test]
+fn a_lapsed_hold_that_another_process_may_have_billed_counts_as_used() {
+    let (ledger, ids) = (ledger(), Ids::new([7, 7]));
+    let row = open(&ledger, &ids, 1000.0, NOW);
+    let here = hold(&ledger, &ids, 30.0, NOW);
+    let elsewhere = hold(&ledger, &ids, 50.0, NOW);
+    elsewhere.exported.set();
+    assert_eq!(ledger.sweep(NOW + TTL), 2);
+    assert_eq!(used(&ledger.take_closed_slabs()), [(row, 50.0)]);
+    assert!(ledger.consume(&here, 0.0).is_none());
 }
 
 #[test]

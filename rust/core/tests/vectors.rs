@@ -22,9 +22,9 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        AcquirePlan, Answer, Basis, CheckFlow, ExtendPlan, FailureMode, Holder, Ids, Keys, Knobs,
-        LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation, ReservationId,
-        Settlement, SlotKey, Step, whole_units,
+        AcquirePlan, Answer, Basis, CheckFlow, Exported, ExtendPlan, FailureMode, Holder, Ids,
+        Keys, Knobs, LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation,
+        ReservationId, Settlement, SlotKey, Step, whole_units,
     },
 };
 use serde_json::{Map, Value, json};
@@ -585,6 +585,7 @@ fn named_reservation(operation: &Value) -> Reservation {
         quantity_reserved: number("quantity_reserved"),
         credits_reserved: number("credits_reserved"),
         expires_at: T0 + operation["expires_at_ms"].as_i64().expect("expires_at_ms"),
+        exported: Exported::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use schematic_core::{
         self, Entitlement, FlagName, KeptReason, MetricPeriod, MonthReset, QuantityRates, RuleName,
         RuleType, Terms, ValueType,
     },
-    leases::{Holder, Keys, Mode, Reservation as Held, ReservationId},
+    leases::{Exported, Holder, Keys, Mode, Reservation as Held, ReservationId},
     text::Text,
 };
 
@@ -63,7 +63,7 @@ fn equal(a: &Fields<'_>, b: &Fields<'_>) -> PyResult<bool> {
 
 /// Gives a class its `==`, `repr`, pickling and copying, all from its fields.
 macro_rules! record {
-    ($class:ident) => {
+    ($class:ident $(, $before_copy:ident)?) => {
         #[pymethods]
         impl $class {
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -83,6 +83,7 @@ macro_rules! record {
                 &self,
                 py: Python<'py>,
             ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+                $(self.$before_copy();)?
                 Ok((PyTuple::empty(py), to_dict(py, &self.fields(py)?)?))
             }
         }
@@ -678,6 +679,7 @@ impl Reservation {
             quantity_reserved: held_amount("quantity_reserved", quantity_reserved)?,
             credits_reserved: held_amount("credits_reserved", credits_reserved)?,
             expires_at: arguments::datetime("expires_at", expires_at)?.timestamp_millis(),
+            exported: Exported::default(),
         })))
     }
 
@@ -733,6 +735,7 @@ impl Reservation {
 
     /// Plain values, for example to settle in another process; `expires_at` in RFC 3339.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.leave();
         let dict = to_dict(py, &self.fields(py)?)?;
         dict.set_item("expires_at", self.expires_at().to_rfc3339())?;
         Ok(dict)
@@ -784,6 +787,10 @@ impl Reservation {
 }
 
 impl Reservation {
+    fn leave(&self) {
+        self.0.exported.set();
+    }
+
     fn fields<'py>(&self, py: Python<'py>) -> PyResult<Fields<'py>> {
         Ok(vec![
             field(py, "id", self.id())?,
@@ -802,7 +809,7 @@ impl Reservation {
     }
 }
 
-record!(Reservation);
+record!(Reservation, leave);
 
 /// The answer of a lease-backed check.
 #[pyclass(frozen, module = "schematic_native")]

@@ -24,7 +24,7 @@ use crate::{
     cache::Cache,
     engine::Terms,
     events::{Batch, Queue},
-    leases::{Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
+    leases::{Exported, Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
 
 /// Stands for the event in the reservation of a slab, which is never billed as such.
@@ -145,6 +145,7 @@ impl Client {
             quantity_reserved: credits,
             credits_reserved: credits,
             expires_at,
+            exported: Exported::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{
     Millis,
     engine::Terms,
     leases::{
-        Debit, Holder, Ids, Mode, Refusal, Reservation, SlabId, SlotKey, credits_used,
+        Debit, Exported, Holder, Ids, Mode, Refusal, Reservation, SlabId, SlotKey, credits_used,
         valid_quantity,
     },
 };
@@ -372,6 +372,7 @@ impl CheckFlow {
             credits_reserved: self.cost,
             // Holds that processes share lapse by a clock that they share.
             expires_at: debit.shared_at.unwrap_or(now).saturating_add(ttl),
+            exported: Exported::default(),
         }));
         Step::Record
     }

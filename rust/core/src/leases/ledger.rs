@@ -870,7 +870,14 @@ impl Ledger {
             let mut shard = shard.lock();
             let lapsed = shard.holds.take_lapsed(now);
             for hold in &lapsed {
-                shard.end(hold, Credits::ZERO);
+                // Whoever got a copy may have billed it, and of a slab nobody hears of that here.
+                let is_unknown = hold.slab.is_some() && hold.reservation.exported.get();
+                let used = if is_unknown {
+                    hold.credits
+                } else {
+                    Credits::ZERO
+                };
+                shard.end(hold, used);
             }
             if self.knobs.slabs().is_some() {
                 shard.retire_slabs(|slab| !slab.is_live(now), now);

@@ -26,6 +26,6 @@ pub use ledger::{
     AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Place, Refusal,
     SharedBalance, SlotKey,
 };
-pub use reservation::{Holder, Keys, Mode, Party, Reservation};
+pub use reservation::{Exported, Holder, Keys, Mode, Party, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
 pub use slab::{SlabId, SlabKnobs, SlabPlan, SlabUse};

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use crate::{
     Millis,
@@ -128,6 +131,38 @@ pub struct Reservation {
     pub credits_reserved: f64,
     /// When the hold lapses.
     pub expires_at: Millis,
+    /// Whether another process may settle it.
+    pub exported: Exported,
+}
+
+/// Whether a copy of a reservation has left this process, so that another may settle it.
+#[derive(Debug, Default)]
+pub struct Exported(AtomicBool);
+
+impl Exported {
+    /// Notes that a copy leaves.
+    pub fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether one has left.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Clone for Exported {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.get()))
+    }
+}
+
+impl PartialEq for Exported {
+    /// Where a reservation has been is no part of what it is.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Reservation {
