@@ -20,8 +20,8 @@ SPEC.loader.exec_module(instructions)
     ("counted", "is_within", "says"),
     [
         (1000, True, "ok"),
-        (1029, True, "ok"),
-        (1040, False, "over the budget by 4.0%"),
+        (1049, True, "ok"),
+        (1060, False, "over the budget by 6.0%"),
         (900, True, "lower the budget"),
     ],
 )
