@@ -25,8 +25,8 @@ CASES = [
     for size in ("small", "big")
 ]
 MORE = 1000
-# Beyond this share of the budget a count is a regression; that far below it the budget is to be lowered. Two builds of the
-# same sources were seen to differ by 4 %.
+# Beyond this share of the budget a count is a regression; that far below it the budget is to be lowered. Two builds
+# of the same sources were seen to differ by 4 %.
 TOLERANCE = 0.05
 
 
