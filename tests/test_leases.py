@@ -282,6 +282,37 @@ async def test_what_another_process_adds_to_our_lease_is_not_ours_to_spend(core,
     assert api.released == []
 
 
+@pytest.mark.parametrize("first", [0, 1])
+async def test_extends_that_are_answered_in_any_order_are_all_ours(core, leases, api, first):
+    install(core, api)
+    answers: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future() for _ in "ab"]
+    carried_out = 0
+
+    async def extend(lease_id: str, amount: float, expires_at: float) -> GrantedLease:
+        nonlocal carried_out
+        answer = answers[carried_out]
+        carried_out += 1
+        api.totals[lease_id] += amount
+        total = api.totals[lease_id]
+        await answer
+        return GrantedLease(lease_id, total, expires_at)
+
+    api.extend_lease = extend
+    small = asyncio.create_task(leases.maybe_extend(*SLOT, 1500))
+    await eventually_async(lambda: carried_out == 1)
+    del leases._extends[SLOT]  # as if it had been joined too often
+    large = asyncio.create_task(leases.maybe_extend(*SLOT, 5000))
+    await eventually_async(lambda: carried_out == 2)
+    for at in (first, 1 - first):
+        answers[at].set_result(None)
+        await asyncio.wait({(small, large)[at]})
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert lease.granted == api.totals["lse_0"]
+    await leases.close(soon(1))
+    assert api.released == ["lse_0"]
+
+
 async def test_our_own_lease_that_the_server_still_has_goes_on(core, leases, api, clock):
     install(core, api)
     hold(core, 800)

@@ -143,6 +143,18 @@ async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, sha
     assert await books(gate) == (1000 - 2 * USED, 0)
 
 
+async def test_claims_that_a_shutdown_could_not_make_are_made_on_a_later_loop(gate, shared, faults):
+    [owed] = await make_holds(gate, 1)
+    shared.claim_later(Claim(owed, USED, 3.0))
+    gate.answers, gate.is_broken = 0, True
+    await shared.close(0.01)
+    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following.inherit(shared)
+    gate.open()
+    await following.sweep()
+    assert await books(gate) == (1000 - USED, 0)
+
+
 async def test_a_page_of_a_sweep_that_has_begun_is_finished(gate, shared):
     await make_holds(gate, 2, expires_at=time.time())
     gate.answers = 1

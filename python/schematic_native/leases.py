@@ -63,6 +63,14 @@ class _Flight:
         self.task: asyncio.Task[None]
 
 
+class _Overlap:
+    """Extends of one slot that are under way together."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []  # credits
+        self.total = 0.0  # the highest that the server told meanwhile
+
+
 class Leases:
     """The lease manager of one client.
 
@@ -100,6 +108,7 @@ class Leases:
         self._jitter = jitter
         self._acquires: dict[Slot, _Flight] = {}
         self._extends: dict[Slot, _Flight] = {}
+        self._overlaps: dict[Slot, _Overlap] = {}
         self._pauses: dict[Slot, tuple[float, int]] = {}
         self._wire: set[asyncio.Task[None]] = set()
         # Leases that other processes spend too. Of those only what this process has added is its own
@@ -297,9 +306,8 @@ class Leases:
             if plan is None:
                 return
             flight.asked = plan.additional_amount
-            ends = self._within_the_hour(plan.expires_at)
-            lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
-            granted = self._own_part(slot, lease, plan)
+            lease, overlap = await self._ask_to_extend(slot, plan)
+            granted = self._own_part(slot, lease, plan, overlap)
             await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
         except (ApiError, StoreError) as error:
             self._pause(slot)
@@ -308,16 +316,33 @@ class Leases:
         self._pauses.pop(slot, None)
         self._faults.cleared(topic)
 
-    def _own_part(self, slot: Slot, lease: GrantedLease, plan: ExtendPlan) -> float:
+    async def _ask_to_extend(self, slot: Slot, plan: ExtendPlan) -> tuple[GrantedLease, _Overlap]:
+        """Extend a lease over the wire, and tell what else is on its way there."""
+        overlap = self._overlaps.setdefault(slot, _Overlap())
+        overlap.asked.append(plan.additional_amount)
+        try:
+            ends = self._within_the_hour(plan.expires_at)
+            lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
+        finally:
+            overlap.asked.remove(plan.additional_amount)
+            if not overlap.asked:
+                self._overlaps.pop(slot, None)
+        return lease, overlap
+
+    def _own_part(
+        self, slot: Slot, lease: GrantedLease, plan: ExtendPlan, overlap: _Overlap
+    ) -> float:
         """Tell how much of an extended lease this process, or who shares its store, may spend."""
         held = None if self._store.shared else self._core.lease(*slot)
         if held is None or held.lease_id != plan.lease_id:
             return lease.granted
         # The server's total counts what other processes have added, which is not ours to spend.
+        # Extends may be answered in another order than they were carried out.
         own = held.granted + plan.additional_amount
-        if lease.granted > own:
+        overlap.total = max(overlap.total, lease.granted)
+        if lease.granted > own + sum(overlap.asked):
             self._share(plan.lease_id)
-        return min(lease.granted, own)
+        return min(overlap.total, own)
 
     async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
         """Read from the store until the deadline; None if nothing was to be had."""

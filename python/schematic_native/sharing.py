@@ -288,11 +288,20 @@ class SharedStore:
         return True
 
     async def _insist(self, claim: Claim) -> None:
-        """Claim a hold that is settled, again and again: there is no later sweep."""
-        while True:
-            if await self._try(claim):
-                return
-            await asyncio.sleep(INSIST_PAUSE)
+        """Claim a hold that is settled, again and again: there is no later sweep.
+
+        If it is cut short, the store of a later loop goes on with it.
+        """
+        is_made = False
+        try:
+            while True:
+                is_made = await self._try(claim)
+                if is_made:
+                    return
+                await asyncio.sleep(INSIST_PAUSE)
+        finally:
+            if not is_made:
+                self.claim_later(claim)
 
     async def _claim_again(self, now: float) -> bool:
         """Make the claims that are open, until one fails: then the store needs a rest.
