@@ -11,6 +11,9 @@ PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.
 
 # On Linux, zig links against the glibc of 2012, whichever is installed; it comes from PyPI.
 PORTABLE := $(if $(filter Linux,$(shell uname -s)),--zig --compatibility manylinux2014)
+# Where Rust has its library for musl (rustup target add x86_64-unknown-linux-musl), a wheel for musl is built, too.
+MUSL = $(notdir $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(shell uname -m)-unknown-linux-musl))
+BUILD_WHEEL = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --quiet --release --out dist
 
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
@@ -107,9 +110,10 @@ docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an er
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: wheel
-wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build a wheel and an sdist into dist/, and verify them
+wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build wheels and an sdist into dist/, and verify them
 	rm -rf dist
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --quiet --release --out dist $(PORTABLE)
+	$(BUILD_WHEEL) $(PORTABLE)
+	$(if $(MUSL),$(BUILD_WHEEL) --target $(MUSL) --zig --compatibility musllinux_1_2)
 	$(BIN)/maturin sdist --out dist
 	@$(MAKE) --no-print-directory verify
 

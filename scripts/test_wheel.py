@@ -19,8 +19,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # What needs neither the published SDK nor a server of its own.
-TESTS = ("test_core.py", "test_results.py", "test_client_sync.py", "test_client_async.py")
-NEEDS = ("pytest>=8", "pytest-asyncio>=1.0", "pytest-timeout>=2.3")
+TESTS = (
+    "test_core.py",
+    "test_results.py",
+    "test_arguments.py",
+    "test_leases.py",
+    "test_events.py",
+    "test_datastream.py",
+    "test_client_sync.py",
+    "test_client_async.py",
+)
 # Images with every CPython, for platforms that are not this machine's; one for each architecture.
 IMAGE = "quay.io/pypa/{platform}_{machine}"
 
@@ -38,9 +46,11 @@ def test_here(wheel: Path) -> None:
         venv.create(home / "venv", with_pip=True)
         scripts = home / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
         python = scripts / "python"
-        run(python, "-m", "pip", "install", "--quiet", f"{wheel}[emulator]", *NEEDS)
+        pip = (python, "-m", "pip", "install", "--quiet")
+        run(*pip, "--upgrade", "pip>=25.1")  # the first that knows groups
         shutil.copytree(ROOT / "tests", home / "tests")
         shutil.copy(ROOT / "pyproject.toml", home / "pyproject.toml")
+        run(*pip, f"{wheel}[emulator]", "--group", "test", cwd=home)
         where = "import schematic_native as s; print(s.__version__, s.__file__)"
         run(python, "-c", where, cwd=home)
         run(python, "-m", "pytest", "-q", *(f"tests/{name}" for name in TESTS), cwd=home)

@@ -24,7 +24,6 @@ from zipfile import ZipFile
 import lief
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
-from typing_extensions import Self
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,6 +32,8 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "python"
@@ -58,6 +59,8 @@ SYSTEM_LIBRARIES = re.compile(
 )
 # musllinux has no compiler's library; a wheel for it brings its own, under a name of its own.
 BUNDLED = re.compile(r"libgcc_s-[0-9a-f]{8}\.so\.1")
+# What musl's loader takes for itself, wherever it lies and however it is called there.
+MUSL = "libc.so"
 # The stable ABI for free threads enters a module by this, which abi3audit does not know yet.
 MODULE_EXPORT = "PyModExport__native"
 
@@ -98,11 +101,15 @@ class WheelFile:
         """The directory of the metadata."""
         return f"{PACKAGE}-{self.version}.dist-info"
 
+    @property
+    def musl(self) -> bool:
+        """Whether it is for systems with musl instead of glibc."""
+        return any(platform.startswith("musllinux") for platform in self.platforms)
+
     def bundles(self, name: str) -> bool:
         """Tell whether a member is a library that its platform lacks and the wheel may bring."""
         directory, _, file = name.rpartition("/")
-        musl = any(platform.startswith("musllinux") for platform in self.platforms)
-        return musl and directory in {"", f"{PACKAGE}.libs"} and bool(BUNDLED.fullmatch(file))
+        return self.musl and directory in {"", f"{PACKAGE}.libs"} and bool(BUNDLED.fullmatch(file))
 
     @cached_property
     def binaries(self) -> list[Any]:
@@ -210,17 +217,20 @@ def _linked(binary: Any) -> list[str]:
 
 
 def _auditwheel(wheel: WheelFile) -> Iterator[str]:
-    done = _run("auditwheel", "show", "--json", str(wheel.path))
+    # Libraries are judged by name: what this machine has of them says nothing about another.
+    done = _run("auditwheel", "show", "--json", "--ldpaths", "/nowhere", str(wheel.path))
     if done.returncode != 0:
         yield f"libraries: auditwheel: {' '.join(done.stderr.split())[-300:]}"
         return
     found = json.loads(done.stdout)
-    for library in found["external_libs"]:
+    # Which auditwheel knows under its system's name only, and counts as a fault of the whole.
+    known, told = ({MUSL}, "sym_tag") if wheel.musl else (set(), "overall_tag")
+    for library in sorted(found["external_libs"].keys() - known):
         yield f"libraries: auditwheel finds {library}, which no platform tag allows"
-    floor = _platform_version(found["overall_tag"])
+    floor = _platform_version(found[told])
     tags = [version for tag in wheel.platforms if (version := _platform_version(tag))]
     if floor is None or not tags or floor > max(tags):
-        yield f"libraries: it needs {found['overall_tag']}, its tags are {sorted(wheel.platforms)}"
+        yield f"libraries: it needs {found[told]}, its tags are {sorted(wheel.platforms)}"
 
 
 def _platform_version(tag: str) -> tuple[int, int] | None:

@@ -32,6 +32,29 @@ def test_each_subcommand_has_help(subcommand: str, capsys: pytest.CaptureFixture
     assert f"schematic-native {subcommand}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import schematic_native.emulator",
+        *[
+            f"from schematic_native.cli import main; sys.exit(main([{n!r}]))"
+            for n in ("demo", "bench")
+        ],
+    ],
+)
+def test_without_the_emulators_dependencies_it_is_told_how_to_get_them(
+    program: str, missing: str
+) -> None:
+    blocked = f"import sys; sys.modules[{missing!r}] = None; {program}"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    assert missing in done.stderr
+    assert done.stderr.rstrip().endswith("; pip install 'schematic-native[emulator]'")
+
+
 def test_an_unknown_subcommand_is_refused() -> None:
     assert run("dance").returncode == 2
 

@@ -599,6 +599,7 @@ def test_importing_the_package_loads_no_network_library():
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_owns_nothing_of_its_parents(emulator):
     with make(streaming(emulator)) as client:

@@ -14,26 +14,22 @@ if TYPE_CHECKING:
 
 
 class Subcommand(NamedTuple):
-    """One subcommand: what it does, in which module, and the extra that brings what it needs."""
+    """One subcommand: what it does, and in which module."""
 
     summary: str
     module: str
-    extra: str | None = None
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "emulator": Subcommand(
-        "run the emulated service on a local port", "schematic_native.emulator.command", "emulator"
+        "run the emulated service on a local port", "schematic_native.emulator.command"
     ),
     "demo": Subcommand(
-        "check, work and settle on the emulator, and audit the ledger",
-        "schematic_native.demo",
-        "emulator",
+        "check, work and settle on the emulator, and audit the ledger", "schematic_native.demo"
     ),
     "bench": Subcommand(
         "measure a check and a settle, beside the published SDK if it is installed",
         "schematic_native.bench.command",
-        "emulator",
     ),
     "doctor": Subcommand(
         "tell what is installed and what can be reached", "schematic_native.doctor"
@@ -68,10 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 module = cast("_Module", importlib.import_module(subcommand.module))
             except ModuleNotFoundError as error:
-                if subcommand.extra is None:
-                    raise
-                needed = f"pip install 'schematic-native[{subcommand.extra}]'"
-                print(f"schematic-native {name}: {error}; {needed}", file=sys.stderr)
+                print(f"schematic-native {name}: {error}", file=sys.stderr)
                 return 1
             module.add_arguments(subparser)
     parsed = parser.parse_args(given)

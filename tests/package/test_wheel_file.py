@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import lief
@@ -138,6 +140,32 @@ def test_a_changed_file_is_told(members: Members, tmp_path: Path) -> None:
     assert faults(members.write(tmp_path)) == [
         "record: schematic_native/client.py is not what RECORD says"
     ]
+
+
+def musl_extension(directory: Path) -> bytes:
+    """Return a library that is linked to musl, as cross compilers link it: to `libc.so`."""
+    source, library = directory / "extension.c", directory / "extension.so"
+    source.write_text("int puts(const char *); int PyInit__native(void) { return puts(\"\"); }")
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
+    subprocess.run([*zig, "-shared", "-s", "-o", library, source], check=True)
+    return library.read_bytes()
+
+
+def for_musl(members: Members) -> str:
+    return f"{members.info.removesuffix('.dist-info')}-cp310-abi3-musllinux_1_2_x86_64.whl"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zig is installed on Linux")
+def test_a_wheel_for_musl_has_no_fault(members: Members, tmp_path: Path) -> None:
+    members[members.extension] = musl_extension(tmp_path)
+    members.record()
+    assert faults(members.write(tmp_path, for_musl(members))) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="auditwheel is installed on Linux")
+def test_a_wheel_for_musl_that_wants_glibc_is_told(members: Members, tmp_path: Path) -> None:
+    found = faults(members.write(tmp_path, for_musl(members)))
+    assert any(told.startswith("libraries: ") for told in found), found
 
 
 def test_a_platform_tag_that_promises_too_much_is_told(members: Members, tmp_path: Path) -> None:

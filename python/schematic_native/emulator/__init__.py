@@ -13,7 +13,11 @@ It never calls out, listens on loopback only unless told otherwise, and shares n
 client but the rules engine, so that it can audit what the client bills.
 """
 
-from schematic_native.emulator.emulator import Emulator, EmulatorError, InjectedFault
-from schematic_native.emulator.seed import SeedError
+try:
+    from schematic_native.emulator.emulator import Emulator, EmulatorError, InjectedFault
+    from schematic_native.emulator.seed import SeedError
+except ModuleNotFoundError as error:
+    needed = "pip install 'schematic-native[emulator]'"
+    raise ModuleNotFoundError(f"{error.msg}; {needed}", name=error.name) from error
 
 __all__ = ["Emulator", "EmulatorError", "InjectedFault", "SeedError"]
