@@ -54,6 +54,9 @@ def _build_faults(source: Path) -> Iterator[str]:
     if fetched.returncode != 0:
         yield f"sdist: Cargo.lock does not fit: {fetched.stderr.strip()[-500:]}"
         return
+    # Archives bear one fixed date: cargo would take what it built of another for this one.
+    for file in source.rglob("*.rs"):
+        file.touch()
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     built = _run(
         source,
