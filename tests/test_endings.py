@@ -163,6 +163,19 @@ def test_a_start_that_failed_ends_in_time():
         assert time.monotonic() - start < BUDGET + SLACK
 
 
+def test_a_check_that_can_start_no_thread_any_more_is_decided_by_the_mode(emulator, monkeypatch):
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    client = make(emulator)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not client.check(INFERENCE, ACME, usage=1).allowed
+        assert "create new thread" in (client.status().last_error or "")
+    assert client.check(INFERENCE, ACME, usage=1).allowed
+    client.shutdown()
+
+
 async def test_a_frozen_server_holds_up_no_asynchronous_shutdown_beyond_its_budget(emulator):
     client = make_async(emulator)
     await client.check(INFERENCE, ACME, usage=1)
@@ -253,10 +266,13 @@ ENDINGS = {
     """,
     "a thread that still works": """
         client = Schematic(key, SchematicConfig(**fields))
+        checked = threading.Event()
         def work():
             result = client.check("inference", acme, usage=4)
+            checked.set()
             client.track_with_reservation(result.reservation, 3)
         threading.Thread(target=work).start()
+        checked.wait()  # a client that has started nothing yet could not any more
     """,
     "threads that work on when the main thread has ended": """
         client = Schematic(key, SchematicConfig(**fields))

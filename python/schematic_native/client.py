@@ -1182,7 +1182,12 @@ class Schematic(_Client, Synchronous):
                 async def make() -> Runtime:
                     return self._make_runtime()
 
-                self._thread = LoopThread()
+                try:
+                    self._thread = LoopThread()
+                except RuntimeError as error:
+                    # From Python 3.12 on no thread can be started once the main thread has ended.
+                    self._faults.raised("start", str(error))
+                    return None
                 self._runtime = self._thread.call(make())
                 self._open_memory()
                 _open_clients.add(self)

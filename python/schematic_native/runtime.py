@@ -341,9 +341,14 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(Workers(thread_name_prefix="schematic-native worker"))
+        self._workers = Workers(thread_name_prefix="schematic-native worker")
+        self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
 
     def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it.
@@ -384,7 +389,8 @@ class LoopThread:
         finally:
             self._loop.run_until_complete(_cancel(list(asyncio.all_tasks(self._loop))))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            # Here, since asyncio takes a thread for it, which cannot be had when the interpreter ends.
+            self._workers.shutdown()
             asyncio.set_event_loop(None)
             self._loop.close()
 

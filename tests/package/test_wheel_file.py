@@ -145,7 +145,7 @@ def test_a_changed_file_is_told(members: Members, tmp_path: Path) -> None:
 def musl_extension(directory: Path) -> bytes:
     """Return a library that is linked to musl, as cross compilers link it: to `libc.so`."""
     source, library = directory / "extension.c", directory / "extension.so"
-    source.write_text("int puts(const char *); int PyInit__native(void) { return puts(\"\"); }")
+    source.write_text('int puts(const char *); int PyInit__native(void) { return puts(""); }')
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
     subprocess.run([*zig, "-shared", "-s", "-o", library, source], check=True)
     return library.read_bytes()
