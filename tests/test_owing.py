@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
     from schematic_native.faults import Faults
     from schematic_native.redis import Operation
+    from schematic_native.sharing import Late
     from tests.stores.servers import RedisServer
 
 YEAR_2100 = 4_102_444_800.0
@@ -52,7 +53,9 @@ class Gate:
         self.cut_short = 0
         self.opened = asyncio.Event()
 
-    async def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+    async def run(
+        self, operation: Operation[Any], timeout: float | None = None, late: Late[Any] = None
+    ) -> Any:
         if not self.answers and self.is_broken:
             operation.close()
             raise StoreError("broken", lost=False)
@@ -63,9 +66,11 @@ class Gate:
             except asyncio.CancelledError:
                 self.cut_short += 1
                 operation.close()
+                if late is not None:
+                    late(None)
                 raise
         self.answers -= 1
-        return await self._store.run(operation, timeout)
+        return await self._store.run(operation, timeout, late)
 
     def open(self) -> None:
         self.answers = 1000
@@ -133,9 +138,8 @@ async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, sha
     gate.answers = 0
     claiming = asyncio.ensure_future(shared.claim_queued(Claim(cut_short, USED, 3.0)))
     await eventually_async(lambda: gate.waiting)
-    [task] = shared._claiming
-    task.cancel()
-    await asyncio.wait({task, claiming})
+    claiming.cancel()
+    await asyncio.wait({claiming})
     following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
     following.inherit(shared)
     gate.open()
@@ -175,9 +179,11 @@ async def test_each_page_of_a_sweep_has_its_own_time(gate, shared, monkeypatch):
     given: list[float | None] = []
     run = gate.run
 
-    async def watch(operation: Operation[Any], timeout: float | None = None) -> Any:
+    async def watch(
+        operation: Operation[Any], timeout: float | None = None, late: Late[Any] = None
+    ) -> Any:
         given.append(timeout)
-        return await run(operation, timeout)
+        return await run(operation, timeout, late)
 
     monkeypatch.setattr(gate, "run", watch)
     await shared.sweep()
@@ -211,7 +217,10 @@ class Noted:
     def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Sequence[Any]:
         return uses
 
-    async def run(self, uses: Sequence[Any], timeout: float | None = None) -> None:
+    async def run(
+        self, uses: Sequence[Any], timeout: float | None = None, late: Late[Any] = None
+    ) -> None:
+        del timeout, late
         self.uses += uses
 
 
@@ -268,6 +277,29 @@ async def test_an_event_loop_whose_threads_are_busy_reaches_a_synchronous_redis(
             assert (await client.check("inference", ACME, usage=1)).allowed
             free.set()
             await busy
+
+
+@pytest.mark.parametrize("module", [redis, redis.asyncio], ids=["threads", "loop"])
+async def test_a_check_with_less_time_than_redis_takes_gives_back_what_it_was_debited(
+    module, emulator, redis_server
+):
+    connection = module.Redis.from_url(redis_server.url)
+    settings = CreditLeaseConfig(mode="client", redis_client=connection, sweep_interval=0.02)
+    fields = streaming(emulator, credit_leases=settings)
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        result = await client.check("inference", ACME, usage=1)
+        await client.track_with_reservation(result.reservation, 1)
+        redis_server.command("CLIENT", "PAUSE", 300, "ALL")
+        results = await asyncio.gather(
+            *(client.check("inference", ACME, usage=10, timeout=0.05) for _ in range(5))
+        )
+        assert [result.error for result in results] == ["lease_store_error"] * 5
+        assert [result.reservation for result in results] == [None] * 5
+        await eventually_async(lambda: left_of_lease(redis_server) == 10_000 - 2)
+    if module is redis:
+        connection.close()
+    else:
+        await connection.aclose()
 
 
 class BusyStore:

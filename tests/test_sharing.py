@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from schematic_native.emulator import Emulator
     from schematic_native.redis import Operation
+    from schematic_native.sharing import Late
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
@@ -173,10 +174,21 @@ class SlowStore:
     def __init__(self) -> None:
         self.answer = asyncio.Event()
 
-    async def run(self, operation: Operation[Any], timeout: float | None = None) -> Any:
+    async def run(
+        self, operation: Operation[Any], timeout: float | None = None, late: Late[Any] = None
+    ) -> Any:
         operation.close()
-        await self.answer.wait()
+        try:
+            await self.answer.wait()
+        except asyncio.CancelledError:
+            self.waiter = asyncio.create_task(self._answer_late(late))
+            raise
         return True
+
+    async def _answer_late(self, late: Late[Any]) -> None:
+        await self.answer.wait()
+        if late is not None:
+            late(True)
 
 
 async def test_usage_waits_for_the_claims_that_are_under_way(faults):

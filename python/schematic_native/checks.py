@@ -184,9 +184,17 @@ class Checks:
                 answer = answer.resume(found)
             elif self._shared is not None and answer.need not in FUND_NEEDS:
                 left = deadline - asyncio.get_running_loop().time()
-                answer = await self._shared.finish(answer, max(0.0, left))
+                done = await self._shared.finish(answer, max(0.0, left))
+                answer = self._without_store(question) if done is None else done
             else:
                 answer = answer.resume(await self._fund(answer, deadline))
+        return answer
+
+    def _without_store(self, question: LeaseQuestion) -> CheckResult | PendingCheck:
+        """Ask again as if the store had failed: it has not answered in time."""
+        answer = question.ask(self._core)
+        if isinstance(answer, PendingCheck) and answer.need == "reserve":
+            return answer.resume(False)
         return answer
 
     async def _fund(self, pending: PendingCheck, deadline: float) -> bool:

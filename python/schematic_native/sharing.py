@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from schematic_native._native import PendingCheck
+from schematic_native._native import CheckResult, PendingCheck
 from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.redis import PAGES, Refused
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from schematic_native._native import (
         AcquirePlan,
-        CheckResult,
         Core,
         ExtendPlan,
         Reservation,
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from schematic_native.stores import HeldLease
 
 T = TypeVar("T")
+# Who is told a result that its caller does not wait for any longer: None if it failed.
+Late: TypeAlias = "Callable[[T | None], None] | None"
 
 # What a pending check may need of the store.
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
@@ -154,7 +155,7 @@ class SharedStore:
         self._slabs = Slabs(core, store, self.claim_later)
         self._claims: list[Claim] = []
         # Claims under way whose usage is queued already, and pages of a sweep.
-        self._claiming: set[asyncio.Task[bool]] = set()
+        self._claiming: set[asyncio.Future[None]] = set()
         self._ending: set[asyncio.Future[SweptPage]] = set()
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
@@ -245,43 +246,60 @@ class SharedStore:
         self._claims += other._claims
         self._slabs.inherit(other._slabs)
 
-    async def finish(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
-        """Do what a pending check needs of the store, within `timeout` seconds.
+    async def finish(
+        self, pending: PendingCheck, timeout: float
+    ) -> CheckResult | PendingCheck | None:
+        """Do what a pending check needs of the store; None if that takes longer than `timeout`.
 
-        A check that is cancelled meanwhile gives back what it came to hold.
+        What a check comes to hold that ended sooner, or was cancelled, is given back.
         """
         work = finish(self._operations, pending, self._faults)
-        task = asyncio.ensure_future(self._store.run(work, timeout))
+        if timeout >= STORE_TIMEOUT:
+            return await self._store.run(work, timeout, self._abandon)
+        # The store has longer than the check: it may have made the debit, and only be slow to say so.
+        running = asyncio.ensure_future(self._store.run(work, STORE_TIMEOUT, self._abandon))
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(self._abandon)
-            raise
+            await asyncio.wait({running}, timeout=timeout)
+            return await running if running.done() else None
+        finally:
+            running.cancel()
 
     async def claim_queued(self, claim: Claim) -> None:
         """Claim a hold whose usage is queued already, even if the caller is cancelled."""
-        task = asyncio.ensure_future(self.claim(claim))
-        self._claiming.add(task)
-        task.add_done_callback(self._claiming.discard)
-        await asyncio.shield(task)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._claiming.add(ended)
 
-    async def claim(self, claim: Claim) -> bool:
+        def end(_: bool | None) -> None:
+            self._claiming.discard(ended)
+            ended.set_result(None)
+
+        try:
+            await self.claim(claim, end)
+        except asyncio.CancelledError:
+            raise  # it goes on, and has not ended yet
+        except BaseException:
+            end(None)
+            raise
+        end(None)
+
+    async def claim(self, claim: Claim, late: Late[bool] = None) -> bool:
         """Claim a hold that is settled; if that fails, again at each sweep while it may be there.
 
-        Returns whether the store has answered.
+        Returns whether the store has answered. If the caller is cancelled, `late` is told when the
+        claim has ended, which is made again then: that does no harm.
         """
         is_made = False
         try:
-            is_made = await self._try(claim)
+            is_made = await self._try(claim, late)
         finally:
             if not is_made:
                 self.claim_later(claim)
         return is_made
 
-    async def _try(self, claim: Claim) -> bool:
+    async def _try(self, claim: Claim, late: Late[bool] = None) -> bool:
         """Claim a hold that is settled; tells whether the store has answered."""
         try:
-            await self._ask(claim.make(self._operations, self._core))
+            await self._ask(claim.make(self._operations, self._core), late)
         except StoreError as error:
             self._faults.raised(STORE_TOPIC, error)
             return False
@@ -336,16 +354,13 @@ class SharedStore:
         """Claim a hold at the next sweep."""
         self._claims.append(claim)
 
-    async def _ask(self, operation: Operation[T]) -> T:
-        return await self._store.run(operation, STORE_TIMEOUT)
+    async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT, late)
 
-    def _abandon(self, task: asyncio.Future[CheckResult | PendingCheck]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            return
-        answer = task.result()
-        hold = answer.reservation
-        if hold is not None and not isinstance(answer, PendingCheck):
-            self.claim_later(Claim(hold, 0.0, None))
+    def _abandon(self, answer: CheckResult | PendingCheck | None) -> None:
+        """Give back what a check has come to hold that nobody waits for any longer."""
+        if isinstance(answer, CheckResult) and answer.reservation is not None:
+            self.claim_later(Claim(answer.reservation, 0.0, None))
 
 
 class Slabs:

@@ -11,7 +11,7 @@ from schematic_native.redis import scripts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schematic_native.redis.links import AsyncLinks, SyncLinks
+    from schematic_native.redis.links import Answered, AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Replies
 
 
@@ -69,13 +69,16 @@ class FaultyAsyncLinks:
         self._links = links
         self.script = FaultScript()
 
-    async def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
+    def ask(
+        self, batch: Batch, deadline: float | None, answered: Answered, *, in_full: bool
+    ) -> None:
         how = self.script.take(batch)
         if how is None:
-            return await self._links.exchange(batch, deadline, in_full=in_full)
-        if how == "unheard":
-            await self._links.exchange(batch, deadline, in_full=True)
-        raise _fault(how)
+            self._links.ask(batch, deadline, answered, in_full=in_full)
+        elif how == "unheard":
+            self._links.ask(batch, deadline, lambda _: answered(_fault(how)), in_full=True)
+        else:
+            answered(_fault(how))
 
     async def close(self) -> None:
         await self._links.close()

@@ -32,11 +32,13 @@ class Proxy:
 
     Args:
         port: of the server.
+        drips: send replies byte by byte.
 
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, drips: bool = False) -> None:
         self._target = "127.0.0.1", port
+        self._drips = drips
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._cut: Cut | None = None
@@ -95,7 +97,7 @@ class Proxy:
     def _serve(self, program: socket.socket, server: socket.socket) -> None:
         with program, server:
             try:
-                _Line(program, server, self._judge).serve()
+                _Line(program, server, self._judge, drips=self._drips).serve()
             except OSError:
                 return
             finally:
@@ -113,8 +115,16 @@ class _Line:
     """One connection of a program, passed on to the server."""
 
     def __init__(
-        self, program: socket.socket, server: socket.socket, judge: Callable[[bytes], Cut | None]
+        self,
+        program: socket.socket,
+        server: socket.socket,
+        judge: Callable[[bytes], Cut | None],
+        *,
+        drips: bool,
     ) -> None:
+        self._drips = drips
+        if drips:
+            program.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._program = program
         self._server = server
         self._judge = judge
@@ -140,7 +150,8 @@ class _Line:
             self._program.sendall(chunk[:2])
             self._cut = Cut.SILENCE
         elif self._cut is None:
-            self._program.sendall(chunk)
+            for piece in map(bytes, zip(chunk, strict=True)) if self._drips else [chunk]:
+                self._program.sendall(piece)
         return bool(chunk) and self._cut is not Cut.REPLY
 
 

@@ -19,6 +19,7 @@ from tests.stores.callers import SLOT, hold
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from schematic_native.redis.links import Answered
     from schematic_native.redis.operations import Batch, Replies
 
 ASK = Operations(Keys("schematic:"))
@@ -52,8 +53,15 @@ class AsyncScript:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    async def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
-        return self._script.exchange(batch, deadline, in_full=in_full)
+    def ask(
+        self, batch: Batch, deadline: float | None, answered: Answered, *, in_full: bool
+    ) -> None:
+        try:
+            replies = self._script.exchange(batch, deadline, in_full=in_full)
+        except StoreError as error:
+            answered(error)
+        else:
+            answered(replies)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, MovedError, RedisError
 
 from schematic_native.faults import StoreError
-from schematic_native.redis.links import CONNECT_TIMEOUT, AsyncServer, SyncServer, encoded
+from schematic_native.redis.faults import unheard
+from schematic_native.redis.lines import AsyncServer
+from schematic_native.redis.links import CONNECT_TIMEOUT, SyncServer, encoded
 from schematic_native.redis.operations import Command
 from schematic_native.redis.rest import Rest
 from schematic_native.redis.rows import text
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+    from schematic_native.redis.links import Answered
     from schematic_native.redis.operations import Batch, Replies
 
 # So often is a command sent to where the cluster says that its key is.
@@ -265,6 +269,25 @@ class AsyncCluster:
         node = next(iter(any_client.nodes_manager.startup_nodes.values()))
         self._make, self._settings = node.connection_class, node.connection_kwargs
         self._most = node.max_connections
+        self._asking: set[asyncio.Task[Replies]] = set()
+
+    def ask(
+        self, batch: Batch, deadline: float | None, answered: Answered, *, in_full: bool
+    ) -> None:
+        """Send a batch; `answered` is called with its replies, or with what went wrong."""
+        task = asyncio.create_task(self.exchange(batch, deadline, in_full=in_full))
+        self._asking.add(task)
+        task.add_done_callback(partial(self._answer, answered))
+
+    def _answer(self, answered: Answered, task: asyncio.Task[Replies]) -> None:
+        self._asking.discard(task)
+        if task.cancelled():
+            return  # with its loop, and nobody is left to answer
+        error = task.exception()
+        if error is None:
+            answered(task.result())
+        else:
+            answered(error if isinstance(error, StoreError) else unheard(error))
 
     async def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
         """Send a batch to where its keys are, all at once; follow the keys that have moved."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from redis.exceptions import NoScriptError
 
 from schematic_native.faults import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from schematic_native.redis.links import AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Operation, Replies
@@ -105,8 +105,16 @@ class AsyncDriver:
     def __init__(self, links: AsyncLinks) -> None:
         self._links = links
 
-    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
+    async def run(
+        self,
+        operation: Operation[T],
+        timeout: float | None = None,
+        late: Callable[[T | None], None] | None = None,
+    ) -> T:
         """Run an operation within so many seconds.
+
+        If the caller is cancelled, the operation goes on, and `late` is told its result: None if it
+        failed.
 
         Raises:
             StoreError: the store failed, and the operation had no answer to that.
@@ -114,29 +122,77 @@ class AsyncDriver:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        replies: Replies | StoreError | None = None
-        while True:
-            try:
-                batch = advance(operation, replies)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            replies = await self._ask(batch, time_for(batch, deadline, loop.time()))
-
-    async def _ask(self, batch: Batch, deadline: float | None) -> Replies | StoreError:
-        missing: Sequence[int] = range(len(batch))
+        run = _Run(self._links, operation, deadline)
+        run.go_on(None)
         try:
-            replies = await self._links.exchange(batch, deadline, in_full=False)
-            missing = again(batch, replies)
-            if missing:
-                commands = [batch[at] for at in missing]
-                rest = await self._links.exchange(commands, deadline, in_full=True)
-                replies = merged(replies, missing, rest)
-        except StoreError as error:
-            # What was known already has been carried out, even if the rest was not.
-            error.lost = error.lost or len(missing) < len(batch)
-            return error
-        return replies
+            return await run.result
+        except asyncio.CancelledError:
+            if late is not None:
+                run.tell(late)
+            raise
+
+
+class _Run(Generic[T]):
+    """An operation under way: each batch is sent where the replies to the one before are heard."""
+
+    def __init__(self, links: AsyncLinks, operation: Operation[T], deadline: float | None) -> None:
+        self._links = links
+        self._operation = operation
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._late: Callable[[T | None], None] | None = None
+        self._outcome: tuple[T | None] | None = None
+        # For the caller, who may cancel it.
+        self.result: asyncio.Future[T] = self._loop.create_future()
+
+    def go_on(self, replies: Replies | StoreError | None) -> None:
+        """Take the replies to one batch, and send the next."""
+        try:
+            batch = advance(self._operation, replies)
+        except StopIteration as stop:
+            self._end(stop.value)
+            if not self.result.done():
+                self.result.set_result(stop.value)
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            self._end(None)
+            if not self.result.done():
+                self.result.set_exception(error)
+        else:
+            self._ask(batch)
+
+    def tell(self, late: Callable[[T | None], None]) -> None:
+        """Tell the result to somebody else, now or when it is there."""
+        if self._outcome is None:
+            self._late = late
+        else:
+            late(*self._outcome)
+
+    def _end(self, outcome: T | None) -> None:
+        self._outcome = (outcome,)
+        if self._late is not None:
+            self._late(outcome)
+
+    def _ask(self, batch: Batch) -> None:
+        deadline = time_for(batch, self._deadline, self._loop.time())
+
+        def answered(replies: Replies | StoreError) -> None:
+            missing = [] if isinstance(replies, StoreError) else again(batch, replies)
+            if isinstance(replies, StoreError) or not missing:
+                self.go_on(replies)
+                return
+
+            def answered_in_full(rest: Replies | StoreError) -> None:
+                if isinstance(rest, StoreError):
+                    # What was known already has been carried out, even if the rest was not.
+                    rest.lost = rest.lost or len(missing) < len(batch)
+                    self.go_on(rest)
+                else:
+                    self.go_on(merged(replies, missing, rest))
+
+            commands = [batch[at] for at in missing]
+            self._links.ask(commands, deadline, answered_in_full, in_full=True)
+
+        self._links.ask(batch, deadline, answered, in_full=False)
 
 
 def merged(replies: Replies, places: Sequence[int], others: Replies) -> Replies:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -42,8 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command: a plain one, or a script's call on one key."""
 
     key: str
@@ -51,14 +49,6 @@ class Command:
     script: Script | None = None
     # It ends what a debit or a claim has begun, so it is sent even to a server that rests.
     is_owed: bool = False
-
-    def words(self, *, in_full: bool = False) -> tuple[str | int, ...]:
-        """Return what is sent; a script by its digest, or in full."""
-        if self.script is None:
-            return self.arguments
-        if in_full:
-            return ("EVAL", self.script.text, 1, self.key, *self.arguments)
-        return ("EVALSHA", self.script.digest, 1, self.key, *self.arguments)
 
 
 Batch: TypeAlias = Sequence[Command]

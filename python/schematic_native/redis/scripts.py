@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
 
 
-@dataclass(frozen=True)
 class Script:
-    """A script's text and the digest that the server knows it by."""
+    """A script.
 
-    text: str
-    digest: str
+    Attributes:
+        text: the script itself.
+        by_digest: how a call on one key begins, packed, for a server that knows the script.
+        in_full: the same for a server that does not.
+
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.by_digest = _packed("EVALSHA", digest, "1")
+        self.in_full = _packed("EVAL", text, "1")
+
+
+def _packed(*words: str) -> str:
+    return "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
 
 
 def _load(name: str, *, amounts: bool = True) -> Script:
     folder = files(__package__)
     names = ["amounts.lua", f"{name}.lua"] if amounts else [f"{name}.lua"]
-    text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names)
-    digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Script(text, digest)
+    return Script("".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names))
 
 
 INSTALL = _load("install")

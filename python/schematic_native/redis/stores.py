@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import redis
 import redis.asyncio
@@ -13,9 +15,14 @@ from schematic_native.faults import StoreError
 from schematic_native.redis.clusters import AsyncCluster, SyncCluster
 from schematic_native.redis.drivers import AsyncDriver, SyncDriver
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.links import AsyncLinks, AsyncServer, SyncLinks, SyncServer
+from schematic_native.redis.lines import AsyncServer
+from schematic_native.redis.links import AsyncLinks, SyncLinks, SyncServer
 from schematic_native.redis.operations import Operation, Operations
 from schematic_native.workers import Workers
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -60,9 +67,18 @@ class AsyncStore:
         self._links = links
         self._driver = AsyncDriver(links)
 
-    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
-        """Run an operation within so many seconds, or raise `StoreError`."""
-        return await self._driver.run(operation, timeout)
+    async def run(
+        self,
+        operation: Operation[T],
+        timeout: float | None = None,
+        late: Callable[[T | None], None] | None = None,
+    ) -> T:
+        """Run an operation within so many seconds, or raise `StoreError`.
+
+        If the caller is cancelled, the operation goes on, and `late` is told its result: None if it
+        failed.
+        """
+        return await self._driver.run(operation, timeout, late)
 
     async def close(self) -> None:
         """Close this store's connections; the user's client stays open."""
@@ -84,19 +100,30 @@ class ThreadedStore:
         self._store = store
         self._workers = Workers(MOST_WORKERS, "schematic-native Redis")
 
-    async def run(self, operation: Operation[T], timeout: float | None = None) -> T:
-        """Run an operation within so many seconds, or raise `StoreError`."""
+    async def run(
+        self,
+        operation: Operation[T],
+        timeout: float | None = None,
+        late: Callable[[T | None], None] | None = None,
+    ) -> T:
+        """Run an operation within so many seconds, or raise `StoreError`.
+
+        If the caller is cancelled, an operation that has begun goes on, and `late` is told its
+        result: None if it failed, or had not begun.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         work = self._workers.submit(self._run, operation, deadline)
         answer: asyncio.Future[T] = asyncio.wrap_future(work)
         try:
             await asyncio.wait({answer}, timeout=timeout)
+            if work.cancel():
+                raise StoreError("no thread was free in time to ask Redis", lost=False)
+            return await answer
         except asyncio.CancelledError:
             answer.cancel()  # or nobody would ask how it ended
+            if late is not None:
+                work.add_done_callback(partial(_tell, asyncio.get_running_loop(), late))
             raise
-        if work.cancel():
-            raise StoreError("no thread was free in time to ask Redis", lost=False)
-        return await answer
 
     def _run(self, operation: Operation[T], deadline: float | None) -> T:
         left = None if deadline is None else deadline - time.monotonic()
@@ -106,6 +133,17 @@ class ThreadedStore:
         """Close this store's connections; the user's client stays open."""
         self._workers.shutdown(wait=False)
         self._store.close()
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    late: Callable[[T | None], None],
+    work: concurrent.futures.Future[T],
+) -> None:
+    """Tell the loop the result of what its caller does not wait for any longer."""
+    failed = work.cancelled() or work.exception() is not None
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and who would hear it
+        loop.call_soon_threadsafe(late, None if failed else work.result())
 
 
 Store: TypeAlias = SyncStore | AsyncStore
