@@ -308,6 +308,21 @@ def test_a_check_without_its_redis_is_decided_by_the_mode(
     assert result.reservation is None
 
 
+def test_a_check_in_a_hurry_leaves_nothing_behind(make_user, redis_server):
+    user = make_user(sweep_interval=0.02)
+    user.settle(user.check(1), 1)
+    redis_server.command("CLIENT", "PAUSE", 300, "ALL")
+    for _ in range(3):
+        result = user.check(10, timeout=0.05)
+        assert (result.allowed, result.error) == (False, "lease_store_error")
+
+    def is_back() -> bool:
+        user.turn()
+        return remaining(redis_server) == 10_000 - 2 and not holds(redis_server)
+
+    eventually(is_back)
+
+
 def test_a_settle_without_its_redis_is_billed_and_claimed_later(make_user, emulator, redis_server):
     user = make_user(sweep_interval=0.05)
     result = user.check(10)

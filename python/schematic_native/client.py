@@ -1135,9 +1135,9 @@ class Schematic(_Client, Synchronous):
         if store is None:
             return pending
         from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
-        from schematic_native.sharing import STORE_NEEDS, finish  # noqa: PLC0415
+        from schematic_native.sharing import HURRY, STORE_NEEDS, finish  # noqa: PLC0415
 
-        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS:
+        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS or timeout < HURRY:
             return pending
 
         return store.run(finish(store.operations, pending, self._faults), timeout)

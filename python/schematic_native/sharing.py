@@ -37,6 +37,9 @@ Late: TypeAlias = "Callable[[T | None], None] | None"
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})
 # Seconds for what no caller's deadline bounds.
 STORE_TIMEOUT = 1.0
+# A synchronous check with fewer seconds asks on another thread, which hears what comes too late for
+# it and gives that back.
+HURRY = 0.25
 # Seconds between two tries of a claim when a client closes.
 INSIST_PAUSE = 0.1
 # Seconds that a hold's row outlives the hold.
