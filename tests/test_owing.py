@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -229,6 +230,56 @@ async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told():
     core: Any = ClosingSlab(row)
     await Slabs(core, store, lambda _: None).note_uses()
     assert store.uses == [(row, USED)]
+
+
+class SlabCore:
+    """A core that wants a slab of ten holds whenever it is asked."""
+
+    def __init__(self) -> None:
+        self.opened: list[Reservation] = []
+        self.taken = 0
+
+    def plan_slab(self, *_: object) -> Any:
+        return SimpleNamespace(
+            credits=200.0, smallest=1.0, usable_until=YEAR_2100, expires_at=YEAR_2100
+        )
+
+    def now(self) -> float:
+        return time.time()
+
+    def slab_row(self, *_: object) -> Reservation:
+        self.taken += 1
+        return hold(f"slab_{self.taken}", credits_reserved=200.0)
+
+    def open_slab(self, row: Reservation, _: float) -> None:
+        self.opened.append(row)
+
+    def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
+        return []
+
+
+async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
+    core: Any = SlabCore()
+    slabs = Slabs(core, gate, shared.claim_later)
+    for turns in range(40):
+        refill = asyncio.ensure_future(slabs.refill(SLOT))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        refill.cancel()
+        await asyncio.wait({refill})
+        for row in core.opened:
+            shared.claim_later(Claim(row, 0.0, None))
+        core.opened.clear()
+        await settled(gate, shared)
+    assert core.taken > 0
+
+
+async def settled(gate: Gate, shared: SharedStore) -> None:
+    """Wait until the lease is whole: what goes on without its caller has ended, and is claimed."""
+    until = time.monotonic() + 10
+    while await books(gate) != (1000, 0):
+        assert time.monotonic() < until, "credits are missing"
+        await shared.sweep()
 
 
 def test_claims_are_made_on_a_later_loop(emulator, redis_server):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from schematic_native._native import CheckResult, PendingCheck
 from schematic_native.faults import STORE_TOPIC, StoreError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Core,
         ExtendPlan,
         Reservation,
+        SlabPlan,
     )
     from schematic_native.faults import Faults
     from schematic_native.leases import Slot
@@ -366,6 +367,14 @@ class SharedStore:
             self.claim_later(Claim(answer.reservation, 0.0, None))
 
 
+class _Taken(NamedTuple):
+    """A slab that was debited: its row, until when it serves, and why its row may not be there."""
+
+    row: Reservation
+    usable_until: float
+    failure: StoreError | None
+
+
 class Slabs:
     """Takes slabs of shared leases and settles those that are used up.
 
@@ -433,8 +442,8 @@ class Slabs:
         self._uses.clear()
         return [Claim(row, used, None) for row, used in self._core.close_slabs()]
 
-    async def _ask(self, operation: Operation[T]) -> T:
-        return await self._store.run(operation, STORE_TIMEOUT)
+    async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT, late)
 
     async def _cut(self, slot: Slot) -> None:
         plan = self._core.plan_slab(*slot)
@@ -445,27 +454,37 @@ class Slabs:
         size = min(plan.credits, lease.remaining // SHARE)
         if size < plan.smallest:
             return
-        asked_at = self._core.now()
-        debit = await self._ask(self._operations.try_reserve(slot, size))
-        if isinstance(debit, Refused):
+        taken = await self._ask(self._take(slot, size, plan), self._return)
+        if taken is None:
             return
+        if taken.failure is not None:
+            # If its row is there, or yet will be, its claim or a sweep gives the credits back.
+            self._return(taken)
+            raise taken.failure
+        self._core.open_slab(taken.row, taken.usable_until)
+
+    def _take(self, slot: Slot, size: float, plan: SlabPlan) -> Operation[_Taken | None]:
+        """Debit a slab and record it, or give it back: in one go, whoever waits for it."""
+        asked_at = self._core.now()
+        debit = yield from self._operations.try_reserve(slot, size)
+        if isinstance(debit, Refused):
+            return None
         # The row lapses by the store's clock, and what is held of the slab by our own.
         ahead = debit.at - asked_at
         row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at + ahead)
-        if await self._record(slot, row):
-            # The server takes back what is left of a lease that has expired.
-            self._core.open_slab(row, min(plan.usable_until, debit.expires_at - ahead))
-
-    async def _record(self, slot: Slot, row: Reservation) -> bool:
-        """Record a slab whose credits were debited, or give them back."""
         try:
-            recorded = await self._ask(self._operations.add(row))
+            recorded = yield from self._operations.add(row)
         except StoreError as error:
             if error.lost:
-                # If it is there, or yet will be, its claim or a sweep gives the credits back.
-                self._settle(Claim(row, 0.0, None))
-                raise
+                return _Taken(row, 0.0, error)
             recorded = False
         if not recorded:
-            await self._ask(self._operations.refund(slot, row.credits_reserved, row.lease_id))
-        return recorded
+            yield from self._operations.refund(slot, row.credits_reserved, row.lease_id)
+            return None
+        # The server takes back what is left of a lease that has expired.
+        return _Taken(row, min(plan.usable_until, debit.expires_at - ahead), None)
+
+    def _return(self, taken: _Taken | None) -> None:
+        """Settle a slab that is not to be opened."""
+        if taken is not None:
+            self._settle(Claim(taken.row, 0.0, None))

@@ -292,20 +292,21 @@ async def test_an_operation_whose_caller_waits_tells_nobody_else():
 
 
 def test_a_store_that_is_closed_answers_what_is_under_way(server, make_caller):
-    caller = make_caller(server, ASYNC)
+    caller = make_caller(server, ASYNC, max_connections=1)
     caller.do(caller.ask.install(SLOT, "lease_1", 100.0, 4_102_444_800.0))
 
-    async def close_meanwhile() -> Any:
-        running = asyncio.ensure_future(caller.store.run(caller.ask.try_reserve(SLOT, 1.0), 5.0))
+    async def close_meanwhile() -> list[Any]:
+        debits = [caller.store.run(caller.ask.try_reserve(SLOT, 1.0), 5.0) for _ in range(3)]
+        running = asyncio.gather(*debits, return_exceptions=True)
         await asyncio.sleep(0)
         await caller.store.close()
-        return await asyncio.gather(running, return_exceptions=True)
+        return await running
 
     with server.frozen():
-        [failure] = caller.loop.run_until_complete(close_meanwhile())
-    assert isinstance(failure, StoreError)
-    assert failure.lost
-    assert "closed" in str(failure)
+        failures = caller.loop.run_until_complete(close_meanwhile())
+    assert [type(failure) for failure in failures] == [StoreError] * 3
+    assert [failure.lost for failure in failures] == [True, False, False]
+    assert all("closed" in str(failure) for failure in failures)
 
 
 @pytest.mark.parametrize("kind", BOTH, ids=str)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from redis.credentials import CredentialProvider
 
 from schematic_native.faults import StoreError
@@ -15,7 +17,7 @@ from schematic_native.redis.faults import unheard
 from schematic_native.redis.rest import FIRST_REST, LONGEST_REST, PATIENCE, Rest
 from tests.conftest import eventually
 from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
-from tests.stores.servers import Sentinel
+from tests.stores.servers import RedisServer, Sentinel, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +81,46 @@ def test_rows_are_written_alike_whatever_the_encoding_of_the_client(server, call
 
 def test_a_server_behind_a_file_is_reached(server, call):
     use(call(f"unix://{server.file}"))
+
+
+def test_a_server_that_speaks_tls_is_reached(call, tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    names = [tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")]
+    authority.cert_pem.write_to_path(names[0])
+    certificate.cert_chain_pems[0].write_to_path(names[1])
+    certificate.private_key_pem.write_to_path(names[2])
+    port = free_port()
+    options = zip(
+        (
+            "--tls-port",
+            "--tls-ca-cert-file",
+            "--tls-cert-file",
+            "--tls-key-file",
+            "--tls-auth-clients",
+        ),
+        (str(port), *map(str, names), "no"),
+        strict=True,
+    )
+    server = RedisServer(*chain.from_iterable(options)).start()
+    try:
+        caller = call(f"rediss://127.0.0.1:{port}/0", ssl_ca_certs=str(names[0]))
+        use(caller)
+        # A second connection, and one that ends under it.
+        with server.frozen(), pytest.raises(StoreError) as failure:
+            caller.do(caller.ask.try_reserve(SLOT, 1.0), 0.1)
+        assert failure.value.lost
+        server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+        def is_answered() -> bool:
+            try:
+                return caller.do(caller.ask.lease(SLOT)) is not None
+            except StoreError:
+                return False
+
+        eventually(is_answered)
+    finally:
+        server.remove()
 
 
 def test_a_password_and_a_database_are_those_of_the_client(server, call):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from schematic_native.redis.links import Answered
     from schematic_native.redis.operations import Batch, Replies
 
+CLOSED = "the store was closed"
 # How a reply begins.
 INTEGER, BULK, NULL = b":$_"
 NOTHING = {(BULK, b"-1"), (NULL, b"")}
@@ -237,11 +238,13 @@ class _Lines:
 
     def close(self) -> None:
         """Close all connections; what is under way is not answered."""
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            self.end(exchange, ConnectionError(CLOSED))
         for task in self._connecting:
             task.cancel()
         for line in list(self._open):
-            line.fail(ConnectionError("the store was closed"))
+            line.fail(ConnectionError(CLOSED))
             self.drop(line)
         if self._timer is not None:
             self._timer.cancel()
@@ -306,7 +309,7 @@ class _Line(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether its other end is open, as far as was heard."""
-        return not (self._transport.is_closing() or self._reader.at_eof())
+        return not (self._reader.at_eof() or self._transport.is_closing())
 
     @property
     def _is_at_start(self) -> bool:
