@@ -63,6 +63,18 @@ test-rust:
 test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
+# The oldest releases that pyproject.toml allows go before the environment's on the path.
+$(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
+	rm -rf $(VENV)/oldest
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts --target $(VENV)/oldest $$($(BIN)/python scripts/oldest.py)
+	@touch $@
+
+.PHONY: test-oldest
+test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
+	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
+		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
+		tests/test_events.py tests/test_owing.py tests/test_sharing.py
+
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test ## formatters, linters, type checkers, stubs
 	cargo fmt --check

@@ -160,6 +160,8 @@ class ClusterServers:
 
     def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
         """Move a key to another server; its slot as well, or leave that in the middle of it."""
+        # Whoever takes a slot in without knowing the latest epoch may be taken for the older owner.
+        eventually(self._has_one_epoch)
         source, slot = self.owner_of(key), key_slot(key.encode())
         with source.connect() as old, target.connect() as new:
             old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
@@ -170,6 +172,13 @@ class ClusterServers:
                 for client in (new, old):
                     client.execute_command("CLUSTER SETSLOT", slot, "NODE", new_id)
         self._moved.add(slot)
+
+    def _has_one_epoch(self) -> bool:
+        """Whether every server has heard of the latest epoch, and none shares its own."""
+        told = [server.command("CLUSTER INFO") for server in self.servers]
+        latest = {one["cluster_current_epoch"] for one in told}
+        own = {one["cluster_my_epoch"] for one in told}
+        return len(latest) == 1 and len(own) == len(self.servers)
 
     def hand_over(self, key: str, target: RedisServer) -> None:
         """Give a key's slot to another server while its own is gone."""

@@ -19,8 +19,9 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.faults import StoreError
-from schematic_native.redis.clusters import Map
+from schematic_native.redis.clusters import Map, _Places
 from schematic_native.redis.keys import Keys
+from schematic_native.redis.operations import Command
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.stores.callers import BOTH, LEASE, PREFIX, SLOT, Caller, Kind, hold
 from tests.stores.servers import ClusterServers
@@ -256,3 +257,12 @@ async def test_an_asynchronous_client_on_a_cluster(cluster, emulator):
         await client.track_with_reservation(result.reservation, 4)
     await redis_client.aclose()
     assert stored_balance(cluster) == 10_000 - 8
+
+
+def test_a_command_goes_where_a_server_has_said_that_its_key_is_though_the_map_is_older():
+    places = _Places([Command("moved", ("GET", "moved")), Command("other", ("GET", "other"))])
+    assert places.by_server(lambda _: "old:1") == {"old:1": [0, 1]}
+    places.send_again(0, "new:2")
+    assert not places.is_done
+    assert places.by_server(lambda _: "old:1") == {"new:2": [0]}
+    assert places.is_done

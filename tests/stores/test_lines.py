@@ -131,7 +131,7 @@ def carried(line: _Line, count: int) -> list[Any]:
     return ended
 
 
-REPLY = PLAIN | st.lists(PLAIN, max_size=3) | st.just(ResponseError("ERR no"))
+REPLY = PLAIN | st.lists(PLAIN, max_size=3) | st.just(ResponseError("OOPS no"))
 PUSH = b">2\r\n$7\r\nmessage\r\n:7\r\n"
 
 

@@ -123,17 +123,18 @@ class _Places:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.replies: list[object] = [None] * len(batch)
-        self._left = list(range(len(batch)))
+        # What is still to be sent, and where, if a server has told that.
+        self._left: dict[int, str | None] = dict.fromkeys(range(len(batch)))
 
     def by_server(self, server_of: Callable[[str], str]) -> dict[str, list[int]]:
         """Group by server what is still to be sent."""
         groups: dict[str, list[int]] = {}
-        for at in self._left:
+        for at, told in self._left.items():
             try:
-                groups.setdefault(server_of(self.batch[at].key), []).append(at)
+                groups.setdefault(told or server_of(self.batch[at].key), []).append(at)
             except StoreError as error:
                 self.replies[at] = error
-        self._left = []
+        self._left = {}
         return groups
 
     def commands(self, places: Iterable[int]) -> list[Command]:
@@ -159,9 +160,9 @@ class _Places:
             if isinstance(reply := self.replies[at], AskError)
         ]
 
-    def send_again(self, at: int) -> None:
-        """Note that a command is still to be sent."""
-        self._left.append(at)
+    def send_again(self, at: int, server: str) -> None:
+        """Note that a command is still to be sent, and where: a map that comes now may be older."""
+        self._left[at] = server
 
     @property
     def is_done(self) -> bool:
@@ -189,7 +190,7 @@ class SyncCluster:
             for teller, at, error in places.redirected(groups):
                 server = self._map.move(error, teller)
                 if isinstance(error, MovedError):
-                    places.send_again(at)
+                    places.send_again(at, server)
                 else:
                     self._ask(places, at, server, deadline, in_full=in_full)
             if places.is_done:
@@ -299,7 +300,7 @@ class AsyncCluster:
             for teller, at, error in places.redirected(groups):
                 server = self._map.move(error, teller)
                 if isinstance(error, MovedError):
-                    places.send_again(at)
+                    places.send_again(at, server)
                 else:
                     await self._ask(places, at, server, deadline, in_full=in_full)
             if places.is_done:

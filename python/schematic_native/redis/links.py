@@ -162,9 +162,9 @@ class SyncServer:
             connection, trusted_until = self._free.pop()
         except IndexError:
             connection, trusted_until = self._make(**self._settings), 0.0
-        if connection.is_connected and time.monotonic() > trusted_until:
+        if _is_open(connection) and time.monotonic() > trusted_until:
             _drop_if_closed(connection)
-        if not connection.is_connected:
+        if not _is_open(connection):
             _connect(connection, deadline)
         return connection
 
@@ -192,6 +192,10 @@ def is_owed(batch: Batch) -> bool:
 ASKING = "*1\r\n$6\r\nASKING\r\n"
 # Replies are read as bytes, whatever the user's own encoding is: others write the same rows.
 OWN_ENCODING = {"decode_responses": False, "encoding": "utf-8"}
+
+
+def _is_open(connection: Any) -> bool:
+    return connection._sock is not None  # noqa: SLF001 - is_connected came with redis-py 8
 
 
 def _drop_if_closed(connection: Any) -> None:
