@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
@@ -198,9 +197,13 @@ class ClusterServers:
             self._give_back(slot)
         self.await_whole()
         # A server that was gone had not heard of the others' epochs yet when it was given its slot.
-        for slot in self._moved:
-            eventually(functools.partial(self._is_back, slot), 60)
+        if self._moved:
+            eventually(self._is_settled, 60)
         self._moved.clear()
+
+    def _is_settled(self) -> bool:
+        """Whether every slot is back, and nothing that is still being told undoes that."""
+        return self._has_one_epoch() and all(map(self._is_back, self._moved))
 
     def _give_back(self, slot: int) -> None:
         first = self.servers[self._part_of(slot)]
