@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from schematic_native import Reservation
     from schematic_native.emulator import Emulator
     from schematic_native.faults import Faults
-    from schematic_native.redis import Operation
-    from schematic_native.sharing import Late
+    from schematic_native.redis import Late, Operation
     from tests.stores.servers import RedisServer
 
 YEAR_2100 = 4_102_444_800.0

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
-    from schematic_native.redis import Operation
-    from schematic_native.sharing import Late
+    from schematic_native.redis import Late, Operation
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from schematic_native._native import CheckResult, PendingCheck
 from schematic_native.faults import STORE_TOPIC, StoreError
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     )
     from schematic_native.faults import Faults
     from schematic_native.leases import Slot
-    from schematic_native.redis import Operation, Operations, SweptPage, WaitedStore
+    from schematic_native.redis import Late, Operation, Operations, SweptPage, WaitedStore
     from schematic_native.stores import HeldLease
 
 T = TypeVar("T")
-# Who is told a result that its caller does not wait for any longer: None if it failed.
-Late: TypeAlias = "Callable[[T | None], None] | None"
 
 # What a pending check may need of the store.
 STORE_NEEDS = frozenset({"reserve", "record", "cancel", "refund"})

@@ -65,7 +65,7 @@ def test_a_fault_meets_only_the_place_that_it_names(wire: Wire, place: str) -> N
 
 def test_a_cut_answer_hides_a_ledger_that_moved(wire: Wire) -> None:
     fault = wire.emulator.fail("cut", on="acquire", times=1)
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx.RemoteProtocolError):
         wire.acquire(40, "comp_few")
     assert (fault.fired, wire.balance("comp_few")) == (1, 10)
     lease = wire.lease(40, "comp_few")
@@ -75,7 +75,7 @@ def test_a_cut_answer_hides_a_ledger_that_moved(wire: Wire) -> None:
 
 def test_a_cut_batch_is_billed_once_however_often_it_is_sent(wire: Wire) -> None:
     wire.emulator.fail("cut", on="capture", times=1)
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx.RemoteProtocolError):
         wire.track(5, "key")
     wire.track(5, "key")
     assert wire.emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 5}}
@@ -83,7 +83,8 @@ def test_a_cut_batch_is_billed_once_however_often_it_is_sent(wire: Wire) -> None
 
 def test_a_dropped_request_moves_nothing(wire: Wire) -> None:
     wire.emulator.fail("drop", on="acquire", times=1)
-    with pytest.raises(httpx.TransportError):
+    # The connection ends, or is reset if the server had not read all of the request.
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         wire.acquire(40)
     assert wire.balance() == 1_000_000_000
 

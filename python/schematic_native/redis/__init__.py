@@ -4,6 +4,7 @@
 connections; `drivers` run the one on the other, on the calling thread or on an event loop.
 """
 
+from schematic_native.redis.drivers import Late
 from schematic_native.redis.operations import PAGES, Operation, Operations, SweptPage
 from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease
 from schematic_native.redis.stores import (
@@ -19,6 +20,7 @@ __all__ = [
     "PAGES",
     "AsyncStore",
     "Installed",
+    "Late",
     "Operation",
     "Operations",
     "Refused",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from redis.exceptions import NoScriptError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from schematic_native.redis.operations import Batch, Operation, Replies
 
 T = TypeVar("T")
+# Who is told a result that its caller does not wait for any longer: None if it failed.
+Late: TypeAlias = "Callable[[T | None], None] | None"
 
 
 # Seconds that what ends a debit or a claim is given at least: it is done now or never.
@@ -109,7 +111,7 @@ class AsyncDriver:
         self,
         operation: Operation[T],
         timeout: float | None = None,
-        late: Callable[[T | None], None] | None = None,
+        late: Late[T] = None,
     ) -> T:
         """Run an operation within so many seconds.
 

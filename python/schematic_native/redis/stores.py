@@ -13,7 +13,7 @@ import redis.asyncio
 
 from schematic_native.faults import StoreError
 from schematic_native.redis.clusters import AsyncCluster, SyncCluster
-from schematic_native.redis.drivers import AsyncDriver, SyncDriver
+from schematic_native.redis.drivers import AsyncDriver, Late, SyncDriver
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.lines import AsyncServer
 from schematic_native.redis.links import AsyncLinks, SyncLinks, SyncServer
@@ -71,7 +71,7 @@ class AsyncStore:
         self,
         operation: Operation[T],
         timeout: float | None = None,
-        late: Callable[[T | None], None] | None = None,
+        late: Late[T] = None,
     ) -> T:
         """Run an operation within so many seconds, or raise `StoreError`.
 
@@ -104,7 +104,7 @@ class ThreadedStore:
         self,
         operation: Operation[T],
         timeout: float | None = None,
-        late: Callable[[T | None], None] | None = None,
+        late: Late[T] = None,
     ) -> T:
         """Run an operation within so many seconds, or raise `StoreError`.
 
