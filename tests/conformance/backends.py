@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from schematic_native.faults import StoreError
 from schematic_native.redis import Refused
 from schematic_native.redis.stores import SyncStore
 from tests.conformance.faults import FaultyAsyncLinks, FaultySyncLinks
@@ -52,6 +54,12 @@ class Backend(Protocol):
     def add(self, reservation: Reservation) -> None: ...
 
     def consume(self, reservation_id: str, amount: float) -> float | None: ...
+
+    def consume_and_crash(self, reservation_id: str, amount: float) -> None:
+        """Claim a hold, and die before what was not used of it is refunded.
+
+        Raises `StoreError`: whoever asked never learns what became of it.
+        """
 
     def holds(self, reservation_id: str) -> bool: ...
 
@@ -103,6 +111,12 @@ class InMemory:
 
     def consume(self, reservation_id: str, amount: float) -> float | None:
         return self._core.consume(reservation_id, amount)
+
+    def consume_and_crash(self, reservation_id: str, amount: float) -> None:
+        # Claim and refund are one step here, so nothing can die between them. What a crash there
+        # would leave is a claim of the whole hold, with nothing to refund.
+        assert self._core.consume(reservation_id, math.inf), f"{reservation_id} held nothing"
+        raise StoreError(f"the process died when {amount} credits were claimed", lost=True)
 
     def holds(self, reservation_id: str) -> bool:
         return self._core.has_hold(reservation_id)
@@ -172,6 +186,10 @@ class InRedis:
 
     def consume(self, reservation_id: str, amount: float) -> float | None:
         return self._ask(self._operations.consume(reservation_id, amount))
+
+    def consume_and_crash(self, reservation_id: str, amount: float) -> None:
+        self.fail_next([{"at": "refund", "how": "cut"}])
+        self._ask(self._operations.consume(reservation_id, amount))
 
     def holds(self, reservation_id: str) -> bool:
         return self._ask(self._operations.has_reservation(reservation_id))

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class FaultScript:
     """The faults that are still to come, each at the next batch with the script it names.
 
-    `how` is "unsent" (surely not carried out), "lost" (not carried out, though nobody knows) or
-    "unheard" (carried out, though nobody knows).
+    `how` is "unsent" (surely not carried out), "lost" (not carried out, though nobody knows),
+    "unheard" (carried out, though nobody knows) or "cut" (carried out up to that script, as by a
+    process that dies in the middle of the batch).
     """
 
     def __init__(self) -> None:
@@ -28,14 +29,17 @@ class FaultScript:
     def extend(self, faults: Any) -> None:
         self._faults.extend(faults)
 
-    def take(self, batch: Batch) -> str | None:
-        """Return how this batch fails, None if it does not."""
+    def take(self, batch: Batch) -> tuple[str, Batch] | None:
+        """Return how this batch fails and what of it is carried out; None if it does not fail."""
         if not self._faults:
             return None
         script = getattr(scripts, self._faults[0]["at"].upper())
-        if all(command.script is not script for command in batch):
+        calls = [command.script for command in batch]
+        if script not in calls:
             return None
-        return str(self._faults.popleft()["how"])
+        how = str(self._faults.popleft()["how"])
+        done = {"unheard": batch, "cut": batch[: calls.index(script)]}
+        return how, done.get(how, ())
 
 
 def _fault(how: str) -> StoreError:
@@ -50,12 +54,13 @@ class FaultySyncLinks:
         self.script = FaultScript()
 
     def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
-        how = self.script.take(batch)
-        if how is None:
+        fault = self.script.take(batch)
+        if fault is None:
             return self._links.exchange(batch, deadline, in_full=in_full)
-        if how == "unheard":
+        how, done = fault
+        if done:
             # In full, as a server may not know the scripts yet and then carries nothing out.
-            self._links.exchange(batch, deadline, in_full=True)
+            self._links.exchange(done, deadline, in_full=True)
         raise _fault(how)
 
     def close(self) -> None:
@@ -72,11 +77,13 @@ class FaultyAsyncLinks:
     def ask(
         self, batch: Batch, deadline: float | None, answered: Answered, *, in_full: bool
     ) -> None:
-        how = self.script.take(batch)
-        if how is None:
+        fault = self.script.take(batch)
+        if fault is None:
             self._links.ask(batch, deadline, answered, in_full=in_full)
-        elif how == "unheard":
-            self._links.ask(batch, deadline, lambda _: answered(_fault(how)), in_full=True)
+            return
+        how, done = fault
+        if done:
+            self._links.ask(done, deadline, lambda _: answered(_fault(how)), in_full=True)
         else:
             answered(_fault(how))
 

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from schematic_native import CheckResult, Reservation
+from schematic_native.faults import StoreError
 from tests.conformance import service as scripted
 from tests.conformance.clock import instant, offset
 from tests.conformance.comparison import difference
@@ -223,8 +224,14 @@ class Operations:
         return {"exists": self._backend.holds(self._reservation_id(fields))}
 
     def _consume_reservation(self, fields: Fields) -> Seen:
-        amount = fields.number("credits")
-        return {"consumed": self._backend.consume(self._reservation_id(fields), amount)}
+        amount, hold_id = fields.number("credits"), self._reservation_id(fields)
+        if not fields.get("crash_before_refund"):
+            return {"consumed": self._backend.consume(hold_id, amount)}
+        try:
+            self._backend.consume_and_crash(hold_id, amount)
+        except StoreError:
+            return {"throws": True}
+        return {"throws": False}
 
     def _reserved_credits(self, fields: Fields) -> Seen:
         return {"total": self._backend.reserved_credits(slot_of(fields))}
@@ -434,7 +441,12 @@ class Operations:
         begun = {}
         for number, operation in enumerate(operations):
             begun[operation.get("as", str(number))] = (operation, self._begin(operation))
+        asked = {(operation.text("op"), _company_of(operation)) for operation in operations}
+        is_ambiguous = len(asked) > len({name for name, _ in asked})
         for answer in fields.get("answers", []):
+            if is_ambiguous and not answer.keys() & {"company_id", "done"}:
+                # Requests for several slots arrive in any order.
+                raise BrokenVectorError(f"whose company_id does the answer {answer} go to?")
             self._land(dict(answer), {name: _call_of(work) for name, (_, work) in begun.items()})
         for _, work in begun.values():
             self._finish(_call_of(work))
@@ -458,20 +470,26 @@ class Operations:
         return self._world.stage.joined > joined or self._program.client._closed
 
     def _land(self, answer: dict[str, Any], calls: Mapping[str, Call]) -> None:
-        """Answer the oldest request of a call, or wait until a caller is done."""
+        """Answer the oldest request of a call, or wait until a caller is done.
+
+        Where callers ask for several companies, the answer names the one whose request it is for.
+        """
         if "done" in answer:
             self._program.wait(calls[answer["done"]].done)
             return
-        request = self._await_request(answer.pop("call"), None)
+        call, company_id = answer.pop("call"), answer.pop("company_id", None)
+        request = self._await_request(call, None, company_id)
         self._service.answer(request, answer)
 
-    def _await_request(self, call: str, caller: Call | None) -> Request:
+    def _await_request(
+        self, call: str, caller: Call | None, company_id: str | None = None
+    ) -> Request:
         def has_come() -> bool:
             assert caller is None or not caller.done(), f"nobody asked for {call}"
-            return self._service.waiting(call) is not None
+            return self._service.waiting(call, company_id) is not None
 
         self._program.wait(has_come)
-        request = self._service.waiting(call)
+        request = self._service.waiting(call, company_id)
         assert request is not None
         return request
 
@@ -505,6 +523,13 @@ class Operations:
         if is_known:
             self._service.push(entity)
             self._program.wait(lambda: core.company_id(entity["keys"]) is not None)
+
+
+def _company_of(operation: Fields) -> str | None:
+    """Return the id of the company that an operation is about, None if it is about all."""
+    company_id = operation.get("company_id", operation.get("company", {}).get("id"))
+    assert company_id is None or isinstance(company_id, str)
+    return company_id
 
 
 def compare(expected: Mapping[str, Any], seen: Seen, where: str) -> None:

@@ -125,10 +125,10 @@ class Service:
         """Let requests of these calls wait until each is answered by hand; the others go on."""
         self._held = frozenset(calls)
 
-    def waiting(self, call: str) -> Request | None:
-        """Return the oldest request of a call that waits for its answer."""
+    def waiting(self, call: str, company_id: str | None = None) -> Request | None:
+        """Return the oldest request of a call, or of one for a company, that waits for its answer."""
         waiting = (r for r in self.requests if r.call == call and not r.answered)
-        return next(waiting, None)
+        return next((r for r in waiting if company_id in (None, r.body.get("company_id"))), None)
 
     def answer(self, request: Request, answer: Mapping[str, Any]) -> None:
         """Answer a request that waits."""
