@@ -268,3 +268,24 @@ async def test_usage_lost_to_a_full_queue_is_reported_once_until_it_is_over(faul
         "event queue: it is full: new track and identify events are lost",
         "event queue: works again",
     ]
+
+
+def test_each_track_and_identify_has_a_key_of_its_own_unless_the_caller_gave_one(core):
+    for key in (None, "", "mine"):
+        core.track("tokens", idempotency_key=key)
+        core.identify({"id": "user_1"}, idempotency_key=key)
+    events = json.loads(core.take_batch().body)["events"]
+    keys = [event["idempotency_key"] for event in events]
+    assert keys[4:] == ["mine", "mine"]
+    assert len(set(keys[:4])) == 4
+    assert all(key.startswith("event:") for key in keys[:4])
+
+
+def test_another_core_gives_other_keys():
+    keys = set()
+    for _ in range(2):
+        other = Core(api_key="sch_dev_events")
+        other.track("tokens")
+        [event] = json.loads(other.take_batch().body)["events"]
+        keys.add(event["idempotency_key"])
+    assert len(keys) == 2

@@ -167,3 +167,28 @@ def use(client: Schematic, number: int) -> tuple[list[str], list[float]]:
 
 def median(times: list[float]) -> float:
     return sorted(times)[len(times) // 2]
+
+
+LOST_ANSWERS = 3
+
+
+def test_a_batch_whose_answer_was_lost_bills_each_track_once(emulator):
+    with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
+        emulator.fail("cut", on="capture", times=LOST_ANSWERS)
+        for _ in range(10):
+            client.track("pages", ACME, quantity=7)
+            client.identify({"id": "user_1"}, {"keys": ACME})
+    events = emulator.events()
+    keys = {event["idempotency_key"] for event in events}
+    assert len(events) > len(keys) == 20, "some were sent again, each under its own key"
+    assert emulator.state()["billed"]["comp_acme"]["pages"] == 70
+
+
+async def test_a_batch_of_an_asynchronous_client_is_billed_once_as_well(emulator):
+    config = AsyncSchematicConfig(**streaming(emulator))
+    async with AsyncSchematic(API_KEY, config) as client:
+        await asyncio.to_thread(emulator.fail, "cut", "capture", times=LOST_ANSWERS)
+        for _ in range(10):
+            await client.track("pages", ACME, quantity=7)
+    state = await asyncio.to_thread(emulator.state)
+    assert state["billed"]["comp_acme"]["pages"] == 70

@@ -96,7 +96,11 @@ impl Client {
     }
 
     /// Queues a program's own usage; the cached company's metrics grow by it at once.
-    pub fn track(&self, track: Track) {
+    ///
+    /// Usage without an idempotency key is given one of its own here, so that every attempt to
+    /// deliver it carries the same key and the service counts it once.
+    pub fn track(&self, mut track: Track) {
+        track.idempotency_key = self.idempotency_key(track.idempotency_key);
         if let Some(keys) = &track.company {
             let keys: Vec<_> = keys.iter().collect();
             if let Lookup::Found(company, _) = self.cache.companies().find(&keys) {
@@ -106,9 +110,17 @@ impl Client {
         self.bill(Billing::Track(Box::new(track)));
     }
 
-    /// Queues who somebody is.
-    pub fn identify(&self, identify: Identify) {
+    /// Queues who somebody is, with an idempotency key as [`Client::track`] gives it.
+    pub fn identify(&self, mut identify: Identify) {
+        identify.idempotency_key = self.idempotency_key(identify.idempotency_key);
         self.bill(Billing::Identify(Box::new(identify)));
+    }
+
+    /// The caller's key; where there is none, or an empty one, a key that no other event has.
+    fn idempotency_key(&self, given: Option<Box<str>>) -> Option<Box<str>> {
+        given
+            .filter(|key| !key.is_empty())
+            .or_else(|| Some(format!("event:{}", self.ids.next()).into()))
     }
 
     fn bill(&self, event: Billing) {
