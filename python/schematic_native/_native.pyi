@@ -591,6 +591,17 @@ class Core:
         event_subtype: str | None = None,
         on_acquire_failure: FailureMode | None = None,
     ) -> CheckResult | PendingCheck | None: ...  # None: forked
+    def check_unheld(
+        self,
+        flag_key: str,
+        company: Mapping[str, str] | None,
+        user: Mapping[str, str] | None,
+        usage: float,
+        event_subtype: str | None,
+        on_acquire_failure: FailureMode | None,
+        *,
+        record: bool,  # queue the event of the check
+    ) -> CheckResult | None: ...  # None: memory lacks what an evaluation needs
     @property
     def forked(self) -> bool: ...  # this process is a fork of the one that made this core
     def settle(

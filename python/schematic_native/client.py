@@ -513,7 +513,8 @@ class _Client(Memory):
             return Unanswered(TIMED_OUT)
         if leases.mode == "server" or (leases.mode == "auto" and not self._streaming):
             return question.fail_on_server()
-        return question.fail("lease_acquire_failed")
+        # Once shut down, nobody sends the events of checks any more.
+        return question.unheld(self._core, record=not self._closed)
 
     # Events
 
@@ -1039,8 +1040,10 @@ class Schematic(_Client, Synchronous):
         outcome = self._wait(
             lambda runtime: runtime.check(begun.question, begun.pending, begun.timeout),
             begun.timeout,
-            self._unheld(begun.question),
+            None,
         )
+        if outcome is None:
+            outcome = self._unheld(begun.question)
         return self._conclude_lease(begun.question, outcome, begun.default)
 
     def _track_with_reservation(

@@ -146,6 +146,23 @@ class LeaseQuestion(NamedTuple):
             raise RuntimeError("the process was forked in the middle of a call")
         return answer
 
+    def unheld(self, core: Core, *, record: bool) -> CheckResult:
+        """Decide a check for which no lease can be asked for any more.
+
+        Under "fail-open" the rules still decide. Without the entities that they need, the failure
+        mode alone does.
+        """
+        answer = core.check_unheld(
+            self.flag_key,
+            self.company,
+            self.user,
+            0.0 if self.usage is None else self.usage,
+            self.event_subtype,
+            self.on_acquire_failure,
+            record=record,
+        )
+        return self.fail("lease_acquire_failed") if answer is None else answer
+
     def plain(self) -> FlagQuestion:
         """Return the plain check that asks the same, the usage as its preflight."""
         usage = self.usage if self.usage is not None and is_usage(self.usage) else None

@@ -29,7 +29,7 @@ use crate::{
     fork,
     leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
     pending,
-    results::{CheckFlagResult, Reservation},
+    results::{CheckFlagResult, CheckResult, Reservation},
     scripted::ScriptedEngine,
 };
 
@@ -110,6 +110,16 @@ impl Core {
 
     /// Begins a lease-backed check and takes it as far as memory allows.
     pub fn begin(&self, py: Python<'_>, asked: &AskedCheck<'_, '_>) -> PyResult<Progress> {
+        self.read_check(py, asked, Client::check)
+    }
+
+    /// Reads the arguments of a check and works with them.
+    fn read_check<T>(
+        &self,
+        py: Python<'_>,
+        asked: &AskedCheck<'_, '_>,
+        work: impl FnOnce(&Client, &CheckRequest<'_>, Millis) -> T,
+    ) -> PyResult<T> {
         let (company, user) = (
             BorrowedKeys::of("company", asked.company)?,
             BorrowedKeys::of("user", asked.user)?,
@@ -126,7 +136,7 @@ impl Core {
                 .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
         };
-        Ok(self.client.check(&request, self.now(py)?))
+        Ok(work(&self.client, &request, self.now(py)?))
     }
 }
 
@@ -512,6 +522,34 @@ impl Core {
             },
         )?;
         pending::answer(py, slf.as_unbound(), progress)
+    }
+
+    /// Decides a check for which credits cannot be asked for any more; `None` if memory cannot.
+    #[pyo3(signature = (flag_key, company, user, usage, event_subtype, on_acquire_failure, *, record))]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of a check")]
+    fn check_unheld(
+        &self,
+        py: Python<'_>,
+        flag_key: &Bound<'_, PyAny>,
+        company: Option<&Bound<'_, PyAny>>,
+        user: Option<&Bound<'_, PyAny>>,
+        usage: &Bound<'_, PyAny>,
+        event_subtype: Option<&Bound<'_, PyAny>>,
+        on_acquire_failure: Option<&Bound<'_, PyAny>>,
+        record: bool,
+    ) -> PyResult<Option<CheckResult>> {
+        let asked = AskedCheck {
+            flag_key,
+            company,
+            user,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+        };
+        let answer = self.read_check(py, &asked, |client, request, now| {
+            client.check_unheld(request, record, now)
+        })?;
+        Ok(answer.map(CheckResult::from))
     }
 
     /// Whether this process is a fork of the one that made this core, whoever forked it.

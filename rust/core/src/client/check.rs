@@ -128,6 +128,30 @@ struct Started {
     judgement: Option<Judgement>,
 }
 
+impl Started {
+    /// Begins the flow of a check; a check without a company has none.
+    fn begin(
+        request: &CheckRequest<'_>,
+        scene: Scene,
+        asked: Asked,
+    ) -> Result<Self, (Scene, Asked)> {
+        let (Some(_), Some(company)) = (&scene.company, &asked.company) else {
+            return Err((scene, asked));
+        };
+        let holder = Holder {
+            company: Arc::clone(company),
+            user: asked.user.clone(),
+        };
+        let event = request.event_subtype.map(Arc::from);
+        Ok(Self {
+            scene,
+            asked,
+            flow: CheckFlow::begin(request.usage, event, request.mode, holder),
+            judgement: None,
+        })
+    }
+}
+
 impl Pending {
     fn new(request: &CheckRequest<'_>, need: Need, started: Option<Started>) -> Box<Self> {
         Box::new(Self {
@@ -223,6 +247,39 @@ impl Client {
         self.begin(request, false, now)
     }
 
+    /// Decides a check for which credits cannot be asked for any more, as one whose lease could not be acquired: by
+    /// its failure mode, under which targeting and overrides still decide.
+    ///
+    /// `record` queues the record of the check. `None` if memory lacks what an evaluation needs.
+    pub fn check_unheld(
+        &self,
+        request: &CheckRequest<'_>,
+        record: bool,
+        now: Millis,
+    ) -> Option<CheckAnswer> {
+        let plain = FlagRequest {
+            record,
+            ..request.plain()
+        };
+        let (scene, asked) = self.scene(&plain).ok()?;
+        let mut started = match Started::begin(request, scene, asked) {
+            Ok(started) => started,
+            Err((scene, asked)) => return Some(self.plain(request, &scene, asked, now)),
+        };
+        let probed = Answer::Probed(self.probe(&started.scene));
+        self.answer(&mut started.flow, probed, now);
+        for answer in [Answer::Refused(Refusal::NoLease), Answer::Acquired(false)] {
+            if matches!(started.flow.step(), Step::Reserve | Step::Acquire) {
+                self.answer(&mut started.flow, answer, now);
+            }
+        }
+        match self.run(&mut started, now) {
+            Stop::Decided(outcome) => Some(self.finish(started, outcome, now)),
+            Stop::Plain => Some(self.plain(request, &started.scene, started.asked, now)),
+            Stop::Waits(_) => None,
+        }
+    }
+
     /// Goes on with a check after what it waited for came, or did not.
     ///
     /// A reply that is none to what the check waits for counts as a failure of the store.
@@ -295,21 +352,10 @@ impl Client {
                 return Progress::Pending(Pending::new(request, need, None));
             }
         };
-        let (Some(_), Some(company)) = (&scene.company, &asked.company) else {
-            return Progress::Done(self.plain(request, &scene, asked, now));
-        };
-        let holder = Holder {
-            company: Arc::clone(company),
-            user: asked.user.clone(),
-        };
-        let event = request.event_subtype.map(Arc::from);
-        let started = Started {
-            scene,
-            asked,
-            flow: CheckFlow::begin(request.usage, event, request.mode, holder),
-            judgement: None,
-        };
-        self.drive(request, started, now)
+        match Started::begin(request, scene, asked) {
+            Ok(started) => self.drive(request, started, now),
+            Err((scene, asked)) => Progress::Done(self.plain(request, &scene, asked, now)),
+        }
     }
 
     fn drive(&self, request: &CheckRequest<'_>, mut started: Started, now: Millis) -> Progress {
@@ -492,10 +538,12 @@ impl Client {
             _ => (static_reason(outcome), None),
         };
         let failure = outcome.failure();
-        self.record_event(|| FlagCheck {
-            error: failure.map(|failure| Text::Static(failure.as_str())),
-            ..asked.record(&scene.flag, outcome.allowed, reason.clone())
-        });
+        if asked.record {
+            self.record_event(|| FlagCheck {
+                error: failure.map(|failure| Text::Static(failure.as_str())),
+                ..asked.record(&scene.flag, outcome.allowed, reason.clone())
+            });
+        }
         if outcome.low
             && let Some(slot) = flow.slot()
             && self.ledger.note_low(slot, now)
@@ -529,10 +577,12 @@ impl Client {
         };
         let verdict = scene.evaluate(&preflight, Some(now));
         let reason = verdict.kept_reason();
-        self.record_event(|| FlagCheck {
-            preflight: true,
-            ..asked.record(&scene.flag, verdict.value, reason.clone())
-        });
+        if asked.record {
+            self.record_event(|| FlagCheck {
+                preflight: true,
+                ..asked.record(&scene.flag, verdict.value, reason.clone())
+            });
+        }
         CheckAnswer {
             allowed: verdict.value,
             value: verdict.value,

@@ -53,6 +53,8 @@ pub(super) struct Scene {
 pub(super) struct Asked {
     pub company: Option<Arc<Party>>,
     pub user: Option<Arc<Party>>,
+    /// Whether the record of the check is to be queued.
+    pub record: bool,
 }
 
 impl Asked {
@@ -134,6 +136,7 @@ impl Client {
         let asked = Asked {
             company: asked_company,
             user: asked_user,
+            record: request.record,
         };
         Ok((scene, asked))
     }
