@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import httpx
 import pytest
 
 from schematic_native import (
@@ -163,3 +164,39 @@ def test_the_key_is_in_no_log_no_repr_and_no_exception(caplog):
     ]
     assert [text for text in records if SECRET in text] == []
     assert [text for text in records if text.startswith("schematic_native")] != []
+
+
+def deliveries(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Return the levels at which httpx has logged requests of events."""
+    lines = [record for record in caplog.records if record.name == "httpx"]
+    return [line.levelno for line in lines if "/batch" in line.getMessage()]
+
+
+def test_the_packages_own_requests_are_no_more_than_debug_in_the_log(emulator, caplog):
+    caplog.set_level(logging.INFO, "httpx")
+    with make(emulator) as client:
+        client.track("pages", ACME)
+    assert emulator.state()["billed"]["comp_acme"] == {"pages": 1}
+    assert deliveries(caplog) == []
+
+    caplog.set_level(logging.DEBUG, "httpx")
+    with make(emulator) as client:
+        client.track("pages", ACME)
+    assert set(deliveries(caplog)) == {logging.DEBUG}
+
+
+def test_requests_of_others_are_logged_as_httpx_does(emulator, caplog):
+    caplog.set_level(logging.INFO, "httpx")
+    httpx.get(f"{emulator.base_url}/nothing-here")
+    assert [record.levelname for record in caplog.records if record.name == "httpx"] == ["INFO"]
+
+
+def test_a_company_without_credits_is_no_fault(emulator, caplog):
+    emulator.set_balance("comp_acme", "credit_inference", 0)
+    with make(emulator) as client:
+        client.check_flag(INFERENCE, ACME)
+        caplog.clear()
+        for _ in range(3):
+            assert client.check(INFERENCE, ACME, usage=1).error == "lease_acquire_failed"
+        assert client.status().last_error is None
+        assert [record for record in own(caplog) if record.levelno >= logging.INFO] == []

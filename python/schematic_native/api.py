@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import logging
 import os
 import random
 import threading
 import time
 import uuid
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -115,6 +117,25 @@ class Posted(NamedTuple):
 
     status: int
     is_explained: bool  # whether by an error as the service writes it
+
+
+# Set while a request of this package is under way.
+_is_ours: ContextVar[bool] = ContextVar("schematic_native_request", default=False)
+_HTTPX_LOG = logging.getLogger("httpx")
+
+
+def _quiet_ours(record: logging.LogRecord) -> bool:
+    """Lower what httpx logs of this package's requests to DEBUG.
+
+    A busy program makes a request for every 100 events, and httpx writes an INFO line for each.
+    """
+    if not _is_ours.get() or record.levelno > logging.INFO:
+        return True
+    record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return _HTTPX_LOG.isEnabledFor(logging.DEBUG)
+
+
+_HTTPX_LOG.addFilter(_quiet_ours)
 
 
 class _ThreadedClient:
@@ -362,6 +383,15 @@ class Api:
             raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
 
     async def _request(
+        self, method: str, url: str, content: bytes | None, timeout: float
+    ) -> httpx.Response:
+        token = _is_ours.set(True)
+        try:
+            return await self._request_ours(method, url, content, timeout)
+        finally:
+            _is_ours.reset(token)
+
+    async def _request_ours(
         self, method: str, url: str, content: bytes | None, timeout: float
     ) -> httpx.Response:
         for _ in range(MOST_REDIRECTS):

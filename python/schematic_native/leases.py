@@ -13,7 +13,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from schematic_native.api import Api, ApiError
+from schematic_native.api import Api, ApiError, PaymentRequiredError
 from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.settings import LONGEST_HOLD
 from schematic_native.stores import ProcessStore
@@ -291,6 +291,10 @@ class Leases:
                     lease = await self._add_share(slot, lease, plan)
             expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
             kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+        except PaymentRequiredError:
+            # The company has too few credits, which is an answer: the service works.
+            self._faults.cleared(topic)
+            return
         except (ApiError, StoreError) as error:
             self._faults.raised(topic, error)
             return
@@ -309,6 +313,10 @@ class Leases:
             lease, overlap = await self._ask_to_extend(slot, plan)
             granted = self._own_part(slot, lease, plan, overlap)
             await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
+        except PaymentRequiredError:
+            self._pause(slot)
+            self._faults.cleared(topic)
+            return
         except (ApiError, StoreError) as error:
             self._pause(slot)
             self._faults.raised(topic, error)
