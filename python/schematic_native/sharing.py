@@ -163,6 +163,8 @@ class SharedStore:
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
         lease = await self._ask(self._operations.lease(slot))
+        if lease is not None and not lease.readable:
+            self._faults.noted(f"the row of the lease for {slot} cannot be read: it counts as none")
         return lease if lease is not None and lease.live else None
 
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:

@@ -6,6 +6,13 @@
 
 local BALANCE, CARRY = 'localRemainingCredits', 'localRemainingCarry'
 
+-- A finite decimal number, or nothing. tonumber alone would read "0x10" as 16, and "inf" or "nan" as numbers.
+local function decimal(text)
+  if not text or not string.match(text, '^%-?%d+%.?%d*[eE]?[+-]?%d*$') then return nil end
+  local value = tonumber(text)
+  if value and math.abs(value) < math.huge then return value end
+end
+
 -- The shortest decimal that reads back equal.
 local function text(amount)
   if amount == math.floor(amount) and math.abs(amount) < 2 ^ 53 then
@@ -26,7 +33,7 @@ end
 
 local function balance_of(key)
   local row = redis.call('HMGET', key, BALANCE, CARRY)
-  local balance, carry = tonumber(row[1]) or 0, tonumber(row[2] or '0') or 0
+  local balance, carry = decimal(row[1]) or 0, decimal(row[2]) or 0
   if balance + carry ~= balance then carry = 0 end
   return balance, carry
 end
@@ -58,13 +65,19 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- A lease's grant and its end (ms), or nothing where its row cannot be read: such a row is no live lease.
+local function terms(grant, ends)
+  grant, ends = decimal(grant), decimal(ends)
+  if grant and grant >= 0 and ends then return grant, ends end
+end
+
 -- A lease outlives its end by this, so that late refunds still find it.
 local GRACE = 60000
 
--- Raises a lease's grant to the total and moves its end forward, never back.
+-- Raises a lease's grant to the total and moves its end forward, never back. The row must be readable.
 local function reconcile(key, total, ends)
   local row = redis.call('HMGET', key, 'grantedAmount', 'expiresAt')
-  local granted = tonumber(row[1])
+  local granted, before = terms(row[1], row[2])
   if total > granted then
     local balance, carry = balance_of(key)
     local gain, cut = sum(total, -granted)
@@ -72,7 +85,7 @@ local function reconcile(key, total, ends)
     write(key, sum(balance, carry + cut))
     redis.call('HSET', key, 'grantedAmount', text(total))
   end
-  if ends and ends > tonumber(row[2]) then
+  if ends and ends > before then
     redis.call('HSET', key, 'expiresAt', string.format('%.0f', ends))
     redis.call('PEXPIREAT', key, string.format('%.0f', ends + GRACE))
   end

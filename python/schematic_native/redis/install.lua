@@ -1,18 +1,23 @@
--- Puts a lease into an empty slot, or over an expired lease with another id.
+-- Puts a lease into an empty slot, over an expired lease with another id, or over a row that cannot be read.
 -- ARGV: lease id, company id, credit type id, granted, end (ms), balance.
 -- Returns {1 if written, id of the lease there}.
 local key, id, ends = KEYS[1], ARGV[1], tonumber(ARGV[5])
-local row = redis.call('HMGET', key, 'leaseId', 'expiresAt')
-if row[1] and tonumber(row[2]) > now() then
+local balance = ARGV[6]
+local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
+local granted, before = terms(row[2], row[3])
+if row[1] and granted and before > now() then
   return { 0, row[1] }
 end
-if row[1] == id then
+if row[1] == id and not granted then
+  -- Nobody knows what was spent of it, so nothing of it is spent again.
+  balance = '0'
+elseif row[1] == id then
   -- Writing it anew would forget what open holds have taken.
   reconcile(key, tonumber(ARGV[4]), ends)
   return { 0, id }
 end
 redis.call('DEL', key)
 redis.call('HSET', key, 'leaseId', id, 'companyId', ARGV[2], 'creditTypeId', ARGV[3],
-  'grantedAmount', ARGV[4], BALANCE, ARGV[6], 'expiresAt', ARGV[5])
+  'grantedAmount', ARGV[4], BALANCE, balance, 'expiresAt', ARGV[5])
 redis.call('PEXPIREAT', key, string.format('%.0f', ends + GRACE))
 return { 1, id }

@@ -94,7 +94,8 @@ class Operations:
             number(granted),
             number(remaining),
             number(expires_at) / 1000,
-            live == 1,
+            live=live == 1,
+            readable=live != -1,
         )
 
     def install(

@@ -3,10 +3,10 @@
 -- The two amounts are added one by one: their difference may be no double, and rounded up it would be minted.
 local key, pin = KEYS[1], ARGV[2]
 local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount')
-if not row[1] or (pin ~= '' and row[1] ~= pin) then
+local granted = decimal(row[2])
+if not row[1] or not granted or (pin ~= '' and row[1] ~= pin) then
   return 0
 end
-local granted = tonumber(row[2])
 local balance, carry = balance_of(key)
 balance, carry = add(balance, carry, tonumber(ARGV[1]))
 balance, carry = add(balance, carry, -tonumber(ARGV[3]))

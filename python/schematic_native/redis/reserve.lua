@@ -3,7 +3,8 @@
 -- One text is read faster than a list.
 local key, credits, at = KEYS[1], tonumber(ARGV[1]), now()
 local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
-if not row[1] or tonumber(row[3]) <= at or not is_of(key, ARGV[2], ARGV[3]) then
+local granted, ends = terms(row[2], row[3])
+if not row[1] or not granted or ends <= at or not is_of(key, ARGV[2], ARGV[3]) then
   return 0
 end
 local balance, carry = balance_of(key)

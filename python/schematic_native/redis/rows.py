@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # JavaScript prints whole numbers below this without an exponent.
 LARGEST_PLAIN = 1e21
+_DECIMAL = re.compile(r"-?\d+\.?\d*([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class SharedLease:
     remaining: float
     expires_at: float
     live: bool  # by the server's clock
+    readable: bool = True  # otherwise it counts as no lease
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,9 @@ def text(reply: object, *, undecoded: str = "replace") -> str:
 
 def number(reply: object) -> float:
     """Read a number; 0 if there is none, or none that is finite."""
-    try:
-        value = float(text(reply))
-    except ValueError:
-        return 0.0
+    digits = text(reply)
+    # As the scripts read it: float() would take "1_000" as well.
+    value = float(digits) if _DECIMAL.fullmatch(digits) else 0.0
     return value if math.isfinite(value) else 0.0
 
 
@@ -125,7 +127,7 @@ def read_claim(reply: str | bytes) -> Claimed:
     """Read the row of a hold that was claimed; a field that was not there is empty."""
     hold_id, company_id, credit_type_id, lease_id, held = _read(reply)
     slot = company_id or "", credit_type_id or ""
-    return Claimed(slot, hold_id or "", lease_id or "", number(held or "0"))
+    return Claimed(slot, hold_id or "", lease_id or "", max(0.0, number(held or "0")))
 
 
 def _read(reply: str | bytes) -> list[Any]:
