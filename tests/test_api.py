@@ -66,6 +66,15 @@ async def test_an_acquire_says_what_it_asks_for_and_reads_what_it_gets(waits):
     assert (lease.lease_id, lease.granted, lease.expires_at) == ("lse_1", 100.0, expires_at)
 
 
+@pytest.mark.parametrize("script", [[], [Answer(503)], [Answer(close=True), Answer(503)]])
+async def test_a_lease_says_whether_an_earlier_attempt_may_have_made_it(waits, script):
+    with HttpServer(*script, otherwise=Answer(body=data(**LEASE))) as server:
+        api = make_api(server, waits)
+        lease = await api.acquire_lease("co", "ct", 50.5, 1_700_000_000.25)
+        await api.close()
+    assert lease.is_retried is bool(script)
+
+
 async def test_all_retries_of_an_extend_share_one_idempotency_key_and_another_extend_has_its_own(
     waits,
 ):

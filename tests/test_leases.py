@@ -269,6 +269,32 @@ async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(core, 
     assert api.released == ["lse_ours"]
 
 
+@pytest.mark.parametrize(
+    ("total", "is_retried", "extends", "released"),
+    [
+        (1000, False, 0, ["lse_1"]),
+        (1000, True, 0, ["lse_1"]),
+        # A sibling was handed the lease, and has added its share, before our retry was answered.
+        (2000, True, 1, []),
+        (1500, True, 1, []),
+    ],
+)
+async def test_a_retried_acquire_never_takes_what_a_sibling_has_added_to_the_lease(
+    core, leases, api, total, is_retried, extends, released
+):
+    async def answered(_company: str, _credit: str, _amount: float, ends: float) -> GrantedLease:
+        api.totals["lse_1"] = total
+        return GrantedLease("lse_1", total, ends, is_retried)
+
+    api.acquire_lease = answered
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert (lease.granted, lease.remaining) == (1000, 1000)
+    assert api.extends == [("lse_1", 1000)] * extends
+    await leases.close(soon(1))
+    assert api.released == released
+
+
 async def test_what_another_process_adds_to_our_lease_is_not_ours_to_spend(core, leases, api):
     install(core, api)
     hold(core, 800)

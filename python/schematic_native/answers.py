@@ -34,6 +34,9 @@ class GrantedLease:
     lease_id: str
     granted: float
     expires_at: float | None
+    # An earlier attempt of the same request may have been carried out: what is told here is then
+    # the lease as others may have changed it since.
+    is_retried: bool = False
 
 
 def read_instant(text: str) -> datetime:

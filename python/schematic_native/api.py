@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -214,7 +214,8 @@ class Api:
             "requested_amount": requested_amount,
             "expires_at": write_instant(expires_at),
         }
-        return _read(read_lease, await self._call("POST", "billing/credits/lease", body, deadline))
+        data, attempts = await self._attempt("POST", "billing/credits/lease", body, deadline)
+        return replace(_read(read_lease, data), is_retried=attempts > 1)
 
     async def extend_lease(
         self,
@@ -340,6 +341,13 @@ class Api:
 
     async def _call(self, method: str, path: str, body: object, deadline: float | None) -> object:
         """Make one call with its retries, and return the answer's data."""
+        data, _ = await self._attempt(method, path, body, deadline)
+        return data
+
+    async def _attempt(
+        self, method: str, path: str, body: object, deadline: float | None
+    ) -> tuple[object, int]:
+        """Make one call; return the answer's data, and how many attempts it took."""
         content = None if body is None else jsontext.write(body)
         url = f"{self._settings.base_url}/{path}"
         attempt = 0
@@ -351,7 +359,7 @@ class Api:
                 failure: ApiError = error
             else:
                 if response.is_success:
-                    return _data(response)
+                    return _data(response), attempt + 1
                 failure = self._failure(response)
                 if not _is_temporary(response.status_code):
                     raise failure

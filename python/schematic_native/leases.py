@@ -284,11 +284,11 @@ class Leases:
             ends = self._own_end(plan.expires_at)
             lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
             free = None
-            if _is_foreign(lease, ends):
-                if self._store.shared:
+            if self._store.shared:
+                if _is_foreign(lease, ends):
                     free = await self._rejoin(slot, lease)
-                else:
-                    lease = await self._add_share(slot, lease, plan)
+            elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
+                lease = await self._add_share(slot, lease, plan)
             expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
             kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
         except PaymentRequiredError:
@@ -448,6 +448,15 @@ def _is_foreign(lease: GrantedLease, asked_end: float) -> bool:
         return False
     own = (asked_end, round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
     return all(abs(lease.expires_at - end) > EXPIRY_TOLERANCE for end in own)
+
+
+def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:
+    """Tell whether others may have added credits to a lease before we were told of it.
+
+    The answer of an earlier attempt was lost, so the lease may have been ours for a while. If its
+    total is not what we asked for, nobody knows which part of it is ours.
+    """
+    return lease.is_retried and lease.granted != requested_amount
 
 
 async def _join(flight: _Flight, deadline: float | None) -> bool:
