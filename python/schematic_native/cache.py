@@ -38,18 +38,16 @@ class LocalCache(Generic[T]):
         self._ttl = ttl
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
-        self._lock = threading.Lock()
+        # A signal handler may check a flag while the thread that it interrupts is in here.
+        self._lock = threading.RLock()
 
     def get(self, key: str) -> T | None:
         """Return the answer kept under `key`, None if there is none or it is too old."""
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
+            entry = self._entries.pop(key, None)
+            if entry is None or entry[0] <= self._clock():
                 return None
-            if entry[0] <= self._clock():
-                del self._entries[key]
-                return None
-            self._entries.move_to_end(key)
+            self._entries[key] = entry  # used last
             return entry[1]
 
     def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
@@ -58,8 +56,8 @@ class LocalCache(Generic[T]):
         if self._max_size <= 0 or ttl <= 0:
             return
         with self._lock:
+            self._entries.pop(key, None)
             self._entries[key] = (self._clock() + ttl / 1000, val)
-            self._entries.move_to_end(key)
             while len(self._entries) > self._max_size:
                 self._entries.popitem(last=False)
 

@@ -94,6 +94,7 @@ from schematic_native.questions import (
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
@@ -186,7 +187,8 @@ class _Client(Memory):
         # Held only to start and to end the runtime.
         self._lifecycle = threading.RLock()
         # Held only while memory is opened: what is opened must not be older than a shutdown.
-        self._opening = threading.Lock()
+        # A signal handler may open memory in the midst of it.
+        self._opening = threading.RLock()
         # Set once flags have arrived: from then on checks are tried in memory first.
         self._streaming = False
 
@@ -924,6 +926,7 @@ class Schematic(_Client, Synchronous):
     """
 
     _thread: LoopThread | None
+    _closing: concurrent.futures.Future[None] | None
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
@@ -954,21 +957,35 @@ class Schematic(_Client, Synchronous):
     def shutdown(self) -> None:
         """Deliver the events, release the leases and close everything, within 5 s.
 
-        Safe from any thread.
+        Safe from any thread, and from a signal handler at any point of another call. A call joins
+        one that is under way. What an exception interrupts goes on in the background, and a further
+        call, or the end of the interpreter, waits for its end.
         """
         self._own()
         with self._lifecycle:
-            thread, self._thread = self._thread, None
+            thread = self._thread
             runtime = self._shut()
-            _open_clients.discard(self)
-        if thread is not None and runtime is not None:
-            # What they bill goes out with the rest.
-            self._settles.wait(SETTLE_PATIENCE)
-            try:
-                thread.call(runtime.close(), SHUTDOWN_BUDGET + SHUTDOWN_GRACE)
-            except TimeoutError:
-                self._faults.raised("shutdown", "not finished in time")
-            thread.stop()
+        if thread is None or runtime is None:
+            return
+        thread.refuse_own()
+        # What they bill goes out with the rest.
+        self._settles.wait(SETTLE_PATIENCE)
+        with self._lifecycle:
+            if self._closing is None:
+                try:
+                    self._closing = thread.begin(runtime.close)
+                except RuntimeError:
+                    if self._thread is not None:
+                        raise
+            closing = self._closing
+        if self._thread is None or closing is None:
+            return  # a signal handler has done it all meanwhile
+        # Not cancelled when this call is interrupted: others may wait for it, or will.
+        if not _is_done(closing, SHUTDOWN_BUDGET + SHUTDOWN_GRACE):
+            self._faults.raised("shutdown", "not finished in time")
+        thread.stop()
+        self._thread = None
+        _open_clients.discard(self)
 
     def check_flag_with_entitlement(
         self,
@@ -1128,6 +1145,7 @@ class Schematic(_Client, Synchronous):
     def _reset(self) -> None:
         super()._reset()
         self._thread = None
+        self._closing = None
         self._settles = UnderWay()
         # In a child that no hook has told: the parent's thread is not to be closed at exit.
         _open_clients.discard(self)
@@ -1211,6 +1229,17 @@ class Schematic(_Client, Synchronous):
             return thread.call(work(runtime), timeout + GRACE)
         except TimeoutError:
             return late
+
+
+def _is_done(work: concurrent.futures.Future[None], timeout: float) -> bool:
+    """Wait for work, so many seconds at most; what it raised is raised."""
+    import concurrent.futures  # noqa: PLC0415 - loaded with the first client
+
+    try:
+        work.result(timeout)
+    except concurrent.futures.TimeoutError:
+        return False
+    return True
 
 
 class UnderWay:

@@ -57,7 +57,8 @@ class Faults:
         self._api_key = api_key
         self._open: dict[str, _Fault] = {}
         self._noted: dict[str, None] = {}
-        self._lock = threading.Lock()
+        # A signal handler may report in the midst of a report.
+        self._lock = threading.RLock()
 
     @property
     def last_error(self) -> str | None:

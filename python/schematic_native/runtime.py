@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -341,6 +342,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._begun: set[asyncio.Task[None]] = set()
         self._workers = Workers(thread_name_prefix="schematic-native worker")
         self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
@@ -357,10 +359,8 @@ class LoopThread:
             TimeoutError: it took longer than `timeout` seconds; it is cancelled.
 
         """
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
         try:
+            self.refuse_own()
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
@@ -374,12 +374,44 @@ class LoopThread:
             future.cancel()
             raise
 
+    def begin(
+        self, work: Callable[[], Coroutine[object, object, None]]
+    ) -> concurrent.futures.Future[None]:
+        """Have work done on the loop; whoever waits for it may be interrupted without harm to it.
+
+        Raises:
+            RuntimeError: the loop is closed. If a signal handler closes it in the midst of this
+                call, the work is not begun, and no coroutine is left that nobody awaits.
+
+        """
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        async def run() -> None:
+            try:
+                await work()
+            except BaseException as error:
+                done.set_exception(error)
+                raise
+            done.set_result(None)
+
+        def start() -> None:
+            self._begun.add(self._loop.create_task(run()))
+
+        self._loop.call_soon_threadsafe(start)
+        return done
+
+    def refuse_own(self) -> None:
+        """Raise RuntimeError on the loop's own thread, which would wait for itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
+
     def stop(self, timeout: float = 1.0) -> None:
-        """End the loop and its thread.
+        """End the loop and its thread, if they have not ended.
 
         A worker thread stuck in a user's httpx.Client is not waited for longer.
         """
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
 
     def _run(self) -> None:

@@ -1,0 +1,158 @@
+"""Public methods are called from signal handlers: at any line of another call, without a hang or a loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from schematic_native import Schematic, SchematicConfig
+from tests.conftest import ACME, API_KEY, streaming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from schematic_native.emulator import Emulator
+
+INFERENCE = "inference"
+# Seconds after which a call that a handler has interrupted counts as hanging.
+LIMIT = 20.0
+
+
+class Interruption:
+    """Calls `action` once, at one line of a call's Python code, as a handler of a signal would."""
+
+    def __init__(self, call: Callable[[], object], line: int, action: Callable[[], object]) -> None:
+        self._call, self._line, self._action = call, line, action
+        self._lines = 0
+        self.where: str | None = None
+
+    def is_over(self) -> bool:
+        """Make the call on a thread of its own; tells whether it has ended in time."""
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        thread.join(LIMIT)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        sys.settrace(self._trace)
+        try:
+            self._call()
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame: Any, event: str, _argument: object) -> Any:
+        if event == "line" and self.where is None:
+            self._lines += 1
+            if self._lines == self._line:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                sys.settrace(None)
+                self._action()
+        return self._trace if self.where is None else None
+
+
+def make(emulator: Emulator) -> Schematic:
+    client = Schematic(API_KEY, SchematicConfig(**streaming(emulator)))
+    client.initialize()
+    return client
+
+
+CALLS: dict[str, Callable[[Schematic], object]] = {
+    "shutdown": Schematic.shutdown,
+    "status": Schematic.status,
+    "track": lambda client: client.track("pages", ACME),
+    "check": lambda client: client.check(INFERENCE, ACME, usage=1, timeout=1.0),
+    "check_flag": lambda client: client.check_flag(INFERENCE, {"id": "nobody"}),
+}
+
+
+# A check that waits for the service while a handler shuts the client down is not here: it ends at
+# its own timeout.
+PAIRS = [
+    *(("shutdown", action) for action in ("shutdown", "status", "track")),
+    *(("check_flag", action) for action in ("status", "track")),
+    *((call, "shutdown") for call in ("status", "track", "check")),
+]
+
+
+@pytest.mark.parametrize(("call", "action"), PAIRS)
+def test_a_handler_at_any_line_of_a_call_ends_and_lets_the_call_end(emulator, call, action):
+    line, where, settled = 1, "", 0
+    while where is not None:
+        client = make(emulator)
+        held = client.check(INFERENCE, ACME, usage=1).reservation
+        client.track_with_reservation(held, 1)
+        settled += 1
+        interruption = Interruption(
+            lambda client=client: CALLS[call](client),
+            line,
+            lambda client=client: CALLS[action](client),
+        )
+        assert interruption.is_over(), f"{action} at {interruption.where} of {call} hangs"
+        client.shutdown()
+        where = interruption.where
+        line += 1 if call == "shutdown" or line < 20 else 7
+    billed = emulator.state()["billed"]["comp_acme"]["inference_tokens"]
+    assert billed == settled
+    assert line > 2
+
+
+PROGRAM = """
+import os, signal, sys
+from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
+
+url, how = sys.argv[1:]
+client = Schematic("sch_dev_emulator", SchematicConfig(
+    base_url=url, event_capture_url=url, use_datastream=True,
+    credit_leases=CreditLeaseConfig(mode="client"),
+))
+client.initialize()
+for _ in range(20):
+    held = client.check("inference", {"id": "acme"}, usage=10).reservation
+    client.track_with_reservation(held, 10)
+
+def handler(*_):
+    client.shutdown()
+    sys.exit(0)
+
+if how == "handler":
+    signal.signal(signal.SIGTERM, handler)
+print("ready", flush=True)
+try:
+    client.shutdown()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    if how == "again":
+        client.shutdown()
+"""
+
+
+@pytest.mark.parametrize("how", ["again", "handler", "exit"])
+def test_what_was_queued_is_delivered_though_the_shutdown_was_interrupted(emulator, how):
+    """The delivery hangs until the signal has come: by a second call, a handler, or the exit hook."""
+    fault = emulator.fail("freeze", on="capture")
+    program = textwrap.dedent(PROGRAM)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, emulator.base_url, how],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    while fault.fired == 0:
+        assert child.poll() is None
+    os.kill(child.pid, signal.SIGTERM if how == "handler" else signal.SIGINT)
+    if how != "handler":
+        assert child.stdout.readline() == "interrupted\n"
+    fault.clear()
+    child.communicate(timeout=LIMIT)
+    assert child.returncode == 0
+    state = emulator.state()
+    assert state["billed"] == {"comp_acme": {"inference_tokens": 200}}
+    assert {lease["status"] for lease in state["leases"].values()} == {"released"}
