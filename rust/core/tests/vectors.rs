@@ -227,6 +227,14 @@ impl Run {
                 json!({})
             }
             "get_reservation" => json!({"exists": self.ledger.holds(&self.id(operation))}),
+            // Claim and refund are one step of the ledger. What a crash between them would leave is a claim of the
+            // whole hold, with nothing to refund.
+            "consume_reservation" if operation["crash_before_refund"] == true => {
+                let claimed = self
+                    .ledger
+                    .consume_by_id(&self.id(operation), f64::INFINITY);
+                json!({"throws": claimed.is_some()})
+            }
             "consume_reservation" => {
                 let consumed = self
                     .ledger
