@@ -102,6 +102,8 @@ class RedisServer:
         """Let the server take connections and bytes, and do nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        # The signal takes effect a moment after it was sent, and the server may answer until then.
+        os.waitpid(self.process.pid, os.WUNTRACED)
         try:
             yield
         finally:
