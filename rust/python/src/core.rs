@@ -15,7 +15,7 @@ use schematic_core::{
     Millis,
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
-    events::{FlagCheck, Identify, Track},
+    events::{FlagCheck, IdempotencyKey, Identify, Track},
     leases::{
         Keys, Knobs, LeaseKnobs, NewLease, Party, ReservationId, SharedBalance, SlabKnobs, SlabUse,
         SlotKey,
@@ -844,7 +844,7 @@ impl Core {
             user: arguments::keys("user", user)?,
             quantity,
             traits: arguments::json("traits", traits)?.map(Into::into),
-            idempotency_key: idempotency_key.map(Into::into),
+            idempotency_key: IdempotencyKey::given(idempotency_key),
             sent_at: sent_at.map(Into::into),
             trusted_client_clock,
             backfill,
@@ -866,7 +866,7 @@ impl Core {
             company: arguments::json("company", company)?.map(Into::into),
             name: arguments::optional_text("name", name)?.map(Into::into),
             traits: arguments::json("traits", traits)?.map(Into::into),
-            idempotency_key: idempotency_key.map(Into::into),
+            idempotency_key: IdempotencyKey::given(idempotency_key),
         });
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use crate::{
     cache::Lookup,
     client::{Client, Topic},
-    events::{Billing, Identify, Track},
+    events::{Billing, IdempotencyKey, Identify, Track},
     leases::{Reservation, Settlement, whole_units},
 };
 
@@ -100,7 +100,7 @@ impl Client {
     /// Usage without an idempotency key is given one of its own here, so that every attempt to
     /// deliver it carries the same key and the service counts it once.
     pub fn track(&self, mut track: Track) {
-        track.idempotency_key = self.idempotency_key(track.idempotency_key);
+        track.idempotency_key.get_or_insert_with(|| self.own_key());
         if let Some(keys) = &track.company {
             let keys: Vec<_> = keys.iter().collect();
             if let Lookup::Found(company, _) = self.cache.companies().find(&keys) {
@@ -112,15 +112,14 @@ impl Client {
 
     /// Queues who somebody is, with an idempotency key as [`Client::track`] gives it.
     pub fn identify(&self, mut identify: Identify) {
-        identify.idempotency_key = self.idempotency_key(identify.idempotency_key);
+        identify
+            .idempotency_key
+            .get_or_insert_with(|| self.own_key());
         self.bill(Billing::Identify(Box::new(identify)));
     }
 
-    /// The caller's key; where there is none, or an empty one, a key that no other event has.
-    fn idempotency_key(&self, given: Option<Box<str>>) -> Option<Box<str>> {
-        given
-            .filter(|key| !key.is_empty())
-            .or_else(|| Some(format!("event:{}", self.ids.next()).into()))
+    fn own_key(&self) -> IdempotencyKey {
+        IdempotencyKey::Own(self.ids.next())
     }
 
     fn bill(&self, event: Billing) {

@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     engine::{FlagName, KeptReason},
-    leases::{Keys, Mode, Party, Reservation},
+    leases::{Keys, Mode, Party, Reservation, ReservationId},
     text::Text,
 };
 
@@ -26,6 +26,40 @@ pub enum Billing {
     Identify(Box<Identify>),
 }
 
+/// By which the service tells a repeat from another event. It is spelled out when a batch is written, not when the event
+/// is queued.
+#[derive(Clone, Debug)]
+pub enum IdempotencyKey {
+    /// The caller's.
+    Given(Box<str>),
+    /// One that no other event has, from the source of reservation ids.
+    Own(ReservationId),
+}
+
+impl IdempotencyKey {
+    /// The caller's key; an empty one is none.
+    #[must_use]
+    pub fn given(key: Option<&str>) -> Option<Self> {
+        let key = key.filter(|key| !key.is_empty())?;
+        Some(Self::Given(key.into()))
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(key) => f.write_str(key),
+            Self::Own(id) => write!(f, "event:{id}"),
+        }
+    }
+}
+
+impl Serialize for IdempotencyKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Usage that a program reported by itself.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
@@ -40,7 +74,7 @@ pub struct Track {
     /// A JSON object.
     pub traits: Option<Box<str>>,
     /// Repeats of it are dropped by the service.
-    pub idempotency_key: Option<Box<str>>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// RFC 3339.
     pub sent_at: Option<Box<str>>,
     /// Whether the service may trust `sent_at`.
@@ -61,7 +95,7 @@ pub struct Identify {
     /// A JSON object.
     pub traits: Option<Box<str>>,
     /// Repeats of it are dropped by the service.
-    pub idempotency_key: Option<Box<str>>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// The record of one flag check.

@@ -7,5 +7,5 @@
 mod event;
 mod queue;
 
-pub use event::{Billing, FlagCheck, Identify, Track};
+pub use event::{Billing, FlagCheck, IdempotencyKey, Identify, Track};
 pub use queue::{Batch, MAX_BATCH, Queue, QueueCounts};
