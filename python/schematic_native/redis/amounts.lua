@@ -74,10 +74,8 @@ end
 -- A lease outlives its end by this, so that late refunds still find it.
 local GRACE = 60000
 
--- Raises a lease's grant to the total and moves its end forward, never back. The row must be readable.
-local function reconcile(key, total, ends)
-  local row = redis.call('HMGET', key, 'grantedAmount', 'expiresAt')
-  local granted, before = terms(row[1], row[2])
+-- Raises a lease's grant to the total and moves its end forward, never back, from the terms that were read.
+local function reconcile(key, granted, before, total, ends)
   if total > granted then
     local balance, carry = balance_of(key)
     local gain, cut = sum(total, -granted)

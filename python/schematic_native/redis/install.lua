@@ -8,13 +8,14 @@ local granted, before = terms(row[2], row[3])
 if row[1] and granted and before > now() then
   return { 0, row[1] }
 end
-if row[1] == id and not granted then
+if row[1] == id then
+  if granted then
+    -- Writing it anew would forget what open holds have taken.
+    reconcile(key, granted, before, tonumber(ARGV[4]), ends)
+    return { 0, id }
+  end
   -- Nobody knows what was spent of it, so nothing of it is spent again.
   balance = '0'
-elseif row[1] == id then
-  -- Writing it anew would forget what open holds have taken.
-  reconcile(key, tonumber(ARGV[4]), ends)
-  return { 0, id }
 end
 redis.call('DEL', key)
 redis.call('HSET', key, 'leaseId', id, 'companyId', ARGV[2], 'creditTypeId', ARGV[3],
