@@ -378,6 +378,7 @@ class Api:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
+        token = _is_ours.set(True)
         try:
             # httpx limits each phase of a request, so that a server may drip its answer for ever:
             # the limit that counts is the one on the whole.
@@ -389,17 +390,10 @@ class Api:
         except Exception as error:  # noqa: BLE001 - a client of the user's raises what it likes
             detail = str(error).replace(self._settings.api_key or "\0", "***")
             raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
-
-    async def _request(
-        self, method: str, url: str, content: bytes | None, timeout: float
-    ) -> httpx.Response:
-        token = _is_ours.set(True)
-        try:
-            return await self._request_ours(method, url, content, timeout)
         finally:
             _is_ours.reset(token)
 
-    async def _request_ours(
+    async def _request(
         self, method: str, url: str, content: bytes | None, timeout: float
     ) -> httpx.Response:
         for _ in range(MOST_REDIRECTS):
