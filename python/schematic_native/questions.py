@@ -134,14 +134,7 @@ class LeaseQuestion(NamedTuple):
 
     def ask(self, core: Core) -> CheckResult | PendingCheck:
         """Ask the core."""
-        answer = core.check(
-            self.flag_key,
-            self.company,
-            self.user,
-            0.0 if self.usage is None else self.usage,
-            self.event_subtype,
-            self.on_acquire_failure,
-        )
+        answer = core.check(*self._arguments())
         if answer is None:
             raise RuntimeError("the process was forked in the middle of a call")
         return answer
@@ -152,16 +145,14 @@ class LeaseQuestion(NamedTuple):
         Under "fail-open" the rules still decide. Without the entities that they need, the failure
         mode alone does.
         """
-        answer = core.check_unheld(
-            self.flag_key,
-            self.company,
-            self.user,
-            0.0 if self.usage is None else self.usage,
-            self.event_subtype,
-            self.on_acquire_failure,
-            record=record,
-        )
+        answer = core.check_unheld(*self._arguments(), record=record)
         return self.fail("lease_acquire_failed") if answer is None else answer
+
+    def _arguments(self) -> tuple[str, Keys | None, Keys | None, float, str | None, FailureMode]:
+        """Return what the core is asked with: no usage is none of it."""
+        usage = 0.0 if self.usage is None else self.usage
+        who = self.flag_key, self.company, self.user
+        return *who, usage, self.event_subtype, self.on_acquire_failure
 
     def plain(self) -> FlagQuestion:
         """Return the plain check that asks the same, the usage as its preflight."""
