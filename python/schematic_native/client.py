@@ -957,8 +957,8 @@ class Schematic(_Client, Synchronous):
     def shutdown(self) -> None:
         """Deliver the events, release the leases and close everything, within 5 s.
 
-        Safe from any thread, and from a signal handler at any point of another call. A call joins
-        one that is under way. What an exception interrupts goes on in the background, and a further
+        Safe from any thread, and from a signal handler at any point of itself: a call joins one
+        that is under way. What an exception interrupts goes on in the background, and a further
         call, or the end of the interpreter, waits for its end.
         """
         self._own()
