@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from schematic_native import Schematic, SchematicConfig
-from tests.conftest import ACME, API_KEY, streaming
+from tests.conftest import ACME, API_KEY, eventually, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,16 +136,15 @@ except KeyboardInterrupt:
 def test_what_was_queued_is_delivered_though_the_shutdown_was_interrupted(emulator, how):
     """The delivery hangs until the signal has come: by a second call, a handler, or the exit hook."""
     fault = emulator.fail("freeze", on="capture")
-    program = textwrap.dedent(PROGRAM)
     child = subprocess.Popen(
-        [sys.executable, "-c", program, emulator.base_url, how],
+        [sys.executable, "-c", PROGRAM, emulator.base_url, how],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    while fault.fired == 0:
-        assert child.poll() is None
+    eventually(lambda: fault.fired or child.poll() is not None)
+    assert child.poll() is None
     os.kill(child.pid, signal.SIGTERM if how == "handler" else signal.SIGINT)
     if how != "handler":
         assert child.stdout.readline() == "interrupted\n"

@@ -434,6 +434,8 @@ class Operations:
         The next caller comes once the one before waits for a wire call or is done.
         """
         operations = [Fields(operation) for operation in fields.get("operations", [])]
+        answers = fields.get("answers", [])
+        _check_addressed(answers, operations)
         self._program.runtime()
         for operation in operations:
             self._tell(operation)
@@ -441,12 +443,7 @@ class Operations:
         begun = {}
         for number, operation in enumerate(operations):
             begun[operation.get("as", str(number))] = (operation, self._begin(operation))
-        asked = {(operation.text("op"), _company_of(operation)) for operation in operations}
-        is_ambiguous = len(asked) > len({name for name, _ in asked})
-        for answer in fields.get("answers", []):
-            if is_ambiguous and not answer.keys() & {"company_id", "done"}:
-                # Requests for several slots arrive in any order.
-                raise BrokenVectorError(f"whose company_id does the answer {answer} go to?")
+        for answer in answers:
             self._land(dict(answer), {name: _call_of(work) for name, (_, work) in begun.items()})
         for _, work in begun.values():
             self._finish(_call_of(work))
@@ -523,6 +520,16 @@ class Operations:
         if is_known:
             self._service.push(entity)
             self._program.wait(lambda: core.company_id(entity["keys"]) is not None)
+
+
+def _check_addressed(answers: Iterable[Mapping[str, Any]], operations: list[Fields]) -> None:
+    """Require that answers name their company where several ask for the same: they may in any order."""
+    asked = {(operation.text("op"), _company_of(operation)) for operation in operations}
+    if len(asked) == len({name for name, _ in asked}):
+        return
+    for answer in answers:
+        if not answer.keys() & {"company_id", "done"}:
+            raise BrokenVectorError(f"whose company_id does the answer {answer} go to?")
 
 
 def _company_of(operation: Fields) -> str | None:
