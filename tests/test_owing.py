@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.stores.servers import RedisServer
 
 YEAR_2100 = 4_102_444_800.0
-HELD, USED = 20.0, 6.0
+HELD, USED, USED_UNITS = 20.0, 6.0, 3.0
 
 
 class Gate:
@@ -90,8 +90,13 @@ async def gate(redis_server: RedisServer) -> AsyncIterator[Gate]:
 
 
 @pytest.fixture
-def shared(gate: Gate, faults: Faults) -> SharedStore:
-    return SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+def core() -> Core:
+    return Core(api_key=API_KEY, shared=True)
+
+
+@pytest.fixture
+def shared(gate: Gate, core: Core, faults: Faults) -> SharedStore:
+    return SharedStore(core, gate, faults)
 
 
 async def make_holds(gate: Gate, count: int, expires_at: float = YEAR_2100) -> list[Reservation]:
@@ -109,9 +114,9 @@ async def books(gate: Gate) -> tuple[float, float]:
     return lease.remaining, await gate.run(gate.operations.reserved_credits(SLOT))
 
 
-async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, shared):
+async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, core, shared):
     for owed in await make_holds(gate, 3):
-        shared.claim_later(Claim(owed, USED, 3.0))
+        core.settle_shared(owed, USED_UNITS)
     gate.answers = 2  # the clock, and one claim
     sweep = asyncio.ensure_future(shared.sweep())
     await eventually_async(lambda: gate.waiting)
@@ -122,9 +127,9 @@ async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, shared):
     assert await books(gate) == (1000 - 3 * USED, 0)
 
 
-async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, shared):
+async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, core, shared):
     [owed] = await make_holds(gate, 1, expires_at=time.time())
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers, gate.is_broken = 1, True
     await shared.sweep()
     assert await books(gate) == (1000 - HELD, HELD)
@@ -132,27 +137,29 @@ async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, s
     assert await books(gate) == (1000 - USED, 0)
 
 
-async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, shared, faults):
+async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, core, shared, faults):
     owed, cut_short = await make_holds(gate, 2)
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers = 0
-    claiming = asyncio.ensure_future(shared.claim_queued(Claim(cut_short, USED, 3.0)))
+    claiming = asyncio.ensure_future(shared.claim_settle(core.settle_shared(cut_short, USED_UNITS)))
     await eventually_async(lambda: gate.waiting)
     claiming.cancel()
     await asyncio.wait({claiming})
-    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following = SharedStore(core, gate, faults)
     following.inherit(shared)
     gate.open()
     await following.sweep()
     assert await books(gate) == (1000 - 2 * USED, 0)
 
 
-async def test_claims_that_a_shutdown_could_not_make_are_made_on_a_later_loop(gate, shared, faults):
+async def test_claims_that_a_shutdown_could_not_make_are_made_on_a_later_loop(
+    gate, core, shared, faults
+):
     [owed] = await make_holds(gate, 1)
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers, gate.is_broken = 0, True
     await shared.close(0.01)
-    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following = SharedStore(core, gate, faults)
     following.inherit(shared)
     gate.open()
     await following.sweep()
@@ -267,7 +274,7 @@ async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
         refill.cancel()
         await asyncio.wait({refill})
         for row in core.opened:
-            shared.claim_later(Claim(row, 0.0, None))
+            shared.claim_later(Claim(row, 0.0))
         core.opened.clear()
         await settled(gate, shared)
     assert core.taken > 0

@@ -25,7 +25,7 @@ from schematic_native import (
 from schematic_native._native import Core
 from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.sharing import Claim, SharedStore
+from schematic_native.sharing import SharedStore
 from tests.callers import Caller
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.stores.clocks import ServerClock
@@ -151,22 +151,30 @@ def test_two_clients_share_one_lease(make_user, emulator, redis_server):
     assert holds(redis_server) == []
 
 
-def test_usage_is_claimed_before_it_is_billed_on_the_callers_thread(
+def test_usage_whose_claim_was_interrupted_is_claimed_before_it_is_billed(
     emulator, redis_server, monkeypatch
 ):
     user = User("sync", "sync", emulator, redis_server.url)
     with contextlib.closing(user):
         result = user.check(10)
-        store, billing = user.client._store, []
-        run = store.run
+        sender, holds_when_billed = user.client._runtime._sender, []
+        post = sender._post
 
-        def watch(*arguments: Any) -> Any:
-            billing.append(user.client._core.counts()["queued_billing"])
-            return run(*arguments)
+        async def watch(body: bytes) -> Any:
+            holds_when_billed.append(holds(redis_server))
+            return await post(body)
 
-        monkeypatch.setattr(store, "run", watch)
-        user.settle(result, 4)
-        assert billing == [0]
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(sender, "_post", watch)
+        with monkeypatch.context() as patch:
+            patch.setattr(user.client._store, "run", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                user.settle(result, 4)
+    assert holds_when_billed == [[]]
+    assert remaining(redis_server) == 10_000 - 8
+    assert emulator.state()["billed"] == {COMPANY: {"inference_tokens": 4}}
 
 
 class SlowStore:
@@ -196,10 +204,13 @@ class SlowStore:
 
 async def test_usage_waits_for_the_claims_that_are_under_way(faults):
     store = SlowStore()
-    shared = SharedStore(Core(api_key=API_KEY, shared=True), store, faults)
+    core = Core(api_key=API_KEY, shared=True)
+    shared = SharedStore(core, store, faults)
     ends = datetime.now(timezone.utc)
     hold = Reservation("r1", "lse_1", "client", COMPANY, CREDIT, "tokens", 1, 2, 2.0, ends)
-    claiming = asyncio.ensure_future(shared.claim_queued(Claim(hold, 2.0, 1.0)))
+    owed = core.settle_shared(hold, 1.0)
+    assert owed is not None
+    claiming = asyncio.ensure_future(shared.claim_settle(owed))
     await asyncio.sleep(0)
     billing = asyncio.ensure_future(shared.before_billing())
     claiming.cancel()

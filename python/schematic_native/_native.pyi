@@ -423,6 +423,15 @@ class SlabPlan:
     expires_at: float  # epoch seconds, of its reservation in the shared store
 
 @final
+class OwedClaim:
+    """A settled hold that the shared store has still to end."""
+
+    @property
+    def reservation(self) -> Reservation: ...
+    @property
+    def credits(self) -> float: ...  # used of the hold
+
+@final
 class EventBatch:
     """Up to 100 events, serialised once; retried as it is."""
 
@@ -610,14 +619,13 @@ class Core:
         bool | None
     ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
     def now(self) -> float: ...  # epoch seconds, by the core's clock
-    def shared_claim(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> (
-        float | None
-    ): ...  # credits to claim from the shared store; None: nothing is to be claimed there
-    def count_usage(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> None: ...  # into the cached company's metrics, after a claim in the shared store
+    def settle_shared(
+        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
+    ) -> OwedClaim | None: ...  # bills, too; None: the store is owed nothing for it
+    def owed_claims(self) -> list[OwedClaim]: ...  # of settles, oldest first
+    def claim_ended(
+        self, claim: OwedClaim, has_ended_hold: bool
+    ) -> None: ...  # the store has answered, or the hold's row is surely gone
 
     # Leases, for the lease manager
     def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired

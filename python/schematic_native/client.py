@@ -94,16 +94,15 @@ from schematic_native.questions import (
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from schematic_native._native import FailureMode, PendingCheck
+    from schematic_native._native import FailureMode, OwedClaim, PendingCheck
     from schematic_native.redis import Store
     from schematic_native.runtime import LoopThread, Runtime
-    from schematic_native.sharing import Claim
+    from schematic_native.workers import Outcome
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
@@ -154,8 +153,8 @@ UNBILLABLE = 2.0**63
 GRACE = 0.05
 # The same for a shutdown, which also has to close its connections.
 SHUTDOWN_GRACE = 1.0
-# Seconds that a shutdown waits for the settles of other threads. The shared store has one to answer.
-SETTLE_PATIENCE = 1.5
+# Seconds that it waits for its thread at least, where its own are used up.
+LEAST_JOIN = 0.1
 
 
 class _Client(Memory):
@@ -552,15 +551,6 @@ class _Client(Memory):
             return None
         return reservation, quantity, traits
 
-    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | None:
-        """Tell what a settle must claim in the shared store; None if the hold is not there."""
-        cost = self._core.shared_claim(reservation, actual_quantity)
-        if cost is None or self._core.has_hold(reservation.id):
-            return None
-        from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
-
-        return Claim(reservation, cost, actual_quantity)
-
     def _read_track(
         self,
         event: str,
@@ -837,12 +827,11 @@ class AsyncSchematic(_Client):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim = self._claim_of(settlement[0], settlement[1])
         runtime = self._running()
-        # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
-        self._core.settle(*settlement)
-        if claim is not None:
-            await runtime.claim(claim)
+        # One call: whoever is cancelled or interrupted after it, the claim is made and then billed.
+        owed = self._core.settle_shared(*settlement)
+        if owed is not None:
+            await runtime.claim(owed)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -926,7 +915,7 @@ class Schematic(_Client, Synchronous):
     """
 
     _thread: LoopThread | None
-    _closing: concurrent.futures.Future[None] | None
+    _closing: Outcome[None] | None
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
@@ -964,16 +953,21 @@ class Schematic(_Client, Synchronous):
         self._own()
         with self._lifecycle:
             thread = self._thread
-            runtime = self._shut()
-        if thread is None or runtime is None:
+            self._shut()
+        if thread is None:
             return
         thread.refuse_own()
-        # What they bill goes out with the rest.
-        self._settles.wait(SETTLE_PATIENCE)
+        until = time.monotonic() + SHUTDOWN_BUDGET
+
+        async def close() -> None:
+            # Asked for on the loop, where a start that was interrupted has ended by then.
+            if self._runtime is not None:
+                await self._runtime.close()
+
         with self._lifecycle:
             if self._closing is None:
                 try:
-                    self._closing = thread.begin(runtime.close)
+                    self._closing = thread.begin(close)
                 except RuntimeError:
                     if self._thread is not None:
                         raise
@@ -981,9 +975,11 @@ class Schematic(_Client, Synchronous):
         if self._thread is None or closing is None:
             return  # a signal handler has done it all meanwhile
         # Not cancelled when this call is interrupted: others may wait for it, or will.
-        if not _is_done(closing, SHUTDOWN_BUDGET + SHUTDOWN_GRACE):
+        if closing.wait(until + SHUTDOWN_GRACE - time.monotonic()):
+            closing.result()
+        else:
             self._faults.raised("shutdown", "not finished in time")
-        thread.stop()
+        thread.stop(max(LEAST_JOIN, until - time.monotonic()))
         self._thread = None
         _open_clients.discard(self)
 
@@ -1073,15 +1069,14 @@ class Schematic(_Client, Synchronous):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        with self._settles:
-            claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
-            try:
-                if claim is not None and runtime is not None:
-                    self._claim(claim, runtime)
-            finally:
-                # Billed after the claim, whatever becomes of it: should this process die in
-                # between, nothing that was billed comes back to the lease.
-                self._core.settle(*settlement)
+        runtime = self._ensure_running()
+        if runtime is None:
+            self._refuses_event("track_with_reservation")
+            return
+        # One call: whoever is interrupted after it, the claim is made and then billed.
+        owed = self._core.settle_shared(*settlement)
+        if owed is not None:
+            self._claim(owed)
 
     def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -1146,7 +1141,6 @@ class Schematic(_Client, Synchronous):
         super()._reset()
         self._thread = None
         self._closing = None
-        self._settles = UnderWay()
         # In a child that no hook has told: the parent's thread is not to be closed at exit.
         _open_clients.discard(self)
 
@@ -1163,30 +1157,22 @@ class Schematic(_Client, Synchronous):
 
         return store.run(finish(store.operations, pending, self._faults), timeout)
 
-    def _claim(self, claim: Claim, runtime: Runtime) -> None:
-        """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
+    def _claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle: on this thread if that is possible, else on the I/O thread.
+
+        A claim that is interrupted, or fails, is made before its usage is sent, or at a sweep.
+        """
         from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
-        from schematic_native.sharing import STORE_TIMEOUT  # noqa: PLC0415
+        from schematic_native.sharing import STORE_TIMEOUT, Claim  # noqa: PLC0415
 
         store = self._store
         if not isinstance(store, SyncStore):
-            self._wait(lambda runtime: runtime.claim(claim), STORE_TIMEOUT, None)
+            self._wait(lambda runtime: runtime.claim(owed), STORE_TIMEOUT, None)
             return
         try:
-            store.run(claim.make(store.operations, self._core), STORE_TIMEOUT)
+            store.run(Claim.of(owed).make(store.operations, self._core), STORE_TIMEOUT)
         except StoreError as error:
             self._faults.raised(STORE_TOPIC, error)
-            self._claim_later(claim, runtime)
-        except BaseException:
-            # A signal's: nobody knows whether the claim was made, and to make it twice does no harm.
-            self._claim_later(claim, runtime)
-            raise
-
-    def _claim_later(self, claim: Claim, runtime: Runtime) -> None:
-        try:
-            runtime.loop.call_soon_threadsafe(runtime.claim_later, claim)
-        except RuntimeError:
-            self._faults.noted("a hold that was settled after a shutdown is left to lapse")
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
@@ -1200,18 +1186,20 @@ class Schematic(_Client, Synchronous):
             if self._runtime is None:
                 from schematic_native.runtime import LoopThread  # noqa: PLC0415 - for I/O only
 
-                async def make() -> Runtime:
-                    return self._make_runtime()
+                async def make() -> None:
+                    # On the loop: it comes to its end even if the caller is interrupted.
+                    self._runtime = self._make_runtime()
+                    self._open_memory()
 
                 try:
-                    self._thread = LoopThread()
+                    if self._thread is None:
+                        self._thread = LoopThread()
                 except RuntimeError as error:
                     # From Python 3.12 on no thread can be started once the main thread has ended.
                     self._faults.raised("start", str(error))
                     return None
-                self._runtime = self._thread.call(make())
-                self._open_memory()
                 _open_clients.add(self)
+                self._thread.call(make)
             return self._runtime
 
     def _wait(
@@ -1221,47 +1209,16 @@ class Schematic(_Client, Synchronous):
 
         `late` if it is not done.
         """
+        from schematic_native.runtime import LoopEndedError  # noqa: PLC0415 - for I/O only
+
         runtime = self._ensure_running()
         thread = self._thread
         if runtime is None or thread is None:
             return late
         try:
-            return thread.call(work(runtime), timeout + GRACE)
-        except TimeoutError:
+            return thread.call(lambda: work(runtime), timeout + GRACE)
+        except (TimeoutError, LoopEndedError):
             return late
-
-
-def _is_done(work: concurrent.futures.Future[None], timeout: float) -> bool:
-    """Wait for work, so many seconds at most; what it raised is raised."""
-    import concurrent.futures  # noqa: PLC0415 - loaded with the first client
-
-    try:
-        work.result(timeout)
-    except concurrent.futures.TimeoutError:
-        return False
-    return True
-
-
-class UnderWay:
-    """Counts the threads that are inside, so that another can wait until they are out."""
-
-    def __init__(self) -> None:
-        self._threads = 0
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._threads += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._threads -= 1
-            self._changed.notify_all()
-
-    def wait(self, timeout: float) -> None:
-        """Wait until nobody is inside, but so many seconds at most."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._threads, timeout)
 
 
 # A track event as the core takes it.

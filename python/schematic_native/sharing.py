@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AcquirePlan,
         Core,
         ExtendPlan,
+        OwedClaim,
         Reservation,
         SlabPlan,
     )
@@ -39,6 +40,8 @@ STORE_TIMEOUT = 1.0
 # A synchronous check with fewer seconds asks on another thread, which hears what comes too late for
 # it and gives that back.
 HURRY = 0.25
+# The part of a closing store's time that is given to checks under way.
+CHECKS_PART = 0.5
 # Seconds between two tries of a claim when a client closes.
 INSIST_PAUSE = 0.1
 # Seconds that a hold's row outlives the hold.
@@ -108,7 +111,10 @@ def _hold(pending: PendingCheck) -> Reservation:
 
 @dataclass(frozen=True)
 class Claim:
-    """Credits used of a hold in the shared store, which its settle must still claim there.
+    """Credits used of a hold in the shared store, which must still be claimed there.
+
+    What a settle owes is noted in the core as well, before the usage is queued, and stays there
+    until the store has answered: whoever is interrupted, the sender and the sweep make the claim.
 
     Claiming twice does no harm: the store ends a hold once. So a claim that failed is made again
     while the hold's row may be there.
@@ -116,17 +122,21 @@ class Claim:
 
     hold: Reservation
     credits: float
-    quantity: float | None  # event units of a settle; None for a slab
+    owed: OwedClaim | None = None  # the core's note of it, if a settle owes it
+
+    @classmethod
+    def of(cls, owed: OwedClaim) -> Claim:
+        """Return the claim that a settle owes."""
+        return cls(owed.reservation, owed.credits, owed)
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
-        if self.quantity is None:
+        if self.owed is None:
             # What was used of a slab may have been taken off its row already.
             unused = self.hold.credits_reserved - self.credits
             return (yield from operations.give_back(self.hold.id, unused))
         consumed = yield from operations.consume(self.hold.id, self.credits)
-        if consumed is not None:
-            core.count_usage(self.hold, self.quantity)
+        core.claim_ended(self.owed, consumed is not None)
         return consumed is not None
 
     def is_over(self, now: float) -> bool:
@@ -155,8 +165,12 @@ class SharedStore:
         self._operations = store.operations
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later)
+        # What settles owe is in the core; here are slabs, and holds that nobody waits for.
         self._claims: list[Claim] = []
-        # Claims under way whose usage is queued already, and pages of a sweep.
+        # Checks that ask the store now.
+        self._checks = UnderWay()
+        self._closing = False
+        # Claims of settles under way, and pages of a sweep.
         self._claiming: set[asyncio.Future[None]] = set()
         self._ending: set[asyncio.Future[SweptPage]] = set()
 
@@ -219,6 +233,7 @@ class SharedStore:
         """
         if self._claiming:
             await asyncio.wait(set(self._claiming))
+        await self._claim_settles()
         try:
             await self._slabs.note_uses()
         except StoreError as error:
@@ -234,12 +249,21 @@ class SharedStore:
             await self._sweep(now)
 
     async def close(self, timeout: float) -> None:
-        """Settle every slab and make the claims that are still open, in so many seconds."""
+        """Settle every slab and make the claims that are still open, in so many seconds.
+
+        Checks that are under way come to their end first: each has its hold then, or has given
+        back what it debited.
+        """
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        await self._checks.wait(timeout * CHECKS_PART)
         claims, self._claims = [*self._claims, *self._slabs.close()], []
+        claims += map(Claim.of, self._core.owed_claims())
         ending: list[asyncio.Future[Any]] = [*self._claiming, *self._ending]
         ending += [asyncio.ensure_future(self._insist(claim)) for claim in claims]
         if ending:
-            _, late = await asyncio.wait(ending, timeout=timeout)
+            _, late = await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -257,19 +281,39 @@ class SharedStore:
 
         What a check comes to hold that ended sooner, or was cancelled, is given back.
         """
+        if self._closing:
+            return None
         work = finish(self._operations, pending, self._faults)
         if timeout >= STORE_TIMEOUT:
-            return await self._store.run(work, timeout, self._abandon)
+            return await self._run_check(work, timeout)
         # The store has longer than the check: it may have made the debit, and only be slow to say so.
-        running = asyncio.ensure_future(self._store.run(work, STORE_TIMEOUT, self._abandon))
+        running = asyncio.ensure_future(self._run_check(work, STORE_TIMEOUT))
         try:
             await asyncio.wait({running}, timeout=timeout)
             return await running if running.done() else None
         finally:
             running.cancel()
 
-    async def claim_queued(self, claim: Claim) -> None:
-        """Claim a hold whose usage is queued already, even if the caller is cancelled."""
+    async def _run_check(
+        self, work: Operation[CheckResult | PendingCheck], timeout: float
+    ) -> CheckResult | PendingCheck:
+        """Ask the store for a check. If the caller is cancelled, that goes on, and counts until then."""
+        self._checks.begin()
+        try:
+            answer = await self._store.run(work, timeout, self._abandon)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._checks.end()
+            raise
+        self._checks.end()
+        return answer
+
+    async def claim_settle(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle, which goes on if the caller is cancelled.
+
+        If it fails, the core goes on owing it.
+        """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._claiming.add(ended)
 
@@ -278,27 +322,13 @@ class SharedStore:
             ended.set_result(None)
 
         try:
-            await self.claim(claim, end)
+            await self._try(Claim.of(owed), end)
         except asyncio.CancelledError:
             raise  # it goes on, and has not ended yet
         except BaseException:
             end(None)
             raise
         end(None)
-
-    async def claim(self, claim: Claim, late: Late[bool] = None) -> bool:
-        """Claim a hold that is settled; if that fails, again at each sweep while it may be there.
-
-        Returns whether the store has answered. If the caller is cancelled, `late` is told when the
-        claim has ended, which is made again then: that does no harm.
-        """
-        is_made = False
-        try:
-            is_made = await self._try(claim, late)
-        finally:
-            if not is_made:
-                self.claim_later(claim)
-        return is_made
 
     async def _try(self, claim: Claim, late: Late[bool] = None) -> bool:
         """Claim a hold that is settled; tells whether the store has answered."""
@@ -331,14 +361,26 @@ class SharedStore:
         Returns whether none is left. Until then this process must end no hold that has lapsed, as
         it may be one that it owes a claim.
         """
+        owed = [claim for claim in self._core.owed_claims() if Claim.of(claim).is_over(now)]
+        for claim in owed:
+            self._core.claim_ended(claim, has_ended_hold=False)
         open_claims = [claim for claim in self._claims if not claim.is_over(now)]
-        if lapsed := len(self._claims) - len(open_claims):
+        if lapsed := len(owed) + len(self._claims) - len(open_claims):
             self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
         self._claims = open_claims
+        if not await self._claim_settles():
+            return False
         # One that is cut short stays where it is: to make it twice does no harm.
         while self._claims and await self._try(self._claims[0]):
             self._claims.pop(0)
         return not self._claims
+
+    async def _claim_settles(self) -> bool:
+        """Make the claims that settles owe, until one fails; tells whether none has failed."""
+        for owed in self._core.owed_claims():
+            if not await self._try(Claim.of(owed)):
+                return False
+        return True
 
     async def _sweep(self, now: float) -> None:
         """End the holds that have lapsed, page by page. A page that is begun is finished."""
@@ -363,8 +405,37 @@ class SharedStore:
 
     def _abandon(self, answer: CheckResult | PendingCheck | None) -> None:
         """Give back what a check has come to hold that nobody waits for any longer."""
+        self._checks.end()
         if isinstance(answer, CheckResult) and answer.reservation is not None:
-            self.claim_later(Claim(answer.reservation, 0.0, None))
+            self.claim_later(Claim(answer.reservation, 0.0))
+
+
+class UnderWay:
+    """Counts what is under way, so that somebody can wait until nothing is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._over = asyncio.Event()
+
+    def begin(self) -> None:
+        """Count one more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self._count -= 1
+        if not self._count:
+            self._over.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until nothing is under way, so many seconds at most."""
+        over = asyncio.get_running_loop().call_later(timeout, self._over.set)
+        self._over.clear()
+        try:
+            if self._count:
+                await self._over.wait()
+        finally:
+            over.cancel()
 
 
 class _Taken(NamedTuple):
@@ -413,7 +484,7 @@ class Slabs:
         """Settle the slabs whose last hold has ended."""
         for row, used in self._core.take_closed_slabs():
             self._uses[row.id] = row, used
-            self._settle(Claim(row, used, None))
+            self._settle(Claim(row, used))
 
     async def note_uses(self) -> None:
         """Take what was used of slabs off their rows. Raises `StoreError`.
@@ -440,7 +511,7 @@ class Slabs:
     def close(self) -> list[Claim]:
         """Take nothing more from any slab; what is left to settle of them."""
         self._uses.clear()
-        return [Claim(row, used, None) for row, used in self._core.close_slabs()]
+        return [Claim(row, used) for row, used in self._core.close_slabs()]
 
     async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
         return await self._store.run(operation, STORE_TIMEOUT, late)
@@ -487,4 +558,4 @@ class Slabs:
     def _return(self, taken: _Taken | None) -> None:
         """Settle a slab that is not to be opened."""
         if taken is not None:
-            self._settle(Claim(taken.row, 0.0, None))
+            self._settle(Claim(taken.row, 0.0))

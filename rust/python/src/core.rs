@@ -1,8 +1,12 @@
 //! The client's whole state, as Python holds it.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -27,7 +31,7 @@ use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     events::EventBatch,
     fork,
-    leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
+    leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan},
     pending,
     results::{CheckFlagResult, CheckResult, Reservation},
     scripted::ScriptedEngine,
@@ -105,7 +109,7 @@ impl Core {
         // A clock of Python's may fail, so it is read in any case.
         let given = self.clock.is_some().then(|| self.now(py)).transpose()?;
         let clock = || given.unwrap_or_else(system_now);
-        Ok(self.client.flag_value(&request, clock).ok())
+        uninterrupted(self.client.flag_value(&request, clock).ok())
     }
 
     /// Begins a lease-backed check and takes it as far as memory allows.
@@ -136,7 +140,7 @@ impl Core {
                 .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
         };
-        Ok(work(&self.client, &request, self.now(py)?))
+        uninterrupted(work(&self.client, &request, self.now(py)?))
     }
 }
 
@@ -184,6 +188,28 @@ fn uses(slabs: Vec<SlabUse>) -> Vec<(Reservation, f64)> {
         .collect()
 }
 
+thread_local! {
+    /// What a signal handler raised while the core called its waker.
+    static INTERRUPTION: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+/// Whether any thread has such an exception: far cheaper to ask than each thread's own.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Raises what a signal handler raised during a call of the core, which is done by then.
+///
+/// Python runs handlers wherever its code is run, and so within the waker, too.
+#[inline]
+pub(crate) fn uninterrupted<T>(done: T) -> PyResult<T> {
+    if IS_INTERRUPTED.load(Relaxed)
+        && let Some(raised) = INTERRUPTION.take()
+    {
+        // Handlers run on the main thread alone, so no other thread's is forgotten.
+        IS_INTERRUPTED.store(false, Relaxed);
+        return Err(raised);
+    }
+    Ok(done)
+}
+
 fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
     Box::new(move |topic| {
         let Some(callable) = &callable else {
@@ -194,8 +220,13 @@ fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
             Topic::Extend => "extend",
         };
         Python::attach(|py| {
-            if let Err(fault) = callable.call1(py, (topic,)) {
-                fault.write_unraisable(py, Some(callable.bind(py)));
+            if let Err(raised) = callable.call1(py, (topic,)) {
+                INTERRUPTION.set(Some(raised));
+                IS_INTERRUPTED.store(true, Relaxed);
+                // The call was cut short, and the topic is called for only once.
+                if let Err(raised) = callable.call1(py, (topic,)) {
+                    INTERRUPTION.set(Some(raised));
+                }
             }
         });
     })
@@ -463,7 +494,7 @@ impl Core {
         };
         let now = self.now(py)?;
         let answer = preflight.ask(|preflight| self.client.check_flag(&request, preflight, now))?;
-        match answer {
+        match uninterrupted(answer)? {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
             Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
                 .into_any()
@@ -489,7 +520,7 @@ impl Core {
             error: result.error.clone(),
             preflight: false,
         });
-        Ok(())
+        uninterrupted(())
     }
 
     // Lease-backed checks
@@ -571,7 +602,7 @@ impl Core {
         })?;
         let quantity = arguments::quantity("actual_quantity", actual_quantity)?;
         let traits = arguments::json("traits", traits)?;
-        Ok(self.client.settle(&reservation.get().0, quantity, traits))
+        uninterrupted(self.client.settle(&reservation.get().0, quantity, traits))
     }
 
     #[pyo3(name = "now")]
@@ -579,18 +610,30 @@ impl Core {
         Ok(arguments::seconds(self.now(py)?))
     }
 
-    fn shared_claim(
+    #[pyo3(signature = (reservation, actual_quantity, traits=None))]
+    fn settle_shared(
         &self,
         reservation: &Bound<'_, Reservation>,
         actual_quantity: f64,
-    ) -> Option<f64> {
-        self.client
-            .shared_claim(&reservation.get().0, actual_quantity)
+        traits: Option<&[u8]>,
+    ) -> PyResult<Option<OwedClaim>> {
+        let traits = arguments::json("traits", traits)?;
+        let owed = self
+            .client
+            .settle_shared(&reservation.get().0, actual_quantity, traits);
+        uninterrupted(owed.map(OwedClaim))
     }
 
-    fn count_usage(&self, reservation: &Bound<'_, Reservation>, actual_quantity: f64) {
+    fn owed_claims(&self) -> Vec<OwedClaim> {
         self.client
-            .count_usage(&reservation.get().0, actual_quantity);
+            .owed_claims()
+            .into_iter()
+            .map(OwedClaim)
+            .collect()
+    }
+
+    fn claim_ended(&self, claim: &Bound<'_, OwedClaim>, has_ended_hold: bool) {
+        self.client.claim_ended(&claim.get().0, has_ended_hold);
     }
 
     // Leases
@@ -849,7 +892,7 @@ impl Core {
             trusted_client_clock,
             backfill,
         });
-        Ok(())
+        uninterrupted(())
     }
 
     #[pyo3(signature = (keys, company=None, name=None, traits=None, idempotency_key=None))]
@@ -868,7 +911,7 @@ impl Core {
             traits: arguments::json("traits", traits)?.map(Into::into),
             idempotency_key: IdempotencyKey::given(idempotency_key),
         });
-        Ok(())
+        uninterrupted(())
     }
 
     fn take_batch(&self, py: Python<'_>) -> Option<EventBatch> {

@@ -1,9 +1,14 @@
 //! Leases as the lease manager sees them.
 
-use pyo3::prelude::*;
-use schematic_core::leases::{self, LeaseState};
+use std::sync::Arc;
 
-use crate::arguments::seconds;
+use pyo3::prelude::*;
+use schematic_core::{
+    client,
+    leases::{self, LeaseState},
+};
+
+use crate::{arguments::seconds, results::Reservation};
 
 /// A slot's lease.
 #[allow(clippy::struct_field_names, reason = "the names that Python reads")]
@@ -81,5 +86,22 @@ impl From<leases::SlabPlan> for SlabPlan {
             usable_until: seconds(plan.usable_until),
             expires_at: seconds(plan.expires_at),
         }
+    }
+}
+
+/// A settled hold that the shared store has still to end.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct OwedClaim(pub client::OwedClaim);
+
+#[pymethods]
+impl OwedClaim {
+    #[getter]
+    fn reservation(&self) -> Reservation {
+        Reservation(Arc::clone(&self.0.reservation))
+    }
+
+    #[getter]
+    fn credits(&self) -> f64 {
+        self.0.credits
     }
 }

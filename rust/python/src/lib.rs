@@ -41,7 +41,7 @@ mod _native {
     #[pymodule_export]
     use super::events::EventBatch;
     #[pymodule_export]
-    use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
+    use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
     use super::memory::{Memory, Synchronous};
     #[pymodule_export]

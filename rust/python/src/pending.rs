@@ -9,7 +9,7 @@ use schematic_core::{
 
 use crate::{
     arguments,
-    core::Core,
+    core::{Core, uninterrupted},
     results::{CheckResult, Reservation},
 };
 
@@ -62,7 +62,8 @@ impl PendingCheck {
         let core = self.core.get();
         let now = core.now(py)?;
         let pending = self.take(&reply)?;
-        answer(py, &self.core, core.client().resume(pending, reply, now))
+        let progress = uninterrupted(core.client().resume(pending, reply, now))?;
+        answer(py, &self.core, progress)
     }
 }
 
