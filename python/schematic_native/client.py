@@ -1209,7 +1209,7 @@ class Schematic(_Client, Synchronous):
 
         `late` if it is not done.
         """
-        from schematic_native.runtime import LoopEndedError  # noqa: PLC0415 - for I/O only
+        from schematic_native.runtime import LateError, LoopEndedError  # noqa: PLC0415 - for I/O only
 
         runtime = self._ensure_running()
         thread = self._thread
@@ -1217,7 +1217,7 @@ class Schematic(_Client, Synchronous):
             return late
         try:
             return thread.call(lambda: work(runtime), timeout + GRACE)
-        except (TimeoutError, LoopEndedError):
+        except (LateError, LoopEndedError):
             return late
 
 

@@ -336,6 +336,13 @@ class LoopEndedError(RuntimeError):
     """The loop has ended, and what was asked of it is not done."""
 
 
+class LateError(Exception):
+    """The time that a caller has for work on the loop is over.
+
+    No TimeoutError: a signal handler may raise that, and it is not ours to catch.
+    """
+
+
 class _Work(Outcome[T]):
     """What work on the loop comes to."""
 
@@ -369,7 +376,7 @@ class LoopThread:
         """Run a coroutine on the loop and wait for it.
 
         Raises:
-            TimeoutError: it took longer than `timeout` seconds; it is cancelled.
+            LateError: it took longer than `timeout` seconds; it is cancelled.
             LoopEndedError: the loop has ended, now or before.
 
         """
@@ -382,7 +389,7 @@ class LoopThread:
             if not is_done:
                 self._give_up(outcome)
         if not is_done:
-            raise TimeoutError
+            raise LateError
         return outcome.result()
 
     def begin(self, work: Callable[[], Coroutine[object, object, T]]) -> _Work[T]:
