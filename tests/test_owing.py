@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -463,3 +464,96 @@ def test_a_settle_after_a_shutdown_raises_nothing(user, redis_server):
     user.shutdown()
     redis_server.stop()
     user.track_with_reservation(result.reservation, 3)
+
+
+class HeldReplies:
+    """Carries out what Redis is asked, and keeps its replies until they are let go."""
+
+    def __init__(self, links: Any) -> None:
+        self._links, self._ask = links, links.ask
+        self._held: list[Any] = []
+        links.ask = self.ask
+
+    def ask(self, batch: Any, deadline: float | None, answered: Any, *, in_full: bool) -> None:
+        self._ask(
+            batch,
+            deadline,
+            lambda replies: self._held.append((answered, replies)),
+            in_full=in_full,
+        )
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def let_go(self) -> None:
+        self._links.ask = self._ask
+        for answered, replies in self._held:
+            answered(replies)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize("timeout", [0.9, 3.0])
+async def test_a_shutdown_waits_for_the_debits_that_it_has_sent(
+    emulator, redis_server, timeout, is_cancelled
+):
+    settings = CreditLeaseConfig(
+        mode="client", redis_client=redis.asyncio.Redis.from_url(redis_server.url)
+    )
+    client = AsyncSchematic(
+        API_KEY, AsyncSchematicConfig(**streaming(emulator, credit_leases=settings))
+    )
+    await client.initialize()
+    await client.track_with_reservation(
+        (await client.check("inference", ACME, usage=1)).reservation, 1
+    )
+    replies = HeldReplies(client._store._links)
+    checks = [
+        asyncio.ensure_future(client.check("inference", ACME, usage=10, timeout=timeout))
+        for _ in range(5)
+    ]
+    await eventually_async(lambda: len(replies) == len(checks))
+    if is_cancelled:
+        for check in checks:
+            check.cancel()
+        await asyncio.wait(checks)
+    shutdown = asyncio.ensure_future(client.shutdown())
+    await eventually_async(lambda: client._runtime._shared._closing)
+    assert not shutdown.done()
+    replies.let_go()
+    await shutdown
+    answers = [] if is_cancelled else [(await check).reservation for check in checks]
+    assert None not in answers
+    async with redis.asyncio.Redis.from_url(redis_server.url) as reader:
+        store: Any = open_store(reader, "schematic:")
+        lease = await store.run(store.operations.lease(("comp_acme", "credit_inference")))
+        held = await store.run(store.operations.reserved_credits(("comp_acme", "credit_inference")))
+        await store.close()
+    assert held == 20 * len(answers)
+    assert lease.remaining + held == lease.granted - 2
+
+
+def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_server, monkeypatch):
+    """The connection that was asked for then is opened all the same, and serves what comes next."""
+    resolve, is_slow, may_answer = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def hang(host: Any, *arguments: Any, **keywords: Any) -> Any:
+        if host == "localhost" and is_slow.is_set():
+            assert may_answer.wait(30)
+        return resolve(host, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    settings = CreditLeaseConfig(
+        mode="client", redis_client=redis.Redis(host="localhost", port=redis_server.port)
+    )
+    with Schematic(
+        API_KEY, SchematicConfig(**streaming(emulator, credit_leases=settings))
+    ) as client:
+        held = client.check("inference", ACME, usage=1).reservation
+        client._store.close()
+        is_slow.set()
+        refused = client.check("inference", ACME, usage=1, timeout=0.4)
+        assert (refused.allowed, refused.error) == (False, "lease_store_error")
+        client.track_with_reservation(held, 1)
+        may_answer.set()
+        eventually(lambda: client.check("inference", ACME, usage=1).allowed)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
