@@ -557,3 +557,24 @@ def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_s
         may_answer.set()
         eventually(lambda: client.check("inference", ACME, usage=1).allowed)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
+
+
+def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_server, caplog):
+    with redis.Redis.from_url(redis_server.url) as admin:
+        admin.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
+        user = redis.Redis(port=redis_server.port, username="app", password="any")
+        settings = CreditLeaseConfig(mode="client", redis_client=user)
+        fields = streaming(emulator, credit_leases=settings)
+        with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+            held = client.check("inference", ACME, usage=1).reservation
+            admin.execute_command("ACL", "SETUSER", "app", "-hsetnx")
+            with caplog.at_level("INFO", logger="schematic_native"):
+                for _ in range(10):
+                    assert not client.check("inference", ACME, usage=1).allowed
+            assert [line.levelname for line in caplog.records] == ["ERROR"]
+            assert "hsetnx" in (client.status().last_error or "")
+            client.track_with_reservation(held, 1)
+            assert "hsetnx" in (client.status().last_error or ""), "a claim needs no such right"
+            admin.execute_command("ACL", "SETUSER", "app", "+hsetnx")
+            assert client.check("inference", ACME, usage=1).allowed
+            assert client.status().last_error is None

@@ -59,7 +59,7 @@ from schematic_native.config import (
     TrackWithReservationOptions,
     read_flag_defaults,
 )
-from schematic_native.faults import STORE_TOPIC, Faults, StoreError
+from schematic_native.faults import Faults, StoreError
 from schematic_native.questions import (
     CLOSED,
     INSUFFICIENT_CREDITS_REASON,
@@ -1172,7 +1172,9 @@ class Schematic(_Client, Synchronous):
         try:
             store.run(Claim.of(owed).make(store.operations, self._core), STORE_TIMEOUT)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("claim", error)
+        else:
+            self._faults.store_answered("claim")
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""

@@ -28,12 +28,14 @@ class StoreError(Exception):
 
     Attributes:
         lost: nobody knows whether it did, or yet will; otherwise it surely did not.
+        is_refusal: it has answered, and refuses this one command.
 
     """
 
-    def __init__(self, message: str, *, lost: bool) -> None:
+    def __init__(self, message: str, *, lost: bool, is_refusal: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+        self.is_refusal = is_refusal
 
     @property
     def state(self) -> object:
@@ -92,6 +94,24 @@ class Faults:
         """Report that the fault under a topic has passed, if there was one."""
         if self._open and self._open.pop(topic, None) is not None:
             self._logger.info("%s: works again", topic)
+
+    def store_failed(self, step: str, error: StoreError) -> None:
+        """Report that a step of the work with a shared store has failed.
+
+        A store that cannot be reached fails in all steps at once. One that refuses a command, say
+        for want of a right, fails in that step until that step succeeds, whatever else it does.
+        """
+        if error.is_refusal:
+            self.cleared(STORE_TOPIC)
+            self.raised(f"{STORE_TOPIC}, {step}", error)
+        else:
+            self.raised(STORE_TOPIC, error)
+
+    def store_answered(self, step: str) -> None:
+        """Report that a step of the work with a shared store has succeeded."""
+        if self._open:
+            self.cleared(STORE_TOPIC)
+            self.cleared(f"{STORE_TOPIC}, {step}")
 
     def noted(self, message: str) -> None:
         """Report something that is not a state, such as one unreadable message.

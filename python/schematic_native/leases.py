@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from schematic_native.api import Api, ApiError, PaymentRequiredError
-from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.faults import StoreError
 from schematic_native.settings import LONGEST_HOLD
 from schematic_native.stores import ProcessStore
 
@@ -237,7 +237,9 @@ class Leases:
         try:
             await self._store.refill(slot)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("slab", error)
+        else:
+            self._faults.store_answered("slab")
         if extend:
             await self.maybe_extend(*slot)
 
@@ -356,14 +358,17 @@ class Leases:
         """Read from the store until the deadline; None if nothing was to be had."""
         try:
             if deadline is None or not self._store.shared:
-                return await answer
-            left = deadline - asyncio.get_running_loop().time()
-            return await asyncio.wait_for(answer, left)
+                told = await answer
+            else:
+                left = deadline - asyncio.get_running_loop().time()
+                told = await asyncio.wait_for(answer, left)
         except asyncio.TimeoutError:
             return None
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("lease", error)
             return None
+        self._faults.store_answered("lease")
+        return told
 
     async def _add_share(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
         """Add to a lease that was there already what this process may spend of it, and no more."""

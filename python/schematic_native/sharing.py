@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from schematic_native._native import CheckResult, PendingCheck
-from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.faults import StoreError
 from schematic_native.redis import PAGES, Refused
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def finish(
         try:
             answer = yield from _STEPS[pending.need](operations, pending)
         except StoreError as error:
-            faults.raised(STORE_TOPIC, error)
+            faults.store_failed(pending.need, error)
             answer = pending.resume_lost() if error.lost else pending.resume(False)
         else:
-            faults.cleared(STORE_TOPIC)
+            faults.store_answered(pending.need)
         if not isinstance(answer, PendingCheck):
             return answer
         pending = answer
@@ -237,7 +237,9 @@ class SharedStore:
         try:
             await self._slabs.note_uses()
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("slabs", error)
+        else:
+            self._faults.store_answered("slabs")
 
     async def sweep(self) -> None:
         """Give expired holds back, of every process; make the claims that are still open."""
@@ -335,8 +337,9 @@ class SharedStore:
         try:
             await self._ask(claim.make(self._operations, self._core), late)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("claim", error)
             return False
+        self._faults.store_answered("claim")
         return True
 
     async def _insist(self, claim: Claim) -> None:

@@ -367,7 +367,7 @@ def _carry_out(commands: Sequence[Command]) -> Operation[Replies]:
     try:
         return (yield from _ask(commands))
     except StoreError as error:
-        raise StoreError(str(error), lost=True) from error
+        raise StoreError(str(error), lost=True, is_refusal=error.is_refusal) from error
 
 
 def _failed(reply: object) -> bool:
@@ -377,9 +377,11 @@ def _failed(reply: object) -> bool:
 def _accept(reply: object, *, lost: bool = False) -> object:
     """Return a reply that is no failure; `lost` if more was done already than what failed."""
     if isinstance(reply, StoreError):
-        raise StoreError(str(reply), lost=lost or reply.lost) from reply
+        lost = lost or reply.lost
+        raise StoreError(str(reply), lost=lost, is_refusal=reply.is_refusal) from reply
     if isinstance(reply, Exception):
-        raise StoreError(f"Redis refused a command: {reply}", lost=lost) from reply
+        message = f"Redis refused a command: {reply}"
+        raise StoreError(message, lost=lost, is_refusal=True) from reply
     return reply
 
 
