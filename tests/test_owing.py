@@ -562,7 +562,7 @@ def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_s
 def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_server, caplog):
     with redis.Redis.from_url(redis_server.url) as admin:
         admin.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
-        user = redis.Redis(port=redis_server.port, username="app", password="any")
+        user = redis.Redis(port=redis_server.port, username="app", password="-")  # noqa: S106
         settings = CreditLeaseConfig(mode="client", redis_client=user)
         fields = streaming(emulator, credit_leases=settings)
         with Schematic(API_KEY, SchematicConfig(**fields)) as client:

@@ -10,10 +10,8 @@ httpx or websockets: that happens when I/O starts.
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -33,7 +31,6 @@ from schematic_native._native import Schematic as Synchronous
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
-    SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
     CacheProvider,
     CheckFlagOptions,
@@ -91,6 +88,7 @@ from schematic_native.questions import (
     resolve_default,
     wrong_kind,
 )
+from schematic_native.session import Session, at_exit, forget_parent
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -101,8 +99,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import FailureMode, OwedClaim, PendingCheck
     from schematic_native.redis import Store
-    from schematic_native.runtime import LoopThread, Runtime
-    from schematic_native.workers import Outcome
+    from schematic_native.runtime import Runtime
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
@@ -151,10 +148,6 @@ UNBILLABLE = 2.0**63
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
-# The same for a shutdown, which also has to close its connections.
-SHUTDOWN_GRACE = 1.0
-# Seconds that it waits for its thread at least, where its own are used up.
-LEAST_JOIN = 0.1
 
 
 class _Client(Memory):
@@ -182,9 +175,16 @@ class _Client(Memory):
         self._core = self._make_core()
         self._store = self._open_store()
         self._take_core(self._core)
-        self._runtime: Runtime | None = None
-        # Held only to start and to end the runtime.
-        self._lifecycle = threading.RLock()
+        self._session = Session(
+            type(self).__name__,
+            self._settings,
+            self._core,
+            self._doorbell,
+            self._faults,
+            self._store,
+        )
+        self._dropped = weakref.finalize(self, self._session.abandon)
+        self._dropped.atexit = False
         # Held only while memory is opened: what is opened must not be older than a shutdown.
         # A signal handler may open memory in the midst of it.
         self._opening = threading.RLock()
@@ -202,7 +202,8 @@ class _Client(Memory):
         A fresh core rather than a cleaned one, as another thread of the parent may have held a lock
         inside.
         """
-        _abandoned.append((self._core, self._runtime))
+        self._dropped.detach()
+        _abandoned.append(self._session)
         self._caches = [_fresh(cache) for cache in self._caches]
         self._reset()
 
@@ -271,18 +272,23 @@ class _Client(Memory):
         """Whether no I/O may be done."""
         return self._settings.offline or self._closed
 
-    def _make_runtime(self, previous: Runtime | None = None) -> Runtime:
-        from schematic_native.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
+    @property
+    def _runtime(self) -> Runtime | None:
+        return self._session.runtime
 
-        return Runtime(
-            self._settings,
-            self._core,
-            self._doorbell,
-            self._faults,
-            store=self._store,
-            on_streaming=self._stream,
-            previous=previous,
-        )
+    def _start(self) -> Runtime:
+        """Start the runtime on the running loop."""
+        # The runtime must not hold the client.
+        method = weakref.WeakMethod(self._stream)
+
+        def tell() -> None:
+            stream = method()
+            if stream is not None:
+                stream()
+
+        runtime = self._session.start(tell)
+        self._open_memory()
+        return runtime
 
     def _stream(self) -> None:
         self._streaming = True
@@ -299,12 +305,11 @@ class _Client(Memory):
                 settling=self._runtime is not None and not self._closed,
             )
 
-    def _shut(self) -> Runtime | None:
+    def _shut(self) -> None:
         """Answer from memory alone from now on."""
         self._own()
         self._closed = True
         self._open_memory()
-        return self._runtime
 
     # Plain checks
 
@@ -667,6 +672,7 @@ class AsyncSchematic(_Client):
         self._shut()
         if runtime is not None:
             await runtime.close()
+        self._session.forget()
 
     async def check_flag(
         self,
@@ -816,7 +822,7 @@ class AsyncSchematic(_Client):
 
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
-        runtime = self._runtime
+        runtime = self._session.runtime
         if (
             options is None
             and runtime is not None
@@ -893,8 +899,7 @@ class AsyncSchematic(_Client):
         self._own()
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
-            runtime = self._runtime = self._make_runtime(runtime)
-            self._open_memory()
+            runtime = self._start()
         elif runtime.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
@@ -913,9 +918,6 @@ class Schematic(_Client, Synchronous):
         TypeError, ValueError: a configuration field is wrong; the message names it.
 
     """
-
-    _thread: LoopThread | None
-    _closing: Outcome[None] | None
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
@@ -951,37 +953,10 @@ class Schematic(_Client, Synchronous):
         call, or the end of the interpreter, waits for its end.
         """
         self._own()
-        with self._lifecycle:
-            thread = self._thread
+        session = self._session
+        with session.lifecycle:
             self._shut()
-        if thread is None:
-            return
-        thread.refuse_own()
-        until = time.monotonic() + SHUTDOWN_BUDGET
-
-        async def close() -> None:
-            # Asked for on the loop, where a start that was interrupted has ended by then.
-            if self._runtime is not None:
-                await self._runtime.close()
-
-        with self._lifecycle:
-            if self._closing is None:
-                try:
-                    self._closing = thread.begin(close)
-                except RuntimeError:
-                    if self._thread is not None:
-                        raise
-            closing = self._closing
-        if self._thread is None or closing is None:
-            return  # a signal handler has done it all meanwhile
-        # Not cancelled when this call is interrupted: others may wait for it, or will.
-        if closing.wait(until + SHUTDOWN_GRACE - time.monotonic()):
-            closing.result()
-        else:
-            self._faults.raised("shutdown", "not finished in time")
-        thread.stop(max(LEAST_JOIN, until - time.monotonic()))
-        self._thread = None
-        _open_clients.discard(self)
+        session.shut_down()
 
     def check_flag_with_entitlement(
         self,
@@ -1137,13 +1112,6 @@ class Schematic(_Client, Synchronous):
             raise TimeoutError("the credit balance did not come in time")
         return balance
 
-    def _reset(self) -> None:
-        super()._reset()
-        self._thread = None
-        self._closing = None
-        # In a child that no hook has told: the parent's thread is not to be closed at exit.
-        _open_clients.discard(self)
-
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Ask a synchronous client of Redis on this thread, without a hop to another."""
         store = self._store
@@ -1179,30 +1147,29 @@ class Schematic(_Client, Synchronous):
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
         self._own()
-        runtime = self._runtime
-        if runtime is not None:
-            return runtime
-        with self._lifecycle:
+        session = self._session
+        if session.runtime is not None:
+            return session.runtime
+        with session.lifecycle:
             if self._closed:
                 return None
-            if self._runtime is None:
+            if session.runtime is None:
                 from schematic_native.runtime import LoopThread  # noqa: PLC0415 - for I/O only
 
-                async def make() -> None:
+                async def start() -> None:
                     # On the loop: it comes to its end even if the caller is interrupted.
-                    self._runtime = self._make_runtime()
-                    self._open_memory()
+                    self._start()
 
                 try:
-                    if self._thread is None:
-                        self._thread = LoopThread()
+                    if session.thread is None:
+                        session.thread = LoopThread()
                 except RuntimeError as error:
                     # From Python 3.12 on no thread can be started once the main thread has ended.
                     self._faults.raised("start", str(error))
                     return None
-                _open_clients.add(self)
-                self._thread.call(make)
-            return self._runtime
+                session.keep()
+                session.thread.call(start)
+            return session.runtime
 
     def _wait(
         self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L
@@ -1214,7 +1181,7 @@ class Schematic(_Client, Synchronous):
         from schematic_native.runtime import LateError, LoopEndedError  # noqa: PLC0415 - for I/O only
 
         runtime = self._ensure_running()
-        thread = self._thread
+        thread = self._session.thread
         if runtime is None or thread is None:
             return late
         try:
@@ -1272,39 +1239,15 @@ _NO_TRACK_OPTIONS = TrackOptions()
 _NO_IDENTIFY_OPTIONS = IdentifyOptions()
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
-# Synchronous clients with a thread, held so that their events are delivered even if nobody else
-# holds them.
-_open_clients: set[Schematic] = set()
 # What a forked child has from its parent: kept, as taking it apart would reach for the parent's
 # sockets and locks.
 _abandoned: list[object] = []
 
 
 def _forget_parent() -> None:
-    _open_clients.clear()
+    forget_parent()
     for client in list(_clients):
         client._after_fork()  # noqa: SLF001 - the same module
-
-
-def _close_open_clients() -> None:
-    for client in list(_open_clients):
-        client.shutdown()
-
-
-def _close_in_child() -> None:
-    """End with the threads of a child of multiprocessing, which ends without atexit."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        _close_open_clients()
-
-
-def _at_exit() -> None:
-    # By then every thread that is not a daemon has ended, and has settled what it had to settle.
-    atexit.register(_close_open_clients)
-    # The threading module's own hook has no public name.
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_close_in_child)
 
 
 if hasattr(os, "register_at_fork"):
@@ -1430,4 +1373,4 @@ def _read_company(company: object) -> tuple[Keys, bytes | None]:
     return company_keys, _read_json("company", body)
 
 
-_at_exit()
+at_exit()

@@ -106,6 +106,7 @@ class Runtime:
         self._services: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
+        self._dropped = asyncio.Event()
         self._start()
 
     @property
@@ -205,6 +206,10 @@ class Runtime:
             self._closing = asyncio.create_task(self._close(budget))
         await asyncio.shield(self._closing)
 
+    def drop(self) -> None:
+        """Close, if the loop goes on for so long: nobody holds the client any more."""
+        self._dropped.set()
+
     def _inherit(self, previous: Runtime) -> None:
         """Go on where a runtime ended whose loop ended under it."""
         self._sender.inherit(previous._sender)
@@ -230,7 +235,9 @@ class Runtime:
         whose next loop goes on with them.
         """
         try:
-            await self.loop.create_future()
+            await self._dropped.wait()
+            if self._closing is None:
+                self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
         finally:
             if self._closing is None:
                 self._doorbell.disconnect()

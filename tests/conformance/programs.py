@@ -112,7 +112,7 @@ class SyncProgram:
     def work(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine where the client's I/O runs."""
         self.runtime()
-        thread = self.client._thread
+        thread = self.client._session.thread
         assert thread is not None
         return thread.call(work, LIMIT)
 
