@@ -291,6 +291,33 @@ def test_a_hold_lapses_by_the_clock_of_redis(redis_clock, ahead, emulator, fault
         server.remove()
 
 
+def test_a_lease_that_has_ended_for_redis_alone_is_renewed_and_spent_on(
+    redis_clock, emulator, monkeypatch
+):
+    """Redis' clock is ahead: until the service calls the lease ended too, it hands out no other."""
+    # Nobody is waited for who might yet put the lease into its slot: it is there.
+    monkeypatch.setattr("schematic_native.leases.INSTALL_POLL_INTERVAL", 3600.0)
+    redis_clock.stand_at(int(time.time()) * 1000)
+    with redis_clock.rules():
+        server = RedisServer().start()
+    short = User("sync", "sync", emulator, server.url, default_lease_duration=30.0)
+    long = User("sync", "sync", emulator, server.url, default_lease_duration=300.0)
+    try:
+        short.settle(short.check(10), 10)
+        redis_clock.stand_at(int(time.time() + 31) * 1000)
+        assert long.check(10, timeout=30).allowed
+        requests = emulator.state()["requests"]
+        assert (requests["acquire"], requests["extend"]) == (2, 1)
+        assert float(lease_row(server)["grantedAmount"]) == 20_000
+        assert remaining(server) == 20_000 - 40
+        [lease] = emulator.state()["leases"].values()
+        assert lease["granted"] == 20_000
+    finally:
+        short.close()
+        long.close()
+        server.remove()
+
+
 def test_the_balance_is_that_of_all_processes(make_user):
     first, second = make_user(), make_user()
     held = first.check(10)

@@ -291,8 +291,9 @@ class Leases:
                     free = await self._rejoin(slot, lease)
             elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
                 lease = await self._add_share(slot, lease, plan)
-            expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-            kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+            kept = await self._install(slot, lease, plan, free)
+            if free is not None and kept == lease.lease_id:
+                lease = await self._renew(slot, lease, plan)
         except PaymentRequiredError:
             # The company has too few credits, which is an answer: the service works.
             self._faults.cleared(topic)
@@ -303,6 +304,26 @@ class Leases:
         self._faults.cleared(topic)
         if kept != lease.lease_id and lease.lease_id not in self._shared:
             self._spawn(self._release(lease.lease_id, None))
+
+    async def _install(
+        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, free: float | None
+    ) -> str:
+        """Put a lease into its slot; returns the id of the lease that is there then."""
+        expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
+        return await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+
+    async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Move the end of a lease that is live for the service and has ended for the store.
+
+        So it is where the store's clock is ahead: until the service calls the lease ended, too, it
+        hands out no other.
+        """
+        if await self._store.live_lease(slot) is not None:
+            return lease
+        ends = self._within_the_hour(plan.expires_at)
+        renewed = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
+        await self._install(slot, renewed, plan, 0.0)
+        return renewed
 
     async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
@@ -401,6 +422,8 @@ class Leases:
         now has a moment to put it there, whole.
         """
         self._share(lease.lease_id)
+        if await self._read(self._store.has_ended(slot, lease.lease_id)):
+            return 0.0  # its row is there, and nobody puts it there anew
         for _ in range(INSTALL_POLLS):
             if await self._read(self._store.live_lease(slot)) is not None:
                 break

@@ -181,6 +181,11 @@ class SharedStore:
             self._faults.noted(f"the row of the lease for {slot} cannot be read: it counts as none")
         return lease if lease is not None and lease.live else None
 
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, and has ended by the store's clock."""
+        lease = await self._ask(self._operations.lease(slot))
+        return lease is not None and lease.lease_id == lease_id and not lease.live
+
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
         """Tell the lease to ask for; None while a live one is in the slot."""
         if await self.live_lease(slot) is not None:

@@ -114,7 +114,7 @@ class SyncProgram:
         self.runtime()
         thread = self.client._session.thread
         assert thread is not None
-        return thread.call(work, LIMIT)
+        return thread.call(lambda: work, LIMIT)
 
     def start_work(self, work: Coroutine[Any, Any, Any]) -> Call:
         return self._callers.submit(self.work, work)
