@@ -38,13 +38,18 @@ COMPANY_ID_PREFIX = "comp_"
 FIRST_EXTEND_PAUSE = 1.0
 LONGEST_EXTEND_PAUSE = 30.0
 # The server keeps one lease for a slot and hands it to every process that asks. To tell our own, we
-# ask for an end that nobody else asks for, up to a second early, and see if we got it, or the
-# millisecond that it is in. A server that rounds more makes every lease look like another's, which
-# costs an extend and is safe.
-EXPIRY_JITTER = 1.0
+# ask for an end that nobody else asks for, up to 30 s early, and see if we got it, or the millisecond
+# that it is in. Of two processes that ask at once for leases of 300 s, one in seven million takes the
+# other's for its own. Of a server that keeps milliseconds it would be one in fifteen thousand, so
+# there an extend makes sure. A server that rounds more makes every lease look like another's, which costs an
+# extend and is safe.
+EXPIRY_JITTER = 30.0
 # Of a lease that is short, at most this part.
 MOST_EXPIRY_JITTER = 0.1
 EXPIRY_TOLERANCE = 2e-6
+# Credits of the extend that makes sure of a lease. The server carries out one extend after another,
+# so only one process finds a total that nobody has added to.
+PROOF = 1.0
 # A process that was given a lease has so many intervals, in seconds, to put it where siblings look.
 INSTALL_POLLS = 10
 INSTALL_POLL_INTERVAL = 0.025
@@ -291,6 +296,8 @@ class Leases:
                     free = await self._rejoin(slot, lease)
             elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
                 lease = await self._add_share(slot, lease, plan)
+            elif not _ends_at(lease, ends):
+                lease = await self._make_sure(lease, plan)
             kept = await self._install(slot, lease, plan, free)
             if free is not None and kept == lease.lease_id:
                 lease = await self._renew(slot, lease, plan)
@@ -404,6 +411,22 @@ class Leases:
         extended = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
 
+    async def _make_sure(self, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Find out whether a lease is ours that ends in the millisecond we asked for.
+
+        If it is another's, of two who asked for that millisecond, we spend what we add.
+        """
+        ends = self._within_the_hour(plan.expires_at)
+        try:
+            proven = await self._api.extend_lease(lease.lease_id, PROOF, ends)
+        except PaymentRequiredError:
+            return lease  # it took the company's last credits, so nobody else's extend will tell
+        if proven.granted == plan.requested_amount + PROOF:
+            return proven
+        self._share(lease.lease_id)
+        extended = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
+        return replace(extended, granted=min(extended.granted, PROOF + plan.requested_amount))
+
     def _own_end(self, expires_at: float) -> float:
         """Return an end to ask for that no other process asks for."""
         ends = self._within_the_hour(expires_at)
@@ -474,8 +497,13 @@ def _is_foreign(lease: GrantedLease, asked_end: float) -> bool:
     """
     if lease.expires_at is None:
         return False
-    own = (asked_end, round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
-    return all(abs(lease.expires_at - end) > EXPIRY_TOLERANCE for end in own)
+    in_millis = (round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
+    return not any(_ends_at(lease, end) for end in (asked_end, *in_millis))
+
+
+def _ends_at(lease: GrantedLease, end: float) -> bool:
+    """Tell whether a lease ends at an instant, to the microsecond; one without an end may."""
+    return lease.expires_at is None or abs(lease.expires_at - end) <= EXPIRY_TOLERANCE
 
 
 def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:
