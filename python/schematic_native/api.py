@@ -6,6 +6,7 @@ Errors form one small family under `ApiError`. None of them ever carries the API
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import logging
 import os
@@ -36,7 +37,7 @@ from schematic_native.config import CreditBalance
 from schematic_native.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from schematic_native._native import CheckFlagResult, Reservation
     from schematic_native.settings import Settings
@@ -136,6 +137,16 @@ def _quiet_ours(record: logging.LogRecord) -> bool:
 
 
 _HTTPX_LOG.addFilter(_quiet_ours)
+
+
+@contextlib.contextmanager
+def own_request() -> Iterator[None]:
+    """Mark what is requested within as this package's own, of which httpx logs no INFO line."""
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
 
 
 class _ThreadedClient:
@@ -378,11 +389,11 @@ class Api:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
-        token = _is_ours.set(True)
         try:
             # httpx limits each phase of a request, so that a server may drip its answer for ever:
             # the limit that counts is the one on the whole.
-            return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
+            with own_request():
+                return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             raise ApiConnectionError("no answer in time") from None
         except ApiConnectionError:
@@ -390,8 +401,6 @@ class Api:
         except Exception as error:  # noqa: BLE001 - a client of the user's raises what it likes
             detail = str(error).replace(self._settings.api_key or "\0", "***")
             raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
-        finally:
-            _is_ours.reset(token)
 
     async def _request(
         self, method: str, url: str, content: bytes | None, timeout: float

@@ -897,10 +897,17 @@ class AsyncSchematic(_Client):
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
         self._own()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AsyncSchematic does its I/O on asyncio, and no asyncio event loop runs here: call it "
+                "within asyncio.run, or use Schematic on a thread, as under trio"
+            ) from None
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
             runtime = self._start()
-        elif runtime.loop is not asyncio.get_running_loop():
+        elif runtime.loop is not loop:
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
             )

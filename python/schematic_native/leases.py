@@ -47,6 +47,8 @@ EXPIRY_JITTER = 30.0
 # Of a lease that is short, at most this part.
 MOST_EXPIRY_JITTER = 0.1
 EXPIRY_TOLERANCE = 2e-6
+# Microseconds before and after a full millisecond in which no end is asked for.
+NEXT_TO_MILLISECOND = 10
 # Credits of the extend that makes sure of a lease. The server carries out one extend after another,
 # so only one process finds a total that nobody has added to.
 PROOF = 1.0
@@ -431,7 +433,11 @@ class Leases:
         """Return an end to ask for that no other process asks for."""
         ends = self._within_the_hour(expires_at)
         most = min(EXPIRY_JITTER, MOST_EXPIRY_JITTER * (ends - self._core.now()))
-        return round(ends - most * self._jitter(), 6)
+        end = ends - most * self._jitter()
+        if most and not NEXT_TO_MILLISECOND < end * 1e6 % 1000 < 1000 - NEXT_TO_MILLISECOND:
+            # Kept to the millisecond it would look as if it had been kept to the microsecond.
+            end -= 5 * NEXT_TO_MILLISECOND / 1e6
+        return round(end, 6)
 
     def _within_the_hour(self, expires_at: float) -> float:
         """Return an end that the service takes for one within the hour, if its clock is slow too."""
