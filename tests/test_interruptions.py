@@ -60,7 +60,7 @@ def interrupted(call: Callable[[], Any], line: int) -> Interrupted:
                     one.f_code.co_name for one, _ in traceback.walk_stack(frame)
                 )
                 sys.settrace(None)
-                signal.raise_signal(signal.SIGALRM)
+                signal.raise_signal(signal.SIGUSR1)
         return trace if where is None else None
 
     result, heard = None, False
@@ -85,9 +85,9 @@ def limit(*_: object) -> None:
 
 @pytest.fixture(autouse=True)
 def handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, limit)
+    before = signal.signal(signal.SIGUSR1, limit)
     yield
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.fixture(params=["memory", "redis", "redis.asyncio", "slabs"])
