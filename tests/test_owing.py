@@ -24,7 +24,7 @@ from schematic_native._native import Core
 from schematic_native.faults import StoreError
 from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.sharing import Claim, SharedStore, Slabs
+from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
 
@@ -219,15 +219,16 @@ class Noted:
 
     async def run(
         self, uses: Sequence[Any], timeout: float | None = None, late: Late[Any] = None
-    ) -> None:
+    ) -> list[bool]:
         del timeout, late
         self.uses += uses
+        return [True] * len(uses)
 
 
-async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told():
+async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told(faults):
     row, store = hold("slab"), Noted()
     core: Any = ClosingSlab(row)
-    await Slabs(core, store, lambda _: None).note_uses()
+    await Slabs(core, store, lambda _: None, faults).note_uses()
     assert store.uses == [(row, USED)]
 
 
@@ -257,9 +258,9 @@ class SlabCore:
         return []
 
 
-async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
+async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared, faults):
     core: Any = SlabCore()
-    slabs = Slabs(core, gate, shared.claim_later)
+    slabs = Slabs(core, gate, shared.claim_later, faults)
     for turns in range(40):
         refill = asyncio.ensure_future(slabs.refill(SLOT))
         for _ in range(turns):
@@ -271,6 +272,63 @@ async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
         core.opened.clear()
         await settled(gate, shared)
     assert core.taken > 0
+
+
+@pytest.fixture
+def core() -> Core:
+    return Core(api_key=API_KEY, shared=True, slabs=(100.0, 200.0, 10.0))
+
+
+async def open_slab(gate: Gate, core: Core) -> Reservation:
+    """Take a slab of 200 credits."""
+    row = core.slab_row(*SLOT, "lease_1", 200.0, time.time() + 75)
+    await gate.run(gate.operations.try_reserve(SLOT, 200.0))
+    assert await gate.run(gate.operations.add(row))
+    core.open_slab(row, time.time() + 10)
+    return row
+
+
+async def lose(gate: Gate, row: Reservation) -> None:
+    """Forget a slab and its debit, as a replica that lags has never heard of either."""
+    assert await gate.run(gate.operations.consume(row.id, 0.0)) is not None
+
+
+async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 20.0) is not None
+    await lose(gate, row)
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 1.0) is None
+    assert "50 credits that were taken of it may be spent a second time" in caplog.text
+    assert "150 are not served" in caplog.text
+    await shared.close(5)
+    assert await books(gate) == (1000, 0)
+
+
+async def test_a_slab_that_closes_after_its_row_was_lost_tells_the_loss(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await lose(gate, row)
+    await shared.close(5)
+    assert "30 credits that were taken of it may be spent a second time" in caplog.text
+
+
+async def test_a_claim_of_a_slab_whose_answer_was_lost_tells_no_loss(gate, core, faults, caplog):
+    row = await open_slab(gate, core)
+    losses: list[tuple[object, ...]] = []
+    claim = SlabClaim(row, 30.0, lambda *loss: losses.append(loss))
+    claiming = claim.make(gate.operations, core)
+    batch = next(claiming)
+    with pytest.raises(StoreError):
+        claiming.throw(StoreError("no answer", lost=True))
+    assert batch
+    await lose(gate, row)
+    assert not await gate.run(claim.make(gate.operations, core))
+    assert losses == []
 
 
 async def settled(gate: Gate, shared: SharedStore) -> None:

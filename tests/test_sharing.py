@@ -106,7 +106,8 @@ def holds(server: RedisServer) -> list[dict[str, str]]:
             for key in reader.scan_iter("schematic:credit-reservation:*")
             if reader.type(key) == "hash"
         ]
-        return [reader.hgetall(key) for key in keys]
+        # One that ends meanwhile is none.
+        return [row for row in map(reader.hgetall, keys) if row]
 
 
 def held(server: RedisServer) -> float:
@@ -433,6 +434,30 @@ def test_what_was_billed_of_a_slab_does_not_come_back_when_its_process_dies(
         return not holds(redis_server) and remaining(redis_server) == 10_000 - spent
 
     eventually(is_back)
+
+
+def test_a_slab_that_a_failover_has_lost_closes_at_the_next_note_of_use(
+    make_user, emulator, redis_server, caplog
+):
+    user = make_user(local_slab=SLAB, sweep_interval=3600.0)
+    row = take_slab(user, redis_server)
+    with redis.Redis.from_url(redis_server.url) as writer:
+        # What the replica knows: the lease before the debit, and no hold.
+        writer.delete(*writer.scan_iter("schematic:credit-reservation*"))
+        writer.hincrby(LEASE, "localRemainingCredits", int(float(row["creditsReserved"])))
+    user.settle(user.check(2), 2)
+
+    def is_closed() -> bool:
+        user.turn()
+        return user.client.status().leases == 0
+
+    eventually(is_closed)
+    assert (
+        f"the row {row['id']} of a slab of {row['creditsReserved']} credits is gone" in caplog.text
+    )
+    before = remaining(redis_server)
+    user.settle(user.check(2), 2)
+    assert remaining(redis_server) < before, "it was not served from the slab that is lost"
 
 
 @pytest.mark.parametrize("ahead", [-100, 100])

@@ -672,6 +672,12 @@ class Core:
     ) -> list[
         tuple[Reservation, float]
     ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
+    def take_slabs_in_use(
+        self,
+    ) -> list[Reservation]: ...  # rows of those that holds were carved from since the last call
+    def lose_slab(
+        self, row: Reservation
+    ) -> tuple[float, float] | None: ...  # credits taken of it and left; None: it is not open
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each

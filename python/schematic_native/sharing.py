@@ -16,7 +16,7 @@ from schematic_native.faults import STORE_TOPIC, StoreError
 from schematic_native.redis import PAGES, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from schematic_native._native import (
         AcquirePlan,
@@ -116,16 +116,12 @@ class Claim:
 
     hold: Reservation
     credits: float
-    quantity: float | None  # event units of a settle; None for a slab
+    quantity: float | None  # event units of a settle; None where nothing is billed
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
-        if self.quantity is None:
-            # What was used of a slab may have been taken off its row already.
-            unused = self.hold.credits_reserved - self.credits
-            return (yield from operations.give_back(self.hold.id, unused))
         consumed = yield from operations.consume(self.hold.id, self.credits)
-        if consumed is not None:
+        if consumed is not None and self.quantity is not None:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
 
@@ -135,6 +131,42 @@ class Claim:
         Until then a claim may still come before the sweep, even if the hold has lapsed.
         """
         return self.hold.expires_at.timestamp() + ROW_GRACE <= now
+
+
+@dataclass
+class SlabClaim:
+    """Credits used of a slab, whose row is to be claimed in the shared store: as a `Claim` is.
+
+    Args:
+        row: the slab's reservation.
+        credits: the credits used of it.
+        lose: told with the credits used and not used if the store has lost the row.
+
+    """
+
+    row: Reservation
+    credits: float
+    lose: Callable[[Reservation, float, float], None]
+    # Once it was asked for, the row may be gone because that claimed it.
+    is_asked: bool = False
+
+    def make(self, operations: Operations, _: Core) -> Operation[bool]:
+        """Claim the slab; tells whether it was still there."""
+        # What was used of it may have been taken off its row already.
+        unused = self.row.credits_reserved - self.credits
+        was_asked, self.is_asked = self.is_asked, True
+        try:
+            is_there = yield from operations.give_back(self.row.id, unused)
+        except StoreError as error:
+            self.is_asked = was_asked or error.lost
+            raise
+        if not is_there and not was_asked:
+            self.lose(self.row, self.credits, unused)
+        return is_there
+
+    def is_over(self, now: float) -> bool:
+        """Whether the row is gone by now."""
+        return self.row.expires_at.timestamp() + ROW_GRACE <= now
 
 
 class SharedStore:
@@ -154,8 +186,8 @@ class SharedStore:
         self._store = store
         self._operations = store.operations
         self._faults = faults
-        self._slabs = Slabs(core, store, self.claim_later)
-        self._claims: list[Claim] = []
+        self._slabs = Slabs(core, store, self.claim_later, faults)
+        self._claims: list[Claim | SlabClaim] = []
         # Claims under way whose usage is queued already, and pages of a sweep.
         self._claiming: set[asyncio.Future[None]] = set()
         self._ending: set[asyncio.Future[SweptPage]] = set()
@@ -228,6 +260,7 @@ class SharedStore:
         """Give expired holds back, of every process; make the claims that are still open."""
         self._core.sweep()
         self._slabs.settle_closed()
+        await self._slabs.look()
         # A process whose clock is fast must not end what others hold.
         now = await self._ask(self._operations.now())
         if await self._claim_again(now):
@@ -300,7 +333,7 @@ class SharedStore:
                 self.claim_later(claim)
         return is_made
 
-    async def _try(self, claim: Claim, late: Late[bool] = None) -> bool:
+    async def _try(self, claim: Claim | SlabClaim, late: Late[bool] = None) -> bool:
         """Claim a hold that is settled; tells whether the store has answered."""
         try:
             await self._ask(claim.make(self._operations, self._core), late)
@@ -309,7 +342,7 @@ class SharedStore:
             return False
         return True
 
-    async def _insist(self, claim: Claim) -> None:
+    async def _insist(self, claim: Claim | SlabClaim) -> None:
         """Claim a hold that is settled, again and again: there is no later sweep.
 
         If it is cut short, the store of a later loop goes on with it.
@@ -354,7 +387,7 @@ class SharedStore:
         if not page.cancelled():
             page.exception()  # a sweep that was cut short has nobody else to take it
 
-    def claim_later(self, claim: Claim) -> None:
+    def claim_later(self, claim: Claim | SlabClaim) -> None:
         """Claim a hold at the next sweep."""
         self._claims.append(claim)
 
@@ -382,14 +415,22 @@ class Slabs:
         core: cuts slabs and serves checks from them.
         store: where a slab is one reservation.
         settle: settles the reservation of a slab, again and again until it is done.
+        faults: where slabs that were lost are told of.
 
     """
 
-    def __init__(self, core: Core, store: WaitedStore, settle: Callable[[Claim], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        store: WaitedStore,
+        settle: Callable[[SlabClaim], None],
+        faults: Faults,
+    ) -> None:
         self._core = core
         self._store = store
         self._operations = store.operations
         self._settle = settle
+        self._faults = faults
         self._cutting: set[Slot] = set()
         # Credits used of slabs whose rows do not say so yet, by the id of the row.
         self._uses: dict[str, tuple[Reservation, float]] = {}
@@ -413,10 +454,18 @@ class Slabs:
         """Settle the slabs whose last hold has ended."""
         for row, used in self._core.take_closed_slabs():
             self._uses[row.id] = row, used
-            self._settle(Claim(row, used, None))
+            self._settle(self._claim(row, used))
+
+    async def look(self) -> None:
+        """Drop the slabs that serve though their rows are gone. Raises `StoreError`."""
+        rows = self._core.take_slabs_in_use()
+        if rows:
+            self._drop_lost(rows, await self._ask(self._operations.are_there(rows)))
 
     async def note_uses(self) -> None:
         """Take what was used of slabs off their rows. Raises `StoreError`.
+
+        A slab whose row is gone is dropped.
 
         One at a time: usage that is on its way to a row must be there before it is billed, too.
         """
@@ -428,19 +477,39 @@ class Slabs:
             if not noted:
                 return
             try:
-                await self._ask(self._operations.lower(list(noted.values())))
+                are_there = await self._ask(self._operations.lower(list(noted.values())))
             except BaseException:
                 self._uses = noted | self._uses
                 raise
+            self._drop_lost([row for row, _ in noted.values()], are_there)
 
     def inherit(self, other: Slabs) -> None:
         """Go on where another ended whose loop ended under it."""
         self._uses |= other._uses
 
-    def close(self) -> list[Claim]:
+    def close(self) -> list[SlabClaim]:
         """Take nothing more from any slab; what is left to settle of them."""
         self._uses.clear()
-        return [Claim(row, used, None) for row, used in self._core.close_slabs()]
+        return [self._claim(row, used) for row, used in self._core.close_slabs()]
+
+    def _claim(self, row: Reservation, used: float) -> SlabClaim:
+        return SlabClaim(row, used, self._tell_loss)
+
+    def _drop_lost(self, rows: Sequence[Reservation], are_there: Sequence[bool]) -> None:
+        """Drop the slabs whose rows are gone, if they are still open."""
+        for row, is_there in zip(rows, are_there, strict=True):
+            loss = None if is_there else self._core.lose_slab(row)
+            if loss is not None:
+                self._tell_loss(row, *loss)
+
+    def _tell_loss(self, row: Reservation, taken: float, left: float) -> None:
+        """Say what the loss of a slab's row comes to: its credits may be in the lease again."""
+        if taken > 0:
+            self._faults.noted(
+                f"the row {row.id} of a slab of {row.credits_reserved:.15g} credits is gone from the "
+                f"store: up to {taken:.15g} credits that were taken of it may be spent a second time, "
+                f"{left:.15g} are not served"
+            )
 
     async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
         return await self._store.run(operation, STORE_TIMEOUT, late)
@@ -487,4 +556,4 @@ class Slabs:
     def _return(self, taken: _Taken | None) -> None:
         """Settle a slab that is not to be opened."""
         if taken is not None:
-            self._settle(Claim(taken.row, 0.0, None))
+            self._settle(self._claim(taken.row, 0.0))

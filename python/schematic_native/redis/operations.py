@@ -199,8 +199,11 @@ class Operations:
             yield from self._finish(claimed, min(unused, claimed.credits))
         return claimed is not None
 
-    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Operation[None]:
-        """Let holds hold less by the credits that were used of each: no sweep gives those back."""
+    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Operation[list[bool]]:
+        """Let holds hold less by the credits that were used of each: no sweep gives those back.
+
+        Tells of each whether it is there.
+        """
         batch: list[Command] = []
         for hold, used in uses:
             left = amount(max(0.0, hold.credits_reserved - used))
@@ -208,8 +211,14 @@ class Operations:
             row, index = self._keys.reservation(hold.id), self._keys.by_credit(slot)
             batch.append(_call(scripts.LOWER, row, "creditsReserved", left))
             batch.append(_call(scripts.LOWER, index, hold.id, left))
-        for reply in (yield batch):
-            _accept(reply)
+        replies = [_accept(reply) for reply in (yield batch)]
+        return [reply != -1 for reply in replies[::2]]
+
+    def are_there(self, holds: Sequence[Reservation]) -> Operation[list[bool]]:
+        """Tell of each hold whether it is open."""
+        keys = [self._keys.reservation(hold.id) for hold in holds]
+        replies = yield from _ask([Command(key, ("EXISTS", key)) for key in keys])
+        return [_accept(reply) == 1 for reply in replies]
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
         """Tell whether a hold is open."""

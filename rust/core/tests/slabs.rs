@@ -11,7 +11,7 @@ use schematic_core::{
     engine::Terms,
     leases::{
         Exported, Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation,
-        ReservationId, SlabKnobs, SlabUse, SlotKey,
+        ReservationId, SlabKnobs, SlabLoss, SlabUse, SlotKey,
     },
 };
 
@@ -165,6 +165,33 @@ fn a_slab_tells_what_was_settled_of_it_once_and_never_what_is_held() {
     let mut expected = [(first, 24.0), (second, 0.0)];
     expected.sort_by_key(|(id, _)| id.to_string());
     assert_eq!(closed, expected);
+}
+
+#[test]
+fn a_slab_that_is_lost_serves_no_more_and_its_holds_end_nowhere() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let rows = [0, 1].map(|_| {
+        let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+        assert!(ledger.open_slab(&row, NOW + SLABS.lifetime, NOW));
+        let held = hold(&ledger, &ids, 30.0, NOW);
+        (row, held)
+    });
+    let loss = SlabLoss {
+        taken: 30.0,
+        left: 70.0,
+    };
+    let mut watched = ledger.take_slabs_in_use();
+    watched.sort_by_key(|row| row.id != rows[0].0.id);
+    assert_eq!(watched, rows.clone().map(|(row, _)| row));
+    assert_eq!(ledger.take_slabs_in_use(), []);
+    for (row, held) in &rows {
+        assert_eq!(ledger.lose_slab(row, NOW), Some(loss));
+        assert_eq!(ledger.lose_slab(row, NOW), None);
+        assert_eq!(ledger.consume(held, 10.0), Some(10.0));
+    }
+    assert_eq!(ledger.try_reserve(SLOT, 1.0, NOW), Err(Refusal::NoLease));
+    assert_eq!(ledger.close_slabs(NOW), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 0.0);
 }
 
 #[test]

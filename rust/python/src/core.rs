@@ -765,6 +765,20 @@ impl Core {
         uses(self.client.ledger().take_slab_uses())
     }
 
+    fn take_slabs_in_use(&self) -> Vec<Reservation> {
+        let rows = self.client.ledger().take_slabs_in_use();
+        rows.into_iter().map(Reservation).collect()
+    }
+
+    fn lose_slab(
+        &self,
+        py: Python<'_>,
+        row: &Bound<'_, Reservation>,
+    ) -> PyResult<Option<(f64, f64)>> {
+        let lost = self.client.ledger().lose_slab(&row.get().0, self.now(py)?);
+        Ok(lost.map(|loss| (loss.taken, loss.left)))
+    }
+
     fn take_closed_slabs(&self) -> Vec<(Reservation, f64)> {
         uses(self.client.ledger().take_closed_slabs())
     }

@@ -15,7 +15,7 @@ use crate::{
     leases::{
         Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
-        slab::{Slab, SlabId, SlabPlan, SlabUse},
+        slab::{Slab, SlabId, SlabLoss, SlabPlan, SlabUse},
     },
 };
 
@@ -438,6 +438,17 @@ impl Slot {
         tranche.into_closed()
     }
 
+    /// Takes a slab out, whatever is held of it: those holds end nowhere then.
+    fn lose_slab(&mut self, row: &Reservation, now: Millis) -> Option<Tranche> {
+        let is_it = |tranche: &Tranche| tranche.slab.as_ref().is_some_and(|slab| slab.is_of(row));
+        if let Some(tranche) = self.lease.take_if(|tranche| is_it(tranche)) {
+            self.demand = tranche.demand(now);
+            return Some(tranche);
+        }
+        let at = self.closing.iter().position(is_it)?;
+        Some(self.closing.swap_remove(at))
+    }
+
     /// The slab that gives, and those that wait for their last holds.
     fn slabs(&mut self) -> impl Iterator<Item = &mut Slab> {
         let tranches = self.lease.iter_mut().chain(&mut self.closing);
@@ -760,6 +771,29 @@ impl Ledger {
             slabs.filter_map(Slab::tell_use).collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(uses).collect()
+    }
+
+    /// The rows of the slabs that holds were carved from since this was last asked: a row that the
+    /// shared store has lost must be noticed while its slab serves.
+    pub fn take_slabs_in_use(&self) -> Vec<Arc<Reservation>> {
+        let rows = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            let slabs = shard.slots.iter_mut().flat_map(Slot::slabs);
+            slabs.filter_map(Slab::watch).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(rows).collect()
+    }
+
+    /// Drops a slab whose row the shared store has lost: what it has left is not served, as it may be
+    /// in the lease again for others. `None` if there is no such slab, or it is closed.
+    pub fn lose_slab(&self, row: &Reservation, now: Millis) -> Option<SlabLoss> {
+        let key = row.slot();
+        let (hash, shard) = self.shard(key);
+        let lost = shard.lock().slot(hash, key)?.lose_slab(row, now)?;
+        Some(SlabLoss {
+            taken: (lost.granted - lost.remaining).to_f64(),
+            left: lost.remaining.to_f64(),
+        })
     }
 
     /// Takes the slabs whose last hold has ended, to be settled in the shared store.

@@ -67,7 +67,11 @@ pub(super) struct Slab {
     id: SlabId,
     row: Arc<Reservation>,
     opened_at: Millis,
-    holds: u64,
+    /// Holds that were carved from it, those of them that have ended, and those that it had when
+    /// its row was last looked for.
+    carved: u64,
+    ended: u64,
+    watched: u64,
     /// What holds of it were settled with, and how much of that was told.
     used: Credits,
     told: Credits,
@@ -82,6 +86,15 @@ pub struct SlabUse {
     pub used: f64,
 }
 
+/// What became of a slab whose row is gone from the shared store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlabLoss {
+    /// Credits that holds of it have, or were settled with: the lease may not know of them.
+    pub taken: f64,
+    /// Credits that it had left: they are not served.
+    pub left: f64,
+}
+
 impl Slab {
     pub fn new(row: &Arc<Reservation>, now: Millis) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -89,7 +102,9 @@ impl Slab {
             id: SlabId(LAST.fetch_add(1, Relaxed)),
             row: Arc::clone(row),
             opened_at: now,
-            holds: 0,
+            carved: 0,
+            ended: 0,
+            watched: 0,
             used: Credits::ZERO,
             told: Credits::ZERO,
         }
@@ -101,12 +116,12 @@ impl Slab {
 
     /// Notes one more hold.
     pub fn hold(&mut self) -> SlabId {
-        self.holds += 1;
+        self.carved += 1;
         self.id
     }
 
     pub fn end_hold(&mut self, used: Credits) {
-        self.holds = self.holds.saturating_sub(1);
+        self.ended += 1;
         self.used += used;
     }
 
@@ -122,7 +137,19 @@ impl Slab {
     }
 
     pub const fn has_holds(&self) -> bool {
-        self.holds > 0
+        self.carved > self.ended
+    }
+
+    pub fn is_of(&self, row: &Reservation) -> bool {
+        self.row.id == row.id
+    }
+
+    /// Its row, if holds were carved from it since it was last asked for.
+    pub fn watch(&mut self) -> Option<Arc<Reservation>> {
+        (self.carved > self.watched).then(|| {
+            self.watched = self.carved;
+            Arc::clone(&self.row)
+        })
     }
 
     /// Credits used for each millisecond.
