@@ -416,7 +416,7 @@ def test_overrides_apply_to_their_credit_type() -> None:
 
 
 @pytest.mark.parametrize("leave", [copy.copy, pickle.dumps, Reservation.to_dict])
-def test_a_lapsed_hold_of_a_slab_counts_as_used_if_a_copy_of_it_has_left(leave) -> None:
+def test_a_lapsed_hold_of_a_slab_tells_whether_a_copy_of_it_has_left(leave) -> None:
     world = World(shared=True, slabs=(100.0, 400.0, 10.0))
     row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + 75)
     assert world.core.open_slab(row, world.now + 10)
@@ -425,4 +425,8 @@ def test_a_lapsed_hold_of_a_slab_counts_as_used_if_a_copy_of_it_has_left(leave) 
     leave(elsewhere.reservation)
     world.now += 60
     world.core.sweep()
-    assert world.core.take_closed_slabs() == [(row, 10.0)]
+    lapsed = {hold.id: (slab, has_left) for slab, hold, has_left in world.core.lapsed()}
+    assert lapsed == {
+        here.reservation.id: (row, False),
+        elsewhere.reservation.id: (row, True),
+    }

@@ -22,8 +22,9 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.faults import StoreError
-from schematic_native.redis import Operations, ThreadedStore, open_store
+from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
+from schematic_native.redis.rows import Noted
 from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
@@ -207,29 +208,29 @@ class ClosingSlab:
         return closed
 
 
-class Noted:
+class Listener:
     """A store that keeps what it is told about slabs."""
 
     def __init__(self) -> None:
         self.operations: Any = self
-        self.uses: list[tuple[Reservation, float]] = []
+        self.notes: list[SlabNote] = []
 
-    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Sequence[Any]:
-        return uses
+    def note(self, notes: Sequence[SlabNote]) -> Sequence[SlabNote]:
+        return notes
 
     async def run(
-        self, uses: Sequence[Any], timeout: float | None = None, late: Late[Any] = None
-    ) -> list[bool]:
+        self, notes: Sequence[SlabNote], timeout: float | None = None, late: Late[Any] = None
+    ) -> list[Noted]:
         del timeout, late
-        self.uses += uses
-        return [True] * len(uses)
+        self.notes += notes
+        return [Noted(0, [])] * len(notes)
 
 
 async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told(faults):
-    row, store = hold("slab"), Noted()
+    row, store = hold("slab"), Listener()
     core: Any = ClosingSlab(row)
     await Slabs(core, store, lambda _: None, faults).note_uses()
-    assert store.uses == [(row, USED)]
+    assert store.notes == [SlabNote(row.id, SLOT, USED)]
 
 
 class SlabCore:

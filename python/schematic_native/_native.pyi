@@ -683,7 +683,19 @@ class Core:
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
     def close_slabs(
         self,
-    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
+    ) -> list[
+        tuple[Reservation, float, list[tuple[str, float]]]
+    ]: ...  # rows, the credits used of each, and the holds still open, with their credits
+    def lapsed(
+        self,
+    ) -> list[
+        tuple[Reservation, Reservation, bool]
+    ]: ...  # row and hold, whether a copy has left: settled elsewhere or not, until `end_lapsed`
+    def end_lapsed(
+        self, hold: Reservation, credits: float
+    ) -> None: ...  # credits that it was settled with elsewhere
+    @staticmethod
+    def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
 
     # The ledger's own operations, as a shared store has them too
     def try_reserve(

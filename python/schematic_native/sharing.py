@@ -8,12 +8,13 @@ once for both clients.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from schematic_native._native import CheckResult, PendingCheck
 from schematic_native.faults import STORE_TOPIC, StoreError
-from schematic_native.redis import PAGES, Refused
+from schematic_native.redis import PAGES, Refused, SlabNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,10 +121,27 @@ class Claim:
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
+        if (yield from self._make_in_slab(operations, core)):
+            return True
         consumed = yield from operations.consume(self.hold.id, self.credits)
         if consumed is not None and self.quantity is not None:
             core.count_usage(self.hold, self.quantity)
         return consumed is not None
+
+    def _make_in_slab(self, operations: Operations, core: Core) -> Operation[bool]:
+        """Claim a hold that another process carved from its slab: the slab's row is told of it.
+
+        Until that process hears of it there, or the row is swept, it has the credits of the hold.
+        """
+        hold, row_id = self.hold, core.slab_of(self.hold)
+        if row_id is None:
+            return False
+        used = max(0.0, min(self.credits, hold.credits_reserved))
+        note = SlabNote(row_id, (hold.company_id, hold.credit_type_id), ended=[(hold.id, used)])
+        [noted] = yield from operations.note([note])
+        if noted is not None and noted.first and self.quantity is not None:
+            core.count_usage(hold, self.quantity)
+        return noted is not None
 
     def is_over(self, now: float) -> bool:
         """Whether the hold's row is gone by now: swept as unused, or forgotten.
@@ -139,29 +157,30 @@ class SlabClaim:
 
     Args:
         row: the slab's reservation.
-        credits: the credits used of it.
-        lose: told with the credits used and not used if the store has lost the row.
+        credits: the credits used of it here.
+        lose: told with the credits taken and left if the store has lost the row.
+        held: holds of it that are still open, by id, and their credits.
 
     """
 
     row: Reservation
     credits: float
     lose: Callable[[Reservation, float, float], None]
+    held: Sequence[tuple[str, float]] = ()
     # Once it was asked for, the row may be gone because that claimed it.
     is_asked: bool = False
 
     def make(self, operations: Operations, _: Core) -> Operation[bool]:
         """Claim the slab; tells whether it was still there."""
-        # What was used of it may have been taken off its row already.
-        unused = self.row.credits_reserved - self.credits
         was_asked, self.is_asked = self.is_asked, True
         try:
-            is_there = yield from operations.give_back(self.row.id, unused)
+            is_there = yield from operations.close_slab(self.row, self.credits, self.held)
         except StoreError as error:
             self.is_asked = was_asked or error.lost
             raise
         if not is_there and not was_asked:
-            self.lose(self.row, self.credits, unused)
+            taken = math.fsum([self.credits, *(each for _, each in self.held)])
+            self.lose(self.row, taken, self.row.credits_reserved - taken)
         return is_there
 
     def is_over(self, now: float) -> bool:
@@ -457,10 +476,31 @@ class Slabs:
             self._settle(self._claim(row, used))
 
     async def look(self) -> None:
-        """Drop the slabs that serve though their rows are gone. Raises `StoreError`."""
-        rows = self._core.take_slabs_in_use()
-        if rows:
-            self._drop_lost(rows, await self._ask(self._operations.are_there(rows)))
+        """Hear what the rows of slabs say. Raises `StoreError`.
+
+        A slab whose row is gone is dropped. A hold that has lapsed may have been settled elsewhere;
+        if a copy of it has left and nobody tells, it counts as used, so that it cannot come back
+        though it was billed.
+        """
+        rows = {row.id: row for row in self._core.take_slabs_in_use()}
+        lapsed: dict[str, list[Reservation]] = {}
+        ended: dict[str, list[tuple[str, float | None]]] = {}
+        for row, hold, has_left in self._core.lapsed():
+            rows[row.id] = row
+            lapsed.setdefault(row.id, []).append(hold)
+            told = hold.credits_reserved if has_left else None
+            ended.setdefault(row.id, []).append((hold.id, told))
+        if not rows:
+            return
+        notes = [_note(row, ended=ended.get(row.id, ())) for row in rows.values()]
+        said = await self._ask(self._operations.note(notes))
+        for (row_id, row), noted in zip(rows.items(), said, strict=True):
+            if noted is None:
+                self._drop_lost(row)
+                continue
+            for hold, settled in zip(lapsed.get(row_id, ()), noted.settled, strict=True):
+                self._core.end_lapsed(hold, settled or 0.0)
+        self.settle_closed()
 
     async def note_uses(self) -> None:
         """Take what was used of slabs off their rows. Raises `StoreError`.
@@ -476,12 +516,15 @@ class Slabs:
             noted, self._uses = self._uses, {}
             if not noted:
                 return
+            notes = [_note(row, used) for row, used in noted.values()]
             try:
-                are_there = await self._ask(self._operations.lower(list(noted.values())))
+                said = await self._ask(self._operations.note(notes))
             except BaseException:
                 self._uses = noted | self._uses
                 raise
-            self._drop_lost([row for row, _ in noted.values()], are_there)
+            for (row, _), is_there in zip(noted.values(), said, strict=True):
+                if is_there is None:
+                    self._drop_lost(row)
 
     def inherit(self, other: Slabs) -> None:
         """Go on where another ended whose loop ended under it."""
@@ -490,17 +533,19 @@ class Slabs:
     def close(self) -> list[SlabClaim]:
         """Take nothing more from any slab; what is left to settle of them."""
         self._uses.clear()
-        return [self._claim(row, used) for row, used in self._core.close_slabs()]
+        return [
+            SlabClaim(row, used, self._tell_loss, held)
+            for row, used, held in self._core.close_slabs()
+        ]
 
     def _claim(self, row: Reservation, used: float) -> SlabClaim:
         return SlabClaim(row, used, self._tell_loss)
 
-    def _drop_lost(self, rows: Sequence[Reservation], are_there: Sequence[bool]) -> None:
-        """Drop the slabs whose rows are gone, if they are still open."""
-        for row, is_there in zip(rows, are_there, strict=True):
-            loss = None if is_there else self._core.lose_slab(row)
-            if loss is not None:
-                self._tell_loss(row, *loss)
+    def _drop_lost(self, row: Reservation) -> None:
+        """Drop a slab whose row is gone, if it is still open."""
+        loss = self._core.lose_slab(row)
+        if loss is not None:
+            self._tell_loss(row, *loss)
 
     def _tell_loss(self, row: Reservation, taken: float, left: float) -> None:
         """Say what the loss of a slab's row comes to: its credits may be in the lease again."""
@@ -557,3 +602,9 @@ class Slabs:
         """Settle a slab that is not to be opened."""
         if taken is not None:
             self._settle(self._claim(taken.row, 0.0))
+
+
+def _note(
+    row: Reservation, used: float = 0.0, ended: Sequence[tuple[str, float | None]] = ()
+) -> SlabNote:
+    return SlabNote(row.id, (row.company_id, row.credit_type_id), used, ended)

@@ -1,10 +1,7 @@
 -- Lowers an amount in a field that is there; it is never raised, so doing it twice does no harm.
--- ARGV: field, credits. Returns 1 if it was lowered, 0 if it was that low already, -1 if it is not there.
+-- ARGV: field, credits.
 local amount = tonumber(redis.call('HGET', KEYS[1], ARGV[1]))
-if not amount then
-  return -1
-end
-if amount <= tonumber(ARGV[2]) then
+if not amount or amount <= tonumber(ARGV[2]) then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

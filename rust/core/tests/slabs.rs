@@ -62,9 +62,22 @@ fn hold(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> Arc<Reservatio
     hold
 }
 
+/// Sweeps, where no row tells of a settle elsewhere.
+fn sweep(ledger: &Ledger, now: Millis) -> usize {
+    let swept = ledger.sweep(now);
+    for lapsed in ledger.lapsed() {
+        ledger.end_lapsed(&lapsed.hold, 0.0);
+    }
+    swept
+}
+
+/// What was used of each, with what is held.
 fn used(uses: &[SlabUse]) -> Vec<(ReservationId, f64)> {
     uses.iter()
-        .map(|slab| (slab.row.id.clone(), slab.used))
+        .map(|slab| {
+            let held: f64 = slab.held.iter().map(|(_, credits)| credits).sum();
+            (slab.row.id.clone(), slab.used + held)
+        })
         .collect()
 }
 
@@ -79,7 +92,7 @@ fn a_slab_waits_for_its_last_hold_and_tells_what_was_used() {
     open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.consume(&settled, 12.0), Some(12.0));
     assert_eq!(ledger.take_closed_slabs(), []);
-    assert_eq!(ledger.sweep(lapsing.expires_at), 1);
+    assert_eq!(sweep(&ledger, lapsing.expires_at), 1);
     let closed = used(&ledger.take_closed_slabs());
     assert!(closed.contains(&(first, 12.0)), "{closed:?}");
 }
@@ -134,15 +147,68 @@ fn closing_counts_what_is_held_as_used() {
 }
 
 #[test]
-fn a_lapsed_hold_that_another_process_may_have_billed_counts_as_used() {
+fn a_lapsed_hold_waits_until_it_is_known_what_was_settled_of_it_elsewhere() {
     let (ledger, ids) = (ledger(), Ids::new([7, 7]));
     let row = open(&ledger, &ids, 1000.0, NOW);
     let here = hold(&ledger, &ids, 30.0, NOW);
     let elsewhere = hold(&ledger, &ids, 50.0, NOW);
-    elsewhere.exported.set();
     assert_eq!(ledger.sweep(NOW + TTL), 2);
-    assert_eq!(used(&ledger.take_closed_slabs()), [(row, 50.0)]);
+    assert_eq!(ledger.take_closed_slabs(), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 80.0);
     assert!(ledger.consume(&here, 0.0).is_none());
+    let mut lapsed = ledger.lapsed();
+    lapsed.sort_by_key(|lapsed| lapsed.hold.id != here.id);
+    assert!(lapsed.iter().all(|lapsed| lapsed.row.id == row));
+    assert_eq!(
+        lapsed.iter().map(|l| &l.hold).collect::<Vec<_>>(),
+        [&here, &elsewhere]
+    );
+    ledger.end_lapsed(&here, 0.0);
+    ledger.end_lapsed(&elsewhere, 20.0);
+    ledger.end_lapsed(&elsewhere, 50.0);
+    assert_eq!(ledger.lapsed(), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 0.0);
+    // Its row tells of those that were settled elsewhere: here they are not told of again.
+    assert_eq!(ledger.take_slab_uses(), []);
+    assert_eq!(used(&ledger.take_closed_slabs()), [(row, 0.0)]);
+}
+
+#[test]
+fn what_was_not_settled_of_a_lapsed_hold_elsewhere_serves_again() {
+    let (ledger, ids) = (ledger(), Ids::new([7, 7]));
+    let row = open(&ledger, &ids, 100.0, NOW);
+    let debit = ledger.try_reserve(SLOT, 60.0, NOW).expect("credits");
+    let held = reservation(&ids, 60.0, NOW + 1000);
+    assert!(ledger.add(&held, debit.slab));
+    ledger.sweep(NOW + 1000);
+    assert_eq!(
+        ledger.try_reserve(SLOT, 41.0, NOW + 1000),
+        Err(Refusal::Short)
+    );
+    ledger.end_lapsed(&held, 20.0);
+    assert!(ledger.try_reserve(SLOT, 80.0, NOW + 1000).is_ok());
+    assert_eq!(used(&ledger.close_slabs(NOW + 1000)), [(row, 80.0)]);
+}
+
+#[test]
+fn holds_that_are_open_when_slabs_close_are_named() {
+    let (ledger, ids) = (ledger(), Ids::new([7, 7]));
+    open(&ledger, &ids, 100.0, NOW);
+    let settled = hold(&ledger, &ids, 10.0, NOW);
+    let debit = ledger.try_reserve(SLOT, 20.0, NOW).expect("credits");
+    let lapsing = reservation(&ids, 20.0, NOW + 1000);
+    assert!(ledger.add(&lapsing, debit.slab));
+    let held = hold(&ledger, &ids, 30.0, NOW);
+    assert_eq!(ledger.consume(&settled, 7.0), Some(7.0));
+    ledger.sweep(NOW + 1000);
+    let [closed] = &ledger.close_slabs(NOW + 1000)[..] else {
+        panic!("one slab");
+    };
+    let mut named = closed.held.clone();
+    named.sort_by(|a, b| a.1.total_cmp(&b.1));
+    assert_eq!(named, [(lapsing.id.clone(), 20.0), (held.id.clone(), 30.0)]);
+    assert_eq!(closed.used, 7.0);
+    assert_eq!(ledger.reserved_credits(SLOT), 30.0);
 }
 
 #[test]
@@ -158,7 +224,7 @@ fn a_slab_tells_what_was_settled_of_it_once_and_never_what_is_held() {
     let second = open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.consume(&holds[1], 20.0), Some(20.0));
     assert_eq!(used(&ledger.take_slab_uses()), [(first.clone(), 24.0)]);
-    ledger.sweep(holds[2].expires_at);
+    sweep(&ledger, holds[2].expires_at);
     assert_eq!(ledger.take_slab_uses(), []);
     let mut closed = used(&ledger.take_closed_slabs());
     closed.sort_by_key(|(id, _)| id.to_string());
@@ -236,6 +302,7 @@ enum Operation {
     Open { credits: u32 },
     Hold { credits: u32 },
     Settle { which: usize, credits: u32 },
+    SettleElsewhere { which: usize, credits: u32 },
     Advance { millis: Millis },
     Sweep,
 }
@@ -246,9 +313,19 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => (0_u32..80).prop_map(|credits| Operation::Hold { credits }),
         4 => (any::<usize>(), 0_u32..120)
             .prop_map(|(which, credits)| Operation::Settle { which, credits }),
+        2 => (any::<usize>(), 0_u32..120)
+            .prop_map(|(which, credits)| Operation::SettleElsewhere { which, credits }),
         1 => (0_i64..40_000).prop_map(|millis| Operation::Advance { millis }),
         1 => Just(Operation::Sweep),
     ]
+}
+
+/// Ends what has lapsed by what was settled elsewhere.
+fn hear(ledger: &Ledger, elsewhere: &HashMap<String, f64>) {
+    for lapsed in ledger.lapsed() {
+        let used = elsewhere.get(&lapsed.hold.id.to_string());
+        ledger.end_lapsed(&lapsed.hold, used.copied().unwrap_or(0.0));
+    }
 }
 
 proptest! {
@@ -259,6 +336,7 @@ proptest! {
         let (ledger, ids) = (ledger(), Ids::new([3, 4]));
         let mut now = NOW;
         let (mut holds, mut granted) = (Vec::new(), HashMap::new());
+        let mut elsewhere = HashMap::new();
         let (mut settled, mut told) = (0.0, HashMap::new());
         for operation in operations {
             match operation {
@@ -279,10 +357,19 @@ proptest! {
                     let hold = holds.swap_remove(at);
                     settled += ledger.consume(&hold, f64::from(credits)).unwrap_or(0.0);
                 }
-                Operation::Settle { .. } => {}
+                Operation::SettleElsewhere { which, credits } if !holds.is_empty() => {
+                    let at = which % holds.len();
+                    let hold = holds.swap_remove(at);
+                    if ledger.holds(&hold.id) {
+                        let used = f64::from(credits).min(hold.credits_reserved);
+                        elsewhere.insert(hold.id.to_string(), used);
+                    }
+                }
+                Operation::Settle { .. } | Operation::SettleElsewhere { .. } => {}
                 Operation::Advance { millis } => now += millis,
                 Operation::Sweep => {
                     ledger.sweep(now);
+                    hear(&ledger, &elsewhere);
                 }
             }
             for slab in ledger.take_closed_slabs() {
@@ -291,6 +378,7 @@ proptest! {
             }
         }
         ledger.sweep(now + 1_000_000);
+        hear(&ledger, &elsewhere);
         for slab in ledger.close_slabs(now + 1_000_000) {
             prop_assert_eq!(told.insert(slab.row.id.to_string(), slab.used), None);
         }

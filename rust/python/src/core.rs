@@ -177,6 +177,9 @@ fn party(id: Option<&Text>, keys: Option<Keys>) -> Option<Arc<Party>> {
     })
 }
 
+/// A slab's row, the credits used of it, and the holds that are still open, with their credits.
+type ClosedSlab = (Reservation, f64, Vec<(String, f64)>);
+
 fn uses(slabs: Vec<SlabUse>) -> Vec<(Reservation, f64)> {
     slabs
         .into_iter()
@@ -783,9 +786,38 @@ impl Core {
         uses(self.client.ledger().take_closed_slabs())
     }
 
-    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<(Reservation, f64)>> {
+    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<ClosedSlab>> {
         let now = self.now(py)?;
-        Ok(uses(self.client.ledger().close_slabs(now)))
+        let closed = self.client.ledger().close_slabs(now);
+        let held = |held: Vec<(ReservationId, f64)>| {
+            held.into_iter()
+                .map(|(id, credits)| (id.to_string(), credits))
+                .collect()
+        };
+        Ok(closed
+            .into_iter()
+            .map(|slab| (Reservation(slab.row), slab.used, held(slab.held)))
+            .collect())
+    }
+
+    fn lapsed(&self) -> Vec<(Reservation, Reservation, bool)> {
+        let lapsed = self.client.ledger().lapsed();
+        lapsed
+            .into_iter()
+            .map(|lapsed| {
+                let has_left = lapsed.hold.exported.get();
+                (Reservation(lapsed.row), Reservation(lapsed.hold), has_left)
+            })
+            .collect()
+    }
+
+    fn end_lapsed(&self, hold: &Bound<'_, Reservation>, credits: f64) {
+        self.client.ledger().end_lapsed(&hold.get().0, credits);
+    }
+
+    #[staticmethod]
+    fn slab_of(hold: &Bound<'_, Reservation>) -> Option<String> {
+        hold.get().0.id.slab().map(|id| id.to_string())
     }
 
     // The ledger's own operations, as a shared store has them

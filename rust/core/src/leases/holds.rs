@@ -47,6 +47,10 @@ impl Holds {
         self.by_id.len()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.rows.iter().filter_map(|row| row.hold.as_ref())
+    }
+
     pub fn contains(&self, id: &ReservationId) -> bool {
         self.find(id).is_some()
     }

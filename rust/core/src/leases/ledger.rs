@@ -15,7 +15,7 @@ use crate::{
     leases::{
         Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
-        slab::{Slab, SlabId, SlabLoss, SlabPlan, SlabUse},
+        slab::{Lapsed, Slab, SlabId, SlabLoss, SlabPlan, SlabUse},
     },
 };
 
@@ -165,6 +165,8 @@ struct Shard {
     slots: Vec<Slot>,
     by_key: HashTable<u32>,
     holds: Holds,
+    /// Holds of slabs that have lapsed: whether they were settled elsewhere is still to be asked.
+    lapsed: Holds,
     /// Slabs whose last hold has ended.
     closed: Vec<SlabUse>,
 }
@@ -301,8 +303,9 @@ impl Shard {
         let slot = &mut self.slots[hold.slot as usize];
         slot.held -= hold.credits;
         if let Some(slab) = hold.slab {
-            self.closed
-                .extend(slot.end_in_slab(slab, used, hold.credits - used));
+            let unused = hold.credits - used;
+            let closed = slot.end_in_slab(slab, |tranche| tranche.end_hold(used, unused));
+            self.closed.extend(closed);
             return;
         }
         let charged = &hold.reservation.lease_id;
@@ -384,6 +387,13 @@ impl Tranche {
         }
     }
 
+    fn end_elsewhere(&mut self, used: Credits, unused: Credits) {
+        self.refund(unused);
+        if let Some(slab) = &mut self.slab {
+            slab.end_elsewhere(used);
+        }
+    }
+
     fn demand(&self, now: Millis) -> f64 {
         let used = (self.granted - self.remaining).to_f64();
         self.slab
@@ -391,9 +401,9 @@ impl Tranche {
             .map_or(0.0, |slab| slab.demand(used, now))
     }
 
-    fn into_closed(self) -> Option<SlabUse> {
-        let used = (self.granted - self.remaining).to_f64();
-        self.slab.map(|slab| slab.close(used))
+    fn into_closed(self, open: &[(ReservationId, Credits)]) -> Option<SlabUse> {
+        let gone = self.granted - self.remaining;
+        self.slab.map(|slab| slab.close(gone, open))
     }
 }
 
@@ -409,10 +419,10 @@ impl Slot {
         })
     }
 
-    /// Takes back what a hold of a slab did not use; the slab, if that was the last it waited for.
-    fn end_in_slab(&mut self, id: SlabId, used: Credits, unused: Credits) -> Option<SlabUse> {
+    /// Ends a hold of a slab; returns the slab, if that was the last it waited for.
+    fn end_in_slab(&mut self, id: SlabId, end: impl FnOnce(&mut Tranche)) -> Option<SlabUse> {
         if let Some(tranche) = self.lease.as_mut().filter(|tranche| tranche.is_slab(id)) {
-            tranche.end_hold(used, unused);
+            end(tranche);
             return None;
         }
         let at = self
@@ -420,11 +430,11 @@ impl Slot {
             .iter()
             .position(|tranche| tranche.is_slab(id))?;
         let tranche = &mut self.closing[at];
-        tranche.end_hold(used, unused);
+        end(tranche);
         if tranche.has_holds() {
             return None;
         }
-        self.closing.swap_remove(at).into_closed()
+        self.closing.swap_remove(at).into_closed(&[])
     }
 
     /// Takes no more credits from the slab; returned if nothing of it is held.
@@ -435,7 +445,7 @@ impl Slot {
             self.closing.push(tranche);
             return None;
         }
-        tranche.into_closed()
+        tranche.into_closed(&[])
     }
 
     /// Takes a slab out, whatever is held of it: those holds end nowhere then.
@@ -789,7 +799,17 @@ impl Ledger {
     pub fn lose_slab(&self, row: &Reservation, now: Millis) -> Option<SlabLoss> {
         let key = row.slot();
         let (hash, shard) = self.shard(key);
-        let lost = shard.lock().slot(hash, key)?.lose_slab(row, now)?;
+        let mut shard = shard.lock();
+        let lost = shard.slot(hash, key)?.lose_slab(row, now)?;
+        let id = lost.slab.as_ref().map(Slab::id);
+        let of_it = |hold: &&Hold| hold.slab == id;
+        let lapsed = shard.lapsed.iter().filter(of_it);
+        let lapsed: Vec<_> = lapsed.map(|hold| Arc::clone(&hold.reservation)).collect();
+        for hold in lapsed {
+            if let Some(hold) = shard.lapsed.take(&hold.id) {
+                shard.end(&hold, Credits::ZERO);
+            }
+        }
         Some(SlabLoss {
             taken: (lost.granted - lost.remaining).to_f64(),
             left: lost.remaining.to_f64(),
@@ -807,16 +827,68 @@ impl Ledger {
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.retire_slabs(|_| true, now);
-            let shard = &mut *shard;
-            let closing = shard
-                .slots
+            let Shard {
+                slots,
+                holds,
+                lapsed,
+                closed,
+                ..
+            } = &mut *shard;
+            let closing = slots
                 .iter_mut()
-                .flat_map(|slot| slot.closing.drain(..));
-            shard
-                .closed
-                .extend(closing.filter_map(Tranche::into_closed));
+                .flat_map(|slot| slot.closing.drain(..))
+                .filter_map(|tranche| Some((tranche.slab.as_ref()?.id(), tranche)));
+            for (id, tranche) in closing {
+                let open: Vec<_> = holds
+                    .iter()
+                    .chain(lapsed.iter())
+                    .filter(|hold| hold.slab == Some(id))
+                    .map(|hold| (hold.reservation.id.clone(), hold.credits))
+                    .collect();
+                closed.extend(tranche.into_closed(&open));
+            }
+            for hold in std::mem::take(lapsed).iter() {
+                slots[hold.slot as usize].held -= hold.credits;
+            }
         }
         self.take_closed_slabs()
+    }
+
+    /// The holds of slabs that have lapsed here and of which it is not known yet whether they were
+    /// settled elsewhere; each until [`Ledger::end_lapsed`] is told.
+    #[must_use]
+    pub fn lapsed(&self) -> Vec<Lapsed> {
+        let lapsed = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            let Shard { slots, lapsed, .. } = &mut *shard;
+            let of = |hold: &Hold| {
+                let mut slabs = slots[hold.slot as usize].slabs();
+                let slab = slabs.find(|slab| Some(slab.id()) == hold.slab)?;
+                Some(Lapsed {
+                    row: Arc::clone(slab.row()),
+                    hold: Arc::clone(&hold.reservation),
+                })
+            };
+            lapsed.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(lapsed).collect()
+    }
+
+    /// Ends a hold of a slab that has lapsed, and was settled elsewhere with so many credits: the
+    /// rest is given back to the slab.
+    pub fn end_lapsed(&self, hold: &Reservation, used: f64) {
+        let (_, shard) = self.shard(hold.slot());
+        let mut shard = shard.lock();
+        let Some(hold) = shard.lapsed.take(&hold.id) else {
+            return;
+        };
+        let used = within(&hold, used);
+        let slot = &mut shard.slots[hold.slot as usize];
+        slot.held -= hold.credits;
+        let Some(slab) = hold.slab else { return };
+        let unused = hold.credits - used;
+        let closed = slot.end_in_slab(slab, |tranche| tranche.end_elsewhere(used, unused));
+        shard.closed.extend(closed);
     }
 
     /// Undoes a debit that no hold was recorded for.
@@ -828,9 +900,9 @@ impl Ledger {
         let credits = Credits::new(credits).unwrap_or_default();
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
-        let closed = shard
-            .slot(hash, key)
-            .and_then(|slot| slot.end_in_slab(slab, Credits::ZERO, credits));
+        let closed = shard.slot(hash, key).and_then(|slot| {
+            slot.end_in_slab(slab, |tranche| tranche.end_hold(Credits::ZERO, credits))
+        });
         shard.closed.extend(closed);
     }
 
@@ -897,26 +969,25 @@ impl Ledger {
             .map_or(0.0, |slot| slot.held.to_f64())
     }
 
-    /// Gives every lapsed hold back whole and returns how many there were.
+    /// Gives every lapsed hold back whole and returns how many there were. Those of slabs wait until
+    /// it is known whether they were settled elsewhere.
     pub fn sweep(&self, now: Millis) -> usize {
         let mut swept = 0;
         for shard in &self.shards {
             let mut shard = shard.lock();
             let lapsed = shard.holds.take_lapsed(now);
-            for hold in &lapsed {
-                // Whoever got a copy may have billed it, and of a slab nobody hears of that here.
-                let is_unknown = hold.slab.is_some() && hold.reservation.exported.get();
-                let used = if is_unknown {
-                    hold.credits
+            swept += lapsed.len();
+            for hold in lapsed {
+                let slot = &mut shard.slots[hold.slot as usize];
+                if slot.slabs().any(|slab| Some(slab.id()) == hold.slab) {
+                    shard.lapsed.add(hold);
                 } else {
-                    Credits::ZERO
-                };
-                shard.end(hold, used);
+                    shard.end(&hold, Credits::ZERO);
+                }
             }
             if self.knobs.slabs().is_some() {
                 shard.retire_slabs(|slab| !slab.is_live(now), now);
             }
-            swept += lapsed.len();
         }
         self.swept.fetch_add(swept as u64, Relaxed);
         swept
@@ -933,11 +1004,16 @@ fn fits(pin: Option<&str>, lease: &Tranche) -> bool {
     pin.is_none_or(|pin| *lease.id == *pin)
 }
 
+/// Credits used of a hold, within what it holds.
+fn within(hold: &Hold, used: f64) -> Credits {
+    Credits::new(used.max(0.0))
+        .unwrap_or(hold.credits)
+        .min(hold.credits)
+}
+
 fn claim_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<(Hold, Credits)> {
     let hold = shard.holds.take(id)?;
-    let used = Credits::new(credits.max(0.0))
-        .unwrap_or(hold.credits)
-        .min(hold.credits);
+    let used = within(&hold, credits);
     shard.end(&hold, used);
     Some((hold, used))
 }

@@ -1,11 +1,8 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use crate::{
     Millis,
-    leases::{Credits, Reservation},
+    leases::{Credits, Ids, Reservation, ReservationId},
 };
 
 /// How slabs are cut.
@@ -57,9 +54,17 @@ impl SlabKnobs {
     }
 }
 
-/// Which slab a hold was carved from.
+/// Which slab a hold was carved from: what the names of its holds begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlabId(u64);
+
+impl SlabId {
+    /// A name for a hold that is carved from it.
+    #[must_use]
+    pub fn next_hold(self, ids: &Ids) -> ReservationId {
+        ids.next_in(self.0)
+    }
+}
 
 /// What a lease's part is besides its credits.
 #[derive(Debug)]
@@ -72,9 +77,11 @@ pub(super) struct Slab {
     carved: u64,
     ended: u64,
     watched: u64,
-    /// What holds of it were settled with, and how much of that was told.
+    /// What holds of it were settled with here, and how much of that was told.
     used: Credits,
     told: Credits,
+    /// What holds of it were settled with elsewhere, as its row says.
+    elsewhere: Credits,
 }
 
 /// What was used of a slab.
@@ -82,8 +89,21 @@ pub(super) struct Slab {
 pub struct SlabUse {
     /// Its reservation in the shared store.
     pub row: Arc<Reservation>,
-    /// Credits used of it.
+    /// Credits used of it in this process.
     pub used: f64,
+    /// Holds that are still open, and their credits: all used, unless the row says that one was
+    /// settled elsewhere.
+    pub held: Vec<(ReservationId, f64)>,
+}
+
+/// A hold of a slab that has lapsed here. Whoever else got hold of it may have settled it, which the
+/// slab's row tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lapsed {
+    /// The slab's reservation in the shared store.
+    pub row: Arc<Reservation>,
+    /// The hold.
+    pub hold: Arc<Reservation>,
 }
 
 /// What became of a slab whose row is gone from the shared store.
@@ -97,9 +117,8 @@ pub struct SlabLoss {
 
 impl Slab {
     pub fn new(row: &Arc<Reservation>, now: Millis) -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
-            id: SlabId(LAST.fetch_add(1, Relaxed)),
+            id: SlabId(row.id.prefix()),
             row: Arc::clone(row),
             opened_at: now,
             carved: 0,
@@ -107,6 +126,7 @@ impl Slab {
             watched: 0,
             used: Credits::ZERO,
             told: Credits::ZERO,
+            elsewhere: Credits::ZERO,
         }
     }
 
@@ -125,6 +145,16 @@ impl Slab {
         self.used += used;
     }
 
+    /// Notes that a hold was settled elsewhere.
+    pub fn end_elsewhere(&mut self, used: Credits) {
+        self.ended += 1;
+        self.elsewhere += used;
+    }
+
+    pub const fn row(&self) -> &Arc<Reservation> {
+        &self.row
+    }
+
     /// What was used of it so far, if that has grown since it was last told.
     pub fn tell_use(&mut self) -> Option<SlabUse> {
         (self.used > self.told).then(|| {
@@ -132,6 +162,7 @@ impl Slab {
             SlabUse {
                 row: Arc::clone(&self.row),
                 used: self.used.to_f64(),
+                held: Vec::new(),
             }
         })
     }
@@ -159,10 +190,18 @@ impl Slab {
         used / age
     }
 
-    pub fn close(self, used: f64) -> SlabUse {
+    /// Ends the slab, of which so much is gone, and these holds are open.
+    pub fn close(self, gone: Credits, open: &[(ReservationId, Credits)]) -> SlabUse {
+        let held = open
+            .iter()
+            .fold(Credits::ZERO, |sum, (_, credits)| sum + *credits);
         SlabUse {
             row: self.row,
-            used,
+            used: (gone - self.elsewhere - held).to_f64(),
+            held: open
+                .iter()
+                .map(|(id, credits)| (id.clone(), credits.to_f64()))
+                .collect(),
         }
     }
 }
