@@ -241,18 +241,13 @@ class SlabCore:
         self.taken = 0
 
     def plan_slab(self, *_: object) -> Any:
-        return SimpleNamespace(
-            credits=200.0, smallest=1.0, usable_until=YEAR_2100, expires_at=YEAR_2100
-        )
-
-    def now(self) -> float:
-        return time.time()
+        return SimpleNamespace(credits=200.0, smallest=1.0, usable_for=10.0, kept_for=75.0)
 
     def slab_row(self, *_: object) -> Reservation:
         self.taken += 1
         return hold(f"slab_{self.taken}", credits_reserved=200.0)
 
-    def open_slab(self, row: Reservation, _: float) -> None:
+    def open_slab(self, row: Reservation, *_: object) -> None:
         self.opened.append(row)
 
     def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
@@ -282,10 +277,12 @@ def core() -> Core:
 
 async def open_slab(gate: Gate, core: Core) -> Reservation:
     """Take a slab of 200 credits."""
-    row = core.slab_row(*SLOT, "lease_1", 200.0, time.time() + 75)
+    plan = core.plan_slab(*SLOT)
+    assert plan is not None
+    row = core.slab_row(*SLOT, "lease_1", 200.0, time.time() + plan.kept_for)
     await gate.run(gate.operations.try_reserve(SLOT, 200.0))
     assert await gate.run(gate.operations.add(row))
-    core.open_slab(row, time.time() + 10)
+    assert core.open_slab(row, plan, plan.usable_for)
     return row
 
 

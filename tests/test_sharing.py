@@ -554,12 +554,38 @@ def test_the_row_of_a_slab_lapses_by_the_clock_of_redis(redis_clock, ahead, emul
     user = User("sync", "sync", emulator, server.url, local_slab=SLAB)
     try:
         row = take_slab(user, server)
-        whole = (SLAB.lifetime + 60 + 5) * 1000
-        # Some of it passed on our clock between the plan and the debit.
-        assert at + whole - 5000 < int(row["expiresAt"]) <= at + whole
+        assert int(row["expiresAt"]) == at + (SLAB.lifetime + 60 + 5) * 1000
     finally:
         user.close()
         server.remove()
+
+
+@pytest.mark.parametrize("step", [-60.0, -3600.0])
+def test_a_slab_ends_on_time_though_the_wall_clock_was_set_back(
+    monkeypatch, emulator, redis_server, step
+):
+    """One second is waited for here: the clock that the slab goes by is the system's own."""
+    wall = [0.0]
+
+    def core(**settings: Any) -> Core:
+        return Core(**settings, clock=lambda: time.time() + wall[0])
+
+    monkeypatch.setattr("schematic_native.client.Core", core)
+    slab = LocalSlab(min_credits=100, max_credits=1000, lifetime=1.0)
+    leases = {"local_slab": slab, "sweep_interval": 3600.0, "default_reservation_ttl": 1.0}
+    user = User("sync", "sync", emulator, redis_server.url, **leases)
+    try:
+        take_slab(user, redis_server)
+        held = user.check(1)
+        wall[0] = step
+        before = remaining(redis_server)
+        eventually(lambda: user.client.status().leases == 0)
+        user.settle(user.check(1), 1)
+        assert remaining(redis_server) < before, "it was served by Redis"
+        user.settle(held, 1)
+    finally:
+        user.close()
+    assert emulator.audit()["balanced"]
 
 
 def test_a_small_lease_serves_checks_one_by_one(make_user, redis_server):

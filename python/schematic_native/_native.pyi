@@ -419,8 +419,8 @@ class ExtendPlan:
 class SlabPlan:
     credits: float
     smallest: float  # credits below which a slab is not worth its while
-    usable_until: float  # epoch seconds, until when holds may be carved from it
-    expires_at: float  # epoch seconds, of its reservation in the shared store
+    usable_for: float  # seconds since this plan, while holds may be carved from it
+    kept_for: float  # seconds, while the shared store keeps its reservation
 
 @final
 class EventBatch:
@@ -542,6 +542,8 @@ class Core:
         | None = None,  # answers lease-backed checks in place of the rules engine, for tests
         slabs: tuple[float, float, float]
         | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
+        steady: Callable[[], float]
+        | None = None,  # seconds by a clock that never steps; None: the system's
     ) -> Core: ...
 
     # The cache
@@ -665,8 +667,8 @@ class Core:
         expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
-        self, row: Reservation, usable_until: float
-    ) -> bool: ...  # epoch seconds; after the row is recorded
+        self, row: Reservation, plan: SlabPlan, usable_for: float
+    ) -> bool: ...  # seconds since the plan; after the row is recorded
     def take_slab_uses(
         self,
     ) -> list[

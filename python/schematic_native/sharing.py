@@ -420,10 +420,10 @@ class SharedStore:
 
 
 class _Taken(NamedTuple):
-    """A slab that was debited: its row, until when it serves, and why its row may not be there."""
+    """A slab that was debited: its row, how long it serves, and why its row may not be there."""
 
     row: Reservation
-    usable_until: float
+    usable_for: float  # seconds since the plan
     failure: StoreError | None
 
 
@@ -575,17 +575,16 @@ class Slabs:
             # If its row is there, or yet will be, its claim or a sweep gives the credits back.
             self._return(taken)
             raise taken.failure
-        self._core.open_slab(taken.row, taken.usable_until)
+        self._core.open_slab(taken.row, plan, taken.usable_for)
 
     def _take(self, slot: Slot, size: float, plan: SlabPlan) -> Operation[_Taken | None]:
         """Debit a slab and record it, or give it back: in one go, whoever waits for it."""
-        asked_at = self._core.now()
         debit = yield from self._operations.try_reserve(slot, size)
         if isinstance(debit, Refused):
             return None
-        # The row lapses by the store's clock, and what is held of the slab by our own.
-        ahead = debit.at - asked_at
-        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at + ahead)
+        # The row lapses by the store's clock, and what is held of the slab by a steady one of our own,
+        # which began to run before the store told its time.
+        row = self._core.slab_row(*slot, debit.lease_id, size, debit.at + plan.kept_for)
         try:
             recorded = yield from self._operations.add(row)
         except StoreError as error:
@@ -596,7 +595,7 @@ class Slabs:
             yield from self._operations.refund(slot, row.credits_reserved, row.lease_id)
             return None
         # The server takes back what is left of a lease that has expired.
-        return _Taken(row, min(plan.usable_until, debit.expires_at - ahead), None)
+        return _Taken(row, min(plan.usable_for, debit.expires_at - debit.at), None)
 
     def _return(self, taken: _Taken | None) -> None:
         """Settle a slab that is not to be opened."""

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use proptest::prelude::*;
 use schematic_core::{
-    Millis,
+    Millis, Now,
     engine::Terms,
     leases::{
         Exported, Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation,
@@ -51,14 +51,14 @@ fn reservation(ids: &Ids, credits: f64, expires_at: Millis) -> Arc<Reservation> 
 
 fn open(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> ReservationId {
     let row = reservation(ids, credits, now + SLABS.lifetime + TTL);
-    assert!(ledger.open_slab(&row, now + SLABS.lifetime, now));
+    assert!(ledger.open_slab(&row, SLABS.lifetime, now));
     row.id.clone()
 }
 
 fn hold(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> Arc<Reservation> {
     let debit = ledger.try_reserve(SLOT, credits, now).expect("credits");
     let hold = reservation(ids, credits, now + TTL);
-    assert!(ledger.add(&hold, debit.slab));
+    assert!(ledger.add(&hold, debit.slab, now));
     hold
 }
 
@@ -179,7 +179,7 @@ fn what_was_not_settled_of_a_lapsed_hold_elsewhere_serves_again() {
     let row = open(&ledger, &ids, 100.0, NOW);
     let debit = ledger.try_reserve(SLOT, 60.0, NOW).expect("credits");
     let held = reservation(&ids, 60.0, NOW + 1000);
-    assert!(ledger.add(&held, debit.slab));
+    assert!(ledger.add(&held, debit.slab, NOW));
     ledger.sweep(NOW + 1000);
     assert_eq!(
         ledger.try_reserve(SLOT, 41.0, NOW + 1000),
@@ -197,7 +197,7 @@ fn holds_that_are_open_when_slabs_close_are_named() {
     let settled = hold(&ledger, &ids, 10.0, NOW);
     let debit = ledger.try_reserve(SLOT, 20.0, NOW).expect("credits");
     let lapsing = reservation(&ids, 20.0, NOW + 1000);
-    assert!(ledger.add(&lapsing, debit.slab));
+    assert!(ledger.add(&lapsing, debit.slab, NOW));
     let held = hold(&ledger, &ids, 30.0, NOW);
     assert_eq!(ledger.consume(&settled, 7.0), Some(7.0));
     ledger.sweep(NOW + 1000);
@@ -238,7 +238,7 @@ fn a_slab_that_is_lost_serves_no_more_and_its_holds_end_nowhere() {
     let (ledger, ids) = (ledger(), Ids::new([1, 2]));
     let rows = [0, 1].map(|_| {
         let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
-        assert!(ledger.open_slab(&row, NOW + SLABS.lifetime, NOW));
+        assert!(ledger.open_slab(&row, SLABS.lifetime, NOW));
         let held = hold(&ledger, &ids, 30.0, NOW);
         (row, held)
     });
@@ -265,8 +265,8 @@ fn slabs_follow_demand_within_their_bounds() {
     let (ledger, ids) = (ledger(), Ids::new([1, 2]));
     let plan = |now| ledger.plan_slab(SLOT, now).expect("a slab is due");
     assert_eq!(plan(NOW).credits, SLABS.smallest);
-    assert_eq!(plan(NOW).usable_until, NOW + SLABS.lifetime);
-    assert!(plan(NOW).expires_at > plan(NOW).usable_until + TTL);
+    assert_eq!(plan(NOW).usable_for, SLABS.lifetime);
+    assert!(plan(NOW).kept_for > SLABS.lifetime + TTL);
     open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.plan_slab(SLOT, NOW), None, "a fresh slab is enough");
     hold(&ledger, &ids, 90.0, NOW);
@@ -279,6 +279,47 @@ fn slabs_follow_demand_within_their_bounds() {
 }
 
 #[test]
+fn a_wall_clock_that_steps_prolongs_neither_a_slab_nor_its_holds() {
+    for step in [-3_600_000, -60_000, 60_000] {
+        let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+        let at = |after| Now {
+            wall: NOW + step + after,
+            steady: NOW + after,
+        };
+        let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+        assert!(ledger.open_slab(&row, SLABS.lifetime, NOW));
+        let held = hold(&ledger, &ids, 10.0, NOW);
+        // A step forward may end the slab, as after a pause that no clock of ours has counted.
+        let serves = ledger
+            .try_reserve(SLOT, 0.0, at(SLABS.lifetime - 1))
+            .is_ok();
+        assert_eq!(serves, step < 0);
+        let debit = ledger.try_reserve(SLOT, 0.0, at(SLABS.lifetime));
+        assert_eq!(debit, Err(Refusal::NoLease));
+        assert_eq!(ledger.live_leases(at(SLABS.lifetime)), []);
+        assert_eq!(ledger.sweep(at(TTL - 1)), 0);
+        assert!(ledger.holds(&held.id));
+        assert_eq!(ledger.sweep(at(TTL)), 1);
+    }
+}
+
+#[test]
+fn a_hold_made_after_a_step_lives_as_long_as_any() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let at = |after| Now {
+        wall: NOW - 60_000 + after,
+        steady: NOW + after,
+    };
+    let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+    assert!(ledger.open_slab(&row, SLABS.lifetime, at(0)));
+    let debit = ledger.try_reserve(SLOT, 10.0, at(0)).expect("credits");
+    let held = reservation(&ids, 10.0, at(0).wall + TTL);
+    assert!(ledger.add(&held, debit.slab, at(0)));
+    assert_eq!(ledger.sweep(at(TTL - 1)), 0);
+    assert_eq!(ledger.sweep(at(TTL)), 1);
+}
+
+#[test]
 fn a_slab_is_never_smaller_than_is_worth_its_while() {
     let narrow = SlabKnobs {
         smallest: 100.5,
@@ -286,7 +327,7 @@ fn a_slab_is_never_smaller_than_is_worth_its_while() {
         ..SLABS
     };
     for demand in [0.0, 1.0] {
-        let plan = narrow.plan(demand, TTL, NOW);
+        let plan = narrow.plan(demand, TTL);
         assert!(plan.credits >= plan.smallest);
     }
 }
@@ -348,7 +389,7 @@ proptest! {
                     let credits = f64::from(credits);
                     if let Ok(debit) = ledger.try_reserve(SLOT, credits, now) {
                         let hold = reservation(&ids, credits, now + TTL);
-                        prop_assert!(ledger.add(&hold, debit.slab));
+                        prop_assert!(ledger.add(&hold, debit.slab, now));
                         holds.push(hold);
                     }
                 }

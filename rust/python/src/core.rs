@@ -1,10 +1,6 @@
 //! The client's whole state, as Python holds it.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -12,7 +8,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use schematic_core::{
-    Millis,
+    Millis, Now,
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, IdempotencyKey, Identify, Track},
@@ -25,6 +21,7 @@ use schematic_core::{
 
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
+    clock,
     events::EventBatch,
     fork,
     leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
@@ -41,6 +38,8 @@ const DETACH_FROM: usize = 2048;
 pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
+    /// A clock that does not step, in place of the system's.
+    steady: Option<Py<PyAny>>,
     /// Forks before this core was made.
     forks: u32,
 }
@@ -61,9 +60,22 @@ impl Core {
         &self.client
     }
 
+    /// Now by both clocks; by the wall clock alone where no slab is there to go by the other.
+    pub fn both(&self, py: Python<'_>) -> PyResult<Now> {
+        let wall = self.now(py)?;
+        if self.client.ledger().knobs().slabs().is_none() {
+            return Ok(Now::from(wall));
+        }
+        let steady = match &self.steady {
+            None => clock::steady(),
+            Some(clock) => arguments::instant("steady()", clock.call0(py)?.extract(py)?)?,
+        };
+        Ok(Now { wall, steady })
+    }
+
     pub fn now(&self, py: Python<'_>) -> PyResult<Millis> {
         match &self.clock {
-            None => Ok(system_now()),
+            None => Ok(clock::wall()),
             Some(clock) => arguments::instant("clock()", clock.call0(py)?.extract(py)?),
         }
     }
@@ -104,7 +116,7 @@ impl Core {
         };
         // A clock of Python's may fail, so it is read in any case.
         let given = self.clock.is_some().then(|| self.now(py)).transpose()?;
-        let clock = || given.unwrap_or_else(system_now);
+        let clock = || given.unwrap_or_else(clock::wall);
         Ok(self.client.flag_value(&request, clock).ok())
     }
 
@@ -118,7 +130,7 @@ impl Core {
         &self,
         py: Python<'_>,
         asked: &AskedCheck<'_, '_>,
-        work: impl FnOnce(&Client, &CheckRequest<'_>, Millis) -> T,
+        work: impl FnOnce(&Client, &CheckRequest<'_>, Now) -> T,
     ) -> PyResult<T> {
         let (company, user) = (
             BorrowedKeys::of("company", asked.company)?,
@@ -136,7 +148,7 @@ impl Core {
                 .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
         };
-        Ok(work(&self.client, &request, self.now(py)?))
+        Ok(work(&self.client, &request, self.both(py)?))
     }
 }
 
@@ -148,16 +160,6 @@ pub(crate) struct AskedCheck<'a, 'py> {
     pub usage: &'a Bound<'py, PyAny>,
     pub event_subtype: Option<&'a Bound<'py, PyAny>>,
     pub on_acquire_failure: Option<&'a Bound<'py, PyAny>>,
-}
-
-fn system_now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        let seconds = Millis::try_from(since.as_secs()).unwrap_or(Millis::MAX);
-        seconds
-            .saturating_mul(1000)
-            .saturating_add(Millis::from(since.subsec_millis()))
-    })
 }
 
 fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
@@ -318,7 +320,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
         reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
-        shared=false, engine=None, slabs=None,
+        shared=false, engine=None, slabs=None, steady=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -339,6 +341,7 @@ impl Core {
         shared: bool,
         engine: Option<Py<PyAny>>,
         slabs: Option<(f64, f64, f64)>,
+        steady: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let seed = match seed {
@@ -361,6 +364,7 @@ impl Core {
         Ok(Self {
             client: Arc::new(client),
             clock,
+            steady,
             forks: fork::forks(),
         })
     }
@@ -717,12 +721,12 @@ impl Core {
     }
 
     fn live_leases(&self, py: Python<'_>) -> PyResult<Vec<Lease>> {
-        let leases = self.client.ledger().live_leases(self.now(py)?);
+        let leases = self.client.ledger().live_leases(self.both(py)?);
         Ok(leases.into_iter().map(Lease::from).collect())
     }
 
     fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
-        let now = self.now(py)?;
+        let now = self.both(py)?;
         Ok(py.detach(|| self.client.ledger().sweep(now)))
     }
 
@@ -735,8 +739,9 @@ impl Core {
         credit_type_id: &str,
     ) -> PyResult<Option<SlabPlan>> {
         let slot = slot(company_id, credit_type_id);
-        let plan = self.client.ledger().plan_slab(slot, self.now(py)?);
-        Ok(plan.map(SlabPlan::from))
+        let now = self.both(py)?;
+        let plan = self.client.ledger().plan_slab(slot, now);
+        Ok(plan.map(|plan| SlabPlan::new(plan, now)))
     }
 
     fn slab_row(
@@ -755,13 +760,13 @@ impl Core {
 
     fn open_slab(
         &self,
-        py: Python<'_>,
         row: &Bound<'_, Reservation>,
-        usable_until: f64,
+        plan: &Bound<'_, SlabPlan>,
+        usable_for: f64,
     ) -> PyResult<bool> {
-        let until = arguments::instant("usable_until", usable_until)?;
-        let now = self.now(py)?;
-        Ok(self.client.ledger().open_slab(&row.get().0, until, now))
+        let usable_for = arguments::instant("usable_for", usable_for)?;
+        let ledger = self.client.ledger();
+        Ok(ledger.open_slab(&row.get().0, usable_for, plan.get().made))
     }
 
     fn take_slab_uses(&self) -> Vec<(Reservation, f64)> {
@@ -778,7 +783,7 @@ impl Core {
         py: Python<'_>,
         row: &Bound<'_, Reservation>,
     ) -> PyResult<Option<(f64, f64)>> {
-        let lost = self.client.ledger().lose_slab(&row.get().0, self.now(py)?);
+        let lost = self.client.ledger().lose_slab(&row.get().0, self.both(py)?);
         Ok(lost.map(|loss| (loss.taken, loss.left)))
     }
 
@@ -787,7 +792,7 @@ impl Core {
     }
 
     fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<ClosedSlab>> {
-        let now = self.now(py)?;
+        let now = self.both(py)?;
         let closed = self.client.ledger().close_slabs(now);
         let held = |held: Vec<(ReservationId, f64)>| {
             held.into_iter()
@@ -830,7 +835,7 @@ impl Core {
         credits: f64,
     ) -> PyResult<Option<(f64, String)>> {
         let slot = slot(company_id, credit_type_id);
-        let now = self.now(py)?;
+        let now = self.both(py)?;
         let debit = self.client.ledger().try_reserve(slot, credits, now);
         Ok(debit
             .ok()
@@ -844,8 +849,9 @@ impl Core {
             .refund(slot(company_id, credit_type_id), credits, lease_id);
     }
 
-    fn add_hold(&self, reservation: &Bound<'_, Reservation>) -> bool {
-        self.client.ledger().add(&reservation.get().0, None)
+    fn add_hold(&self, py: Python<'_>, reservation: &Bound<'_, Reservation>) -> PyResult<bool> {
+        let now = self.both(py)?;
+        Ok(self.client.ledger().add(&reservation.get().0, None, now))
     }
 
     fn consume(&self, reservation_id: &str, credits: f64) -> Option<f64> {
@@ -935,7 +941,7 @@ impl Core {
             "evicted",
             cache.companies().evicted() + cache.users().evicted(),
         )?;
-        dict.set_item("leases", ledger.live_leases(self.now(py)?).len())?;
+        dict.set_item("leases", ledger.live_leases(self.both(py)?).len())?;
         dict.set_item("open_holds", ledger.open_holds())?;
         dict.set_item("queued_billing", queue.billing)?;
         dict.set_item("queued_flag_checks", queue.analytics)?;

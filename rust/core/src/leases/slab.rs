@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Millis,
+    Millis, Now,
     leases::{Credits, Ids, Reservation, ReservationId},
 };
 
@@ -32,24 +32,23 @@ pub struct SlabPlan {
     pub credits: f64,
     /// Credits below which a slab is not worth its while.
     pub smallest: f64,
-    /// Until when holds may be carved from it.
-    pub usable_until: Millis,
-    /// When the reservation lapses, if this process dies.
-    pub expires_at: Millis,
+    /// For how long from now on holds may be carved from it.
+    pub usable_for: Millis,
+    /// For how long the store keeps the reservation, if this process dies.
+    pub kept_for: Millis,
 }
 
 impl SlabKnobs {
     /// The slab for a demand in credits for each millisecond, when holds live for `hold`.
     #[must_use]
-    pub fn plan(&self, demand: f64, hold: Millis, now: Millis) -> SlabPlan {
-        let usable_until = now.saturating_add(self.lifetime);
+    pub fn plan(&self, demand: f64, hold: Millis) -> SlabPlan {
         let credits = (demand * HORIZON).max(self.smallest).min(self.largest);
         SlabPlan {
             // Whole credits, where the bounds leave room for them.
             credits: credits.floor().max(self.smallest),
             smallest: self.smallest,
-            usable_until,
-            expires_at: usable_until.saturating_add(hold).saturating_add(MARGIN),
+            usable_for: self.lifetime,
+            kept_for: self.lifetime.saturating_add(hold).saturating_add(MARGIN),
         }
     }
 }
@@ -71,7 +70,9 @@ impl SlabId {
 pub(super) struct Slab {
     id: SlabId,
     row: Arc<Reservation>,
+    /// By the steady clock, as its end.
     opened_at: Millis,
+    ends_at: Millis,
     /// Holds that were carved from it, those of them that have ended, and those that it had when
     /// its row was last looked for.
     carved: u64,
@@ -116,11 +117,12 @@ pub struct SlabLoss {
 }
 
 impl Slab {
-    pub fn new(row: &Arc<Reservation>, now: Millis) -> Self {
+    pub fn new(row: &Arc<Reservation>, usable_for: Millis, now: Now) -> Self {
         Self {
             id: SlabId(row.id.prefix()),
             row: Arc::clone(row),
-            opened_at: now,
+            opened_at: now.steady,
+            ends_at: now.steady.saturating_add(usable_for),
             carved: 0,
             ended: 0,
             watched: 0,
@@ -167,6 +169,10 @@ impl Slab {
         })
     }
 
+    pub const fn is_live(&self, now: Now) -> bool {
+        self.ends_at > now.steady
+    }
+
     pub const fn has_holds(&self) -> bool {
         self.carved > self.ended
     }
@@ -184,9 +190,9 @@ impl Slab {
     }
 
     /// Credits used for each millisecond.
-    pub fn demand(&self, used: f64, now: Millis) -> f64 {
+    pub fn demand(&self, used: f64, now: Now) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a slab lives for seconds")]
-        let age = now.saturating_sub(self.opened_at).max(1) as f64;
+        let age = now.steady.saturating_sub(self.opened_at).max(1) as f64;
         used / age
     }
 
