@@ -18,11 +18,6 @@ local function take(credits)
   held = math.max(0, below(sum(held, -credits)))
 end
 
-local before, used = decimal(row[2]) or 0, tonumber(ARGV[1])
-if used > before then
-  take(-below(sum(before, -used)))
-  redis.call('HSET', key, 'usedHere', ARGV[1])
-end
 local reply, first = { '', 0 }, 0
 for i = 2, #ARGV, 2 do
   local field, credits = 'settled:' .. ARGV[i], ARGV[i + 1]
@@ -32,6 +27,12 @@ for i = 2, #ARGV, 2 do
   end
   reply[#reply + 1] = redis.call('HGET', key, field) or ''
 end
+local before, used = decimal(row[2]) or 0, tonumber(ARGV[1])
+if used > before then
+  take(-below(sum(before, -used)))
+  redis.call('HSET', key, 'usedHere', ARGV[1], 'creditsReserved', text(held))
+elseif first > 0 then
+  redis.call('HSET', key, 'creditsReserved', text(held))
+end
 reply[1], reply[2] = text(held), first
-redis.call('HSET', key, 'creditsReserved', reply[1])
 return reply
