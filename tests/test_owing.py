@@ -23,9 +23,10 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.faults import StoreError
-from schematic_native.redis import Operations, ThreadedStore, open_store
+from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.sharing import Claim, SharedStore, Slabs
+from schematic_native.redis.rows import Noted
+from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
 
@@ -92,7 +93,7 @@ async def gate(redis_server: RedisServer) -> AsyncIterator[Gate]:
 
 @pytest.fixture
 def core() -> Core:
-    return Core(api_key=API_KEY, shared=True)
+    return Core(api_key=API_KEY, shared=True, slabs=(100.0, 200.0, 10.0))
 
 
 @pytest.fixture
@@ -215,28 +216,29 @@ class ClosingSlab:
         return closed
 
 
-class Noted:
+class Listener:
     """A store that keeps what it is told about slabs."""
 
     def __init__(self) -> None:
         self.operations: Any = self
-        self.uses: list[tuple[Reservation, float]] = []
+        self.notes: list[SlabNote] = []
 
-    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Sequence[Any]:
-        return uses
+    def note(self, notes: Sequence[SlabNote]) -> Sequence[SlabNote]:
+        return notes
 
     async def run(
-        self, uses: Sequence[Any], timeout: float | None = None, late: Late[Any] = None
-    ) -> None:
+        self, notes: Sequence[SlabNote], timeout: float | None = None, late: Late[Any] = None
+    ) -> list[Noted]:
         del timeout, late
-        self.uses += uses
+        self.notes += notes
+        return [Noted(0, [])] * len(notes)
 
 
-async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told():
-    row, store = hold("slab"), Noted()
+async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told(faults):
+    row, store = hold("slab"), Listener()
     core: Any = ClosingSlab(row)
-    await Slabs(core, store, lambda _: None).note_uses()
-    assert store.uses == [(row, USED)]
+    await Slabs(core, store, lambda _: None, faults).note_uses()
+    assert store.notes == [SlabNote(row.id, SLOT, USED)]
 
 
 class SlabCore:
@@ -247,27 +249,22 @@ class SlabCore:
         self.taken = 0
 
     def plan_slab(self, *_: object) -> Any:
-        return SimpleNamespace(
-            credits=200.0, smallest=1.0, usable_until=YEAR_2100, expires_at=YEAR_2100
-        )
-
-    def now(self) -> float:
-        return time.time()
+        return SimpleNamespace(credits=200.0, smallest=1.0, usable_for=10.0, kept_for=75.0)
 
     def slab_row(self, *_: object) -> Reservation:
         self.taken += 1
         return hold(f"slab_{self.taken}", credits_reserved=200.0)
 
-    def open_slab(self, row: Reservation, _: float) -> None:
+    def open_slab(self, row: Reservation, *_: object) -> None:
         self.opened.append(row)
 
     def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
         return []
 
 
-async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
+async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared, faults):
     core: Any = SlabCore()
-    slabs = Slabs(core, gate, shared.claim_later)
+    slabs = Slabs(core, gate, shared.claim_later, faults)
     for turns in range(40):
         refill = asyncio.ensure_future(slabs.refill(SLOT))
         for _ in range(turns):
@@ -279,6 +276,60 @@ async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
         core.opened.clear()
         await settled(gate, shared)
     assert core.taken > 0
+
+
+async def open_slab(gate: Gate, core: Core) -> Reservation:
+    """Take a slab of 200 credits."""
+    plan = core.plan_slab(*SLOT)
+    assert plan is not None
+    row = core.slab_row(*SLOT, "lease_1", 200.0, time.time() + plan.kept_for)
+    await gate.run(gate.operations.try_reserve(SLOT, 200.0))
+    assert await gate.run(gate.operations.add(row))
+    assert core.open_slab(row, plan, plan.usable_for)
+    return row
+
+
+async def lose(gate: Gate, row: Reservation) -> None:
+    """Forget a slab and its debit, as a replica that lags has never heard of either."""
+    assert await gate.run(gate.operations.consume(row.id, 0.0)) is not None
+
+
+async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 20.0) is not None
+    await lose(gate, row)
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 1.0) is None
+    assert "50 credits that were taken of it may be spent a second time" in caplog.text
+    assert "150 are not served" in caplog.text
+    await shared.close(5)
+    assert await books(gate) == (1000, 0)
+
+
+async def test_a_slab_that_closes_after_its_row_was_lost_tells_the_loss(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await lose(gate, row)
+    await shared.close(5)
+    assert "30 credits that were taken of it may be spent a second time" in caplog.text
+
+
+async def test_a_claim_of_a_slab_whose_answer_was_lost_tells_no_loss(gate, core, faults, caplog):
+    row = await open_slab(gate, core)
+    losses: list[tuple[object, ...]] = []
+    claim = SlabClaim(row, 30.0, lambda *loss: losses.append(loss))
+    claiming = claim.make(gate.operations, core)
+    batch = next(claiming)
+    with pytest.raises(StoreError):
+        claiming.throw(StoreError("no answer", lost=True))
+    assert batch
+    await lose(gate, row)
+    assert not await gate.run(claim.make(gate.operations, core))
+    assert losses == []
 
 
 async def settled(gate: Gate, shared: SharedStore) -> None:

@@ -102,9 +102,7 @@ class Siblings(RuleBasedStateMachine):
         self.processes: list[Process] = []
 
     @initialize(
-        durations=st.lists(
-            st.sampled_from([60.0, 300.0]), min_size=PROCESSES, max_size=PROCESSES
-        ),
+        durations=st.lists(st.sampled_from([60.0, 300.0]), min_size=PROCESSES, max_size=PROCESSES),
         slow=st.lists(st.sampled_from([0.0, 2.0]), min_size=PROCESSES, max_size=PROCESSES),
         jitters=st.lists(
             # Few, so that two processes often pick the same millisecond.

@@ -419,8 +419,8 @@ class ExtendPlan:
 class SlabPlan:
     credits: float
     smallest: float  # credits below which a slab is not worth its while
-    usable_until: float  # epoch seconds, until when holds may be carved from it
-    expires_at: float  # epoch seconds, of its reservation in the shared store
+    usable_for: float  # seconds since this plan, while holds may be carved from it
+    kept_for: float  # seconds, while the shared store keeps its reservation
 
 @final
 class OwedClaim:
@@ -551,6 +551,8 @@ class Core:
         | None = None,  # answers lease-backed checks in place of the rules engine, for tests
         slabs: tuple[float, float, float]
         | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
+        steady: Callable[[], float]
+        | None = None,  # seconds by a clock that never steps; None: the system's
     ) -> Core: ...
 
     # The cache
@@ -673,19 +675,37 @@ class Core:
         expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
-        self, row: Reservation, usable_until: float
-    ) -> bool: ...  # epoch seconds; after the row is recorded
+        self, row: Reservation, plan: SlabPlan, usable_for: float
+    ) -> bool: ...  # seconds since the plan; after the row is recorded
     def take_slab_uses(
         self,
     ) -> list[
         tuple[Reservation, float]
     ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
+    def take_slabs_in_use(
+        self,
+    ) -> list[Reservation]: ...  # rows of those that holds were carved from since the last call
+    def lose_slab(
+        self, row: Reservation
+    ) -> tuple[float, float] | None: ...  # credits taken of it and left; None: it is not open
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
     def close_slabs(
         self,
-    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
+    ) -> list[
+        tuple[Reservation, float, list[tuple[str, float]]]
+    ]: ...  # rows, the credits used of each, and the holds still open, with their credits
+    def lapsed(
+        self,
+    ) -> list[
+        tuple[Reservation, Reservation, bool]
+    ]: ...  # row and hold, whether a copy has left: settled elsewhere or not, until `end_lapsed`
+    def end_lapsed(
+        self, hold: Reservation, credits: float
+    ) -> None: ...  # credits that it was settled with elsewhere
+    @staticmethod
+    def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
 
     # The ledger's own operations, as a shared store has them too
     def try_reserve(

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod build;
+mod clock;
 mod core;
 mod engine;
 mod events;

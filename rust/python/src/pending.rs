@@ -60,7 +60,7 @@ impl PendingCheck {
 
     fn go_on(&self, py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         let core = self.core.get();
-        let now = core.now(py)?;
+        let now = core.both(py)?;
         let pending = self.take(&reply)?;
         let progress = uninterrupted(core.client().resume(pending, reply, now))?;
         answer(py, &self.core, progress)

@@ -137,7 +137,7 @@ impl Client {
         expires_at: Millis,
     ) -> Reservation {
         Reservation {
-            id: self.ids.next(),
+            id: self.ids.next_slab(),
             lease_id: lease_id.into(),
             mode: Mode::Client,
             holder: Holder::new(slot.company_id, None, None),
