@@ -91,6 +91,7 @@ from schematic_native.questions import (
     resolve_default,
     wrong_kind,
 )
+from schematic_native.resources import AsyncResources, Resources
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -619,7 +620,7 @@ class _Client(Memory):
         return self._idle
 
 
-class AsyncSchematic(_Client):
+class AsyncSchematic(_Client, AsyncResources):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     When that loop has ended, the next use starts on its own loop, with the events and leases that
@@ -675,6 +676,7 @@ class AsyncSchematic(_Client):
         # Asked for before anything is shut: whom it refuses must find the client as it was.
         runtime = None if started is None or started.ended else self._running()
         self._shut()
+        await self._close_resources_async()
         if runtime is not None:
             await runtime.close()
 
@@ -913,7 +915,7 @@ class AsyncSchematic(_Client):
         return runtime
 
 
-class Schematic(_Client, Synchronous):
+class Schematic(_Client, Synchronous, Resources):
     """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
@@ -965,6 +967,7 @@ class Schematic(_Client, Synchronous):
         with self._lifecycle:
             thread = self._thread
             runtime = self._shut()
+        self._close_resources()
         if thread is None or runtime is None:
             return
         thread.refuse_own()
