@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -39,6 +39,28 @@ class CacheProvider(Protocol[T]):
 
     def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
         """Keep `val` under `key`."""
+        ...
+
+
+class AsyncCacheProvider(Protocol[T]):
+    """Where entities are kept for several processes; called on an event loop."""
+
+    async def get(self, key: str) -> T | None:
+        """Return what is kept under `key`, None if there is nothing or it is too old."""
+        ...
+
+    async def set(self, key: str, value: T, ttl: int | None = None) -> None:
+        """Keep `value` under `key` for `ttl` milliseconds, or the provider's own time."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget what is kept under `key`."""
+        ...
+
+    async def delete_missing(
+        self, keys_to_keep: Iterable[str], *, scan_pattern: str | None = None
+    ) -> None:
+        """Forget what fits the pattern, but for these keys."""
         ...
 
 
