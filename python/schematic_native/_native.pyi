@@ -10,6 +10,7 @@ from schematic_native.config import (
     CheckFlagOptions,
     CheckOptions,
     DefaultValue,
+    LookupKeys,
     TrackWithReservationOptions,
 )
 
@@ -451,14 +452,14 @@ class Memory:
     def _flag_value_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
     ) -> bool | None: ...
     def _begin_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -479,8 +480,8 @@ class Schematic(Memory):
     def check_flag(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -488,8 +489,8 @@ class Schematic(Memory):
     def check(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,

@@ -30,6 +30,7 @@ from schematic_native._native import (
     read_quantity,
 )
 from schematic_native._native import Schematic as Synchronous
+from schematic_native.attributes import Attributes, read_caches
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
@@ -53,6 +54,7 @@ from schematic_native.config import (
     LeaseConfigOverride,
     LocalSlab,
     LogLevel,
+    LookupKeys,
     OnAcquireFailure,
     SchematicConfig,
     TrackOptions,
@@ -159,7 +161,7 @@ SHUTDOWN_GRACE = 1.0
 SETTLE_PATIENCE = 1.5
 
 
-class _Client(Memory):
+class _Client(Attributes, Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
@@ -292,13 +294,14 @@ class _Client(Memory):
 
     def _open_memory(self) -> None:
         """Let memory answer what it may answer now."""
-        leases = self._settings.leases
         with self._opening:
+            leases, offline = self._settings.leases, self._settings.offline
+            streaming = self._streaming and not offline
             leasing = leases is not None and leases.mode != "server" and not self._closed
             self._open(
-                checking=self._streaming,
-                leasing=self._streaming and leasing,
-                settling=self._runtime is not None and not self._closed,
+                checking=streaming,
+                leasing=streaming and leasing,
+                settling=self._runtime is not None and not self._closed and not offline,
             )
 
     def _shut(self) -> Runtime | None:
@@ -313,8 +316,8 @@ class _Client(Memory):
     def _read_flag(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> tuple[FlagQuestion, DefaultValue, float]:
         check_options(options, CheckFlagOptions)
@@ -392,8 +395,8 @@ class _Client(Memory):
     def _read_flags(
         self,
         flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> _FlagsAsked:
         question, default, timeout = self._read_flag("flag_keys", company, user, options)
@@ -444,8 +447,8 @@ class _Client(Memory):
     def _begin_check(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -565,8 +568,8 @@ class _Client(Memory):
     def _read_track(
         self,
         event: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         traits: Mapping[str, Any] | None,
         quantity: int | None,
         options: TrackOptions | None,
@@ -593,7 +596,7 @@ class _Client(Memory):
 
     def _read_identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
         name: str | None,
         traits: Mapping[str, Any] | None,
@@ -683,8 +686,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def check_flag(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -697,8 +700,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -712,8 +715,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -728,8 +731,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def check(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,
@@ -790,8 +793,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -846,7 +849,7 @@ class AsyncSchematic(_Client, AsyncResources):
         if claim is not None:
             await runtime.claim(claim)
 
-    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    async def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -855,7 +858,7 @@ class AsyncSchematic(_Client, AsyncResources):
 
     async def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -873,8 +876,8 @@ class AsyncSchematic(_Client, AsyncResources):
     async def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -885,7 +888,7 @@ class AsyncSchematic(_Client, AsyncResources):
             self._running()
             self._core.track(*fields)
 
-    async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises:
@@ -993,8 +996,8 @@ class Schematic(_Client, Synchronous, Resources):
     def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -1012,8 +1015,8 @@ class Schematic(_Client, Synchronous, Resources):
     def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -1032,8 +1035,8 @@ class Schematic(_Client, Synchronous, Resources):
     def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -1086,7 +1089,7 @@ class Schematic(_Client, Synchronous, Resources):
                 # between, nothing that was billed comes back to the lease.
                 self._core.settle(*settlement)
 
-    def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -1096,7 +1099,7 @@ class Schematic(_Client, Synchronous, Resources):
 
     def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -1116,8 +1119,8 @@ class Schematic(_Client, Synchronous, Resources):
     def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -1128,7 +1131,7 @@ class Schematic(_Client, Synchronous, Resources):
             self._core.track(*fields)
             self._ensure_running()
 
-    def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises as `AsyncSchematic.get_credit_balance` does.
@@ -1362,14 +1365,7 @@ def _read_defaults(values: object) -> dict[str, FlagDefault]:
 def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
     if providers is None:
         return [LocalCache()]
-    if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
-        raise TypeError(f"cache_providers must be a list, got {type(providers).__name__}")
-    for number, provider in enumerate(providers):
-        if not callable(getattr(provider, "get", None)) or not callable(
-            getattr(provider, "set", None)
-        ):
-            raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
-    return list(providers)
+    return read_caches("cache_providers", providers)
 
 
 def _fresh(cache: FlagCache) -> FlagCache:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias,
 if TYPE_CHECKING:
     import logging
     from datetime import datetime
+    from uuid import UUID
 
     import httpx
 
@@ -18,6 +19,8 @@ DefaultValue: TypeAlias = bool | Callable[[], bool] | None
 CreditLeaseMode: TypeAlias = Literal["client", "server", "auto"]
 OnAcquireFailure: TypeAlias = Literal["fail-closed", "fail-open"]
 LogLevel: TypeAlias = int | str
+# Lookup keys of a company or a user as callers give them; a UUID counts as its text.
+LookupKeys: TypeAlias = "Mapping[str, str | UUID]"
 
 T = TypeVar("T")
 
@@ -182,7 +185,7 @@ class TrackWithReservationOptions:
 class EventBodyIdentifyCompany:
     """The company of an `identify`: its keys, its name, its traits."""
 
-    keys: Mapping[str, str]
+    keys: LookupKeys
     name: str | None = None
     traits: Mapping[str, Any] | None = None
 
@@ -361,7 +364,7 @@ class AsyncSchematicConfig:
             case-insensitively.
         follow_redirects: whether REST calls follow redirects.
         httpx_client: a client of your own for REST and events; it is never closed by this package.
-        logger: replaces the logger named "schematic_native".
+        logger: replaces the logger named "schematic_native"; one of another library will do.
         log_level: level of that logger.
         offline: no I/O at all, every check answers its default.
         timeout: seconds a REST request may take, 60 if None; also the time of a check that names

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
 
 from schematic_native._native import read_quantity
@@ -199,9 +199,37 @@ def _url(name: str, value: object, default: str) -> str:
     return url
 
 
+class ForeignLogger:
+    """A logger of another library, or of a test: it is told whole sentences."""
+
+    def __init__(self, target: object) -> None:
+        self.target = target
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Write a sentence at a level of the standard library."""
+        method = getattr(self.target, logging.getLevelName(level).lower())
+        method(message % arguments if arguments else message)
+
+    def info(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.INFO, message, *arguments)
+
+    def warning(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.WARNING, message, *arguments)
+
+    def error(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.ERROR, message, *arguments)
+
+
 def _read_logger(logger: object, level: object) -> logging.Logger:
-    if logger is not None and not isinstance(logger, logging.Logger):
-        raise TypeError(f"logger must be a logging.Logger, got {type(logger).__name__}")
+    methods = ("info", "warning", "error")
+    if logger is not None and not all(callable(getattr(logger, name, None)) for name in methods):
+        raise TypeError(
+            f"logger must be a logging.Logger, or have {', '.join(methods)}, "
+            f"got {type(logger).__name__}"
+        )
     if not isinstance(level, (int, str)) or isinstance(level, bool):
         raise TypeError(f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}")
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
@@ -210,8 +238,10 @@ def _read_logger(logger: object, level: object) -> logging.Logger:
         raise ValueError(  # noqa: TRY004 - the type is right, the name is unknown
             f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}"
         )
-    if logger is not None:
+    if isinstance(logger, logging.Logger):
         return logger
+    if logger is not None:
+        return cast("logging.Logger", ForeignLogger(logger))
     own = logging.getLogger("schematic_native")
     if number != logging.WARNING:
         # The default is left to the application, which may have set a level of its own.
