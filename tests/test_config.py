@@ -122,7 +122,7 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"cache_providers": 3}, TypeError, "cache_providers"),
         ({"datastream": {}}, TypeError, "datastream"),
         ({"datastream": DataStreamConfig(replicator_mode=True)}, ValueError, "replicator_mode"),
-        ({"datastream": DataStreamConfig(flag_cache=object())}, ValueError, "flag_cache"),
+        ({"datastream": DataStreamConfig(flag_cache=object())}, TypeError, "flag_cache"),
         ({"datastream": DataStreamConfig(max_message_size=0)}, ValueError, "max_message_size"),
         ({"credit_leases": {}}, TypeError, "credit_leases"),
         ({"credit_leases": CreditLeaseConfig(mode="both")}, ValueError, "credit_leases.mode"),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from schematic_native.leases import Leases
     from schematic_native.questions import Keys
     from schematic_native.settings import LeaseSettings
+    from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import SharedStore
     from schematic_native.stores import LeaseStore
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
+# Seconds for the service to confirm what a shared cache had; longer than a request may take.
+FOLLOW_TIMEOUT = 5.0
 
 
 class Checks:
@@ -60,6 +63,7 @@ class Checks:
         api: asked when memory cannot answer.
         faults: where failures are reported.
         datastream: fetches what is missing; None without DataStream.
+        caches: where other processes may have left what is missing; None without any.
         leases: acquires and extends; None without credit leases in the client.
         shared: where leases and holds live, if other processes share them; else None.
         lease_settings: None without credit leases.
@@ -76,6 +80,7 @@ class Checks:
         faults: Faults,
         *,
         datastream: DataStream | None,
+        caches: EntityCaches | None = None,
         leases: Leases | None,
         shared: SharedStore | None,
         lease_settings: LeaseSettings | None,
@@ -85,6 +90,7 @@ class Checks:
         self._api = api
         self._faults = faults
         self._datastream = datastream
+        self._caches = caches
         self._leases = leases
         self._shared = shared
         self._store: LeaseStore = ProcessStore(core) if shared is None else shared
@@ -221,8 +227,25 @@ class Checks:
         if self._datastream is None:
             return False
         wanted = [(kind, keys) for kind, keys in ((COMPANY, company), (USER, user)) if keys]
-        requests = [self._datastream.request(kind, keys, deadline) for kind, keys in wanted]
+        requests = [self._obtain(self._datastream, *each, deadline) for each in wanted]
         return all(await asyncio.gather(*requests))
+
+    async def _obtain(self, datastream: DataStream, kind: str, keys: Keys, deadline: float) -> bool:
+        """Take an entity from a shared cache at once, and follow it; or else request it."""
+        if self._caches is not None and await self._caches.find(kind, keys):
+            self._spawn(self._follow(self._caches, datastream, kind, keys))
+            return True
+        return await datastream.request(kind, keys, deadline)
+
+    async def _follow(
+        self, caches: EntityCaches, datastream: DataStream, kind: str, keys: Keys
+    ) -> None:
+        """Request an entity that a shared cache had: it may have changed, or gone, since."""
+        known = self._core.company_id if kind == COMPANY else self._core.user_id
+        found = known(keys)
+        deadline = asyncio.get_running_loop().time() + FOLLOW_TIMEOUT
+        if await datastream.confirm(kind, keys, deadline) is False and found is not None:
+            caches.forget(kind, found)
 
     async def _fetch_missing(
         self, company: Keys | None, user: Keys | None, deadline: float

@@ -240,14 +240,18 @@ class ClientStatus:
 
 @dataclass
 class DataStreamConfig:
-    """How entities are streamed.
+    """How entities are streamed, and where processes share them.
 
     Attributes:
+        cache_ttl: milliseconds that a company or user stays in a shared cache; a day if None.
+        company_cache, company_lookup_cache, user_cache, user_lookup_cache, flag_cache: caches that
+            processes share, for example `schematic_native.cache.RedisCache`, or anything with its
+            methods. What is missing in memory is looked for there first; what the DataStream brings is
+            written there. A Redis of `company_cache` holds credit leases, too, unless they have one
+            of their own.
         max_message_size: bytes of the largest message taken, 100 MiB if None.
-        cache_ttl: accepted and without effect: entities stay until newer ones push them out.
 
-    The caches and the replicator mode of other SDKs are not supported by this version and are
-    refused.
+    The replicator mode of other SDKs is not supported by this version and is refused.
 
     """
 

@@ -12,6 +12,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.api import Api
 from schematic_native.checks import Checks
 from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
@@ -23,7 +24,7 @@ from schematic_native.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, PendingCheck
+    from schematic_native._native import CheckResult, Core, Ingested, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
     from schematic_native.questions import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from schematic_native.redis import Store
     from schematic_native.settings import Settings
+    from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import Claim, SharedStore
     from schematic_native.wake import Doorbell
 
@@ -88,6 +90,7 @@ class Runtime:
             prepare=None if self._shared is None else self._shared.before_billing,
         )
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
+        self._caches = self._make_caches()
         self._leases = self._make_leases()
         if previous is not None:
             self._inherit(previous)
@@ -96,6 +99,7 @@ class Runtime:
             self._api,
             faults,
             datastream=self._datastream,
+            caches=self._caches,
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
@@ -222,6 +226,8 @@ class Runtime:
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
             self._services.append(self._serve("DataStream", self._datastream.run))
+        if self._caches is not None:
+            self._services.append(self._serve("shared cache", self._caches.run))
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
@@ -249,6 +255,25 @@ class Runtime:
             self._faults,
             max_message_size=self._settings.max_message_size,
             on_ready=on_streaming,
+            on_message=None if self._settings.caches is None else self._note,
+        )
+
+    def _note(self, message: bytes, ingested: Ingested) -> None:
+        if self._caches is not None:
+            self._caches.take(message, ingested)
+
+    def _make_caches(self) -> EntityCaches | None:
+        datastream, caches = self._datastream, self._settings.caches
+        if datastream is None or caches is None:
+            return None
+        from schematic_native.shared_cache import EntityCaches  # noqa: PLC0415 - where there are any
+
+        return EntityCaches(
+            caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            is_reading=lambda: datastream.is_reading,
         )
 
     def _make_leases(self) -> Leases | None:
