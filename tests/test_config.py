@@ -121,7 +121,7 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"cache_providers": [object()]}, TypeError, r"cache_providers\[0\]"),
         ({"cache_providers": 3}, TypeError, "cache_providers"),
         ({"datastream": {}}, TypeError, "datastream"),
-        ({"datastream": DataStreamConfig(replicator_mode=True)}, ValueError, "replicator_mode"),
+        ({"datastream": DataStreamConfig(replicator_mode=True)}, ValueError, "company_cache"),
         ({"datastream": DataStreamConfig(flag_cache=object())}, TypeError, "flag_cache"),
         ({"datastream": DataStreamConfig(max_message_size=0)}, ValueError, "max_message_size"),
         ({"credit_leases": {}}, TypeError, "credit_leases"),

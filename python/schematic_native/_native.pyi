@@ -448,7 +448,9 @@ class Memory:
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
     def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
-    def _open(self, checking: bool, leasing: bool, settling: bool) -> None: ...  # what may be asked
+    def _open(  # what may be asked; `single`: only of whoever is named by one key at most
+        self, checking: bool, leasing: bool, settling: bool, single: bool = False
+    ) -> None: ...
     def _flag_value_now(
         self,
         flag_key: str,

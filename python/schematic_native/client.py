@@ -288,9 +288,18 @@ class _Client(Attributes, Memory):
             previous=previous,
         )
 
-    def _stream(self) -> None:
-        self._streaming = True
+    def _stream(self, is_on: bool) -> None:
+        self._streaming = is_on
         self._open_memory()
+
+    def _knows(self, company: Keys | None, user: Keys | None) -> bool:
+        """Tell whether memory knows who is named, or that it does not."""
+        replica = None if self._runtime is None else self._runtime.replica
+        if replica is None:
+            return True
+        from schematic_native.datastream import COMPANY, USER  # noqa: PLC0415 - in replicator mode
+
+        return replica.covers(COMPANY, company) and replica.covers(USER, user)
 
     def _open_memory(self) -> None:
         """Let memory answer what it may answer now."""
@@ -302,6 +311,7 @@ class _Client(Attributes, Memory):
                 checking=streaming,
                 leasing=streaming and leasing,
                 settling=self._runtime is not None and not self._closed and not offline,
+                single=self._settings.replica is not None,
             )
 
     def _shut(self) -> Runtime | None:
@@ -335,7 +345,7 @@ class _Client(Attributes, Memory):
         self._own()
         if self._settings.offline:
             return self._conclude(question, Unanswered(REASON_OFFLINE), default)
-        if self._streaming:
+        if self._streaming and self._knows(question.company, question.user):
             # Once shut down, nobody sends the events of checks any more.
             answer = question.ask(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
@@ -410,7 +420,8 @@ class _Client(Attributes, Memory):
         if self._settings.offline:
             return Unanswered(REASON_OFFLINE)
         outcomes = None
-        if self._streaming:
+        # A replica knows no flag before it is asked for.
+        if self._streaming and self._settings.replica is None:
             outcomes = ask_all(
                 self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
             )
@@ -885,8 +896,10 @@ class AsyncSchematic(_Client, AsyncResources):
         """Queue a track event; it is sent in the background."""
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
-            self._running()
+            runtime = self._running()
             self._core.track(*fields)
+            if self._settings.replica is not None and fields[1]:
+                runtime.count(fields[1], event, 1 if fields[4] is None else fields[4])
 
     async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
@@ -1129,7 +1142,10 @@ class Schematic(_Client, Synchronous, Resources):
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
             self._core.track(*fields)
-            self._ensure_running()
+            runtime = self._ensure_running()
+            if self._settings.replica is not None and fields[1] and runtime is not None:
+                units = 1 if fields[4] is None else fields[4]
+                runtime.loop.call_soon_threadsafe(runtime.count, fields[1], event, units)
 
     def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.

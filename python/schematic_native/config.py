@@ -250,8 +250,11 @@ class DataStreamConfig:
             written there. A Redis of `company_cache` holds credit leases, too, unless they have one
             of their own.
         max_message_size: bytes of the largest message taken, 100 MiB if None.
-
-    The replicator mode of other SDKs is not supported by this version and is refused.
+        replicator_mode: decide by what the replicator, a program of its own, writes into the
+            caches, all five of which must be given; no socket is opened. Checks ask the API while it
+            is not ready.
+        replicator_health_url: where it says how it is; http://localhost:8090/ready if None.
+        replicator_health_check: milliseconds between two such questions; 30 000 if None.
 
     """
 

@@ -41,6 +41,10 @@ class StoreError(Exception):
         return StoreError
 
 
+class CacheError(Exception):
+    """A cache that processes share could not be read."""
+
+
 class _Fault:
     """What is wrong under one topic: the last message, and the states that were told of."""
 

@@ -80,8 +80,13 @@ class FlagQuestion(NamedTuple):
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
 
-    def ask(self, core: Core, *, record: bool = True) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing. `record` queues the event of the check."""
+    def ask(
+        self, core: Core, *, record: bool = True, partial: bool = False
+    ) -> CheckFlagResult | str:
+        """Ask the core; a str names what is missing. `record` queues the event of the check.
+
+        With `partial`, a company or user that is missing counts as none.
+        """
         preflight = self.preflight
         return core.check_flag(
             self.flag_key,
@@ -91,6 +96,7 @@ class FlagQuestion(NamedTuple):
             event_usage=preflight.event_usage,
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
+            partial=partial,
             record=record,
         )
 

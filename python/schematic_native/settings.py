@@ -34,6 +34,7 @@ EVENT_CAPTURE_URL = "https://c.schematichq.com"
 EVENT_BUFFER_PERIOD = 5.0
 REQUEST_TIMEOUT = 60.0
 MAX_MESSAGE_SIZE = 100 * 1024 * 1024
+REPLICATOR_HEALTH_URL = "http://localhost:8090/ready"
 CACHE_TTL = 24 * 3600 * 1000  # milliseconds that entities stay in a shared cache
 LEASE_DURATION = 300.0
 LEASE_SIZE = 10_000.0
@@ -80,6 +81,14 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
+class ReplicaSettings:
+    """Replicator mode, checked (seconds)."""
+
+    health_url: str = REPLICATOR_HEALTH_URL
+    health_check: float = 30.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """A checked configuration: what the rest of the package reads."""
 
@@ -95,6 +104,7 @@ class Settings:
     use_datastream: bool = False
     max_message_size: int = MAX_MESSAGE_SIZE
     caches: CacheSettings | None = None
+    replica: ReplicaSettings | None = None
     leases: LeaseSettings | None = None
     notices: tuple[tuple[int, str], ...] = ()  # level, text
 
@@ -136,6 +146,7 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         use_datastream=config.use_datastream,
         max_message_size=max_message_size,
         caches=caches,
+        replica=None if config.datastream is None else _read_replica(config.datastream, caches),
         leases=leases,
         notices=tuple(_notices(config)),
     )
@@ -271,10 +282,6 @@ def _read_datastream(config: object) -> int:
         return MAX_MESSAGE_SIZE
     if not isinstance(config, DataStreamConfig):
         raise wrong_kind("datastream", DataStreamConfig, config)
-    if config.replicator_mode:
-        raise ValueError(
-            "datastream.replicator_mode is not supported by this version; leave it False"
-        )
     size = config.max_message_size
     if size is None:
         return MAX_MESSAGE_SIZE
@@ -313,6 +320,32 @@ def _read_caches(config: DataStreamConfig) -> CacheSettings | None:
     else:
         ttl = config.cache_ttl
     return CacheSettings(**caches, ttl=ttl) if caches else None
+
+
+def _read_replica(config: DataStreamConfig, caches: CacheSettings | None) -> ReplicaSettings | None:
+    """Check replicator mode, which decides by what another program has left in the caches."""
+    _require("datastream.replicator_mode", config.replicator_mode, bool)
+    if not config.replicator_mode:
+        return None
+    for name in ("company", "company_lookup", "user", "user_lookup", "flag"):
+        cache = getattr(caches, name, None)
+        if cache is None:
+            raise ValueError(
+                f"datastream.{name}_cache must be given in replicator mode: all five caches must"
+            )
+        if type(cache).__name__ == "AsyncLocalCache":
+            raise TypeError(
+                f"datastream.{name}_cache must be shared with the replicator, for example a "
+                f"RedisCache, got {type(cache).__name__}, which is this process's own"
+            )
+    check = _positive(
+        "datastream.replicator_health_check", config.replicator_health_check, 30_000, "milliseconds"
+    )
+    url = config.replicator_health_url
+    return ReplicaSettings(
+        health_url=_url("datastream.replicator_health_url", url, REPLICATOR_HEALTH_URL),
+        health_check=check / 1000,
+    )
 
 
 def _sharing_redis(
