@@ -236,7 +236,7 @@ def test_what_is_no_usage_reaches_no_lease(usage: float) -> None:
     [
         ((1, None, None, 1), TypeError, "flag_key must be a str, not int"),
         (("f", [], None, 1), TypeError, "company must be a dict of lookup keys"),
-        (("f", {"id": 1}, None, 1), TypeError, r"company\['id'\] must be a str, not int"),
+        (("f", {"id": 1}, None, 1), TypeError, r"company\['id'\] must be a str or a UUID, not int"),
         (("f", None, {1: "x"}, 1), TypeError, "user must have str keys, not int"),
         (("f", None, None, "1"), TypeError, "usage must be a number, not str"),
         (("f", None, None, 1, 5), TypeError, "event_subtype must be a str, not int"),

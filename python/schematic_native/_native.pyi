@@ -10,6 +10,7 @@ from schematic_native.config import (
     CheckFlagOptions,
     CheckOptions,
     DefaultValue,
+    LookupKeys,
     TrackWithReservationOptions,
 )
 
@@ -456,18 +457,20 @@ class Memory:
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
     def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
-    def _open(self, checking: bool, leasing: bool, settling: bool) -> None: ...  # what may be asked
+    def _open(  # what may be asked; `single`: only of whoever is named by one key at most
+        self, checking: bool, leasing: bool, settling: bool, single: bool = False
+    ) -> None: ...
     def _flag_value_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
     ) -> bool | None: ...
     def _begin_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -488,8 +491,8 @@ class Schematic(Memory):
     def check_flag(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -497,8 +500,8 @@ class Schematic(Memory):
     def check(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,

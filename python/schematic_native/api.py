@@ -11,12 +11,13 @@ import email.utils
 import logging
 import os
 import random
+import sys
 import threading
 import time
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
@@ -39,6 +40,8 @@ from schematic_native.settings import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from typing_extensions import Self
+
     from schematic_native._native import CheckFlagResult, Reservation
     from schematic_native.settings import Settings
 
@@ -56,17 +59,20 @@ _ERROR_TEXT_LIMIT = 300
 
 # A client is made with OpenSSL's locks held. A child that is forked meanwhile would find them held for
 # ever, so a fork waits until the client is made.
-_making_client = threading.Lock()
+making_client = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_making_client.acquire,
-        after_in_parent=_making_client.release,
-        after_in_child=_making_client.release,
+        before=making_client.acquire,
+        after_in_parent=making_client.release,
+        after_in_child=making_client.release,
     )
 
 
 class ApiError(Exception):
     """A call of the API failed.
+
+    Where the published package is loaded, it is one of its errors as well, so that
+    `except schematic.core.ApiError` catches both.
 
     Attributes:
         status: the HTTP status, None if there was no answer.
@@ -74,15 +80,61 @@ class ApiError(Exception):
 
     """
 
+    def __new__(cls, *_arguments: object) -> Self:  # noqa: D102 - it says nothing of its own
+        return super().__new__(_as_published(cls))  # whose __init__ is called
+
     def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message if status is None else f"HTTP {status}: {message}")
+        # Not super(): the published error, if it is one, takes other arguments.
+        Exception.__init__(self, message if status is None else f"HTTP {status}: {message}")
         self.message = message
         self.status = status
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, int | None]]:
+        return getattr(type(self), "_plain", type(self)), (self.message, self.status)
+
+    @property
+    def status_code(self) -> int | None:
+        """The published package's name of `status`."""
+        return self.status
+
+    @property
+    def body(self) -> dict[str, str]:
+        """The published package's form of `message`."""
+        return {"error": self.message}
+
+    @property
+    def headers(self) -> None:
+        """Not kept."""
+        return None
 
     @property
     def state(self) -> tuple[str, int | None]:
         """What tells this failure from another kind of failure, whatever the server's words."""
         return (type(self).__name__, self.status)
+
+
+# Of each kind of error, what is an error of the published package as well.
+_published_kinds: dict[type[ApiError], type[ApiError]] = {}
+E = TypeVar("E", bound=ApiError)
+
+
+def _as_published(kind: type[E]) -> type[E]:
+    """Return the kind of error that is one of the published package's, too, where that is loaded."""
+    if "schematic" not in sys.modules or hasattr(kind, "_plain"):
+        return kind
+    known = _published_kinds.get(kind)
+    if known is None:
+        try:
+            from schematic.core.api_error import ApiError as Published  # noqa: PLC0415 - the extra
+        except ImportError:
+            return kind  # some other package of that name
+        told = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+        new = type(kind.__name__, (kind, Published), {**told, "_plain": kind})
+        known = _published_kinds.setdefault(kind, cast("type[ApiError]", new))
+    return cast("type[E]", known)
 
 
 class ApiConnectionError(ApiError):
@@ -149,13 +201,14 @@ def own_request() -> Iterator[None]:
         _is_ours.reset(token)
 
 
-class _ThreadedClient:
+class ThreadedClient:
     """Runs the calls of a user's synchronous httpx.Client in worker threads."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
     async def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        """Do what `httpx.AsyncClient.request` does."""
         return await asyncio.to_thread(self._client.request, method, url, **arguments)
 
 
@@ -190,10 +243,10 @@ class Api:
         }
         # One client for hosts on this machine and one for all others, each made when it is needed.
         self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
-        self._given: httpx.AsyncClient | _ThreadedClient | None = None
+        self._given: httpx.AsyncClient | ThreadedClient | None = None
         given = settings.httpx_client
         if isinstance(given, httpx.Client):
-            self._given = _ThreadedClient(given)
+            self._given = ThreadedClient(given)
         elif given is not None:
             self._given = given
         self._follows = settings.follow_redirects if given is None else given.follow_redirects
@@ -430,7 +483,7 @@ class Api:
         """Return our client for hosts on this machine, which no proxy may serve, or for others."""
 
         def make() -> httpx.AsyncClient:
-            with _making_client:
+            with making_client:
                 return httpx.AsyncClient(trust_env=not loopback)
 
         if loopback not in self._owned:

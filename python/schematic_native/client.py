@@ -28,6 +28,7 @@ from schematic_native._native import (
     read_quantity,
 )
 from schematic_native._native import Schematic as Synchronous
+from schematic_native.attributes import Attributes, read_caches
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
@@ -50,6 +51,7 @@ from schematic_native.config import (
     LeaseConfigOverride,
     LocalSlab,
     LogLevel,
+    LookupKeys,
     OnAcquireFailure,
     SchematicConfig,
     TrackOptions,
@@ -88,6 +90,7 @@ from schematic_native.questions import (
     resolve_default,
     wrong_kind,
 )
+from schematic_native.resources import AsyncResources, Resources
 from schematic_native.session import Session, at_exit, forget_parent
 from schematic_native.wake import Doorbell
 
@@ -150,7 +153,7 @@ UNBILLABLE = 2.0**63
 GRACE = 0.05
 
 
-class _Client(Memory):
+class _Client(Attributes, Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
@@ -281,28 +284,39 @@ class _Client(Memory):
         # The runtime must not hold the client.
         method = weakref.WeakMethod(self._stream)
 
-        def tell() -> None:
+        def tell(is_on: bool) -> None:
             stream = method()
             if stream is not None:
-                stream()
+                stream(is_on)
 
         runtime = self._session.start(tell)
         self._open_memory()
         return runtime
 
-    def _stream(self) -> None:
-        self._streaming = True
+    def _stream(self, is_on: bool) -> None:
+        self._streaming = is_on
         self._open_memory()
+
+    def _knows(self, company: Keys | None, user: Keys | None) -> bool:
+        """Tell whether memory knows who is named, or that it does not."""
+        replica = None if self._runtime is None else self._runtime.replica
+        if replica is None:
+            return True
+        from schematic_native.datastream import COMPANY, USER  # noqa: PLC0415 - in replicator mode
+
+        return replica.covers(COMPANY, company) and replica.covers(USER, user)
 
     def _open_memory(self) -> None:
         """Let memory answer what it may answer now."""
-        leases = self._settings.leases
         with self._opening:
+            leases, offline = self._settings.leases, self._settings.offline
+            streaming = self._streaming and not offline
             leasing = leases is not None and leases.mode != "server" and not self._closed
             self._open(
-                checking=self._streaming,
-                leasing=self._streaming and leasing,
-                settling=self._runtime is not None and not self._closed,
+                checking=streaming,
+                leasing=streaming and leasing,
+                settling=self._runtime is not None and not self._closed and not offline,
+                single=self._settings.replica is not None,
             )
 
     def _shut(self) -> None:
@@ -316,8 +330,8 @@ class _Client(Memory):
     def _read_flag(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> tuple[FlagQuestion, DefaultValue, float]:
         check_options(options, CheckFlagOptions)
@@ -335,7 +349,7 @@ class _Client(Memory):
         self._own()
         if self._settings.offline:
             return self._conclude(question, Unanswered(REASON_OFFLINE), default)
-        if self._streaming:
+        if self._streaming and self._knows(question.company, question.user):
             # Once shut down, nobody sends the events of checks any more.
             answer = question.ask(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
@@ -395,8 +409,8 @@ class _Client(Memory):
     def _read_flags(
         self,
         flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> _FlagsAsked:
         question, default, timeout = self._read_flag("flag_keys", company, user, options)
@@ -410,7 +424,8 @@ class _Client(Memory):
         if self._settings.offline:
             return Unanswered(REASON_OFFLINE)
         outcomes = None
-        if self._streaming:
+        # A replica knows no flag before it is asked for.
+        if self._streaming and self._settings.replica is None:
             outcomes = ask_all(
                 self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
             )
@@ -447,8 +462,8 @@ class _Client(Memory):
     def _begin_check(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -559,8 +574,8 @@ class _Client(Memory):
     def _read_track(
         self,
         event: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         traits: Mapping[str, Any] | None,
         quantity: int | None,
         options: TrackOptions | None,
@@ -587,7 +602,7 @@ class _Client(Memory):
 
     def _read_identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
         name: str | None,
         traits: Mapping[str, Any] | None,
@@ -614,7 +629,7 @@ class _Client(Memory):
         return self._idle
 
 
-class AsyncSchematic(_Client):
+class AsyncSchematic(_Client, AsyncResources):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     When that loop has ended, the next use starts on its own loop, with the events and leases that
@@ -670,6 +685,7 @@ class AsyncSchematic(_Client):
         # Asked for before anything is shut: whom it refuses must find the client as it was.
         runtime = None if started is None or started.ended else self._running()
         self._shut()
+        await self._close_resources_async()
         if runtime is not None:
             await runtime.close()
         self._session.forget()
@@ -677,8 +693,8 @@ class AsyncSchematic(_Client):
     async def check_flag(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -691,8 +707,8 @@ class AsyncSchematic(_Client):
     async def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -706,8 +722,8 @@ class AsyncSchematic(_Client):
     async def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -722,8 +738,8 @@ class AsyncSchematic(_Client):
     async def check(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,
@@ -784,8 +800,8 @@ class AsyncSchematic(_Client):
     async def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -839,7 +855,7 @@ class AsyncSchematic(_Client):
         if owed is not None:
             await runtime.claim(owed)
 
-    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    async def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -848,7 +864,7 @@ class AsyncSchematic(_Client):
 
     async def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -866,8 +882,8 @@ class AsyncSchematic(_Client):
     async def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -875,10 +891,12 @@ class AsyncSchematic(_Client):
         """Queue a track event; it is sent in the background."""
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
-            self._running()
+            runtime = self._running()
             self._core.track(*fields)
+            if self._settings.replica is not None and fields[1]:
+                runtime.count(fields[1], event, 1 if fields[4] is None else fields[4])
 
-    async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises:
@@ -914,7 +932,7 @@ class AsyncSchematic(_Client):
         return runtime
 
 
-class Schematic(_Client, Synchronous):
+class Schematic(_Client, Synchronous, Resources):
     """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
@@ -963,13 +981,14 @@ class Schematic(_Client, Synchronous):
         session = self._session
         with session.lifecycle:
             self._shut()
+        self._close_resources()
         session.shut_down()
 
     def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -987,8 +1006,8 @@ class Schematic(_Client, Synchronous):
     def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -1007,8 +1026,8 @@ class Schematic(_Client, Synchronous):
     def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -1060,7 +1079,7 @@ class Schematic(_Client, Synchronous):
         if owed is not None:
             self._claim(owed)
 
-    def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -1070,7 +1089,7 @@ class Schematic(_Client, Synchronous):
 
     def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -1090,8 +1109,8 @@ class Schematic(_Client, Synchronous):
     def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -1100,9 +1119,12 @@ class Schematic(_Client, Synchronous):
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
             self._core.track(*fields)
-            self._ensure_running()
+            runtime = self._ensure_running()
+            if self._settings.replica is not None and fields[1] and runtime is not None:
+                units = 1 if fields[4] is None else fields[4]
+                runtime.loop.call_soon_threadsafe(runtime.count, fields[1], event, units)
 
-    def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises as `AsyncSchematic.get_credit_balance` does.
@@ -1268,14 +1290,7 @@ def _read_defaults(values: object) -> dict[str, FlagDefault]:
 def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
     if providers is None:
         return [LocalCache()]
-    if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
-        raise TypeError(f"cache_providers must be a list, got {type(providers).__name__}")
-    for number, provider in enumerate(providers):
-        if not callable(getattr(provider, "get", None)) or not callable(
-            getattr(provider, "set", None)
-        ):
-            raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
-    return list(providers)
+    return read_caches("cache_providers", providers)
 
 
 def _fresh(cache: FlagCache) -> FlagCache:

@@ -43,6 +43,10 @@ class StoreError(Exception):
         return StoreError
 
 
+class CacheError(Exception):
+    """A cache that processes share could not be read."""
+
+
 class _Fault:
     """What is wrong under one topic: the number and the words of the last report, states told of."""
 

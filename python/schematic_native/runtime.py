@@ -11,6 +11,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.api import Api
 from schematic_native.checks import Checks
 from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
@@ -22,7 +23,7 @@ from schematic_native.workers import Outcome, Workers
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, OwedClaim, PendingCheck
+    from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
     from schematic_native.questions import (
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
         Unanswered,
     )
     from schematic_native.redis import Store
+    from schematic_native.replica import Replica
     from schematic_native.settings import Settings
+    from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import SharedStore
     from schematic_native.wake import Doorbell
 
@@ -57,7 +60,8 @@ class Runtime:
         doorbell: the core's wake-ups.
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
-        on_streaming: called when the DataStream has brought its flags.
+        on_streaming: called with True when the DataStream has brought its flags, and in replicator
+            mode with whether checks may be decided here.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -70,7 +74,7 @@ class Runtime:
         faults: Faults,
         *,
         store: Store | None,
-        on_streaming: Callable[[], None],
+        on_streaming: Callable[[bool], None],
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -87,7 +91,10 @@ class Runtime:
             faults,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
-        self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
+        self._replica = self._make_replica(on_streaming)
+        streams = settings.use_datastream and self._replica is None
+        self._datastream = self._make_datastream(on_streaming) if streams else None
+        self._caches = self._make_caches()
         self._leases = self._make_leases()
         if previous is not None:
             self._inherit(previous)
@@ -96,6 +103,8 @@ class Runtime:
             self._api,
             faults,
             datastream=self._datastream,
+            caches=self._caches,
+            replica=self._replica,
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
@@ -112,12 +121,24 @@ class Runtime:
     @property
     def connected(self) -> bool:
         """Whether the DataStream's socket is open."""
-        return self._datastream is not None and self._datastream.connected
+        source = self._datastream or self._replica
+        return source is not None and source.connected
 
     @property
     def ready(self) -> bool:
         """Whether the DataStream is connected and its flags have arrived."""
-        return self._datastream is not None and self._datastream.ready
+        source = self._datastream or self._replica
+        return source is not None and source.ready
+
+    @property
+    def replica(self) -> Replica | None:
+        """What is read of a cache that a replicator fills; None outside replicator mode."""
+        return self._replica
+
+    def count(self, company: Keys, event: str, quantity: int) -> None:
+        """Let a tracked event count in the replicator's cache."""
+        if self._replica is not None:
+            self._spawn(self._replica.count(company, event, quantity))
 
     @property
     def ended(self) -> bool:
@@ -222,6 +243,10 @@ class Runtime:
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
             self._services.append(self._serve("DataStream", self._datastream.run))
+        if self._replica is not None:
+            self._services += [self._serve(*service) for service in self._replica.services()]
+        if self._caches is not None:
+            self._services.append(self._serve("shared cache", self._caches.run))
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
@@ -243,23 +268,57 @@ class Runtime:
                 self._doorbell.disconnect()
                 await self._api.close()
 
-    def _make_datastream(self, on_streaming: Callable[[], None]) -> DataStream:
+    def _make_replica(self, on_ready: Callable[[bool], None]) -> Replica | None:
+        settings = self._settings
+        if settings.replica is None or settings.caches is None or not settings.use_datastream:
+            return None
+        from schematic_native.replica import Replica  # noqa: PLC0415 - only in replicator mode
+
+        return Replica(
+            settings.replica,
+            settings.caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            on_ready=on_ready,
+        )
+
+    def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
         return DataStream(
             self._settings.base_url,
             self._settings.api_key,
             self._core,
             self._faults,
             max_message_size=self._settings.max_message_size,
-            on_ready=on_streaming,
+            on_ready=lambda: on_streaming(True),
+            on_message=None if self._settings.caches is None else self._note,
+        )
+
+    def _note(self, message: bytes, ingested: Ingested) -> None:
+        if self._caches is not None:
+            self._caches.take(message, ingested)
+
+    def _make_caches(self) -> EntityCaches | None:
+        datastream, caches = self._datastream, self._settings.caches
+        if datastream is None or caches is None:
+            return None
+        from schematic_native.shared_cache import EntityCaches  # noqa: PLC0415 - where there are any
+
+        return EntityCaches(
+            caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            is_reading=lambda: datastream.is_reading,
         )
 
     def _make_leases(self) -> Leases | None:
-        datastream, settings = self._datastream, self._settings.leases
-        if datastream is None or settings is None or settings.mode == "server":
+        source, settings = self._datastream or self._replica, self._settings.leases
+        if source is None or settings is None or settings.mode == "server":
             return None
 
         async def request_company(keys: Mapping[str, str], deadline: float) -> bool:
-            return await datastream.request(COMPANY, keys, deadline)
+            return await source.request(COMPANY, keys, deadline)
 
         return Leases(
             self._core,
@@ -279,11 +338,12 @@ class Runtime:
 
     async def _first_outcome(self, deadline: float) -> None:
         """Give the DataStream a moment to come up when a client is new."""
-        if self._datastream is None or self._datastream.first_outcome.is_set():
+        source = self._datastream or self._replica
+        if source is None or source.first_outcome.is_set():
             return
         left = min(deadline, self._first_wait_until) - self.loop.time()
         if left > 0:
-            outcome = asyncio.ensure_future(self._datastream.first_outcome.wait())
+            outcome = asyncio.ensure_future(source.first_outcome.wait())
             await asyncio.wait({outcome}, timeout=left)
             outcome.cancel()
 

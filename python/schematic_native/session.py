@@ -77,7 +77,7 @@ class Session:
         # What is done for a client that was dropped.
         self._ending: Outcome[None] | None = None
 
-    def start(self, on_streaming: Callable[[], None]) -> Runtime:
+    def start(self, on_streaming: Callable[[bool], None]) -> Runtime:
         """Make the runtime on the running event loop; it goes on where an earlier one has ended.
 
         Args:
@@ -188,7 +188,7 @@ class Session:
         from schematic_native.workers import Workers  # noqa: PLC0415
 
         async def finish() -> None:
-            await self.start(lambda: None).close()
+            await self.start(lambda _: None).close()
 
         loop = asyncio.new_event_loop()
         # Its threads can be had at the interpreter's end, too.

@@ -53,6 +53,8 @@ const CHECKING: u8 = 1;
 const LEASING: u8 = 2;
 /// Somebody sends what a settle queues.
 const SETTLING: u8 = 4;
+/// Only whoever is named by one key at most is known well enough: several may be in conflict.
+const SINGLE: u8 = 8;
 
 /// The fewest units that no event can bill: it counts them in 63 bits.
 const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
@@ -70,6 +72,13 @@ impl Memory {
         Some(&link.core).filter(|core| !core.get().is_forked())
     }
 
+    /// Whether memory can tell who these keys name.
+    #[inline]
+    fn knows(&self, keys: Argument<'_, '_>) -> bool {
+        self.open.load(Relaxed) & SINGLE == 0
+            || keys.is_none_or(|keys| keys.len().is_ok_and(|keys| keys <= 1))
+    }
+
     fn flag_value(
         &self,
         py: Python<'_>,
@@ -78,12 +87,12 @@ impl Memory {
         user: Argument<'_, '_>,
     ) -> PyResult<Option<bool>> {
         match self.core(CHECKING) {
-            Some(core) => {
+            Some(core) if self.knows(company) && self.knows(user) => {
                 // Without a sender nobody would ever take the event of this check.
                 let record = self.open.load(Relaxed) & SETTLING != 0;
                 core.get().flag_value(py, flag_key, company, user, record)
             }
-            None => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -98,6 +107,9 @@ impl Memory {
         let Some(core) = self.core(LEASING) else {
             return Ok(None);
         };
+        if !(self.knows(subject.company) && self.knows(subject.user)) {
+            return Ok(None);
+        }
         let said = options.map(Said::of).transpose()?;
         let asked = match &said {
             None => keywords,
@@ -242,11 +254,17 @@ impl Memory {
         }
     }
 
-    fn _open(&self, checking: bool, leasing: bool, settling: bool) {
+    #[pyo3(signature = (checking, leasing, settling, single = false))]
+    #[allow(
+        clippy::fn_params_excessive_bools,
+        reason = "each is named by its caller"
+    )]
+    fn _open(&self, checking: bool, leasing: bool, settling: bool, single: bool) {
         let open = [
             (checking, CHECKING),
             (leasing, LEASING),
             (settling, SETTLING),
+            (single, SINGLE),
         ];
         let open = open.iter().filter(|(is_open, _)| *is_open);
         self.open.store(open.map(|(_, what)| what).sum(), Relaxed);
