@@ -73,7 +73,7 @@ def test_a_blank_url_counts_as_unset(blank):
         ({"flag_defaults": 0}, TypeError, "flag_defaults"),
         ({"flag_defaults": []}, TypeError, "flag_defaults"),
         ({"follow_redirects": "no"}, TypeError, "follow_redirects"),
-        ({"httpx_client": 123}, TypeError, "httpx_client must be an httpx.Client"),
+        ({"httpx_client": 123}, TypeError, "httpx_client must be a client of httpx"),
         ({"timeout": 10**400}, ValueError, "timeout must be a finite number"),
         ({"event_buffer_period": 10**5000}, ValueError, "event_buffer_period must be a finite"),
         ({"credit_leases": CreditLeaseConfig(local_slab=5)}, TypeError, "local_slab"),

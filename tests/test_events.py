@@ -16,6 +16,7 @@ from tests.conftest import eventually_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from schematic_native._native import EventBatch
     from schematic_native.faults import Faults
 
 OUTAGE, BUG = "unreachable", "bug"
@@ -36,7 +37,7 @@ class Capture:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, body: bytes) -> Posted:
+    async def __call__(self, batch: EventBatch) -> Posted:
         self.posts += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -44,7 +45,7 @@ class Capture:
             await self.open.wait()
         finally:
             self.under_way -= 1
-        events = json.loads(body)["events"]
+        events = json.loads(batch.body)["events"]
         answer = self.script.popleft() if self.script else self.otherwise
         if answer == OUTAGE:
             raise ApiConnectionError(OUTAGE)

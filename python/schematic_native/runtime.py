@@ -85,6 +85,7 @@ class Runtime:
             self._api.post_events,
             settings.event_buffer_period,
             faults,
+            max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
         self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
