@@ -1,7 +1,7 @@
 """What one request of events costs its process, by who makes it: `python benches/transports.py`.
 
-Processor time of this process alone: what answers is a sink of another process. Candidates take turns, so that what else
-the machine does falls on all of them.
+Processor time of this process alone: what answers is a sink of another process. Candidates take turns, so that
+what else the machine does falls on all of them.
 """
 
 import asyncio

@@ -549,8 +549,8 @@ class Core:
     """Everything one client decides: cache, engine, leases and the event queue.
 
     `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
-    attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones), "extend" when a lease is at or below
-    its low-water mark (attended to by `take_low_slots`).
+    attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones),
+    "extend" when a lease is at or below its low-water mark (attended to by `take_low_slots`).
     """
 
     def __new__(
@@ -749,7 +749,9 @@ class Core:
     ) -> None: ...
     def take_batch(
         self, *, full: bool = False
-    ) -> EventBatch | None: ...  # up to 100 events, oldest first, billing before analytics; or 100 or none
+    ) -> (
+        EventBatch | None
+    ): ...  # up to 100 events, oldest first, billing before analytics; or 100 or none
     def expect_batch(
         self,
     ) -> bool: ...  # have the sender told of the next full batch; True if one is there already

@@ -13,7 +13,7 @@ import time
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urljoin
 
 import httpx
@@ -381,9 +381,7 @@ class Api:
                 raise failure
             await self._sleep(delay)
 
-    async def _send(
-        self, method: str, url: str, content: bytes | None, timeout: float
-    ) -> Answer:
+    async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> Answer:
         if self._closed:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:

@@ -50,9 +50,7 @@ def adapted(client: object) -> Request:
 
 
 def _of_httpx(response: Any) -> Answer:
-    return Answer(
-        response.status_code, response.content, response.headers, response.reason_phrase
-    )
+    return Answer(response.status_code, response.content, response.headers, response.reason_phrase)
 
 
 async def over_httpx(

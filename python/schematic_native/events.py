@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 # Under way at once, before the service has shown that it takes more.
 FIRST_REQUESTS = 8
-# Seconds between two looks for full batches while events keep coming. So the calls that queue them need not
-# wake anybody, which costs a caller more than the call.
+# Seconds between two looks for full batches while they keep coming. So the calls that queue events need not
+# wake anybody, which costs a caller more than the call; those that come more seldom than that wake the sender.
 FULL_BATCH_PERIOD = 0.01
+SELDOM = 0.05
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 30.0
 # No longer than that, whatever the service asks.
@@ -77,9 +78,12 @@ class EventSender:
         # Set when there is something to do: all that waits is to be sent, or full batches.
         self._due = asyncio.Event()
         self._is_flush_due = False
+        self._woken_at = 0.0  # by a full batch, last
         self._resting: set[asyncio.Event] = set()
         self._pace = Pace(FIRST_REQUESTS, max_requests)
         self._has_room = asyncio.Event()
+        self._requests = 0  # under way
+        self._is_turn = asyncio.Event()
         self._paused_until = 0.0
         self._deliveries: set[asyncio.Task[None]] = set()
         self._taken = _Tally()
@@ -141,10 +145,14 @@ class EventSender:
     async def _drain_full(self, end: float) -> None:
         """Send full batches while they keep coming, until the instant at which all is sent."""
         loop = asyncio.get_running_loop()
+        is_seldom = loop.time() - self._woken_at > SELDOM
         while not self._is_flush_due and loop.time() < end:
-            # None for a whole period: from now on the next one rings.
-            if not await self._drain(full=True) and not self._core.expect_batch():
+            self._woken_at = loop.time()
+            # None for a whole period: from now on the next one wakes us.
+            is_idle = not await self._drain(full=True) or is_seldom
+            if is_idle and not self._core.expect_batch():
                 return
+            is_seldom = False
             await self._is_woken(FULL_BATCH_PERIOD)
 
     def _report_losses(self) -> None:
@@ -219,7 +227,7 @@ class EventSender:
                 waiting.set()
 
     async def _wait_for_room(self) -> None:
-        """Wait until another request may be sent."""
+        """Wait until another delivery may begin."""
         while len(self._deliveries) >= self._pace.limit:
             self._has_room.clear()
             await self._has_room.wait()
@@ -227,8 +235,16 @@ class EventSender:
 
     async def _wait_for_leave(self) -> None:
         """Wait as long as the service has asked us to."""
-        while (delay := self._paused_until - asyncio.get_running_loop().time()) > 0:
+        delay = self._paused_until - asyncio.get_running_loop().time()
+        if delay > 0:
             await asyncio.sleep(delay)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until another request may be sent: more deliveries may have begun than now may send."""
+        await self._wait_for_leave()
+        while self._requests >= self._pace.limit:
+            self._is_turn.clear()
+            await self._is_turn.wait()
 
     def _delivered(self, delivery: asyncio.Task[None]) -> None:
         self._deliveries.discard(delivery)
@@ -248,7 +264,6 @@ class EventSender:
             ceiling = min(LONGEST_RETRY_DELAY, self._first_retry_delay * 2**attempt)
             attempt = min(attempt + 1, 16)
             await self._rest(ceiling * (0.5 + 0.5 * self._jitter()))
-            await self._wait_for_leave()
 
     async def _rest(self, delay: float) -> None:
         """Wait, but no longer than until another batch has gone through."""
@@ -266,7 +281,13 @@ class EventSender:
         try:
             if batch.billing and self._prepare is not None:
                 await self._prepare()
-            posted = await self._post(batch)
+            await self._wait_for_turn()
+            self._requests += 1
+            try:
+                posted = await self._post(batch)
+            finally:
+                self._requests -= 1
+                self._is_turn.set()
         except ApiConnectionError as error:
             if isinstance(error, ApiTimeoutError):
                 self._pace.refused()

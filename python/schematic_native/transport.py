@@ -1,7 +1,8 @@
 """The way of event batches to the service: HTTP/1.1 over blocking sockets, on threads of our own.
 
-A thread waits for the network, so a request keeps neither the event loop nor the interpreter's lock: it is written in Rust,
-given to the socket in one piece, and its answer is read in Rust. Each thread serves one request at a time.
+A thread waits for the network, so a request keeps neither the event loop nor the interpreter's lock: it
+is written in Rust, given to the socket in one piece, and its answer is read in Rust. Each thread serves
+one request at a time.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from urllib.request import getproxies, proxy_bypass
 from schematic_native._native import read_answer
 from schematic_native.settings import is_loopback
 
-# All of this is imported here and not where it is used: a fork beside a thread that imports leaves the child with a locked
-# module.
+# All of this is imported here and not where it is used: a fork beside a thread that imports leaves the
+# child with a locked module.
 try:
     import certifi
 except ImportError:  # it comes with httpx
@@ -53,8 +54,8 @@ _PORTS = {"http": 80, "https": 443}
 # Where shutting a socket down wakes no thread that waits for it, the socket must know the time itself.
 _SOCKETS_KEEP_TIME = sys.platform == "win32"
 
-# TLS contexts are made, and handshakes done, with OpenSSL's locks held. A child that is forked meanwhile would find them
-# held for ever, so a fork waits until they are not.
+# TLS contexts are made, and handshakes done, with OpenSSL's locks held. A child that is forked meanwhile
+# would find them held for ever, so a fork waits until they are not.
 using_openssl = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -122,9 +123,7 @@ class _Call:
         self.url = url
         self.batch = batch
         self.until = time.monotonic() + timeout
-        self.answered: asyncio.Future[_Answered] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self.answered: asyncio.Future[_Answered] = asyncio.get_running_loop().create_future()
         self._aborted = False
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
@@ -190,7 +189,8 @@ class SocketTransport:
     async def post(self, url: str, batch: EventBatch, timeout: float) -> _Answered:
         """Post a batch.
 
-        A connection that the service closed while it was kept is replaced, and the batch is sent again over the new one.
+        A connection that the service closed while it was kept is replaced, and the batch is sent again
+        over the new one.
 
         Raises:
             TimeoutError: `timeout` seconds were not enough.
@@ -405,7 +405,10 @@ class SocketTransport:
 
 
 def make_context() -> ssl.SSLContext:
-    """Return how TLS is spoken: with the authorities that the environment names, or those of certifi, or the system's."""
+    """Return how TLS is spoken.
+
+    Trusted are the authorities that the environment names, or else certifi's, or else the system's.
+    """
     is_told = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     authorities = None if is_told or certifi is None else certifi.where()
     context = ssl.create_default_context(cafile=authorities)
@@ -496,7 +499,7 @@ def _tunnel(call: _Call, sock: socket.socket, target: Target, proxy: Proxy) -> N
     sock.settimeout(call.left())
     sock.sendall(f"{lines}\r\n".encode("ascii"))
     received = b""
-    while (answer := read_answer(received, False, True)) is None:  # noqa: FBT003 - a native function
+    while (answer := read_answer(received, False, True)) is None:
         sock.settimeout(call.left())
         # One byte after the other: what follows the answer belongs to the tunnel.
         got = sock.recv(1)
@@ -519,7 +522,7 @@ def _read(connection: _Connection, call: _Call, request: bytes) -> HttpAnswer:
             got = sock.recv(_CHUNK)
             received = received + got if received else got
             if got or received:
-                answer = read_answer(received, not got, False)  # noqa: FBT003 - a native function
+                answer = read_answer(received, not got, False)
                 if answer is not None:
                     return answer
             else:

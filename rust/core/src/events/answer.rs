@@ -153,11 +153,7 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing, NoAnswer> {
 }
 
 /// The body and how many bytes it took with its framing; None if more is to come.
-fn body(
-    rest: &[u8],
-    framing: Framing,
-    ended: bool,
-) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
+fn body(rest: &[u8], framing: Framing, ended: bool) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
     match framing {
         Framing::Length(length) => Ok(rest.get(..length).map(|body| (body.to_vec(), length))),
         Framing::Chunked => chunks(rest),
@@ -224,6 +220,7 @@ fn keeps_alive(minor: u8, headers: &[httparse::Header<'_>]) -> bool {
 mod tests {
     use super::{Answer, LONGEST_BODY, LONGEST_HEAD, NoAnswer};
     use proptest::prelude::*;
+    use std::fmt::Write;
 
     fn read(text: &str) -> Result<Option<Answer>, NoAnswer> {
         Answer::read(text.as_bytes(), false, false)
@@ -246,7 +243,10 @@ mod tests {
                 assert_eq!(cut, Err(NoAnswer::CutShort));
             }
             let answer = whole(text);
-            assert_eq!((answer.status, &*answer.body, answer.reusable), (200, &b"{}"[..], true));
+            assert_eq!(
+                (answer.status, &*answer.body, answer.reusable),
+                (200, &b"{}"[..], true)
+            );
         }
     }
 
@@ -255,7 +255,10 @@ mod tests {
         let text = b"HTTP/1.1 500 Oops\r\n\r\nhalf";
         assert_eq!(Answer::read(text, false, false), Ok(None));
         let answer = Answer::read(text, true, false).unwrap().unwrap();
-        assert_eq!((answer.status, &*answer.body, answer.reusable), (500, &b"half"[..], false));
+        assert_eq!(
+            (answer.status, &*answer.body, answer.reusable),
+            (500, &b"half"[..], false)
+        );
     }
 
     #[test]
@@ -271,17 +274,29 @@ mod tests {
         assert_eq!(Answer::read(tunnel, false, false), Ok(None));
         assert!(Answer::read(tunnel, false, true).unwrap().is_some());
         let refused = b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno";
-        assert_eq!(Answer::read(refused, false, true).unwrap().unwrap().body, b"no");
+        assert_eq!(
+            Answer::read(refused, false, true).unwrap().unwrap().body,
+            b"no"
+        );
     }
 
     #[test]
     fn a_connection_is_kept_unless_somebody_says_no() {
         for (text, kept) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n", false),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n",
+                false,
+            ),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", true),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1", false),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1",
+                false,
+            ),
         ] {
             assert_eq!(whole(text).reusable, kept, "{text}");
         }
@@ -299,13 +314,34 @@ mod tests {
         for (text, why) in [
             ("SSH-2.0-OpenSSH\r\n", NoAnswer::Malformed),
             ("HTTP/2 200\r\n\r\n", NoAnswer::Malformed),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", NoAnswer::Malformed),
-            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", NoAnswer::Malformed),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", NoAnswer::TooLong),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", NoAnswer::TooLong),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", NoAnswer::Malformed),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", NoAnswer::TooLong),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz", NoAnswer::Malformed),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                NoAnswer::Malformed,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+                NoAnswer::Malformed,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+                NoAnswer::TooLong,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n",
+                NoAnswer::TooLong,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                NoAnswer::Malformed,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+                NoAnswer::TooLong,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz",
+                NoAnswer::Malformed,
+            ),
         ] {
             assert_eq!(read(text), Err(why), "{text}");
         }
@@ -336,7 +372,7 @@ mod tests {
         ) {
             let mut text = String::from("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n");
             for part in &parts {
-                text += &format!("{:x}\r\n{part}\r\n", part.len());
+                let _ = write!(text, "{:x}\r\n{part}\r\n", part.len());
             }
             text += "0\r\n\r\n";
             prop_assert_eq!(whole(&text).body, parts.concat().into_bytes());

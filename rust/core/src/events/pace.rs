@@ -135,7 +135,10 @@ mod tests {
         let latency = |limit: usize| 0.1 * f64::from(u32::try_from(limit).unwrap() / 20).max(1.0);
         rounds(&mut pace, 100, latency);
         let later = rounds(&mut pace, 200, latency);
-        assert!(later.iter().all(|&limit| (20..=64).contains(&limit)), "{later:?}");
+        assert!(
+            later.iter().all(|&limit| (20..=64).contains(&limit)),
+            "{later:?}"
+        );
     }
 
     #[test]
