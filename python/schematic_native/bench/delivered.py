@@ -1,0 +1,294 @@
+"""What a check costs its process until its events are delivered: `python -m schematic_native.bench.delivered`.
+
+Each client is alone in a process of its own and sends its events to a sink in another, so that its processor time is
+its whole cost and nobody else's. The parent tells it how many pairs of check and settle to make, waits until the sink
+has their events, and asks for the processor time that went by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from schematic_native.bench import sink
+from schematic_native.bench.series import Series
+from schematic_native.bench.subjects import ASYNC, SYNC, USAGE, USED
+from schematic_native.bench.worlds import API_KEY, COMPANY, CREDIT, EVENT, FLAG, LEASE_SIZE, world
+from schematic_native.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PAIR = "check + settle, until delivered"
+EVENT_DELIVERED = "one event, until delivered"
+TAIL = "check, p99.9 while the sender is at work"
+SUSTAINED = "check + settle sustained, all delivered"
+FAR = "events a second to a service far away"
+PUBLISHED = "schematichq"
+
+# Pairs of one sample: their events are whole batches, so that nothing waits for the end of a period.
+OUR_PAIRS, THEIR_PAIRS = 2000, 50
+# Where calls are paced, so many pairs a second and for so many seconds.
+PACED, PACED_SECONDS, PACED_SAMPLES = 20_000, 2.0, 5
+# Seconds that an answer takes from far away, and what is queued at once for it.
+ROUND_TRIP, FAR_EVENTS = 0.1, 100_000
+# Pairs a second that are tried in turn, each for so many seconds.
+RATES, RATE_SECONDS = (40_000, 60_000, 80_000, 100_000, 120_000, 140_000, 160_000, 200_000), 2.0
+# Seconds between two bursts of a pace, and after which events that have not arrived will not.
+TICK, PATIENCE = 0.001, 60.0
+
+
+class Driven(Protocol):
+    """A client in this process."""
+
+    async def pairs(self, count: int) -> None:
+        """Check and settle so many times."""
+        ...
+
+
+class _Sync:
+    def __init__(self, client: Schematic) -> None:
+        self._client = client
+
+    async def pairs(self, count: int) -> None:
+        check, settle = self._client.check, self._client.track_with_reservation
+        for _ in range(count):
+            settle(check(FLAG, COMPANY, usage=USAGE).reservation, USED)
+
+
+class _Async:
+    def __init__(self, client: AsyncSchematic) -> None:
+        self._client = client
+
+    async def pairs(self, count: int) -> None:
+        check, settle = self._client.check, self._client.track_with_reservation
+        for _ in range(count):
+            await settle((await check(FLAG, COMPANY, usage=USAGE)).reservation, USED)
+
+
+class _Published:
+    def __init__(self, client: Any, options: Any) -> None:
+        self._client, self._options = client, options
+
+    async def pairs(self, count: int) -> None:
+        for _ in range(count):
+            result = await self._client.check(FLAG, COMPANY, options=self._options)
+            await self._client.track_with_reservation(result.reservation, USED)
+
+
+class Child:
+    """A client in a process of its own."""
+
+    def __init__(self, subject: str, api: str, events: sink.Sink, stack: ExitStack) -> None:
+        self.subject = subject
+        self._events = events
+        command = [sys.executable, "-m", "schematic_native.bench.delivered"]
+        self._process = stack.enter_context(
+            subprocess.Popen(  # noqa: S603 - a module of our own
+                [*command, subject, api, events.url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(self._process.kill)
+        self.version = str(self._read())
+
+    def pairs(self, count: int) -> float:
+        """Return the microseconds of processor time that a pair took until its events were delivered."""
+        before = self._events.taken()
+        self._write("pairs", count)
+        self._wait_for(before + 2 * count)
+        return float(self._ask("spent")) / count * 1e6
+
+    def paced(self, rate: int, seconds: float) -> dict[str, float]:
+        """Have pairs made at a steady rate; tells what came of it."""
+        before = self._events.taken()
+        told = self._ask("paced", rate, seconds)
+        if not isinstance(told, dict):
+            raise TypeError(f"not what was asked for: {told!r}")
+        self._wait_for(before + 2 * told["pairs"] - told["dropped"])
+        return told
+
+    def track(self, count: int) -> float:
+        """Return how many events a second were delivered of so many that were queued at once."""
+        before = self._events.taken()
+        self._write("track", count)
+        begun = time.perf_counter()
+        self._wait_for(before + count)
+        took = time.perf_counter() - begun
+        self._ask("spent")
+        return count / took
+
+    def _wait_for(self, taken: float) -> None:
+        end = time.monotonic() + PATIENCE
+        while self._events.taken() < taken:
+            if time.monotonic() > end:
+                raise SystemExit(f"{self.subject} has not delivered its events: no figure is true")
+            time.sleep(0.002)
+
+    def _ask(self, *words: object) -> Any:
+        self._write(*words)
+        return self._read()
+
+    def _write(self, *words: object) -> None:
+        if self._process.stdin is None:
+            raise RuntimeError("the client has no input")
+        print(*words, file=self._process.stdin, flush=True)
+
+    def _read(self) -> Any:
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line:
+            raise ImportError(f"{self.subject} could not be started")
+        return json.loads(line)
+
+
+def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterator[Series]:
+    """Measure every client in each world, in turns; `published` is the version of the published SDK, None without it."""
+    for size in worlds:
+        with ExitStack() as stack:
+            emulator = stack.enter_context(Emulator(seed=world(size)))
+            events = stack.enter_context(sink.running())
+            subjects = [(SYNC, OUR_PAIRS), (ASYNC, OUR_PAIRS)]
+            if published is not None:
+                subjects.append((PUBLISHED, THEIR_PAIRS))
+            turns = [
+                (Child(subject, emulator.base_url, events, stack), pairs)
+                for subject, pairs in subjects
+            ]
+            values: dict[str, list[float]] = {subject: [] for subject, _ in subjects}
+            for _ in range(2):
+                for child, pairs in turns:
+                    child.pairs(pairs)
+            for _ in range(rounds):
+                for child, pairs in turns:
+                    values[child.subject].append(child.pairs(pairs))
+                turns = [*turns[1:], turns[0]]
+            for subject, found in values.items():
+                name = f"{PUBLISHED} {published}" if subject == PUBLISHED else subject
+                yield Series(PAIR, size, name, "us", found)
+
+
+def at_work() -> Iterator[Series]:
+    """Measure our client while its sender is at work: tails, what it sustains, and a service far away."""
+    with ExitStack() as stack:
+        emulator = stack.enter_context(Emulator(seed=world("small")))
+        child = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
+        child.pairs(OUR_PAIRS)
+        tails = [child.paced(PACED, PACED_SECONDS) for _ in range(PACED_SAMPLES)]
+        yield Series(TAIL, f"{PACED:,} pairs/s", SYNC, "us", [one["p99.9"] for one in tails])
+        sustained = 0.0
+        for rate in RATES:
+            told = child.paced(rate, RATE_SECONDS)
+            if told["dropped"] or told["rate"] < 0.99 * rate:
+                break
+            sustained = told["rate"]
+        yield Series(SUSTAINED, "", SYNC, "/s", [sustained])
+        far = stack.enter_context(sink.running(ROUND_TRIP))
+        child = Child(SYNC, emulator.base_url, far, stack)
+        reached = [child.track(FAR_EVENTS) for _ in range(3)]
+        yield Series(FAR, f"{ROUND_TRIP * 1000:.0f} ms", SYNC, "/s", reached)
+
+
+# In the process of the client
+
+
+async def _drive(subject: str, api: str, events: str) -> None:
+    fields = {
+        "base_url": api,
+        "event_capture_url": events,
+        "use_datastream": True,
+        "event_buffer_period": 1.0,
+    }
+    if subject == SYNC:
+        leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        config = SchematicConfig(**fields, credit_leases=leases)  # type: ignore[arg-type]
+        with Schematic(API_KEY, config) as client:
+            client.initialize()
+            client.prewarm(COMPANY, [CREDIT])
+            await _obey(_Sync(client), client)
+    elif subject == ASYNC:
+        leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        async_config = AsyncSchematicConfig(**fields, credit_leases=leases)  # type: ignore[arg-type]
+        async with AsyncSchematic(API_KEY, async_config) as async_client:
+            await async_client.prewarm(COMPANY, [CREDIT])
+            await _obey(_Async(async_client))
+    else:
+        from schematic import client as peer  # noqa: PLC0415 - it may not be installed
+
+        leases = peer.CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        peer_config = peer.AsyncSchematicConfig(
+            base_url=api, event_capture_url=events, use_datastream=True, credit_leases=leases
+        )
+        async with peer.AsyncSchematic(API_KEY, peer_config) as other:
+            await other.prewarm(COMPANY, [CREDIT])
+            await _obey(_Published(other, peer.CheckOptions(usage=USAGE)))
+
+
+async def _obey(driven: Driven, client: Schematic | None = None) -> None:
+    """Do what each line of the input asks for."""
+    _tell("ready")
+    begun = 0.0
+    while True:
+        words = (await asyncio.to_thread(sys.stdin.readline)).split()
+        match words:
+            case ["pairs", count]:
+                begun = time.process_time()
+                await driven.pairs(int(count))
+            case ["track", count] if client is not None:
+                begun = time.process_time()
+                for _ in range(int(count)):
+                    client.track(EVENT, COMPANY, quantity=USED)
+            case ["paced", rate, seconds] if client is not None:
+                _tell(_pace(client, int(rate), float(seconds)))
+            case ["spent"]:
+                _tell(time.process_time() - begun)
+            case _:
+                return
+
+
+def _pace(client: Schematic, rate: int, seconds: float) -> dict[str, float]:
+    """Make pairs at a steady rate, in a burst for each tick."""
+    check, settle, clock = client.check, client.track_with_reservation, time.perf_counter
+    before = client.status().dropped_events
+    times: deque[float] = deque()
+    count, begun = int(rate * seconds), clock()
+    while (made := len(times)) < count:
+        due = min(count, int((clock() - begun) * rate) + 1)
+        for _ in range(due - made):
+            start = clock()
+            result = check(FLAG, COMPANY, usage=USAGE)
+            times.append(clock() - start)
+            settle(result.reservation, USED)
+        time.sleep(TICK)
+    took = clock() - begun
+    dropped = client.status().dropped_events - before
+    ordered = sorted(times)
+    return {
+        "pairs": count,
+        "rate": count / took,
+        "dropped": dropped,
+        "p99.9": ordered[int(count * 0.999)] * 1e6,
+    }
+
+
+def _tell(what: object) -> None:
+    sys.stdout.write(f"{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_drive(*sys.argv[1:]))
