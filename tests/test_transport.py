@@ -75,10 +75,12 @@ class Peer:
 
     def _work(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_side=True)
-                self._open.append(sock)
-            self._serve(sock)
+            if self._context is None:
+                self._serve(sock)
+                return
+            with self._context.wrap_socket(sock, server_side=True) as secure:
+                self._open.append(secure)
+                self._serve(secure)
 
 
 def read_request(sock: socket.socket) -> bytes:
@@ -455,6 +457,36 @@ async def test_a_handshake_that_is_not_answered_takes_no_longer_than_its_time():
                 await status(sender, peer.url.replace("http:", "https:"), 0.2)
             await eventually_async(lambda: not sender._unfinished)
             assert not transport.using_openssl.locked()
+
+
+def test_aborting_a_secure_request_leaves_the_socket_secure(certified, authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def make_call() -> object:
+        return transport._Call("", BATCH, 10.0)
+
+    with (
+        Peer(taking, context=certified) as peer,
+        socket.create_connection(("127.0.0.1", peer.port)) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as secure,
+    ):
+        call = asyncio.run(make_call())
+        call.uses(secure)
+        call.abort()
+        assert secure.version() is not None, "what is sent from now on would be in the clear"
+        with pytest.raises(OSError, match=r".*"):
+            secure.sendall(b"secret")
+
+
+async def test_a_loop_that_ended_without_closing_keeps_no_thread_for_ever(monkeypatch):
+    monkeypatch.setattr(transport, "LONGEST_IDLE", 0.02)
+
+    async def make_sender() -> SocketTransport:
+        return SocketTransport(HEADERS)
+
+    sender = await asyncio.to_thread(asyncio.run, make_sender())
+    await eventually_async(lambda: not sender._threads)
 
 
 # Proxies

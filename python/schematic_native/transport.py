@@ -148,7 +148,8 @@ class _Call:
             self._aborted = True
             if self._sock is not None:
                 with contextlib.suppress(OSError):
-                    self._sock.shutdown(socket.SHUT_RDWR)
+                    # Not a TLS socket's own method: from there on it would send in the clear.
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 class SocketTransport:
@@ -237,7 +238,7 @@ class SocketTransport:
         for thread in threads:
             if thread not in self._threads:
                 thread.join()  # it has said its last word
-        for connections in self._kept.values():
+        for connections in list(self._kept.values()):
             while connections:
                 connections.pop().close()
 
@@ -297,7 +298,8 @@ class SocketTransport:
             except queue.Empty:
                 with self._lock:
                     # The last one stays: at the interpreter's end there would be no other.
-                    if len(self._threads) > max(1, len(self._unfinished)):
+                    least = 0 if self._loop.is_closed() else 1
+                    if len(self._threads) > max(least, len(self._unfinished)):
                         self._threads.discard(me)
                         return None
 
