@@ -1,4 +1,4 @@
-"""What a check costs its process until its events are delivered: `python -m schematic_native.bench.delivered`.
+"""What a check costs its process until its events are delivered.
 
 Each client is alone in a process of its own and sends its events to a sink in another, so that its processor time is
 its whole cost and nobody else's. The parent tells it how many pairs of check and settle to make, waits until the sink
@@ -12,7 +12,6 @@ import json
 import subprocess
 import sys
 import time
-from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +23,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.bench import sink
+from schematic_native.bench.scenarios import hot, stocked
 from schematic_native.bench.series import Series
 from schematic_native.bench.subjects import ASYNC, SYNC, USAGE, USED
 from schematic_native.bench.worlds import API_KEY, COMPANY, CREDIT, EVENT, FLAG, LEASE_SIZE, world
@@ -32,23 +32,30 @@ from schematic_native.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from schematic_native._native import Schematic as Synchronous
+
 PAIR = "check + settle, until delivered"
-EVENT_DELIVERED = "one event, until delivered"
-TAIL = "check, p99.9 while the sender is at work"
-SUSTAINED = "check + settle sustained, all delivered"
-FAR = "events a second to a service far away"
+TRACKED = "track, until delivered"
+TAIL = "check, p99.9 at a steady pace"
+SUSTAINED = "check + settle, sustained"
+FAR = "events delivered far away"
 PUBLISHED = "schematichq"
+ALONE = "no sender"
 
 # Pairs of one sample: their events are whole batches, so that nothing waits for the end of a period.
 OUR_PAIRS, THEIR_PAIRS = 2000, 50
-# Where calls are paced, so many pairs a second and for so many seconds.
-PACED, PACED_SECONDS, PACED_SAMPLES = 20_000, 2.0, 5
-# Seconds that an answer takes from far away, and what is queued at once for it.
-ROUND_TRIP, FAR_EVENTS = 0.1, 100_000
+# Pairs a second where calls are paced, and seconds and number of samples.
+PACED, PACED_SECONDS, SAMPLES = 20_000, 1.0, 5
+# Seconds that an answer takes from far away, and how many events are queued at once.
+ROUND_TRIP, EVENTS = 0.1, 50_000
 # Pairs a second that are tried in turn, each for so many seconds.
-RATES, RATE_SECONDS = (40_000, 60_000, 80_000, 100_000, 120_000, 140_000, 160_000, 200_000), 2.0
+RATES, RATE_SECONDS = (60_000, 120_000, 180_000), 2.0
+# Of a rate that is kept.
+KEPT = 0.99
 # Seconds between two bursts of a pace, and after which events that have not arrived will not.
 TICK, PATIENCE = 0.001, 60.0
+# Seconds between two flushes: what is no full batch is not waited for longer.
+PERIOD = 1
 
 
 class Driven(Protocol):
@@ -105,7 +112,7 @@ class Child:
             )
         )
         stack.callback(self._process.kill)
-        self.version = str(self._read())
+        self._read()
 
     def pairs(self, count: int) -> float:
         """Return the microseconds of processor time that a pair took until its events were delivered."""
@@ -114,24 +121,26 @@ class Child:
         self._wait_for(before + 2 * count)
         return float(self._ask("spent")) / count * 1e6
 
+    def alone(self) -> dict[str, float]:
+        """Have the same made of a core without a client: what tails this machine has of itself."""
+        told: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
+        return told
+
     def paced(self, rate: int, seconds: float) -> dict[str, float]:
         """Have pairs made at a steady rate; tells what came of it."""
         before = self._events.taken()
-        told = self._ask("paced", rate, seconds)
-        if not isinstance(told, dict):
-            raise TypeError(f"not what was asked for: {told!r}")
+        told: dict[str, float] = self._ask("paced", rate, seconds)
         self._wait_for(before + 2 * told["pairs"] - told["dropped"])
         return told
 
-    def track(self, count: int) -> float:
-        """Return how many events a second were delivered of so many that were queued at once."""
+    def track(self, count: int) -> tuple[float, float]:
+        """Queue so many events at once; returns how many a second were delivered, and the microseconds of one."""
         before = self._events.taken()
         self._write("track", count)
         begun = time.perf_counter()
         self._wait_for(before + count)
         took = time.perf_counter() - begun
-        self._ask("spent")
-        return count / took
+        return count / took, float(self._ask("spent")) / count * 1e6
 
     def _wait_for(self, taken: float) -> None:
         end = time.monotonic() + PATIENCE
@@ -157,7 +166,7 @@ class Child:
 
 
 def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterator[Series]:
-    """Measure every client in each world, in turns; `published` is the version of the published SDK, None without it."""
+    """Measure every client in each world, in turns; `published` is the published SDK's version, None without it."""
     for size in worlds:
         with ExitStack() as stack:
             emulator = stack.enter_context(Emulator(seed=world(size)))
@@ -183,24 +192,34 @@ def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterat
 
 
 def at_work() -> Iterator[Series]:
-    """Measure our client while its sender is at work: tails, what it sustains, and a service far away."""
+    """Measure our client while its sender is at work: one event, tails, what it sustains, and a service far away."""
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(seed=world("small")))
-        child = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
-        child.pairs(OUR_PAIRS)
-        tails = [child.paced(PACED, PACED_SECONDS) for _ in range(PACED_SAMPLES)]
-        yield Series(TAIL, f"{PACED:,} pairs/s", SYNC, "us", [one["p99.9"] for one in tails])
-        sustained = 0.0
-        for rate in RATES:
-            told = child.paced(rate, RATE_SECONDS)
-            if told["dropped"] or told["rate"] < 0.99 * rate:
-                break
-            sustained = told["rate"]
-        yield Series(SUSTAINED, "", SYNC, "/s", [sustained])
-        far = stack.enter_context(sink.running(ROUND_TRIP))
-        child = Child(SYNC, emulator.base_url, far, stack)
-        reached = [child.track(FAR_EVENTS) for _ in range(3)]
+        near = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
+        far = Child(SYNC, emulator.base_url, stack.enter_context(sink.running(ROUND_TRIP)), stack)
+        near.track(EVENTS)
+        tracked = [near.track(EVENTS)[1] for _ in range(SAMPLES)]
+        yield Series(TRACKED, "", SYNC, "us", tracked)
+        tails = [(near.paced(PACED, PACED_SECONDS), near.alone()) for _ in range(SAMPLES)]
+        for subject, at in ((SYNC, 0), (ALONE, 1)):
+            values = [tail[at]["p99.9"] for tail in tails]
+            yield Series(TAIL, f"{PACED:,} pairs/s", subject, "us", values)
+        sustained = [_sustained(near) for _ in range(2)]
+        yield Series(SUSTAINED, "", SYNC, "/s", sustained)
+        far.track(EVENTS)
+        reached = [far.track(EVENTS)[0] for _ in range(2)]
         yield Series(FAR, f"{ROUND_TRIP * 1000:.0f} ms", SYNC, "/s", reached)
+
+
+def _sustained(child: Child) -> float:
+    """Return the highest rate at which nothing was dropped."""
+    sustained = 0.0
+    for rate in RATES:
+        told = child.paced(rate, RATE_SECONDS)
+        if told["dropped"] or told["rate"] < KEPT * rate:
+            break
+        sustained = told["rate"]
+    return sustained
 
 
 # In the process of the client
@@ -211,7 +230,7 @@ async def _drive(subject: str, api: str, events: str) -> None:
         "base_url": api,
         "event_capture_url": events,
         "use_datastream": True,
-        "event_buffer_period": 1.0,
+        "event_buffer_period": PERIOD,
     }
     if subject == SYNC:
         leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
@@ -231,7 +250,11 @@ async def _drive(subject: str, api: str, events: str) -> None:
 
         leases = peer.CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
         peer_config = peer.AsyncSchematicConfig(
-            base_url=api, event_capture_url=events, use_datastream=True, credit_leases=leases
+            base_url=api,
+            event_capture_url=events,
+            event_buffer_period=PERIOD,
+            use_datastream=True,
+            credit_leases=leases,
         )
         async with peer.AsyncSchematic(API_KEY, peer_config) as other:
             await other.prewarm(COMPANY, [CREDIT])
@@ -253,18 +276,21 @@ async def _obey(driven: Driven, client: Schematic | None = None) -> None:
                 for _ in range(int(count)):
                     client.track(EVENT, COMPANY, quantity=USED)
             case ["paced", rate, seconds] if client is not None:
-                _tell(_pace(client, int(rate), float(seconds)))
+                before = client.status().dropped_events
+                told = _pace(client, int(rate), float(seconds))
+                _tell(told | {"dropped": client.status().dropped_events - before})
+            case ["alone", rate, seconds]:
+                _tell(_pace(hot(stocked("small")), int(rate), float(seconds)))
             case ["spent"]:
                 _tell(time.process_time() - begun)
             case _:
                 return
 
 
-def _pace(client: Schematic, rate: int, seconds: float) -> dict[str, float]:
+def _pace(client: Synchronous, rate: int, seconds: float) -> dict[str, float]:
     """Make pairs at a steady rate, in a burst for each tick."""
     check, settle, clock = client.check, client.track_with_reservation, time.perf_counter
-    before = client.status().dropped_events
-    times: deque[float] = deque()
+    times: list[float] = []
     count, begun = int(rate * seconds), clock()
     while (made := len(times)) < count:
         due = min(count, int((clock() - begun) * rate) + 1)
@@ -275,14 +301,7 @@ def _pace(client: Schematic, rate: int, seconds: float) -> dict[str, float]:
             settle(result.reservation, USED)
         time.sleep(TICK)
     took = clock() - begun
-    dropped = client.status().dropped_events - before
-    ordered = sorted(times)
-    return {
-        "pairs": count,
-        "rate": count / took,
-        "dropped": dropped,
-        "p99.9": ordered[int(count * 0.999)] * 1e6,
-    }
+    return {"pairs": count, "rate": count / took, "p99.9": sorted(times)[int(count * 0.999)] * 1e6}
 
 
 def _tell(what: object) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class _Service:
 
     def _serve(self, peer: socket.socket) -> None:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with peer:
+        # A client that ends in the midst of a request is no fault of anybody's.
+        with peer, suppress(OSError):
             while (body := _read_body(peer)) is not None:
                 with self._lock:
                     self.taken += body.count(EVENT_FIELD)
