@@ -315,6 +315,7 @@ def test_every_client_is_measured_until_its_events_are_delivered(monkeypatch):
     assert [series.name for series in found] == [
         (delivered.PAIR, "small", SYNC),
         (delivered.PAIR, "small", ASYNC),
+        (delivered.DELIVERY, "small", SYNC),
     ]
     assert all(len(series.values) == 2 and min(series.values) > 0 for series in found)
 
@@ -327,7 +328,6 @@ def test_a_client_is_measured_while_its_sender_is_at_work(monkeypatch):
     monkeypatch.setattr(delivered, "EVENTS", 1000)
     found = {series.name: series.values for series in delivered.at_work()}
     assert {call for call, _, _ in found} == {
-        delivered.TRACKED,
         delivered.TAIL,
         delivered.SUSTAINED,
         delivered.FAR,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from schematic_native import (
     AsyncSchematic,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from schematic_native._native import Schematic as Synchronous
 
 PAIR = "check + settle, until delivered"
-TRACKED = "track, until delivered"
+DELIVERY = "an event, from the queue to the service"
 TAIL = "check, p99.9 at a steady pace"
 SUSTAINED = "check + settle, sustained"
 FAR = "events delivered far away"
@@ -96,6 +96,13 @@ class _Published:
             await self._client.track_with_reservation(result.reservation, USED)
 
 
+class Spent(NamedTuple):
+    """Microseconds of processor time: of a pair with all its events, and of one event outside of the calls."""
+
+    pair: float
+    event: float
+
+
 class Child:
     """A client in a process of its own."""
 
@@ -114,12 +121,13 @@ class Child:
         stack.callback(self._process.kill)
         self._read()
 
-    def pairs(self, count: int) -> float:
-        """Return the microseconds of processor time that a pair took until its events were delivered."""
+    def pairs(self, count: int) -> Spent:
+        """Have pairs made, and wait until their events are delivered."""
         before = self._events.taken()
         self._write("pairs", count)
         self._wait_for(before + 2 * count)
-        return float(self._ask("spent")) / count * 1e6
+        all_in, caller = self._ask("spent")
+        return Spent(all_in / count * 1e6, (all_in - caller) / (2 * count) * 1e6)
 
     def alone(self) -> dict[str, float]:
         """Have the same made of a core without a client: what tails this machine has of itself."""
@@ -133,14 +141,13 @@ class Child:
         self._wait_for(before + 2 * told["pairs"] - told["dropped"])
         return told
 
-    def track(self, count: int) -> tuple[float, float]:
-        """Queue so many events at once; returns how many a second were delivered, and the microseconds of one."""
+    def track(self, count: int) -> float:
+        """Queue so many events at once; returns how many were delivered a second."""
         before = self._events.taken()
         self._write("track", count)
         begun = time.perf_counter()
         self._wait_for(before + count)
-        took = time.perf_counter() - begun
-        return count / took, float(self._ask("spent")) / count * 1e6
+        return count / (time.perf_counter() - begun)
 
     def _wait_for(self, taken: float) -> None:
         end = time.monotonic() + PATIENCE
@@ -178,7 +185,7 @@ def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterat
                 (Child(subject, emulator.base_url, events, stack), pairs)
                 for subject, pairs in subjects
             ]
-            values: dict[str, list[float]] = {subject: [] for subject, _ in subjects}
+            values: dict[str, list[Spent]] = {subject: [] for subject, _ in subjects}
             for _ in range(2):
                 for child, pairs in turns:
                     child.pairs(pairs)
@@ -188,18 +195,19 @@ def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterat
                 turns = [*turns[1:], turns[0]]
             for subject, found in values.items():
                 name = f"{PUBLISHED} {published}" if subject == PUBLISHED else subject
-                yield Series(PAIR, size, name, "us", found)
+                yield Series(PAIR, size, name, "us", [spent.pair for spent in found])
+            # The other clients make their calls where they send: one cannot be told from the other.
+            events_alone = [spent.event for spent in values[SYNC]]
+            yield Series(DELIVERY, size, SYNC, "us", events_alone)
 
 
 def at_work() -> Iterator[Series]:
-    """Measure our client while its sender is at work: one event, tails, what it sustains, and a service far away."""
+    """Measure our client while its sender is at work: tails, what it sustains, and a service far away."""
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(seed=world("small")))
         near = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
         far = Child(SYNC, emulator.base_url, stack.enter_context(sink.running(ROUND_TRIP)), stack)
-        near.track(EVENTS)
-        tracked = [near.track(EVENTS)[1] for _ in range(SAMPLES)]
-        yield Series(TRACKED, "", SYNC, "us", tracked)
+        near.pairs(OUR_PAIRS)
         tails = [(near.paced(PACED, PACED_SECONDS), near.alone()) for _ in range(SAMPLES)]
         for subject, at in ((SYNC, 0), (ALONE, 1)):
             values = [tail[at]["p99.9"] for tail in tails]
@@ -207,7 +215,7 @@ def at_work() -> Iterator[Series]:
         sustained = [_sustained(near) for _ in range(2)]
         yield Series(SUSTAINED, "", SYNC, "/s", sustained)
         far.track(EVENTS)
-        reached = [far.track(EVENTS)[0] for _ in range(2)]
+        reached = [far.track(EVENTS) for _ in range(2)]
         yield Series(FAR, f"{ROUND_TRIP * 1000:.0f} ms", SYNC, "/s", reached)
 
 
@@ -264,15 +272,15 @@ async def _drive(subject: str, api: str, events: str) -> None:
 async def _obey(driven: Driven, client: Schematic | None = None) -> None:
     """Do what each line of the input asks for."""
     _tell("ready")
-    begun = 0.0
+    begun = called = 0.0
     while True:
         words = (await asyncio.to_thread(sys.stdin.readline)).split()
         match words:
             case ["pairs", count]:
-                begun = time.process_time()
+                begun, start = time.process_time(), time.thread_time()
                 await driven.pairs(int(count))
+                called = time.thread_time() - start
             case ["track", count] if client is not None:
-                begun = time.process_time()
                 for _ in range(int(count)):
                     client.track(EVENT, COMPANY, quantity=USED)
             case ["paced", rate, seconds] if client is not None:
@@ -282,7 +290,7 @@ async def _obey(driven: Driven, client: Schematic | None = None) -> None:
             case ["alone", rate, seconds]:
                 _tell(_pace(hot(stocked("small")), int(rate), float(seconds)))
             case ["spent"]:
-                _tell(time.process_time() - begun)
+                _tell([time.process_time() - begun, called])
             case _:
                 return
 

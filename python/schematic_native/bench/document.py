@@ -36,7 +36,7 @@ class Target:
 TARGETS = (
     Target("`check` + `track_with_reservation`, all in", delivered.PAIR, SYNC, 5.0),
     Target("`await check` + `await track_with_reservation`, all in", delivered.PAIR, ASYNC, 6.0),
-    Target("`track`, all in", delivered.TRACKED, SYNC, 2.0),
+    Target("one event, from the queue to the service", delivered.DELIVERY, SYNC, 1.5),
     Target(
         "`check` + `track_with_reservation` sustained, nothing dropped",
         delivered.SUSTAINED,
