@@ -225,6 +225,8 @@ class EventSender:
             delivery.add_done_callback(self._delivered)
             for waiting in self._flushes:
                 waiting.set()
+            # The loop is the caller's: others have their turn after each start.
+            await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
         """Wait until another delivery may begin."""
