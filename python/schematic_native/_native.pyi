@@ -434,12 +434,45 @@ class OwedClaim:
 
 @final
 class EventBatch:
-    """Up to 100 events, serialised once; retried as it is."""
+    """Up to 100 events, written when they are asked for; a retry writes the same again."""
 
     body: bytes  # the JSON body of one capture request
     count: int
     billing: int  # how many of them are track or identify events
-    def split(self) -> tuple[EventBatch, EventBatch]: ...
+    def request(
+        self, head: bytes
+    ) -> bytes: ...  # a whole HTTP/1.1 request: these lines, the length, the body
+    def split(self) -> tuple[EventBatch, EventBatch] | None: ...  # None of a single event
+
+@final
+class HttpAnswer:
+    """The answer to one HTTP/1.1 request."""
+
+    status: int
+    body: bytes
+    reusable: bool  # whether the connection may serve another request
+    def header(self, name: str) -> str | None: ...  # whatever the case of its name
+
+def read_answer(received: bytes, ended: bool, tunnel: bool) -> HttpAnswer | None:
+    """Read all that has been received; None if more is to come.
+
+    `ended` says that nothing more will come, `tunnel` that a success has no body, as it opens a tunnel.
+
+    Raises:
+        ValueError: what was received is no answer.
+
+    """
+
+@final
+class Pace:
+    """How many requests may be under way: more while the service answers as fast as before, fewer when it does not."""
+
+    limit: int
+    def __new__(cls, first: int, most: int) -> Pace: ...
+    def taken(
+        self, seconds: float, wanted: bool
+    ) -> None: ...  # a batch was; `wanted`: more would have been sent
+    def refused(self) -> None: ...  # the service said that it is too much, or did not answer
 
 # Answers a lease-backed check: flag key, company id, a credit and its balance in place of the real one, credit cost by
 # credit, event usage. A result with an error is an engine that fails.
@@ -528,8 +561,8 @@ class Core:
     """Everything one client decides: cache, engine, leases and the event queue.
 
     `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
-    attended to: "events" when a full batch waits (attended to by `take_batch`), "extend" when a lease is at or below
-    its low-water mark (attended to by `take_low_slots`).
+    attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones),
+    "extend" when a lease is at or below its low-water mark (attended to by `take_low_slots`).
     """
 
     def __new__(
@@ -746,8 +779,13 @@ class Core:
         idempotency_key: str | None = None,
     ) -> None: ...
     def take_batch(
+        self, *, full: bool = False
+    ) -> (
+        EventBatch | None
+    ): ...  # up to 100 events, oldest first, billing before analytics; or 100 or none
+    def expect_batch(
         self,
-    ) -> EventBatch | None: ...  # up to 100 events, oldest first, billing before analytics
+    ) -> bool: ...  # have the sender told of the next full batch; True if one is there already
 
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...

@@ -89,6 +89,7 @@ class Runtime:
             self._api.post_events,
             settings.event_buffer_period,
             faults,
+            max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
         self._replica = self._make_replica(on_streaming)

@@ -969,8 +969,18 @@ impl Core {
         uninterrupted(())
     }
 
-    fn take_batch(&self, py: Python<'_>) -> Option<EventBatch> {
-        py.detach(|| self.client.take_batch()).map(EventBatch)
+    #[pyo3(signature = (*, full=false))]
+    fn take_batch(&self, full: bool) -> Option<EventBatch> {
+        let batch = if full {
+            self.client.events().take_full_batch()
+        } else {
+            self.client.take_batch()
+        };
+        batch.map(EventBatch)
+    }
+
+    fn expect_batch(&self) -> bool {
+        self.client.events().expect_batch()
     }
 
     // Counts

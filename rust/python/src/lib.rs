@@ -40,7 +40,7 @@ mod _native {
         CompiledCompany, CompiledFlag, CompiledUser, EngineError, check_flag_json, check_flags_json,
     };
     #[pymodule_export]
-    use super::events::EventBatch;
+    use super::events::{EventBatch, HttpAnswer, RequestPace, read_answer};
     #[pymodule_export]
     use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
