@@ -233,9 +233,9 @@ async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_
     capture = Capture()
     capture.turns = 60
     async with sending(core, capture, faults, max_requests=20) as sender:
-        track(core, *["e"] * 6000)
+        track(core, *["e"] * 30_000)
         assert await sender.flush(10)
-    assert len(capture.taken) == 6000
+    assert len(capture.taken) == 30_000
     assert max(capture.at_once) == 20
 
 
