@@ -600,8 +600,9 @@ async def test_a_prewarm_takes_a_company_id_among_the_keys_as_a_last_resort(core
 
 
 async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
-    core, api, faults, caplog
+    core, api, faults, caplog, monkeypatch
 ):
+    monkeypatch.setattr("schematic_native.leases.PREWARM_POLL_INTERVAL", 0.001)
     asked = 0
 
     async def request_company(keys, deadline):
@@ -609,7 +610,7 @@ async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
         asked += 1
         return False
 
-    settings = LeaseSettings(prewarm_resolve_timeout=0.15)
+    settings = LeaseSettings(prewarm_resolve_timeout=0.5)
     leases = Leases(core, api, settings, faults, request_company=request_company)
     await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT]), 5)
     assert asked >= 2

@@ -144,6 +144,23 @@ def test_a_shutdown_in_the_child_leaves_the_parents_lease_and_socket_alone(emula
 
 
 @forking
+def test_parent_and_child_give_their_events_different_keys(emulator):
+    client = Schematic("sch_dev_emulator", SchematicConfig(**streaming(emulator)))
+    client.track("pages", {"id": "acme"})
+
+    def child() -> bool:
+        client.track("pages", {"id": "acme"})
+        client.shutdown()
+        return True
+
+    assert in_fork(child)
+    client.track("pages", {"id": "acme"})
+    client.shutdown()
+    keys = [event["idempotency_key"] for event in tracks(emulator)]
+    assert len(set(keys)) == len(keys) == 3
+
+
+@forking
 def test_a_cache_keeps_its_size_and_time_across_a_fork(emulator):
     cache = LocalCache(max_size=2, ttl=10)
     with make(emulator, cache_providers=[cache]) as client:
