@@ -91,7 +91,7 @@ from schematic_native.questions import (
     wrong_kind,
 )
 from schematic_native.resources import AsyncResources, Resources
-from schematic_native.session import Session, at_exit, forget_parent
+from schematic_native.session import Session, at_exit, end_all, forget_parent
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
@@ -1279,6 +1279,11 @@ def _forget_parent() -> None:
         client._after_fork()  # noqa: SLF001 - the same module
 
 
+def _close_open_clients() -> None:
+    """Deliver and release what the clients of this process have left."""
+    end_all()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
@@ -1395,4 +1400,4 @@ def _read_company(company: object) -> tuple[Keys, bytes | None]:
     return company_keys, _read_json("company", body)
 
 
-at_exit()
+at_exit(_close_open_clients)

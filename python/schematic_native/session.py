@@ -225,18 +225,18 @@ def end_all() -> None:
         session.end_with_interpreter()
 
 
-def _end_in_child() -> None:
-    """End with the threads of a child of multiprocessing, which ends without atexit."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        end_all()
+def at_exit(end: Callable[[], None]) -> None:
+    """Have open sessions brought to their end with the interpreter, by a function that does it."""
 
+    def end_in_child() -> None:
+        """End with the threads of a child of multiprocessing, which ends without atexit."""
+        multiprocessing = sys.modules.get("multiprocessing")
+        if multiprocessing is not None and multiprocessing.parent_process() is not None:
+            end()
 
-def at_exit() -> None:
-    """Have open sessions brought to their end with the interpreter."""
     # By then every thread that is not a daemon has ended, and has settled what it had to settle.
-    atexit.register(end_all)
+    atexit.register(end)
     # The threading module's own hook has no public name.
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
-        register(_end_in_child)
+        register(end_in_child)
