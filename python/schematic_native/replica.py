@@ -34,11 +34,13 @@ HEALTH_TOPIC = "the replicator"
 TRACKING_TOPIC = "changes in the replicator's cache"
 FLAG = "rulesengine.Flag"
 # Seconds: for one read of the cache, for the answer of the replicator, that an entity is kept where
-# changes are not told, and between two looks for such entities.
+# changes are not told, between two looks for such entities, and that what changed while it was read is
+# kept.
 READ_TIMEOUT = 0.5
 HEALTH_TIMEOUT = 5.0
 KEPT = 1.0
 SWEEP = 0.1
+UNSURE = 0.005
 # Reads of an entity that changes all the time, until it is taken as it is.
 MOST_READS = 4
 
@@ -282,14 +284,14 @@ class Replica:
         if not isinstance(document, dict):
             return False
         kept = self._entities.get((entity_type, entity_id))
-        known = names if kept is None else {**kept.names, **names}
+        known = names if kept is None else _merged(kept.names, names)
         whole = {**document, "id": entity_id, "keys": dict(known.values())}
         if not self._ingest(entity_type, "full", whole):
             return False
         self._entities[entity_type, entity_id] = _Kept(known)
         if not is_current or any(self._names.get(name) != entity_id for name in names):
             # It changes as fast as it is read: good for this check, and for no other.
-            asyncio.get_running_loop().call_later(SWEEP, self._drop, entity_type, entity_id)
+            asyncio.get_running_loop().call_later(UNSURE, self._drop, entity_type, entity_id)
         return True
 
     async def _find_flag(self, flag_key: str) -> bool:
@@ -304,7 +306,7 @@ class Replica:
         if is_current:
             self._flags[name] = flag["key"] if found else None
         elif found:
-            asyncio.get_running_loop().call_later(SWEEP, self._drop_flag, flag["key"])
+            asyncio.get_running_loop().call_later(UNSURE, self._drop_flag, flag["key"])
         return found
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
@@ -477,6 +479,18 @@ def _trackers(replica: Replica) -> list[Any]:
             Tracker(client, known, on_change=change, on_state=state, on_fault=replica.untracked)
         )
     return trackers
+
+
+def _merged(
+    known: dict[str, tuple[str, str]], more: dict[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """Add lookup keys to those of an entity, which has one value of each name at a time.
+
+    The cache may have more, of which the older are stale: whoever asks by one has it read again.
+    """
+    names = {name.lower() for name, _ in more.values()}
+    kept = {key: pair for key, pair in known.items() if pair[0].lower() not in names}
+    return {**kept, **more}
 
 
 async def _do(answer: Any) -> Any:
