@@ -22,6 +22,7 @@ from schematic_native import (
     DataStreamConfig,
     Schematic,
     SchematicConfig,
+    replica,
 )
 from schematic_native.cache import AsyncLocalCache, RedisCache
 from tests.conftest import ACME, API_KEY, eventually
@@ -288,6 +289,20 @@ def test_keys_of_two_companies_are_a_conflict(program: Program, replicator: Repl
     )
     replicator.delete("company:v1:domain:few.example")
     eventually(lambda: program.allows("inference", both))
+
+
+def test_what_gave_way_to_others_is_read_again(
+    program: Program, replicator: Replicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program.allows()
+    gone = {"entity_type": "rulesengine.Company", "message_type": "delete"}
+    program.client._core.ingest(json.dumps({**gone, "data": {"id": "comp_acme"}}).encode())
+    assert program.allows()
+    monkeypatch.setattr(replica, "MOST_NAMES", 3)
+    for number in range(5):
+        program.allows("inference", {"id": f"nobody-{number}"})
+        assert len(program.replica._names) <= 3
+    assert program.allows()
 
 
 def test_a_flush_empties_what_was_kept(program: Program, replicator: Replicator) -> None:

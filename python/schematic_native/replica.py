@@ -41,6 +41,8 @@ HEALTH_TIMEOUT = 5.0
 KEPT = 1.0
 SWEEP = 0.1
 UNSURE = 0.005
+# Lookup keys that are kept, those of nobody included; then everything is read anew.
+MOST_NAMES = 200_000
 # Reads of an entity that changes all the time, until it is taken as it is.
 MOST_READS = 4
 
@@ -266,6 +268,8 @@ class Replica:
         value, is_current = await self._read(lookups, name)
         entity_id = value if isinstance(value, str) and value else None
         if is_current:
+            if len(self._names) >= MOST_NAMES:
+                self.forget(None)
             self._names[name] = entity_id
         return entity_id
 
@@ -275,7 +279,9 @@ class Replica:
         """Have an entity in the core under these lookup keys; tells whether there is one."""
         kept = self._entities.get((entity_type, entity_id))
         if kept is not None and names.keys() <= kept.names.keys():
-            return True
+            find = self._core.company_id if entity_type == COMPANY else self._core.user_id
+            if find(dict(names.values())) is not None:
+                return True  # and has not given way to others meanwhile
         kind = self._kinds[entity_type]
         document, is_current = await self._read(kind.entities, self._entity_key(kind, entity_id))
         dump = getattr(document, "model_dump", None)
