@@ -1,4 +1,4 @@
-"""Holds the instructions of an evaluation, a check and a settle against a committed budget.
+"""Holds the instructions of an evaluation, a check, a settle and a batch of events against a committed budget.
 
 A count does not change with the load of the machine, as a time does. Each call is made a thousand times more in one run
 under callgrind than in another; the difference is what the call takes, with the interpreter's part in it. So the
@@ -23,7 +23,7 @@ CASES = [
     f"{call}:{size}"
     for call in ("evaluate", "check_flag", "check", "settle")
     for size in ("small", "big")
-]
+] + ["write:small", "deliver:small"]  # a batch of 100 events
 MORE = 1000
 # Beyond this share of the budget a count is a regression; that far below it the budget is to be lowered. Two builds
 # of the same sources were seen to differ by 4 %.
@@ -34,8 +34,9 @@ def count(*loops):
     """Run loops under callgrind and return the instructions of the whole program."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    program = "batches.py" if loops[0].startswith(("write", "deliver")) else "loop.py"
     done = subprocess.run(
-        [*command, str(BENCHES / "loop.py"), *loops],
+        [*command, str(BENCHES / program), *loops],
         capture_output=True,
         text=True,
         check=False,

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import redis
 
-from schematic_native.bench import series, shared
+from schematic_native._native import Core
+from schematic_native.bench import delivered, series, shared, sink
 from schematic_native.bench.document import BEGIN, END, SUMMARY, TARGETS, update
 from schematic_native.bench.estimates import change, count_outliers, estimate, ratio
 from schematic_native.bench.page import render
@@ -220,6 +222,18 @@ def test_a_document_without_markers_is_refused():
         update(f"text {SUMMARY} text", RUN)
 
 
+def test_a_rate_is_missed_below_its_target_and_a_time_above():
+    run = [
+        one(delivered.SUSTAINED, SYNC, [119_000.0], "", "/s"),
+        one(delivered.FAR, SYNC, [50_000.0], "100 ms", "/s"),
+        one(delivered.PAIR, SYNC, [5.1]),
+    ]
+    *_, pair, sustained, far = update(f"{BEGIN}\n{END}", run).splitlines()[:-1]
+    assert "| 5 us | 5.10 us (5.10 to 5.10) **missed** |" in pair
+    assert "| 120,000 /s | 119,000 /s (119,000 to 119,000) **missed** |" in sustained
+    assert "| 30,000 /s | 50,000 /s (50,000 to 50,000) |" in far
+
+
 def test_every_target_has_its_own_call():
     assert len({(target.call, target.subject) for target in TARGETS}) == len(TARGETS)
 
@@ -290,6 +304,47 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
     assert {(call, who) for call in (CHECK_FLAG, CHECK, SETTLE) for who in (SYNC, ASYNC)} <= names
     assert all(value > 0 for one in measured for value in one["values"])
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+# Until delivered
+
+
+def test_every_client_is_measured_until_its_events_are_delivered(monkeypatch):
+    monkeypatch.setattr(delivered, "OUR_PAIRS", 100)
+    found = list(delivered.measure(["small"], 2, None))
+    assert [series.name for series in found] == [
+        (delivered.PAIR, "small", SYNC),
+        (delivered.PAIR, "small", ASYNC),
+        (delivered.DELIVERY, "small", SYNC),
+    ]
+    assert all(len(series.values) == 2 and min(series.values) > 0 for series in found)
+
+
+def test_a_client_is_measured_while_its_sender_is_at_work(monkeypatch):
+    monkeypatch.setattr(delivered, "PACED_SECONDS", 0.05)
+    monkeypatch.setattr(delivered, "RATES", (1000, 2000))
+    monkeypatch.setattr(delivered, "RATE_SECONDS", 0.1)
+    monkeypatch.setattr(delivered, "KEPT", 0.1)
+    monkeypatch.setattr(delivered, "EVENTS", 1000)
+    found = {series.name: series.values for series in delivered.at_work()}
+    assert {call for call, _, _ in found} == {
+        delivered.TAIL,
+        delivered.SUSTAINED,
+        delivered.FAR,
+    }
+    assert all(min(values) > 0 for values in found.values())
+
+
+def test_the_sink_counts_the_events_of_every_request():
+    core = Core(api_key="k")
+    for _ in range(150):
+        core.track("tokens")
+    with sink.running() as service:
+        for count in (100, 150):
+            batch = core.take_batch()
+            answer = httpx.post(f"{service.url}/batch", content=batch.body)
+            assert answer.status_code == 200
+            assert service.taken() == count
 
 
 # Leases in Redis

@@ -77,7 +77,11 @@ class World:
         self.now = 1_000_000.0
         self.woken: list[str] = []
         settings = {"api_key": "k", "lease_size": 1000, "seed": 7} | settings
-        self.core = Core(clock=lambda: self.now, wake=self.woken.append, **settings)  # type: ignore[arg-type]
+
+        def clock() -> float:
+            return self.now
+
+        self.core = Core(clock=clock, steady=clock, wake=self.woken.append, **settings)  # type: ignore[arg-type]
         for entity, data in (("Flags", [FLAG]), ("Company", COMPANY)):
             assert self.core.ingest(message(entity, "full", data)).skipped == []
 
@@ -416,13 +420,20 @@ def test_overrides_apply_to_their_credit_type() -> None:
 
 
 @pytest.mark.parametrize("leave", [copy.copy, pickle.dumps, Reservation.to_dict])
-def test_a_lapsed_hold_of_a_slab_counts_as_used_if_a_copy_of_it_has_left(leave) -> None:
+def test_a_lapsed_hold_of_a_slab_tells_whether_a_copy_of_it_has_left(leave) -> None:
     world = World(shared=True, slabs=(100.0, 400.0, 10.0))
-    row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + 75)
-    assert world.core.open_slab(row, world.now + 10)
+    plan = world.core.plan_slab("comp", "ct")
+    assert plan is not None
+    assert (plan.usable_for, plan.kept_for) == (10, 75)
+    row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + plan.kept_for)
+    assert world.core.open_slab(row, plan, plan.usable_for)
     here, elsewhere = world.hold(5), world.hold(5)
     assert "Reservation" in repr(here)
     leave(elsewhere.reservation)
     world.now += 60
     world.core.sweep()
-    assert world.core.take_closed_slabs() == [(row, 10.0)]
+    lapsed = {hold.id: (slab, has_left) for slab, hold, has_left in world.core.lapsed()}
+    assert lapsed == {
+        here.reservation.id: (row, False),
+        elsewhere.reservation.id: (row, True),
+    }

@@ -32,6 +32,7 @@ def test_the_demo_audits_what_it_did(kind: list[str]) -> None:
         "credits consumed",
         "lease calls",
         "events delivered",
+        "processor time",
         "p50",
         "audit",
     ):

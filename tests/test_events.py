@@ -16,6 +16,7 @@ from tests.conftest import eventually_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from schematic_native._native import EventBatch
     from schematic_native.faults import Faults
 
 OUTAGE, BUG = "unreachable", "bug"
@@ -31,20 +32,27 @@ class Capture:
         self.refuse: Callable[[list[dict]], int | None] = lambda _events: None
         self.taken: list[dict] = []
         self.posts = 0
+        self.at: list[float] = []
+        self.asked_delay: float | None = None
+        self.seconds = 0.1
+        self.turns = 3  # of the event loop, until a post is answered
         self.under_way = 0
-        self.most_under_way = 0
+        self.at_once: list[int] = []  # with each post, how many were under way
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, body: bytes) -> Posted:
+    async def __call__(self, batch: EventBatch) -> Posted:
         self.posts += 1
+        self.at.append(asyncio.get_running_loop().time())
         self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.at_once.append(self.under_way)
         try:
             await self.open.wait()
+            for _ in range(self.turns):
+                await asyncio.sleep(0)
         finally:
             self.under_way -= 1
-        events = json.loads(body)["events"]
+        events = json.loads(batch.body)["events"]
         answer = self.script.popleft() if self.script else self.otherwise
         if answer == OUTAGE:
             raise ApiConnectionError(OUTAGE)
@@ -54,7 +62,7 @@ class Capture:
         answer = self.refuse(events) or answer
         if answer == 200:
             self.taken += events
-        return Posted(answer, is_explained=self.is_explained)
+        return Posted(answer, self.is_explained, self.asked_delay, self.seconds)
 
     def names(self) -> list[str]:
         return [event["body"]["event"] for event in self.taken]
@@ -62,9 +70,10 @@ class Capture:
 
 @asynccontextmanager
 async def sending(
-    core: Core, capture: Capture, faults: Faults, period: float = 3600.0
+    core: Core, capture: Capture, faults: Faults, period: float = 3600.0, **arguments: object
 ) -> AsyncIterator[EventSender]:
-    sender = EventSender(core, capture, period, faults, jitter=lambda: 0.0, first_retry_delay=0.001)
+    arguments = {"jitter": lambda: 0.0, "first_retry_delay": 0.001, **arguments}
+    sender = EventSender(core, capture, period, faults, **arguments)
     task = asyncio.create_task(sender.run())
     try:
         yield sender
@@ -215,7 +224,84 @@ async def test_a_few_requests_are_under_way_and_the_queue_is_the_buffer(core, fa
         capture.open.set()
         assert await sender.flush(5)
     assert len(capture.taken) == 1000
-    assert capture.most_under_way == 8
+    assert max(capture.at_once) == 8
+
+
+async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_too_many(
+    core, faults
+):
+    capture = Capture()
+    capture.turns = 60
+    async with sending(core, capture, faults, max_requests=20) as sender:
+        track(core, *["e"] * 30_000)
+        assert await sender.flush(10)
+    assert len(capture.taken) == 30_000
+    assert max(capture.at_once) == 20
+
+
+async def test_fewer_requests_are_under_way_once_the_service_says_that_it_is_too_much(core, faults):
+    capture = Capture(*[429] * 8)
+    capture.open.clear()
+    async with sending(core, capture, faults, max_requests=8) as sender:
+        track(core, *["e"] * 800)
+        assert not await sender.flush(0.05)
+        assert capture.under_way == 8
+        capture.open.set()
+        assert await sender.flush(10)
+    assert len(capture.taken) == 800
+    assert max(capture.at_once[:8]) == 8
+    assert max(capture.at_once[8:]) <= 5
+
+
+async def test_the_service_may_say_when_to_come_back(core, faults):
+    capture = Capture(429)
+    capture.asked_delay = 0.2
+    async with sending(core, capture, faults) as sender:
+        track(core, "a")
+        flush = asyncio.create_task(sender.flush(10))
+        await eventually_async(lambda: capture.posts == 1)
+        track(core, *["late"] * 200)
+        assert await flush
+        assert await sender.flush(10)
+    assert capture.at[1] - capture.at[0] >= 0.2
+    assert len(capture.taken) == 201
+
+
+async def test_a_wake_sends_full_batches_and_leaves_the_rest_to_the_period(faults):
+    capture = Capture()
+    senders: list[EventSender] = []
+    core = Core(api_key="k", wake=lambda topic: senders[0].wake() if topic == "events" else None)
+    async with sending(core, capture, faults) as sender:
+        senders.append(sender)
+        await asyncio.sleep(0)
+        for _ in range(3):
+            track(core, *["e"] * 150)
+            await eventually_async(lambda: core.counts()["queued_billing"] < 100)
+        await eventually_async(lambda: len(capture.taken) == 400)
+        assert core.counts()["queued_billing"] == 50
+        assert await sender.flush(5)
+    assert len(capture.taken) == 450
+
+
+async def test_events_leave_at_the_end_of_the_period_also_while_full_batches_keep_coming(faults):
+    capture = Capture()
+    senders: list[EventSender] = []
+    core = Core(api_key="k", wake=lambda topic: senders[0].wake() if topic == "events" else None)
+    async with sending(core, capture, faults, period=0.05) as sender:
+        senders.append(sender)
+        await asyncio.sleep(0)
+
+        async def flood() -> None:
+            while True:
+                track(core, *["e"] * 100)
+                await asyncio.sleep(0.002)
+
+        flooding = asyncio.create_task(flood())
+        await asyncio.sleep(0)
+        track(core, "odd")
+        await eventually_async(lambda: "odd" in capture.names())
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
 
 
 async def test_a_flush_does_not_wait_for_what_comes_after_it(core, faults):

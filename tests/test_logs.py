@@ -166,23 +166,23 @@ def test_the_key_is_in_no_log_no_repr_and_no_exception(caplog):
     assert [text for text in records if text.startswith("schematic_native")] != []
 
 
-def deliveries(caplog: pytest.LogCaptureFixture) -> list[int]:
-    """Return the levels at which httpx has logged requests of events."""
+def acquires(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Return the levels at which httpx has logged requests for a lease."""
     lines = [record for record in caplog.records if record.name == "httpx"]
-    return [line.levelno for line in lines if "/batch" in line.getMessage()]
+    return [line.levelno for line in lines if "POST" in line.getMessage()]
 
 
 def test_the_packages_own_requests_are_no_more_than_debug_in_the_log(emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     with make(emulator) as client:
-        client.track("pages", ACME)
-    assert emulator.state()["billed"]["comp_acme"] == {"pages": 1}
-    assert deliveries(caplog) == []
+        client.prewarm(ACME, ["credit_inference"])
+    assert emulator.state()["requests"]["acquire"] == 1
+    assert acquires(caplog) == []
 
     caplog.set_level(logging.DEBUG, "httpx")
     with make(emulator) as client:
-        client.track("pages", ACME)
-    assert set(deliveries(caplog)) == {logging.DEBUG}
+        client.prewarm(ACME, ["credit_inference"])
+    assert set(acquires(caplog)) == {logging.DEBUG}
 
 
 def test_requests_of_others_are_logged_as_httpx_does(emulator, caplog):

@@ -488,6 +488,7 @@ async def test_one_event_loop_after_the_other_reads_anew(
     )
     client = AsyncSchematic(API_KEY, made)
     await asyncio.to_thread(run, "paid", "unpaid", "paid")
+    await client.shutdown()
 
 
 @pytest.mark.parametrize(

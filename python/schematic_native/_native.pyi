@@ -420,17 +420,59 @@ class ExtendPlan:
 class SlabPlan:
     credits: float
     smallest: float  # credits below which a slab is not worth its while
-    usable_until: float  # epoch seconds, until when holds may be carved from it
-    expires_at: float  # epoch seconds, of its reservation in the shared store
+    usable_for: float  # seconds since this plan, while holds may be carved from it
+    kept_for: float  # seconds, while the shared store keeps its reservation
+
+@final
+class OwedClaim:
+    """A settled hold that the shared store has still to end."""
+
+    @property
+    def reservation(self) -> Reservation: ...
+    @property
+    def credits(self) -> float: ...  # used of the hold
 
 @final
 class EventBatch:
-    """Up to 100 events, serialised once; retried as it is."""
+    """Up to 100 events, written when they are asked for; a retry writes the same again."""
 
     body: bytes  # the JSON body of one capture request
     count: int
     billing: int  # how many of them are track or identify events
-    def split(self) -> tuple[EventBatch, EventBatch]: ...
+    def request(
+        self, head: bytes
+    ) -> bytes: ...  # a whole HTTP/1.1 request: these lines, the length, the body
+    def split(self) -> tuple[EventBatch, EventBatch] | None: ...  # None of a single event
+
+@final
+class HttpAnswer:
+    """The answer to one HTTP/1.1 request."""
+
+    status: int
+    body: bytes
+    reusable: bool  # whether the connection may serve another request
+    def header(self, name: str) -> str | None: ...  # whatever the case of its name
+
+def read_answer(received: bytes, ended: bool, tunnel: bool) -> HttpAnswer | None:
+    """Read all that has been received; None if more is to come.
+
+    `ended` says that nothing more will come, `tunnel` that a success has no body, as it opens a tunnel.
+
+    Raises:
+        ValueError: what was received is no answer.
+
+    """
+
+@final
+class Pace:
+    """How many requests may be under way: more while the service answers as fast as before, fewer when it does not."""
+
+    limit: int
+    def __new__(cls, first: int, most: int) -> Pace: ...
+    def taken(
+        self, seconds: float, wanted: bool
+    ) -> None: ...  # a batch was; `wanted`: more would have been sent
+    def refused(self) -> None: ...  # the service said that it is too much, or did not answer
 
 # Answers a lease-backed check: flag key, company id, a credit and its balance in place of the real one, credit cost by
 # credit, event usage. A result with an error is an engine that fails.
@@ -519,8 +561,8 @@ class Core:
     """Everything one client decides: cache, engine, leases and the event queue.
 
     `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
-    attended to: "events" when a full batch waits (attended to by `take_batch`), "extend" when a lease is at or below
-    its low-water mark (attended to by `take_low_slots`).
+    attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones),
+    "extend" when a lease is at or below its low-water mark (attended to by `take_low_slots`).
     """
 
     def __new__(
@@ -545,6 +587,8 @@ class Core:
         | None = None,  # answers lease-backed checks in place of the rules engine, for tests
         slabs: tuple[float, float, float]
         | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
+        steady: Callable[[], float]
+        | None = None,  # seconds by a clock that never steps; None: the system's
     ) -> Core: ...
 
     # The cache
@@ -613,14 +657,13 @@ class Core:
         bool | None
     ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
     def now(self) -> float: ...  # epoch seconds, by the core's clock
-    def shared_claim(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> (
-        float | None
-    ): ...  # credits to claim from the shared store; None: nothing is to be claimed there
-    def count_usage(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> None: ...  # into the cached company's metrics, after a claim in the shared store
+    def settle_shared(
+        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
+    ) -> OwedClaim | None: ...  # bills, too; None: the store is owed nothing for it
+    def owed_claims(self) -> list[OwedClaim]: ...  # of settles, oldest first
+    def claim_ended(
+        self, claim: OwedClaim, has_ended_hold: bool
+    ) -> None: ...  # the store has answered, or the hold's row is surely gone
 
     # Leases, for the lease manager
     def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired
@@ -668,19 +711,37 @@ class Core:
         expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
-        self, row: Reservation, usable_until: float
-    ) -> bool: ...  # epoch seconds; after the row is recorded
+        self, row: Reservation, plan: SlabPlan, usable_for: float
+    ) -> bool: ...  # seconds since the plan; after the row is recorded
     def take_slab_uses(
         self,
     ) -> list[
         tuple[Reservation, float]
     ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
+    def take_slabs_in_use(
+        self,
+    ) -> list[Reservation]: ...  # rows of those that holds were carved from since the last call
+    def lose_slab(
+        self, row: Reservation
+    ) -> tuple[float, float] | None: ...  # credits taken of it and left; None: it is not open
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
     def close_slabs(
         self,
-    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
+    ) -> list[
+        tuple[Reservation, float, list[tuple[str, float]]]
+    ]: ...  # rows, the credits used of each, and the holds still open, with their credits
+    def lapsed(
+        self,
+    ) -> list[
+        tuple[Reservation, Reservation, bool]
+    ]: ...  # row and hold, whether a copy has left: settled elsewhere or not, until `end_lapsed`
+    def end_lapsed(
+        self, hold: Reservation, credits: float
+    ) -> None: ...  # credits that it was settled with elsewhere
+    @staticmethod
+    def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
 
     # The ledger's own operations, as a shared store has them too
     def try_reserve(
@@ -718,8 +779,13 @@ class Core:
         idempotency_key: str | None = None,
     ) -> None: ...
     def take_batch(
+        self, *, full: bool = False
+    ) -> (
+        EventBatch | None
+    ): ...  # up to 100 events, oldest first, billing before analytics; or 100 or none
+    def expect_batch(
         self,
-    ) -> EventBatch | None: ...  # up to 100 events, oldest first, billing before analytics
+    ) -> bool: ...  # have the sender told of the next full batch; True if one is there already
 
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...

@@ -1,4 +1,4 @@
-"""REST over httpx: one request, its retries, its errors.
+"""REST over httpx, and batches of events: one request, its retries, its errors.
 
 Errors form one small family under `ApiError`. None of them ever carries the API key.
 """
@@ -6,18 +6,17 @@ Errors form one small family under `ApiError`. None of them ever carries the API
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import logging
-import os
 import random
 import sys
-import threading
 import time
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+from urllib.parse import quote, urljoin
 
 import httpx
 
@@ -33,15 +32,23 @@ from schematic_native.answers import (
     read_reservation,
     write_instant,
 )
+from schematic_native.clients import Answer, adapted, over_httpx
 from schematic_native.config import CreditBalance
 from schematic_native.settings import is_loopback
+from schematic_native.transport import (
+    KEEPING_REDIRECTS,
+    MOST_REDIRECTS,
+    SocketTransport,
+    UnknownProxyError,
+    using_openssl,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from typing_extensions import Self
 
-    from schematic_native._native import CheckFlagResult, Reservation
+    from schematic_native._native import CheckFlagResult, EventBatch, Reservation
     from schematic_native.settings import Settings
 
 T = TypeVar("T")
@@ -49,22 +56,8 @@ T = TypeVar("T")
 MAX_RETRIES = 2
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 60.0
-MOST_REDIRECTS = 5
-# Redirects after which the same is asked of another address.
-KEEPING_REDIRECTS = frozenset({307, 308})
 USER_AGENT = f"schematic-native/{__version__}"
 _ERROR_TEXT_LIMIT = 300
-
-
-# A client is made with OpenSSL's locks held. A child that is forked meanwhile would find them held for
-# ever, so a fork waits until the client is made.
-making_client = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=making_client.acquire,
-        after_in_parent=making_client.release,
-        after_in_child=making_client.release,
-    )
 
 
 class ApiError(Exception):
@@ -137,7 +130,14 @@ def _as_published(kind: type[E]) -> type[E]:
 
 
 class ApiConnectionError(ApiError):
-    """The API could not be reached, or did not answer in time."""
+    """There was no answer."""
+
+
+class ApiTimeoutError(ApiConnectionError):
+    """The API did not answer in time."""
+
+    def __init__(self) -> None:
+        super().__init__("no answer in time")
 
 
 class AuthenticationError(ApiError):
@@ -169,11 +169,12 @@ class Posted(NamedTuple):
 
     status: int
     is_explained: bool  # whether by an error as the service writes it
+    asked_delay: float | None = None  # seconds that the service asks us to wait
+    seconds: float | None = None  # from the request to the answer
 
 
 # Set while a request of this package is under way.
 _is_ours: ContextVar[bool] = ContextVar("schematic_native_request", default=False)
-_HTTPX_LOG = logging.getLogger("httpx")
 
 
 def _quiet_ours(record: logging.LogRecord) -> bool:
@@ -184,21 +185,21 @@ def _quiet_ours(record: logging.LogRecord) -> bool:
     if not _is_ours.get() or record.levelno > logging.INFO:
         return True
     record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
-    return _HTTPX_LOG.isEnabledFor(logging.DEBUG)
+    return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
-_HTTPX_LOG.addFilter(_quiet_ours)
+for _name in ("httpx", "httpx2"):
+    logging.getLogger(_name).addFilter(_quiet_ours)
 
 
-class ThreadedClient:
-    """Runs the calls of a user's synchronous httpx.Client in worker threads."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
-
-    async def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
-        """Do what `httpx.AsyncClient.request` does."""
-        return await asyncio.to_thread(self._client.request, method, url, **arguments)
+@contextlib.contextmanager
+def own_request() -> Iterator[None]:
+    """Mark what is requested within as this package's own, of which httpx logs no INFO line."""
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
 
 
 class Api:
@@ -232,13 +233,13 @@ class Api:
         }
         # One client for hosts on this machine and one for all others, each made when it is needed.
         self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
-        self._given: httpx.AsyncClient | ThreadedClient | None = None
         given = settings.httpx_client
-        if isinstance(given, httpx.Client):
-            self._given = ThreadedClient(given)
-        elif given is not None:
-            self._given = given
-        self._follows = settings.follow_redirects if given is None else given.follow_redirects
+        self._given = None if given is None else adapted(given)
+        # What a client was told about redirects goes before the configuration's field, which is there for ours.
+        self._follows = bool(getattr(given, "follow_redirects", settings.follow_redirects))
+        self._transport: SocketTransport | None = None
+        if given is None:
+            self._transport = SocketTransport(self._headers, follows=self._follows)
         # Lease and reservation changes are PUT; a server that knows them as POST says so with 405.
         self._change_method: Literal["PUT", "POST"] = "PUT"
         self._closed = False
@@ -246,6 +247,8 @@ class Api:
     async def close(self) -> None:
         """Close the connections. A client of the user's stays open."""
         self._closed = True
+        if self._transport is not None:
+            await self._transport.close()
         owned, self._owned = self._owned, {}
         for making in owned.values():
             [client] = await asyncio.gather(making, return_exceptions=True)
@@ -372,16 +375,33 @@ class Api:
 
         return _read(read, data)
 
-    async def post_events(self, body: bytes) -> Posted:
+    async def post_events(self, batch: EventBatch) -> Posted:
         """Post one batch of events, once.
 
         Raises:
             ApiConnectionError: there was no answer.
 
         """
-        url = f"{self._settings.event_capture_url}/batch"
-        response = await self._send("POST", url, body, self._settings.timeout)
-        return Posted(response.status_code, _is_explained(response))
+        url, timeout = f"{self._settings.event_capture_url}/batch", self._settings.timeout
+        if self._transport is not None and not self._closed:
+            try:
+                answer, seconds = await self._transport.post(url, batch, timeout)
+            except UnknownProxyError:
+                pass  # httpx may know it
+            except TimeoutError:
+                raise ApiTimeoutError from None
+            except (OSError, ValueError) as error:
+                raise self._unreachable(error) from None
+            else:
+                if answer.status // 100 == 2:  # noqa: PLR2004
+                    return Posted(answer.status, is_explained=False, seconds=seconds)
+                delay = self._asked_delay(answer.header)
+                return Posted(answer.status, _is_explained(answer.body), delay, seconds)
+        begun = time.monotonic()
+        response = await self._send("POST", url, batch.body, timeout)
+        delay = self._asked_delay(response.headers.get)
+        seconds = time.monotonic() - begun
+        return Posted(response.status, _is_explained(response.content), delay, seconds)
 
     async def _change(self, path: str, body: object, deadline: float | None) -> object:
         try:
@@ -414,9 +434,9 @@ class Api:
                 if response.is_success:
                     return _data(response), attempt + 1
                 failure = self._failure(response)
-                if not _is_temporary(response.status_code):
+                if not _is_temporary(response.status):
                     raise failure
-                asked = self._asked_delay(response)
+                asked = self._asked_delay(response.headers.get)
                 delay = delay if asked is None else asked
             attempt += 1
             delay = min(delay, LONGEST_RETRY_DELAY)
@@ -424,57 +444,48 @@ class Api:
                 raise failure
             await self._sleep(delay)
 
-    async def _send(
-        self, method: str, url: str, content: bytes | None, timeout: float
-    ) -> httpx.Response:
+    async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> Answer:
         if self._closed:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
-        token = _is_ours.set(True)
         try:
             # httpx limits each phase of a request, so that a server may drip its answer for ever:
             # the limit that counts is the one on the whole.
-            return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
+            with own_request():
+                return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException):
-            raise ApiConnectionError("no answer in time") from None
+            raise ApiTimeoutError from None
         except ApiConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - a client of the user's raises what it likes
-            detail = str(error).replace(self._settings.api_key or "\0", "***")
-            raise ApiConnectionError(f"{type(error).__name__}: {detail}") from None
-        finally:
-            _is_ours.reset(token)
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> ApiConnectionError:
+        detail = str(error).replace(self._settings.api_key or "\0", "***")
+        return ApiConnectionError(f"{type(error).__name__}: {detail}")
 
     async def _request(
         self, method: str, url: str, content: bytes | None, timeout: float
-    ) -> httpx.Response:
+    ) -> Answer:
         for _ in range(MOST_REDIRECTS):
             if self._given is not None:
-                client, phase_timeout = self._given, timeout
+                answer = await self._given(method, url, content, self._headers, timeout)
             else:
-                client, phase_timeout = await self._own_client(is_loopback(url)), None
-            response = await client.request(
-                method,
-                url,
-                content=content,
-                headers=self._headers,
-                timeout=phase_timeout,
-                follow_redirects=False,
-            )
+                client = await self._own_client(is_loopback(url))
+                answer = await over_httpx(client, method, url, content, self._headers, None)
+            location = answer.headers.get("location")
             # Any other redirect would make a GET of it, whose answer tells nothing.
-            if response.status_code not in KEEPING_REDIRECTS or response.next_request is None:
-                return response
-            if not self._follows:
-                return response
-            url = str(response.next_request.url)
+            if answer.status not in KEEPING_REDIRECTS or location is None or not self._follows:
+                return answer
+            url = urljoin(url, location)
         raise ApiConnectionError(f"it was redirected more than {MOST_REDIRECTS} times")
 
     async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
         """Return our client for hosts on this machine, which no proxy may serve, or for others."""
 
         def make() -> httpx.AsyncClient:
-            with making_client:
+            with using_openssl:
                 return httpx.AsyncClient(trust_env=not loopback)
 
         if loopback not in self._owned:
@@ -495,38 +506,37 @@ class Api:
             return self._settings.timeout
         return min(self._settings.timeout, deadline - asyncio.get_running_loop().time())
 
-    def _failure(self, response: httpx.Response) -> ApiError:
+    def _failure(self, response: Answer) -> ApiError:
         message = _error_text(response).replace(self._settings.api_key or "\0", "***")
-        status = response.status_code
+        status = response.status
         kinds = {401: AuthenticationError, 403: AuthenticationError, 402: PaymentRequiredError}
         kinds[404] = NotFoundError
         return kinds.get(status, ApiError)(message, status)
 
-    def _asked_delay(self, response: httpx.Response) -> float | None:
+    def _asked_delay(self, header: Callable[[str], str | None]) -> float | None:
         """Seconds that the server asks us to wait, None if it says nothing that can be read."""
-        headers = response.headers
         for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
             try:
-                delay = float(headers[name]) * unit
-            except (KeyError, ValueError):
+                delay = float(header(name) or "") * unit
+            except ValueError:
                 continue
             if delay >= 0:
                 return delay
         try:
-            instant = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
-        except (KeyError, ValueError, OverflowError):
+            instant = email.utils.parsedate_to_datetime(header("retry-after") or "").timestamp()
+        except (TypeError, ValueError, OverflowError):
             try:
-                instant = float(headers["x-ratelimit-reset"])
-            except (KeyError, ValueError):
+                instant = float(header("x-ratelimit-reset") or "")
+            except ValueError:
                 return None
         delay = instant - self._clock()
         return delay if delay >= 0 else None
 
 
-def _is_explained(response: httpx.Response) -> bool:
+def _is_explained(content: bytes) -> bool:
     """Whether an answer is an error as the service writes it: a JSON object that tells it."""
     try:
-        body = jsontext.read(response.content)
+        body = jsontext.read(content)
     except ValueError:
         return False
     return isinstance(body, dict) and "error" in body
@@ -550,23 +560,23 @@ def _read(reader: Callable[[object], T], data: object) -> T:
         raise UnreadableApiAnswerError(str(error)) from error
 
 
-def _data(response: httpx.Response) -> object:
+def _data(response: Answer) -> object:
     if not response.content:
         return None
     try:
         answer = jsontext.read(response.content)
     except jsontext.NotJSONError as error:
-        raise UnreadableApiAnswerError("the answer is not JSON", response.status_code) from error
+        raise UnreadableApiAnswerError("the answer is not JSON", response.status) from error
     return answer.get("data") if isinstance(answer, dict) else None
 
 
-def _error_text(response: httpx.Response) -> str:
+def _error_text(response: Answer) -> str:
     try:
         body = jsontext.read(response.content)
     except jsontext.NotJSONError:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
-    return error[:_ERROR_TEXT_LIMIT] if isinstance(error, str) else response.reason_phrase
+    return error[:_ERROR_TEXT_LIMIT] if isinstance(error, str) else response.reason
 
 
 def _is_temporary(status: int) -> bool:

@@ -13,7 +13,7 @@ from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
 from schematic_native.api import ApiError, NotFoundError, PaymentRequiredError
 from schematic_native.config import CreditBalance
 from schematic_native.datastream import COMPANY, USER
-from schematic_native.faults import STORE_TOPIC, CacheError, StoreError
+from schematic_native.faults import CacheError, StoreError
 from schematic_native.questions import (
     INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
@@ -397,8 +397,9 @@ class Checks:
             lease = await self._store.live_lease(slot)
             reserved = await self._store.reserved_credits(slot)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("balance", error)
             return None
+        self._faults.store_answered("balance")
         # An expired lease lends nothing any more; what it lent has gone back to the company's
         # balance.
         if lease is None:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    import httpx
-
     from schematic_native._native import CheckFlagResult
 
 DefaultValue: TypeAlias = bool | Callable[[], bool] | None
@@ -64,6 +62,15 @@ class AsyncCacheProvider(Protocol[T]):
         self, keys_to_keep: Iterable[str], *, scan_pattern: str | None = None
     ) -> None:
         """Forget what fits the pattern, but for these keys."""
+        ...
+
+
+class HttpClient(Protocol):
+    """An HTTP client of the program's own, of httpx, httpx2 or aiohttp."""
+
+    @property
+    def request(self) -> Callable[..., Any]:
+        """Make a request."""
         ...
 
 
@@ -348,7 +355,7 @@ class SchematicConfig:
     event_capture_url: str | None = None
     flag_defaults: Mapping[str, bool] | None = None
     follow_redirects: bool | None = True
-    httpx_client: httpx.Client | None = None
+    httpx_client: HttpClient | None = None
     logger: logging.Logger | None = None
     log_level: LogLevel = WARNING
     offline: bool = False
@@ -357,6 +364,7 @@ class SchematicConfig:
     credit_leases: CreditLeaseConfig | None = None
     use_datastream: bool = False
     datastream: DataStreamConfig | None = None
+    max_event_requests: int | None = None
 
 
 @dataclass
@@ -370,7 +378,8 @@ class AsyncSchematicConfig:
         flag_defaults: answers by flag key for when none can be had; keys compare
             case-insensitively.
         follow_redirects: whether REST calls follow redirects.
-        httpx_client: a client of your own for REST and events; it is never closed by this package.
+        httpx_client: a client of your own for REST and events, of httpx, httpx2 or aiohttp; it is never
+            closed by this package.
         logger: replaces the logger named "schematic_native"; one of another library will do.
         log_level: level of that logger.
         offline: no I/O at all, every check answers its default.
@@ -381,6 +390,8 @@ class AsyncSchematicConfig:
         use_datastream: stream flags, companies and users, and decide checks in memory.
         datastream: how they are streamed.
         credit_leases: reserve credits with each check that states a usage.
+        max_event_requests: requests of events under way at once at most, 64 if None. Fewer are made
+            while fewer will do, and when the service slows down or says that it is too much.
 
     """
 
@@ -389,7 +400,7 @@ class AsyncSchematicConfig:
     event_capture_url: str | None = None
     flag_defaults: Mapping[str, bool] | None = None
     follow_redirects: bool | None = True
-    httpx_client: httpx.AsyncClient | None = None
+    httpx_client: HttpClient | None = None
     logger: logging.Logger | None = None
     log_level: LogLevel = WARNING
     offline: bool = False
@@ -398,6 +409,7 @@ class AsyncSchematicConfig:
     use_datastream: bool = False
     datastream: DataStreamConfig | None = None
     credit_leases: CreditLeaseConfig | None = None
+    max_event_requests: int | None = None
 
 
 class FlagDefault(NamedTuple):

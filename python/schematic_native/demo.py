@@ -266,7 +266,9 @@ def _percentile(times: array[int], share: float) -> str:
     return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1000:,.2f} us"
 
 
-def _report(tally: Tally, state: dict[str, Any], seconds: float, workers: int) -> None:
+def _report(
+    tally: Tally, state: dict[str, Any], seconds: float, workers: int, processor: float
+) -> None:
     requests = state["requests"]
     leases = state["leases"].values()
     wire = sum(requests.get(kind, 0) for kind in ("acquire", "extend", "release", "check"))
@@ -280,6 +282,10 @@ def _report(tally: Tally, state: dict[str, Any], seconds: float, workers: int) -
         ("leases extended", f"{requests.get('extend', 0):,} requests"),
         ("lease calls", f"{1000 * wire / max(tally.checks, 1):.2f} per 1000 checks"),
         ("events delivered", f"{state['events']:,} in {requests.get('capture', 0):,} requests"),
+        (
+            "processor time",
+            f"{processor / max(tally.checks, 1) * 1e6:.2f} us a check, with its settle and its events delivered",
+        ),
         (
             "held back",
             f"{tally.waited / (seconds * workers):.0%} of the time, until events were delivered",
@@ -373,12 +379,14 @@ def _run(emulator: Emulator, arguments: argparse.Namespace) -> int:
         f"emulator at {emulator.base_url} (process {emulator.pid}), {kind}, {arguments.threads} workers"
     )
     watch = Watch(emulator, arguments.outage)
+    begun = time.process_time()
     parameters = emulator.base_url, emulator.api_key, arguments.threads, arguments.seconds, watch
     tally = (
         asyncio.run(_run_tasks(*parameters)) if arguments.use_async else _run_threads(*parameters)
     )
+    processor = time.process_time() - begun
     state = emulator.state()
-    _report(tally, state, watch.seconds, arguments.threads)
+    _report(tally, state, watch.seconds, arguments.threads, processor)
     balances = audit(tally, state, emulator.audit())
     if not tally.settles:
         # Books in which nothing happened balance, too.

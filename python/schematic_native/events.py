@@ -1,8 +1,8 @@
 """Sending events: batches from the native queue to the capture service.
 
-The native queue is the buffer; at most a few requests are under way. An event leaves this process
-only when the server has taken it, or has refused that one event for what it is. Everything else is
-tried again.
+The native queue is the buffer; as many requests are under way as the service answers well. An event
+leaves this process only when the server has taken it, or has refused that one event for what it is.
+Everything else is tried again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING
 
-from schematic_native.api import ApiConnectionError
+from schematic_native._native import Pace
+from schematic_native.api import ApiConnectionError, ApiTimeoutError
+from schematic_native.settings import MAX_EVENT_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,15 +23,23 @@ if TYPE_CHECKING:
     from schematic_native.api import Posted
     from schematic_native.faults import Faults
 
-# At 0.1 s a round trip this is 8000 events a second.
-MAX_REQUESTS = 8
+# Under way at once, before the service has shown that it takes more.
+FIRST_REQUESTS = 8
+# Seconds between two looks for full batches while they keep coming. So the calls that queue events need not
+# wake anybody, which costs a caller more than the call; those that come more seldom than that wake the sender.
+FULL_BATCH_PERIOD = 0.01
+SELDOM = 0.05
 FIRST_RETRY_DELAY = 1.0
 LONGEST_RETRY_DELAY = 30.0
+# No longer than that, whatever the service asks.
+LONGEST_ASKED_DELAY = 60.0
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
 # Statuses that speak of the batch's content; all others speak of the service, the way there, or the
 # key.
 REFUSED = frozenset({400, 413, 422})
+# Statuses that say that it is too much.
+OVERLOADED = frozenset({408, 429, 503, 504})
 
 
 class EventSender:
@@ -37,9 +47,10 @@ class EventSender:
 
     Args:
         core: whose queue.
-        post: posts one body and tells what came back, or raises ApiConnectionError.
+        post: posts one batch and tells what came back, or raises ApiConnectionError.
         period: seconds between two flushes.
         faults: where failures are reported.
+        max_requests: under way at once at most.
         prepare: awaited before usage leaves this process.
         jitter: for tests; returns a number from 0 to 1.
 
@@ -48,10 +59,11 @@ class EventSender:
     def __init__(
         self,
         core: Core,
-        post: Callable[[bytes], Awaitable[Posted]],
+        post: Callable[[EventBatch], Awaitable[Posted]],
         period: float,
         faults: Faults,
         *,
+        max_requests: int = MAX_EVENT_REQUESTS,
         prepare: Callable[[], Awaitable[None]] | None = None,
         jitter: Callable[[], float] = random.random,
         first_retry_delay: float = FIRST_RETRY_DELAY,
@@ -63,12 +75,19 @@ class EventSender:
         self._prepare = prepare
         self._jitter = jitter
         self._first_retry_delay = first_retry_delay
+        # Set when there is something to do: all that waits is to be sent, or full batches.
         self._due = asyncio.Event()
+        self._is_flush_due = False
+        self._woken_at = 0.0  # by a full batch, last
         self._resting: set[asyncio.Event] = set()
-        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._pace = Pace(FIRST_REQUESTS, max_requests)
+        self._has_room = asyncio.Event()
+        self._requests = 0  # under way
+        self._is_turn = asyncio.Event()
+        self._paused_until = 0.0
         self._deliveries: set[asyncio.Task[None]] = set()
         self._taken = _Tally()
-        self._progress = asyncio.Condition()
+        self._flushes: set[asyncio.Event] = set()
         self._pending = 0
         self._lost = 0
         # Taken from the queue and not delivered, and those of an earlier sender among them that are
@@ -90,21 +109,51 @@ class EventSender:
         self.sent, self.refused = other.sent, other.refused
 
     def wake(self) -> None:
-        """Send now rather than at the end of the period."""
+        """Send full batches now rather than at the end of the period."""
         self._due.set()
 
     async def run(self) -> None:
         """Send until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            self._is_flush_due = False
             self._report_losses()
-            await self._drain()
-            # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
-            timer = asyncio.get_running_loop().call_later(self._period, self._due.set)
-            try:
-                await self._due.wait()
-            finally:
-                timer.cancel()
-            self._due.clear()
+            await self._drain(full=False)
+            end = loop.time() + self._period
+            while not self._is_flush_due and (left := end - loop.time()) > 0:
+                if await self._is_woken(left):
+                    await self._drain_full(end)
+
+    async def _is_woken(self, seconds: float) -> bool:
+        """Wait so long at most; whether it was cut short."""
+        # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
+        late = False
+
+        def end() -> None:
+            nonlocal late
+            late = True
+            self._due.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
+        try:
+            await self._due.wait()
+        finally:
+            timer.cancel()
+        self._due.clear()
+        return not late
+
+    async def _drain_full(self, end: float) -> None:
+        """Send full batches while they keep coming, until the instant at which all is sent."""
+        loop = asyncio.get_running_loop()
+        is_seldom = loop.time() - self._woken_at > SELDOM
+        while not self._is_flush_due and loop.time() < end:
+            self._woken_at = loop.time()
+            # None for a whole period: from now on the next one wakes us.
+            is_idle = not await self._drain(full=True) or is_seldom
+            if is_idle and not self._core.expect_batch():
+                return
+            is_seldom = False
+            await self._is_woken(FULL_BATCH_PERIOD)
 
     def _report_losses(self) -> None:
         """Say so when usage was lost because the queue was full, and when that is over."""
@@ -127,7 +176,8 @@ class EventSender:
         )
         for batch in self._inherited:
             target.add(batch)
-        self.wake()
+        self._is_flush_due = True
+        self._due.set()
         try:
             await asyncio.wait_for(self._wait_for(target), timeout)
         except asyncio.TimeoutError:
@@ -144,34 +194,63 @@ class EventSender:
         return lost
 
     async def _wait_for(self, target: _Tally) -> None:
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._taken.covers(target))
+        started = asyncio.Event()
+        self._flushes.add(started)
+        try:
+            while not self._taken.covers(target):
+                started.clear()
+                await started.wait()
+        finally:
+            self._flushes.discard(started)
         if self._deliveries:
             await asyncio.wait(set(self._deliveries))
 
-    async def _drain(self) -> None:
-        """Start a delivery for each batch, as many at a time as there are slots."""
+    async def _drain(self, *, full: bool) -> bool:
+        """Start a delivery for each batch, or full one, as many at a time as may be; whether there was one."""
+        has_started = False
         while True:
-            await self._slots.acquire()
+            await self._wait_for_room()
             if self._inherited:
                 batch = self._inherited.popleft()
-            elif (taken := self._core.take_batch()) is not None:
+            elif (taken := self._core.take_batch(full=full)) is not None:
                 batch = taken
                 self._pending += batch.count
             else:
-                self._slots.release()
-                return
+                return has_started
+            has_started = True
             self._taken.add(batch)
             self._undelivered.append(batch)
             delivery = asyncio.create_task(self._deliver(batch))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._delivered)
-            async with self._progress:
-                self._progress.notify_all()
+            for waiting in self._flushes:
+                waiting.set()
+            # The loop is the caller's: others have their turn after each start.
+            await asyncio.sleep(0)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until another delivery may begin."""
+        while len(self._deliveries) >= self._pace.limit:
+            self._has_room.clear()
+            await self._has_room.wait()
+        await self._wait_for_leave()
+
+    async def _wait_for_leave(self) -> None:
+        """Wait as long as the service has asked us to."""
+        delay = self._paused_until - asyncio.get_running_loop().time()
+        if delay > 0:
+            await asyncio.sleep(delay)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until another request may be sent: more deliveries may have begun than now may send."""
+        await self._wait_for_leave()
+        while self._requests >= self._pace.limit:
+            self._is_turn.clear()
+            await self._is_turn.wait()
 
     def _delivered(self, delivery: asyncio.Task[None]) -> None:
         self._deliveries.discard(delivery)
-        self._slots.release()
+        self._has_room.set()
         if not delivery.cancelled() and (error := delivery.exception()) is not None:
             self._faults.raised(TOPIC, f"a batch was given up: {type(error).__name__}: {error}")
 
@@ -204,17 +283,28 @@ class EventSender:
         try:
             if batch.billing and self._prepare is not None:
                 await self._prepare()
-            status, is_explained = await self._post(batch.body)
+            await self._wait_for_turn()
+            self._requests += 1
+            try:
+                posted = await self._post(batch)
+            finally:
+                self._requests -= 1
+                self._is_turn.set()
         except ApiConnectionError as error:
+            if isinstance(error, ApiTimeoutError):
+                self._pace.refused()
             return f"unreachable ({error.message})"
         except Exception as error:  # noqa: BLE001 - whatever it is, the events stay
             return f"{type(error).__name__}: {error}"
+        status = posted.status
         if 200 <= status < 300:  # noqa: PLR2004
-            self._took(batch)
+            self._took(batch, posted.seconds)
             return None
+        if status in OVERLOADED:
+            self._slow_down(posted.asked_delay)
         # What stands in the way of the service refuses without its words: to find the event that is
         # too large, say, helps then too, but to drop one would lose usage.
-        if status in REFUSED and (is_explained or batch.count > 1):
+        if status in REFUSED and (posted.is_explained or batch.count > 1):
             await self._split(batch, status)
             return None
         if status in {401, 403}:
@@ -229,12 +319,20 @@ class EventSender:
             self.refused += batch.count
             self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
             return
-        parts = batch.split()
+        parts = batch.split() or ()
         self._undelivered += parts
         for part in parts:
             await self._deliver(part)
 
-    def _took(self, batch: EventBatch) -> None:
+    def _slow_down(self, asked_delay: float | None) -> None:
+        self._pace.refused()
+        if asked_delay is not None:
+            until = asyncio.get_running_loop().time() + min(asked_delay, LONGEST_ASKED_DELAY)
+            self._paused_until = max(self._paused_until, until)
+
+    def _took(self, batch: EventBatch, seconds: float | None) -> None:
+        if seconds is not None:
+            self._pace.taken(seconds, not self._has_room.is_set())
         self._undelivered.remove(batch)
         self._pending -= batch.count
         self.sent += batch.count

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from schematic_native.api import USER_AGENT, ThreadedClient, making_client
+from schematic_native.api import USER_AGENT
 from schematic_native.settings import is_loopback
+from schematic_native.transport import using_openssl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -112,7 +113,7 @@ class Management:
                 "the REST resources of a Schematic need an httpx.Client as httpx_client, "
                 f"got {given!r}"
             )
-        with making_client:
+        with using_openssl:
             client = httpx.Client(**self._arguments())
         self._owned.append(client)
         return client
@@ -121,11 +122,16 @@ class Management:
         given = self._settings.httpx_client
         if isinstance(given, httpx.AsyncClient):
             return given
+        if isinstance(given, httpx.Client):
+            return cast("httpx.AsyncClient", _ThreadedClient(given))
         if given is not None:
-            return cast("httpx.AsyncClient", ThreadedClient(given))
+            raise TypeError(
+                "the REST resources of an AsyncSchematic need a client of httpx as httpx_client, "
+                f"got {given!r}"
+            )
 
         def make() -> httpx.AsyncClient:
-            with making_client:
+            with using_openssl:
                 return httpx.AsyncClient(**self._arguments())
 
         client = _ClientPerLoop(make)
@@ -142,6 +148,17 @@ class Management:
         if self._settings.offline:
             arguments["transport"] = httpx.MockTransport(_answer_offline)
         return arguments
+
+
+class _ThreadedClient:
+    """Runs the calls of a user's synchronous httpx.Client in worker threads."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    async def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        """Do what `httpx.AsyncClient.request` does."""
+        return await asyncio.to_thread(self._client.request, method, url, **arguments)
 
 
 class _ClientPerLoop:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 
 from schematic_native import jsontext
-from schematic_native.api import making_client
 from schematic_native.datastream import COMPANY, FLAGS, USER
 from schematic_native.documents import with_usage
 from schematic_native.faults import CacheError
 from schematic_native.settings import is_loopback
+from schematic_native.transport import using_openssl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -165,7 +165,7 @@ class Replica:
         trust_env = not is_loopback(url)
 
         def make() -> httpx.AsyncClient:
-            with making_client:
+            with using_openssl:
                 return httpx.AsyncClient(timeout=HEALTH_TIMEOUT, trust_env=trust_env)
 
         try:

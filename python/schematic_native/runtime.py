@@ -7,10 +7,9 @@ Everything here is a coroutine of that loop; nothing here is on the fast path of
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.api import Api
@@ -19,12 +18,12 @@ from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.datastream import COMPANY, DataStream
 from schematic_native.events import EventSender
 from schematic_native.leases import Leases
-from schematic_native.workers import Workers
+from schematic_native.workers import Outcome, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, Ingested, PendingCheck
+    from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
     from schematic_native.questions import (
@@ -40,11 +39,12 @@ if TYPE_CHECKING:
     from schematic_native.replica import Replica
     from schematic_native.settings import Settings
     from schematic_native.shared_cache import EntityCaches
-    from schematic_native.sharing import Claim, SharedStore
+    from schematic_native.sharing import SharedStore
     from schematic_native.wake import Doorbell
 
 T = TypeVar("T")
 
+ENDED = "the client's I/O thread has ended"
 # Seconds that a service rests after a fault of its own.
 RESTART_PAUSE = 1.0
 
@@ -89,6 +89,7 @@ class Runtime:
             self._api.post_events,
             settings.event_buffer_period,
             faults,
+            max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
         self._replica = self._make_replica(on_streaming)
@@ -115,6 +116,7 @@ class Runtime:
         self._services: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
+        self._dropped = asyncio.Event()
         self._start()
 
     @property
@@ -199,15 +201,10 @@ class Runtime:
         await self._first_outcome(deadline)
         return await self._checks.credit_balance(company, credit_type_id, deadline)
 
-    async def claim(self, claim: Claim) -> None:
-        """Claim a settled hold in the shared store, even if the caller is cancelled."""
+    async def claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle in the shared store, even if the caller is cancelled."""
         if self._shared is not None:
-            await self._shared.claim_queued(claim)
-
-    def claim_later(self, claim: Claim) -> None:
-        """Claim a settled hold in the shared store at the next sweep."""
-        if self._shared is not None:
-            self._shared.claim_later(claim)
+            await self._shared.claim_settle(owed)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
         """Acquire leases, best effort."""
@@ -230,6 +227,10 @@ class Runtime:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(budget))
         await asyncio.shield(self._closing)
+
+    def drop(self) -> None:
+        """Close, if the loop goes on for so long: nobody holds the client any more."""
+        self._dropped.set()
 
     def _inherit(self, previous: Runtime) -> None:
         """Go on where a runtime ended whose loop ended under it."""
@@ -260,7 +261,9 @@ class Runtime:
         whose next loop goes on with them.
         """
         try:
-            await self.loop.create_future()
+            await self._dropped.wait()
+            if self._closing is None:
+                self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
         finally:
             if self._closing is None:
                 self._doorbell.disconnect()
@@ -397,12 +400,35 @@ class Runtime:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
 
 
+class LoopEndedError(RuntimeError):
+    """The loop has ended, and what was asked of it is not done."""
+
+
+class LateError(Exception):
+    """The time that a caller has for work on the loop is over.
+
+    No TimeoutError: a signal handler may raise that, and it is not ours to catch.
+    """
+
+
+class _Work(Outcome[T]):
+    """What work on the loop comes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Set on the loop once the work has begun; whoever gives it up sets the other.
+        self.task: asyncio.Task[T] | None = None
+        self.is_given_up = False
+
+
 class LoopThread:
     """A daemon thread with a loop of its own, for the synchronous client."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._begun: set[asyncio.Task[None]] = set()
+        # What nobody has told the end of: told when the loop ends, whatever has become of it.
+        self._open: set[_Work[Any]] = set()
+        self._has_ended = False
         self._workers = Workers(thread_name_prefix="schematic-native worker")
         self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
@@ -412,60 +438,84 @@ class LoopThread:
             self._loop.close()
             raise
 
-    def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
+    def call(
+        self, work: Callable[[], Coroutine[object, object, T]], timeout: float | None = None
+    ) -> T:
         """Run a coroutine on the loop and wait for it.
 
         Raises:
-            TimeoutError: it took longer than `timeout` seconds; it is cancelled.
+            LateError: it took longer than `timeout` seconds; it is cancelled.
+            LoopEndedError: the loop has ended, now or before.
 
         """
+        self.refuse_own()
+        outcome = self.begin(work)
+        is_done = False
         try:
-            self.refuse_own()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise
-        try:
-            return future.result(timeout)
-        except concurrent.futures.TimeoutError:
-            future.cancel()
-            raise TimeoutError from None
-        except BaseException:
-            future.cancel()
-            raise
+            is_done = outcome.wait(timeout)
+        finally:
+            if not is_done:
+                self._give_up(outcome)
+        if not is_done:
+            raise LateError
+        return outcome.result()
 
-    def begin(
-        self, work: Callable[[], Coroutine[object, object, None]]
-    ) -> concurrent.futures.Future[None]:
+    def begin(self, work: Callable[[], Coroutine[object, object, T]]) -> _Work[T]:
         """Have work done on the loop; whoever waits for it may be interrupted without harm to it.
 
         Raises:
-            RuntimeError: the loop is closed. If a signal handler closes it in the midst of this
-                call, the work is not begun, and no coroutine is left that nobody awaits.
+            LoopEndedError: the loop has ended; the work is not begun.
 
         """
-        done: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        async def run() -> None:
-            try:
-                await work()
-            except BaseException as error:
-                done.set_exception(error)
-                raise
-            done.set_result(None)
+        outcome: _Work[T] = _Work()
 
         def start() -> None:
-            self._begun.add(self._loop.create_task(run()))
+            if outcome.is_given_up:
+                self._end(outcome, None, LoopEndedError(ENDED))
+                return
+            outcome.task = task = self._loop.create_task(work())
+            task.add_done_callback(finished)
 
-        self._loop.call_soon_threadsafe(start)
-        return done
+        def finished(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                self._end(outcome, None, LoopEndedError(ENDED))
+            elif (error := task.exception()) is not None:
+                self._end(outcome, None, error)
+            else:
+                self._end(outcome, task.result(), None)
+
+        self._open.add(outcome)
+        try:
+            self._loop.call_soon_threadsafe(start)
+        except RuntimeError:
+            self._open.discard(outcome)
+            raise LoopEndedError(ENDED) from None
+        if self._has_ended:
+            # Between the two lines: it may have ended without a look at this.
+            self._end(outcome, None, LoopEndedError(ENDED))
+        return outcome
+
+    def _give_up(self, outcome: _Work[Any]) -> None:
+        """Cancel work that nobody waits for any longer."""
+        outcome.is_given_up = True
+
+        def cancel() -> None:
+            if outcome.task is not None:
+                outcome.task.cancel()
+
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed
+            self._loop.call_soon_threadsafe(cancel)
+
+    def _end(self, outcome: _Work[Any], result: object, error: BaseException | None) -> None:
+        self._open.discard(outcome)
+        outcome.end(result, error)
 
     def refuse_own(self) -> None:
         """Raise RuntimeError on the loop's own thread, which would wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
 
-    def stop(self, timeout: float = 1.0) -> None:
+    def stop(self, timeout: float) -> None:
         """End the loop and its thread, if they have not ended.
 
         A worker thread stuck in a user's httpx.Client is not waited for longer.
@@ -485,6 +535,10 @@ class LoopThread:
             self._workers.shutdown()
             asyncio.set_event_loop(None)
             self._loop.close()
+            # From here on nothing is begun any more, and what was is told.
+            self._has_ended = True
+            for outcome in self._open.copy():
+                self._end(outcome, None, LoopEndedError(ENDED))
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -27,12 +27,14 @@ from schematic_native.config import (
 from schematic_native.questions import check_text, wrong_kind
 
 if TYPE_CHECKING:
-    import httpx
+    from schematic_native.config import HttpClient
 
 BASE_URL = "https://api.schematichq.com"
 EVENT_CAPTURE_URL = "https://c.schematichq.com"
 EVENT_BUFFER_PERIOD = 5.0
 REQUEST_TIMEOUT = 60.0
+MAX_EVENT_REQUESTS = 64
+MOST_EVENT_REQUESTS = 1000
 MAX_MESSAGE_SIZE = 100 * 1024 * 1024
 REPLICATOR_HEALTH_URL = "http://localhost:8090/ready"
 CACHE_TTL = 24 * 3600 * 1000  # milliseconds that entities stay in a shared cache
@@ -96,8 +98,9 @@ class Settings:
     base_url: str = BASE_URL
     event_capture_url: str = EVENT_CAPTURE_URL
     event_buffer_period: float = EVENT_BUFFER_PERIOD
+    max_event_requests: int = MAX_EVENT_REQUESTS
     follow_redirects: bool = True
-    httpx_client: httpx.Client | httpx.AsyncClient | None = None
+    httpx_client: HttpClient | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("schematic_native"))
     offline: bool = False
     timeout: float = REQUEST_TIMEOUT
@@ -137,6 +140,9 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         event_capture_url=_url("event_capture_url", config.event_capture_url, EVENT_CAPTURE_URL),
         event_buffer_period=_positive(
             "event_buffer_period", config.event_buffer_period, EVENT_BUFFER_PERIOD, "seconds"
+        ),
+        max_event_requests=_count(
+            "max_event_requests", config.max_event_requests, MAX_EVENT_REQUESTS, MOST_EVENT_REQUESTS
         ),
         follow_redirects=config.follow_redirects is not False,
         httpx_client=_read_httpx_client(config.httpx_client),
@@ -188,6 +194,16 @@ def _positive(name: str, value: object, default: float, what: str) -> float:
     return number
 
 
+def _count(name: str, value: object, default: int, most: int) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} must be between 1 and {most}, got {value!r}")
+    return value
+
+
 def _term(name: str, value: object, default: float, what: Literal["seconds", "credits"]) -> float:
     """Read what the core will count with."""
     number = _positive(name, value, default, what)
@@ -197,16 +213,13 @@ def _term(name: str, value: object, default: float, what: Literal["seconds", "cr
     return number
 
 
-def _read_httpx_client(client: object) -> httpx.Client | httpx.AsyncClient | None:
+def _read_httpx_client(client: object) -> HttpClient | None:
     if client is None:
         return None
-    import httpx  # noqa: PLC0415 - who gives a client has loaded it
+    from schematic_native.clients import adapted  # noqa: PLC0415 - few give a client
 
-    if not isinstance(client, (httpx.Client, httpx.AsyncClient)):
-        raise TypeError(
-            f"httpx_client must be an httpx.Client or httpx.AsyncClient, got {client!r}"
-        )
-    return client
+    adapted(client)
+    return cast("HttpClient", client)
 
 
 def _url(name: str, value: object, default: str) -> str:

@@ -6,12 +6,13 @@ import asyncio
 import re
 import sys
 from contextlib import AsyncExitStack, nullcontext
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
-from schematic_native.bench import peers, scenarios, series, shared, subjects
+from schematic_native.bench import delivered, peers, scenarios, series, shared, subjects
 from schematic_native.bench.document import update
 from schematic_native.bench.page import render
 from schematic_native.bench.rounds import measure
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from schematic_native.bench.series import Series
     from schematic_native.bench.subjects import Subject
 
+# Of what takes a second a round with the published SDK.
+FEWEST_ROUNDS = 5
 # Saved runs, by name, in the current directory.
 SAVED = Path(".bench")
 
@@ -46,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also what takes minutes: 100,000 companies, a million holds",
     )
     parser.add_argument(
-        "--calls-only", action="store_true", help="leave out memory, import, threads and the like"
+        "--calls-only",
+        action="store_true",
+        help="leave out what it takes until events are delivered, memory, import and the like",
     )
     parser.add_argument(
         "--redis",
@@ -106,12 +111,26 @@ def _measured(arguments: argparse.Namespace) -> list[Series]:
         server = nullcontext(arguments.redis) if arguments.redis else shared.own_server()
         with server as url:
             return asyncio.run(shared.calls(worlds, rounds, url))
-    measured = asyncio.run(_calls(worlds, rounds, sustained=not arguments.calls_only))
+    measured: list[Series] = []
+    if not arguments.calls_only:
+        # First, as it is what a program pays.
+        few = max(FEWEST_ROUNDS, rounds // 10)
+        measured += delivered.measure(worlds, few, _published_version())
+        measured += delivered.at_work()
+    measured += asyncio.run(_calls(worlds, rounds, sustained=not arguments.calls_only))
     if not arguments.calls_only:
         measured += scenarios.quick()
     if arguments.all:
         measured += scenarios.slow()
     return measured
+
+
+def _published_version() -> str | None:
+    try:
+        return version(delivered.PUBLISHED)
+    except PackageNotFoundError:
+        print(f"{delivered.PUBLISHED} is left out: it is not installed", file=sys.stderr)
+        return None
 
 
 def _fault(arguments: argparse.Namespace) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schematic_native.bench import scenarios
+from schematic_native.bench import delivered, scenarios
 from schematic_native.bench.estimates import estimate, ratio
 from schematic_native.bench.subjects import ASYNC, CHECK, CHECK_FLAG, COROUTINE, SETTLE, SYNC
 from schematic_native.bench.table import amount, interval
@@ -20,22 +20,38 @@ BEGIN, SUMMARY, END = "<!-- bench: begin -->", "<!-- bench: summary -->", "<!-- 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that is to be reached: what it is of, and how much it may be."""
+    """A figure that is to be reached: what it is of, and how much it may be, or must be at least."""
 
     label: str
     call: str
     subject: str
-    most: float
-    worlds: tuple[str, ...] = ("",)
+    goal: float
+    at_least: bool = False
+
+    def is_met(self, value: float) -> bool:
+        """Whether a figure is as it should be."""
+        return value >= self.goal if self.at_least else value <= self.goal
 
 
 TARGETS = (
-    Target("`Schematic.check_flag`", CHECK_FLAG, SYNC, 0.45, ("small", "big")),
-    Target("`Schematic.check(usage=...)`", CHECK, SYNC, 1.0, ("small", "big")),
-    Target("`Schematic.track_with_reservation`", SETTLE, SYNC, 0.7, ("small", "big")),
-    Target("`await AsyncSchematic.check_flag`", CHECK_FLAG, ASYNC, 0.6, ("small", "big")),
-    Target("`await AsyncSchematic.check(usage=...)`", CHECK, ASYNC, 1.15, ("small", "big")),
-    Target("`await AsyncSchematic.track_with_reservation`", SETTLE, ASYNC, 0.85, ("small", "big")),
+    Target("`check` + `track_with_reservation`, all in", delivered.PAIR, SYNC, 5.0),
+    Target("`await check` + `await track_with_reservation`, all in", delivered.PAIR, ASYNC, 6.0),
+    Target("one event, from the queue to the service", delivered.DELIVERY, SYNC, 1.5),
+    Target(
+        "`check` + `track_with_reservation` sustained, nothing dropped",
+        delivered.SUSTAINED,
+        SYNC,
+        120_000,
+        at_least=True,
+    ),
+    Target("events delivered to a service far away", delivered.FAR, SYNC, 30_000, at_least=True),
+    Target("p99.9 of a check while the sender is at work", delivered.TAIL, SYNC, 10.0),
+    Target("`Schematic.check_flag`", CHECK_FLAG, SYNC, 0.45),
+    Target("`Schematic.check(usage=...)`", CHECK, SYNC, 1.0),
+    Target("`Schematic.track_with_reservation`", SETTLE, SYNC, 0.7),
+    Target("`await AsyncSchematic.check_flag`", CHECK_FLAG, ASYNC, 0.6),
+    Target("`await AsyncSchematic.check(usage=...)`", CHECK, ASYNC, 1.15),
+    Target("`await AsyncSchematic.track_with_reservation`", SETTLE, ASYNC, 0.85),
     Target("take in a company", scenarios.INGEST_FULL, scenarios.US, 60),
     Target("take in a partial", scenarios.INGEST_PARTIAL, scenarios.US, 15),
     Target("memory of a cached company", scenarios.MEMORY, scenarios.US, 20),
@@ -67,7 +83,7 @@ def update(text: str, series: Sequence[Series]) -> str:
 def summary(series: Sequence[Series]) -> Iterator[str]:
     """Yield a short table in Markdown: what a call costs with the published SDK and with this package."""
     name = next((one.subject for one in series if _is_published(one)), "schematichq")
-    yield f"| median of one call | {name} | schematic_native | |"
+    yield f"| median | {name} | schematic_native | |"
     yield "| --- | ---: | ---: | ---: |"
     for target in TARGETS:
         for ours in _of(series, target):
@@ -98,10 +114,11 @@ def rows(series: Sequence[Series]) -> Iterator[str]:
     for target in TARGETS:
         for one in _of(series, target):
             found = estimate(one.values)
-            mark = "" if found.median <= target.most else " **missed**"
+            mark = "" if target.is_met(found.median) else " **missed**"
             size = f", {one.world}" if one.world else ""
+            goal = f"{target.goal:,.0f}" if target.at_least else f"{target.goal:g}"
             yield (
-                f"| {target.label}{size} | {target.most:g} {one.unit} | {amount(found.median, one.unit)} "
+                f"| {target.label}{size} | {goal} {one.unit} | {amount(found.median, one.unit)} "
                 f"({interval(found, one.unit)}){mark} | {_beside(series, one)} |"
             )
 

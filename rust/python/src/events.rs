@@ -1,9 +1,12 @@
-//! Batches of events on their way out.
+//! Batches of events on their way out, the answers to them, and how many may be sent at once.
 
-use pyo3::{prelude::*, types::PyBytes};
-use schematic_core::events::Batch;
+use std::borrow::Cow;
 
-/// Up to 100 events, serialised once.
+use parking_lot::Mutex;
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
+use schematic_core::events::{Answer, Batch, Pace};
+
+/// Up to 100 events, written when they are asked for.
 #[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct EventBatch(pub Batch);
 
@@ -12,6 +15,21 @@ impl EventBatch {
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &py.detach(|| self.0.body()))
+    }
+
+    /// A whole HTTP/1.1 request: the given lines, the length, the body.
+    fn request<'py>(&self, py: Python<'py>, head: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let body = py.detach(|| self.0.body());
+        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+        let parts = [head, length.as_bytes(), &body];
+        PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |out| {
+            let mut at = 0;
+            for part in parts {
+                out[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            Ok(())
+        })
     }
 
     #[getter]
@@ -24,9 +42,74 @@ impl EventBatch {
         self.0.billing()
     }
 
-    /// Two halves, to find the event that the service refuses.
-    fn split(&self) -> (Self, Self) {
-        let (first, second) = self.0.split();
-        (Self(first), Self(second))
+    /// Two halves, to find the event that the service refuses; none of a single event.
+    fn split(&self) -> Option<(Self, Self)> {
+        let (first, second) = self.0.split()?;
+        Some((Self(first), Self(second)))
+    }
+}
+
+/// The answer to one HTTP/1.1 request.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct HttpAnswer(Answer);
+
+#[pymethods]
+impl HttpAnswer {
+    #[getter]
+    fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.body)
+    }
+
+    #[getter]
+    fn reusable(&self) -> bool {
+        self.0.reusable
+    }
+
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        Some(String::from_utf8_lossy(self.0.header(name)?))
+    }
+}
+
+/// Reads all that has been received; None if more is to come.
+#[pyfunction]
+pub(crate) fn read_answer(
+    received: &[u8],
+    ended: bool,
+    tunnel: bool,
+) -> PyResult<Option<HttpAnswer>> {
+    let answer = Answer::read(received, ended, tunnel);
+    match answer {
+        Ok(answer) => Ok(answer.map(HttpAnswer)),
+        Err(error) => Err(PyValueError::new_err(error.to_string())),
+    }
+}
+
+/// How many requests may be under way.
+#[pyclass(frozen, name = "Pace", module = "schematic_native._native")]
+pub(crate) struct RequestPace(Mutex<Pace>);
+
+#[pymethods]
+impl RequestPace {
+    #[new]
+    fn new(first: u16, most: u16) -> Self {
+        Self(Mutex::new(Pace::new(first, most)))
+    }
+
+    #[getter]
+    fn limit(&self) -> usize {
+        self.0.lock().limit()
+    }
+
+    fn taken(&self, seconds: f64, wanted: bool) {
+        self.0.lock().taken(seconds, wanted);
+    }
+
+    fn refused(&self) {
+        self.0.lock().refused();
     }
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod build;
+mod clock;
 mod core;
 mod engine;
 mod events;
@@ -39,9 +40,9 @@ mod _native {
         CompiledCompany, CompiledFlag, CompiledUser, EngineError, check_flag_json, check_flags_json,
     };
     #[pymodule_export]
-    use super::events::EventBatch;
+    use super::events::{EventBatch, HttpAnswer, RequestPace, read_answer};
     #[pymodule_export]
-    use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
+    use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
     use super::memory::{Memory, Synchronous};
     #[pymodule_export]

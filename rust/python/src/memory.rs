@@ -24,7 +24,7 @@ use schematic_core::client::Progress;
 
 use crate::{
     arguments::plain_number,
-    core::{AskedCheck, Core},
+    core::{AskedCheck, Core, uninterrupted},
     pending,
     results::{CheckResult, Reservation},
 };
@@ -132,21 +132,25 @@ impl Memory {
     }
 
     /// Settles what can be settled without a wait or a word; `false` if nothing was done.
-    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+    fn settle(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        quantity: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let (Some(core), Ok(reservation), Some(quantity)) = (
             self.core(SETTLING),
             reservation.cast_exact::<Reservation>(),
             plain_number(quantity).filter(|units| *units < UNBILLABLE),
         ) else {
-            return false;
+            return Ok(false);
         };
         let (client, reservation) = (core.get().client(), &reservation.get().0);
-        if client.is_shared() {
+        uninterrupted(if client.is_shared() {
             // A hold that is not in this process must be claimed elsewhere, which takes a wait.
             client.settle_held(reservation, quantity)
         } else {
             client.settle(reservation, quantity, None).is_some()
-        }
+        })
     }
 }
 
@@ -308,7 +312,11 @@ impl Memory {
         }
     }
 
-    fn _settle_now(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+    fn _settle_now(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        quantity: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         self.settle(reservation, quantity)
     }
 }
@@ -438,7 +446,7 @@ impl Synchronous {
         options: Argument<'_, 'py>,
     ) -> PyResult<()> {
         let memory = slf.as_super().get();
-        if options.is_none() && memory.settle(reservation, actual_quantity) {
+        if options.is_none() && memory.settle(reservation, actual_quantity)? {
             return Ok(());
         }
         let wait = intern!(slf.py(), "_track_with_reservation");

@@ -117,6 +117,15 @@ pub struct FlagCheck {
     pub preflight: bool,
 }
 
+/// A text that is written as it is made.
+struct Displayed<'a, T: ?Sized>(&'a T);
+
+impl<T: fmt::Display + ?Sized> Serialize for Displayed<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
 /// Writes JSON objects field by field; fields that are unset are left out.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
@@ -134,8 +143,10 @@ impl<'a> Object<'a> {
             self.out.push(b',');
         }
         self.empty = false;
-        write(self.out, name);
-        self.out.push(b':');
+        // Names are ours, and need no escapes.
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
         self.out
     }
 
@@ -160,11 +171,17 @@ impl<'a> Object<'a> {
         let Some(keys) = keys else {
             return;
         };
-        let mut object = Object::begin(self.name(name));
-        for (name, value) in keys.iter() {
-            object.set(name, value);
+        let out = self.name(name);
+        for (at, (name, value)) in keys.iter().enumerate() {
+            out.push(if at == 0 { b'{' } else { b',' });
+            write(out, name);
+            out.push(b':');
+            write(out, value);
         }
-        object.end();
+        if keys.iter().next().is_none() {
+            out.push(b'{');
+        }
+        out.push(b'}');
     }
 
     fn end(self) {
@@ -183,22 +200,29 @@ fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 }
 
 impl Billing {
-    pub(super) fn write(&self, api_key: &str, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, key_field: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::Track(track) => track.write(api_key, out),
+            Self::Track(track) => track.write(key_field, out),
             Self::Settle {
                 reservation,
                 quantity,
                 traits,
-            } => write_settle(reservation, *quantity, traits.as_deref(), api_key, out),
-            Self::Identify(identify) => identify.write(api_key, out),
+            } => write_settle(reservation, *quantity, traits.as_deref(), key_field, out),
+            Self::Identify(identify) => identify.write(key_field, out),
         }
     }
 }
 
-fn begin<'a>(out: &'a mut Vec<u8>, api_key: &str, kind: &str) -> Object<'a> {
-    let mut event = Object::begin(out);
-    event.set("api_key", api_key);
+/// The field of the API key that each event begins with; made once, as it is the same in all.
+pub(super) fn key_field(api_key: &str) -> Box<[u8]> {
+    let mut field = b"{\"api_key\":".to_vec();
+    write(&mut field, api_key);
+    field.into()
+}
+
+fn begin<'a>(out: &'a mut Vec<u8>, key_field: &[u8], kind: &str) -> Object<'a> {
+    out.extend_from_slice(key_field);
+    let mut event = Object { out, empty: false };
     event.set("type", kind);
     event
 }
@@ -207,10 +231,10 @@ fn write_settle(
     reservation: &Reservation,
     quantity: i64,
     traits: Option<&str>,
-    api_key: &str,
+    key_field: &[u8],
     out: &mut Vec<u8>,
 ) {
-    let mut event = begin(out, api_key, "track");
+    let mut event = begin(out, key_field, "track");
     let mut body = Object::begin(event.name("body"));
     body.set("event", &*reservation.terms.event_subtype);
     body.keys_if("company", reservation.company());
@@ -219,19 +243,19 @@ fn write_settle(
     body.raw_if("traits", traits);
     match reservation.mode {
         Mode::Client => body.set("lease_id", &*reservation.lease_id),
-        Mode::Server => body.set("reservation_id", &reservation.id.to_string()),
+        Mode::Server => body.set("reservation_id", &Displayed(&reservation.id)),
     }
     body.end();
     event.set(
         "idempotency_key",
-        &format!("lease-reservation:{}", reservation.id),
+        &Displayed(&format_args!("lease-reservation:{}", reservation.id)),
     );
     event.end();
 }
 
 impl Track {
-    fn write(&self, api_key: &str, out: &mut Vec<u8>) {
-        let mut event = begin(out, api_key, "track");
+    fn write(&self, key_field: &[u8], out: &mut Vec<u8>) {
+        let mut event = begin(out, key_field, "track");
         let mut body = Object::begin(event.name("body"));
         body.set("event", &self.event);
         body.keys_if("company", self.company.as_ref());
@@ -248,8 +272,8 @@ impl Track {
 }
 
 impl Identify {
-    fn write(&self, api_key: &str, out: &mut Vec<u8>) {
-        let mut event = begin(out, api_key, "identify");
+    fn write(&self, key_field: &[u8], out: &mut Vec<u8>) {
+        let mut event = begin(out, key_field, "identify");
         let mut body = Object::begin(event.name("body"));
         body.keys_if("keys", Some(&self.keys));
         body.raw_if("company", self.company.as_deref());
@@ -262,8 +286,8 @@ impl Identify {
 }
 
 impl FlagCheck {
-    pub(super) fn write<'a>(&'a self, api_key: &str, out: &mut Vec<u8>) {
-        let mut event = begin(out, api_key, "flag_check");
+    pub(super) fn write<'a>(&'a self, key_field: &[u8], out: &mut Vec<u8>) {
+        let mut event = begin(out, key_field, "flag_check");
         let mut body = Object::begin(event.name("body"));
         let rule = self.reason.rule();
         let (company, user) = (self.company.as_deref(), self.user.as_deref());

@@ -1,11 +1,17 @@
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
 };
 
 use parking_lot::Mutex;
 
-use crate::events::{Billing, FlagCheck};
+use super::event::{Billing, FlagCheck, key_field};
 
 /// The capture service takes no more events in one request.
 pub const MAX_BATCH: usize = 100;
@@ -13,10 +19,10 @@ pub const MAX_BATCH: usize = 100;
 /// Events that wait to be sent, oldest first.
 #[derive(Debug)]
 pub struct Queue {
-    api_key: Box<str>,
+    key_field: Arc<[u8]>,
     billing: Lane<Billing>,
     analytics: Lane<FlagCheck>,
-    /// Whether the sender was told of a full batch and has not come for it yet.
+    /// Whether the sender was told of a full batch, and has not said since that it waits for another.
     told: AtomicBool,
 }
 
@@ -89,11 +95,13 @@ pub struct QueueCounts {
     pub dropped_analytics: u64,
 }
 
-/// One request's worth of events, each serialised once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One request's worth of events. They are written each time that they are sent, which is once unless something fails:
+/// until then they take no more room than in the queue.
+#[derive(Clone, Debug)]
 pub struct Batch {
-    events: Vec<Box<[u8]>>,
-    billing: usize,
+    key_field: Arc<[u8]>,
+    billing: Vec<Billing>,
+    analytics: Vec<FlagCheck>,
 }
 
 impl Queue {
@@ -101,7 +109,7 @@ impl Queue {
     #[must_use]
     pub fn new(api_key: &str, max_billing: usize, max_analytics: usize) -> Self {
         Self {
-            api_key: api_key.into(),
+            key_field: key_field(api_key).into(),
             billing: Lane::new(max_billing),
             analytics: Lane::new(max_analytics),
             told: AtomicBool::new(false),
@@ -124,32 +132,40 @@ impl Queue {
     }
 
     fn is_news(&self) -> bool {
-        self.billing.len() + self.analytics.len() >= MAX_BATCH
-            && !self.told.load(Relaxed)
-            && !self.told.swap(true, Relaxed)
+        self.has_full_batch() && !self.told.load(Relaxed) && !self.told.swap(true, Relaxed)
     }
 
-    /// Takes up to [`MAX_BATCH`] events, billing first, and serialises them.
+    /// Takes up to [`MAX_BATCH`] events, billing first.
     pub fn take_batch(&self) -> Option<Batch> {
         self.told.store(false, Relaxed);
+        self.take()
+    }
+
+    /// Takes a batch if it is a full one. The sender, which is at work then, is told of no other until it expects one.
+    pub fn take_full_batch(&self) -> Option<Batch> {
+        self.has_full_batch().then(|| self.take()).flatten()
+    }
+
+    /// Has the sender told of the next full batch; `true` if one is there already.
+    ///
+    /// An event that comes in at this very moment may be overlooked by both sides. The next one is not.
+    pub fn expect_batch(&self) -> bool {
+        self.told.swap(false, SeqCst);
+        self.has_full_batch()
+    }
+
+    fn take(&self) -> Option<Batch> {
         let billing = self.billing.take(MAX_BATCH);
         let analytics = self.analytics.take(MAX_BATCH - billing.len());
-        let mut scratch = Vec::with_capacity(512);
-        let mut events: Vec<Box<[u8]>> = Vec::with_capacity(billing.len() + analytics.len());
-        for event in &billing {
-            scratch.clear();
-            event.write(&self.api_key, &mut scratch);
-            events.push(scratch.as_slice().into());
-        }
-        for event in &analytics {
-            scratch.clear();
-            event.write(&self.api_key, &mut scratch);
-            events.push(scratch.as_slice().into());
-        }
-        (!events.is_empty()).then_some(Batch {
-            events,
-            billing: billing.len(),
+        (!billing.is_empty() || !analytics.is_empty()).then(|| Batch {
+            key_field: self.key_field.clone(),
+            billing,
+            analytics,
         })
+    }
+
+    fn has_full_batch(&self) -> bool {
+        self.billing.len() + self.analytics.len() >= MAX_BATCH
     }
 
     /// How much waits and how much was dropped.
@@ -169,62 +185,57 @@ impl Batch {
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         const HEAD: &[u8] = b"{\"events\":[";
-        let size = self
-            .events
-            .iter()
-            .map(|event| event.len() + 1)
-            .sum::<usize>();
-        let mut body = Vec::with_capacity(HEAD.len() + size + 2);
+        // A little more than most events take, so that the memory is had at once.
+        let mut body = Vec::with_capacity(HEAD.len() + self.len() * 400 + 2);
         body.extend_from_slice(HEAD);
-        for (at, event) in self.events.iter().enumerate() {
-            if at > 0 {
-                body.push(b',');
-            }
-            body.extend_from_slice(event);
+        for event in &self.billing {
+            event.write(&self.key_field, &mut body);
+            body.push(b',');
         }
+        for event in &self.analytics {
+            event.write(&self.key_field, &mut body);
+            body.push(b',');
+        }
+        body.pop();
         body.extend_from_slice(b"]}");
         body
     }
 
-    /// How many events are in it.
+    /// How many events are in it; never none.
     #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "there is no empty batch")]
     pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Whether it holds nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.billing.len() + self.analytics.len()
     }
 
     /// How many of them are track or identify events; they come first.
     #[must_use]
-    pub const fn billing(&self) -> usize {
-        self.billing
+    pub fn billing(&self) -> usize {
+        self.billing.len()
     }
 
-    /// Two halves, to find the event that the service refuses.
+    /// Two halves, to find the event that the service refuses; none of a single event.
     #[must_use]
-    pub fn split(&self) -> (Self, Self) {
-        let middle = self.events.len().div_ceil(2);
-        let (first, second) = self.events.split_at(middle);
-        (
-            Self {
-                events: first.to_vec(),
-                billing: self.billing.min(middle),
-            },
-            Self {
-                events: second.to_vec(),
-                billing: self.billing.saturating_sub(middle),
-            },
-        )
+    pub fn split(&self) -> Option<(Self, Self)> {
+        if self.len() < 2 {
+            return None;
+        }
+        let middle = self.len().div_ceil(2);
+        let billed = middle.min(self.billing.len());
+        let (first_billing, second_billing) = self.billing.split_at(billed);
+        let (first, second) = self.analytics.split_at(middle - billed);
+        let part = |billing: &[Billing], analytics: &[FlagCheck]| Self {
+            key_field: self.key_field.clone(),
+            billing: billing.to_vec(),
+            analytics: analytics.to_vec(),
+        };
+        Some((part(first_billing, first), part(second_billing, second)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_BATCH, Queue};
+    use super::{Batch, MAX_BATCH, Queue};
     use crate::{
         engine::{FlagName, KeptReason},
         events::{Billing, FlagCheck, Track},
@@ -297,17 +308,46 @@ mod tests {
     }
 
     #[test]
+    fn a_full_batch_is_taken_whole_or_not_at_all_and_the_next_is_told_when_it_is_expected() {
+        let queue = Queue::new("k", 1000, 1000);
+        let told = |count: usize| (0..count).filter(|_| queue.bill(track("t"))).count();
+        assert_eq!(told(MAX_BATCH - 1), 0);
+        assert!(queue.take_full_batch().is_none());
+        assert_eq!(told(1), 1);
+        assert_eq!(
+            queue.take_full_batch().map(|batch| batch.len()),
+            Some(MAX_BATCH)
+        );
+        assert_eq!(told(MAX_BATCH), 0, "the sender is at work");
+        assert!(queue.expect_batch(), "what came meanwhile");
+        assert!(queue.take_full_batch().is_some());
+        assert!(!queue.expect_batch());
+        assert_eq!(told(MAX_BATCH), 1);
+    }
+
+    #[test]
     fn halves_hold_every_event_once() {
         let queue = Queue::new("k", 10, 10);
         for name in ["a", "b", "c"] {
             queue.bill(track(name));
         }
         queue.record(check);
-        let batch = queue.take_batch().unwrap_or_default();
-        let (first, second) = batch.split();
+        let batch = queue.take_batch().unwrap();
+        let (first, second) = batch.split().unwrap();
         assert_eq!((first.len(), first.billing()), (2, 2));
         assert_eq!((second.len(), second.billing()), (2, 1));
-        assert_ne!(first.body(), second.body());
+        let names = |batch: &Batch| {
+            let body: Value = serde_json::from_slice(&batch.body()).unwrap();
+            let events = body["events"].as_array().cloned().unwrap();
+            let texts = events.iter().map(|event| event["body"]["event"].as_str());
+            texts.map(|text| text.map(String::from)).collect::<Vec<_>>()
+        };
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(names(&first), [some("a"), some("b")]);
+        assert_eq!(names(&second), [some("c"), None]);
+        let (last, check) = second.split().unwrap();
+        assert_eq!((last.billing(), check.billing()), (1, 0));
+        assert!(check.split().is_none());
     }
 
     #[test]
