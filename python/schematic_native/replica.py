@@ -19,6 +19,7 @@ from schematic_native import jsontext
 from schematic_native.datastream import COMPANY, FLAGS, USER
 from schematic_native.documents import with_usage
 from schematic_native.faults import CacheError
+from schematic_native.limits import within
 from schematic_native.settings import is_loopback
 from schematic_native.transport import using_openssl
 
@@ -178,7 +179,7 @@ class Replica:
 
     async def _ask_health(self, client: httpx.AsyncClient, url: str) -> None:
         try:
-            self._heed(await asyncio.wait_for(_health(client, url), HEALTH_TIMEOUT))
+            self._heed(await within(_health(client, url), HEALTH_TIMEOUT))
         except Exception as error:  # noqa: BLE001 - whatever answers there
             self._faults.raised(HEALTH_TOPIC, f"{_said(error)}; checks ask the API")
             self._set_ready(False)
@@ -321,7 +322,7 @@ class Replica:
             reading = _Reading()
             self._reading.setdefault(name, []).append(reading)
             try:
-                value = await asyncio.wait_for(_do(cache.get(name)), READ_TIMEOUT)
+                value = await within(_do(cache.get(name)), READ_TIMEOUT)
             except Exception as error:  # a provider raises what it likes
                 self._faults.raised(TOPIC, _said(error))
                 raise CacheError(str(error)) from error

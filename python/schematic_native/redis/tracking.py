@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from schematic_native.limits import within
 from schematic_native.redis.links import OWN_ENCODING
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Tracker:
             for make in makers.values():
                 pair = _Pair(make)
                 pairs.append(pair)
-                await asyncio.wait_for(pair.start(self._prefixes), CONNECT_TIMEOUT)
+                await within(pair.start(self._prefixes), CONNECT_TIMEOUT)
             self._on_state(True)
             work = [pair.listen(self._on_change) for pair in pairs]
             work += [pair.watch() for pair in pairs]
