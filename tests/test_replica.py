@@ -25,8 +25,8 @@ from schematic_native import (
     replica,
 )
 from schematic_native.cache import AsyncLocalCache, RedisCache
-from tests.conftest import ACME, API_KEY, eventually
-from tests.stores.servers import ClusterServers, RedisServer
+from tests.conftest import ACME, API_KEY, eventually, eventually_async
+from tests.stores.servers import ClusterServers, RedisServer, Sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -461,6 +461,41 @@ def test_a_cluster_tells_what_changed_on_each_server(kind: str) -> None:
             replicator.stop()
     finally:
         servers.remove()
+
+
+async def test_a_sentinel_leads_to_the_server_that_tells() -> None:
+    with Sentinel() as sentinels, redis.Redis.from_url(sentinels.address_of_master()) as client:
+        replicator = Replicator(client)
+        try:
+            replicator.fill()
+            await follow_through(sentinels, replicator)
+        finally:
+            replicator.stop()
+
+
+async def follow_through(sentinels: Sentinel, replicator: Replicator) -> None:
+    guide = redis.asyncio.Sentinel([("127.0.0.1", sentinels.port)])
+    async with (
+        guide.master_for("watched") as own,
+        httpx.AsyncClient(transport=httpx.MockTransport(_only_events)) as http,
+    ):
+        datastream = DataStreamConfig(
+            **dict.fromkeys(CACHES, RedisCache[Any](own)),
+            replicator_mode=True,
+            replicator_health_url=replicator.url,
+        )
+        made = AsyncSchematicConfig(httpx_client=http, use_datastream=True, datastream=datastream)
+        async with AsyncSchematic(API_KEY, made) as client:
+            assert await client.check_flag("inference", ACME)
+            replica_ = client._runtime.replica  # type: ignore[union-attr]
+            await eventually_async(lambda: replica_.is_tracked)  # type: ignore[union-attr]
+            replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+            deadline = asyncio.get_running_loop().time() + 10
+            while await client.check_flag("inference", ACME):
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.005)
+    for each in guide.sentinels:
+        await each.aclose()
 
 
 async def test_one_event_loop_after_the_other_reads_anew(
