@@ -333,6 +333,25 @@ def test_a_restart_of_redis_is_survived(
     eventually(lambda: not program.allows())
 
 
+@both_kinds
+def test_a_redis_that_hangs_does_not_hold_up_every_check(
+    kind: str, replicator: Replicator, redis_server: RedisServer, emulator: Emulator
+) -> None:
+    replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+    no_cache: dict[str, Any] = {"cache_providers": []}
+    with Program(kind, replicator, redis_server, emulator.base_url, **no_cache) as program:
+        program.await_tracking()
+        assert not program.allows()
+        with redis_server.frozen():
+            eventually(program.allows)  # the API knows better, once it is seen that Redis hangs
+            reads = program.reads
+            for _ in range(20):
+                assert program.allows()
+            assert program.reads - reads < 20
+        eventually(lambda: not program.allows())
+        program.await_tracking()
+
+
 def test_a_lost_tracking_connection_empties_what_was_kept(
     program: Program, replicator: Replicator, redis_server: RedisServer
 ) -> None:

@@ -34,10 +34,11 @@ TOPIC = "the replicator's cache"
 HEALTH_TOPIC = "the replicator"
 TRACKING_TOPIC = "changes in the replicator's cache"
 FLAG = "rulesengine.Flag"
-# Seconds: for one read of the cache, for the answer of the replicator, that an entity is kept where
-# changes are not told, between two looks for such entities, and that what changed while it was read is
-# kept.
+# Seconds: for one read of the cache, of leaving one alone that failed, for the answer of the
+# replicator, that an entity is kept where changes are not told, between two looks for such entities,
+# and that what changed while it was read is kept.
 READ_TIMEOUT = 0.5
+PAUSE = 1.0
 HEALTH_TIMEOUT = 5.0
 KEPT = 1.0
 SWEEP = 0.1
@@ -123,6 +124,7 @@ class Replica:
         self._reading: dict[str, list[_Reading]] = {}
         self._trackers = _trackers(self)
         self._tracked = dict.fromkeys(range(len(self._trackers)), False)
+        self._paused_until = 0.0
         self.ready = False
         self.first_outcome = asyncio.Event()
         self._empty()
@@ -318,6 +320,8 @@ class Replica:
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
         """Read a value; tells also whether it has not changed while it was read."""
+        if time.monotonic() < self._paused_until:
+            raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
             reading = _Reading()
             self._reading.setdefault(name, []).append(reading)
@@ -325,6 +329,7 @@ class Replica:
                 value = await within(_do(cache.get(name)), READ_TIMEOUT)
             except Exception as error:  # a provider raises what it likes
                 self._faults.raised(TOPIC, _said(error))
+                self._paused_until = time.monotonic() + PAUSE
                 raise CacheError(str(error)) from error
             finally:
                 readings = self._reading[name]
