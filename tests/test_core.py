@@ -81,12 +81,23 @@ class World:
         def clock() -> float:
             return self.now
 
-        self.core = Core(clock=clock, steady=clock, wake=self.woken.append, **settings)  # type: ignore[arg-type]
+        self.stepped = 0.0
+
+        def steady() -> float:
+            return self.now - self.stepped
+
+        self.core = Core(clock=clock, steady=steady, wake=self.woken.append, **settings)  # type: ignore[arg-type]
         for entity, data in (("Flags", [FLAG]), ("Company", COMPANY)):
             assert self.core.ingest(message(entity, "full", data)).skipped == []
 
     def lend(self, granted: float = 1000, lease_id: str = "lease") -> None:
         assert self.core.install_lease("comp", "ct", lease_id, granted, self.now + 300) == lease_id
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, as an administrator or a time service does."""
+        self.now += seconds
+        self.stepped += seconds
+        self.core.sweep()
 
     def check(self, usage: float = 10, **options: object) -> CheckResult | PendingCheck:
         return self.core.check("inference", {"id": "acme"}, None, usage, **options)  # type: ignore[arg-type]
@@ -437,3 +448,40 @@ def test_a_lapsed_hold_of_a_slab_tells_whether_a_copy_of_it_has_left(leave) -> N
         here.reservation.id: (row, False),
         elsewhere.reservation.id: (row, True),
     }
+
+
+def test_a_wall_clock_that_is_set_back_prolongs_no_lease() -> None:
+    world = World(reservation_ttl=1000.0)
+    world.lend()
+    world.step(-60.0)
+    world.now += 299
+    assert isinstance(world.check(), CheckResult)
+    world.now += 1
+    assert isinstance(world.check(), PendingCheck)
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -60.0, 60.0, 250.0])
+def test_a_hold_lasts_as_long_as_it_was_meant_to_whichever_way_the_wall_clock_is_set(
+    seconds,
+) -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.hold()
+    world.step(seconds)
+    assert world.core.counts()["open_holds"] == 1
+    world.now += 59
+    assert world.core.sweep() == 0
+    world.now += 2
+    assert world.core.sweep() == 1
+
+
+def test_a_clock_that_drifts_below_a_second_has_not_stepped() -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.hold()
+    for _ in range(5):
+        world.step(-0.3)
+    world.now += 60.4
+    assert world.core.sweep() == 0, "a second was made up for, and no more"
+    world.now += 0.2
+    assert world.core.sweep() == 1

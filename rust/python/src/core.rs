@@ -80,6 +80,20 @@ impl Core {
         Ok(Now { wall, steady })
     }
 
+    /// Lets the ledger compare the clocks, if both are the system's or both are given.
+    fn compare_clocks(&self, py: Python<'_>) -> PyResult<()> {
+        let steady = match (&self.clock, &self.steady) {
+            (None, None) => clock::steady(),
+            (Some(_), Some(clock)) => {
+                arguments::instant("steady()", clock.call0(py)?.extract(py)?)?
+            }
+            _ => return Ok(()),
+        };
+        let wall = self.now(py)?;
+        self.client.ledger().compare_clocks(Now { wall, steady });
+        Ok(())
+    }
+
     pub fn now(&self, py: Python<'_>) -> PyResult<Millis> {
         match &self.clock {
             None => Ok(clock::wall()),
@@ -395,12 +409,14 @@ impl Core {
             engine: engine.map(ScriptedEngine::boxed),
         });
         fork::watch();
-        Ok(Self {
+        let core = Self {
             client: Arc::new(client),
             clock,
             steady,
             forks: fork::forks(),
-        })
+        };
+        core.compare_clocks(py)?;
+        Ok(core)
     }
 
     // The cache
@@ -772,6 +788,7 @@ impl Core {
     }
 
     fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
+        self.compare_clocks(py)?;
         let now = self.both(py)?;
         Ok(py.detach(|| self.client.ledger().sweep(now)))
     }

@@ -124,6 +124,21 @@ impl Holds {
         row.hold
     }
 
+    /// Moves the end of every hold by whole seconds.
+    pub fn shift(&mut self, seconds: Millis) {
+        let due = std::mem::take(&mut self.due);
+        self.due = due
+            .into_iter()
+            .map(|(second, head)| (second.saturating_add(seconds), head))
+            .collect();
+        for row in &mut self.rows {
+            if let Some(hold) = &mut row.hold {
+                row.second = row.second.saturating_add(seconds);
+                hold.lapses_at = hold.lapses_at.saturating_add(seconds.saturating_mul(1000));
+            }
+        }
+    }
+
     /// Takes every hold that has lapsed at `now`.
     pub fn take_lapsed(&mut self, now: Millis) -> Vec<Hold> {
         let mut lapsed = Vec::new();

@@ -154,6 +154,8 @@ pub struct Ledger {
     shards: [Mutex<Shard>; SHARDS],
     low: Mutex<Vec<(Arc<str>, Arc<str>)>>,
     swept: AtomicU64,
+    /// By how much the wall clock is ahead of the steady one, in whole seconds from where it first was.
+    wall_ahead: Mutex<Option<Millis>>,
 }
 
 const SHARDS: usize = 16;
@@ -531,6 +533,7 @@ impl Ledger {
             shards: std::array::from_fn(|_| Mutex::default()),
             low: Mutex::default(),
             swept: AtomicU64::new(0),
+            wall_ahead: Mutex::default(),
         }
     }
 
@@ -1050,6 +1053,36 @@ impl Ledger {
         }
         self.swept.fetch_add(swept as u64, Relaxed);
         swept
+    }
+
+    /// Compares the clocks, and puts right what goes by the wall clock if that has stepped.
+    ///
+    /// A hold lasts as long as it was meant to, whichever way the clock was set. A lease ends at an
+    /// instant that the service told: a clock that was set back must not prolong it, and one that was
+    /// set forward has come closer to the service's.
+    pub fn compare_clocks(&self, now: Now) {
+        let ahead = now.wall.saturating_sub(now.steady);
+        let step = {
+            let mut known = self.wall_ahead.lock();
+            let before = *known.get_or_insert(ahead);
+            let seconds = ahead.saturating_sub(before) / 1000;
+            *known = Some(before.saturating_add(seconds * 1000));
+            seconds
+        };
+        if step == 0 {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            if self.knobs.slabs().is_none() {
+                shard.holds.shift(step);
+            }
+            for slot in &mut shard.slots {
+                if let Some(lease) = slot.lease.as_mut().filter(|lease| lease.slab.is_none()) {
+                    lease.expires_at = lease.expires_at.saturating_add(step.min(0) * 1000);
+                }
+            }
+        }
     }
 
     /// How many holds lapsed since the ledger was made.
