@@ -482,6 +482,38 @@ def test_a_cluster_tells_what_changed_on_each_server(kind: str) -> None:
         servers.remove()
 
 
+@both_kinds
+def test_a_cluster_that_is_flushed_or_loses_a_server_is_read_anew(kind: str) -> None:
+    servers = ClusterServers().start()
+    try:
+        with servers.connect(redis) as client:
+            replicator = Replicator(client)
+            try:
+                replicator.fill()
+                with Program(kind, replicator, servers) as program:
+                    program.await_tracking()
+                    assert program.allows()
+                    servers.flush()
+                    eventually(lambda: not program.allows())  # neither Redis nor an API has it
+                    replicator.fill()
+                    eventually(program.allows)
+
+                    lost = servers.owner_of("schematic:company:v1:comp_acme")
+                    lost.stop()
+                    eventually(lambda: not program.allows())
+                    lost.start(keep=True)
+                    servers.await_whole()
+                    replicator.fill()
+                    eventually(program.allows)
+                    program.await_tracking()
+                    replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+                    eventually(lambda: not program.allows())
+            finally:
+                replicator.stop()
+    finally:
+        servers.remove()
+
+
 async def test_a_sentinel_leads_to_the_server_that_tells() -> None:
     with Sentinel() as sentinels, redis.Redis.from_url(sentinels.address_of_master()) as client:
         replicator = Replicator(client)
