@@ -74,7 +74,7 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
 		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
-		tests/test_events.py tests/test_owing.py tests/test_sharing.py
+		tests/test_events.py tests/test_owing.py tests/test_replica.py tests/test_shared_cache.py tests/test_sharing.py
 
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs

@@ -84,6 +84,8 @@ def test_the_examples_of_a_page_run(
     if page == "frameworks.md":
         for framework in ("celery", "django", "fastapi", "flask"):
             pytest.importorskip(framework, reason="pip install --group docs")
+    if page in {"migration.md", "testing.md"}:
+        pytest.importorskip("schematic.base_client", reason="pip install --group peer")
     monkeypatch.chdir(ROOT)
     # The examples name no URL, and must not reach the public service.
     monkeypatch.setattr(settings, "BASE_URL", service.base_url)

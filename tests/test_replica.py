@@ -22,10 +22,11 @@ from schematic_native import (
     DataStreamConfig,
     Schematic,
     SchematicConfig,
+    replica,
 )
 from schematic_native.cache import AsyncLocalCache, RedisCache
-from tests.conftest import ACME, API_KEY, eventually
-from tests.stores.servers import ClusterServers, RedisServer
+from tests.conftest import ACME, API_KEY, eventually, eventually_async
+from tests.stores.servers import ClusterServers, RedisServer, Sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,6 +291,20 @@ def test_keys_of_two_companies_are_a_conflict(program: Program, replicator: Repl
     eventually(lambda: program.allows("inference", both))
 
 
+def test_what_gave_way_to_others_is_read_again(
+    program: Program, replicator: Replicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program.allows()
+    gone = {"entity_type": "rulesengine.Company", "message_type": "delete"}
+    program.client._core.ingest(json.dumps({**gone, "data": {"id": "comp_acme"}}).encode())
+    assert program.allows()
+    monkeypatch.setattr(replica, "MOST_NAMES", 3)
+    for number in range(5):
+        program.allows("inference", {"id": f"nobody-{number}"})
+        assert len(program.replica._names) <= 3
+    assert program.allows()
+
+
 def test_a_flush_empties_what_was_kept(program: Program, replicator: Replicator) -> None:
     assert program.allows()
     replicator.redis.flushall()
@@ -316,6 +331,25 @@ def test_a_restart_of_redis_is_survived(
     program.await_tracking()
     replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
     eventually(lambda: not program.allows())
+
+
+@both_kinds
+def test_a_redis_that_hangs_does_not_hold_up_every_check(
+    kind: str, replicator: Replicator, redis_server: RedisServer, emulator: Emulator
+) -> None:
+    replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+    no_cache: dict[str, Any] = {"cache_providers": []}
+    with Program(kind, replicator, redis_server, emulator.base_url, **no_cache) as program:
+        program.await_tracking()
+        assert not program.allows()
+        with redis_server.frozen():
+            eventually(program.allows)  # the API knows better, once it is seen that Redis hangs
+            reads = program.reads
+            for _ in range(20):
+                assert program.allows()
+            assert program.reads - reads < 20
+        eventually(lambda: not program.allows())
+        program.await_tracking()
 
 
 def test_a_lost_tracking_connection_empties_what_was_kept(
@@ -446,6 +480,73 @@ def test_a_cluster_tells_what_changed_on_each_server(kind: str) -> None:
             replicator.stop()
     finally:
         servers.remove()
+
+
+@both_kinds
+def test_a_cluster_that_is_flushed_or_loses_a_server_is_read_anew(kind: str) -> None:
+    servers = ClusterServers().start()
+    try:
+        with servers.connect(redis) as client:
+            replicator = Replicator(client)
+            try:
+                replicator.fill()
+                with Program(kind, replicator, servers) as program:
+                    program.await_tracking()
+                    assert program.allows()
+                    servers.flush()
+                    eventually(lambda: not program.allows())  # neither Redis nor an API has it
+                    replicator.fill()
+                    eventually(program.allows)
+
+                    lost = servers.owner_of("schematic:company:v1:comp_acme")
+                    lost.stop()
+                    eventually(lambda: not program.allows())
+                    lost.start(keep=True)
+                    servers.await_whole()
+                    replicator.fill()
+                    eventually(program.allows)
+                    program.await_tracking()
+                    replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+                    eventually(lambda: not program.allows())
+            finally:
+                replicator.stop()
+    finally:
+        servers.remove()
+
+
+async def test_a_sentinel_leads_to_the_server_that_tells() -> None:
+    with Sentinel() as sentinels, redis.Redis.from_url(sentinels.address_of_master()) as client:
+        replicator = Replicator(client)
+        try:
+            replicator.fill()
+            await follow_through(sentinels, replicator)
+        finally:
+            replicator.stop()
+
+
+async def follow_through(sentinels: Sentinel, replicator: Replicator) -> None:
+    guide = redis.asyncio.Sentinel([("127.0.0.1", sentinels.port)])
+    async with (
+        guide.master_for("watched") as own,
+        httpx.AsyncClient(transport=httpx.MockTransport(_only_events)) as http,
+    ):
+        datastream = DataStreamConfig(
+            **dict.fromkeys(CACHES, RedisCache[Any](own)),
+            replicator_mode=True,
+            replicator_health_url=replicator.url,
+        )
+        made = AsyncSchematicConfig(httpx_client=http, use_datastream=True, datastream=datastream)
+        async with AsyncSchematic(API_KEY, made) as client:
+            assert await client.check_flag("inference", ACME)
+            replica_ = client._runtime.replica  # type: ignore[union-attr]
+            await eventually_async(lambda: replica_.is_tracked)  # type: ignore[union-attr]
+            replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
+            deadline = asyncio.get_running_loop().time() + 10
+            while await client.check_flag("inference", ACME):
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.005)
+    for each in guide.sentinels:
+        await each.aclose()
 
 
 async def test_one_event_loop_after_the_other_reads_anew(

@@ -188,15 +188,19 @@ class Checks:
 
         A company or user that is not there counts as none.
         """
-        found = await self._load(replica, question) if replica.ready else None
-        if found is None or not found.flag:
-            return None
-        if found.is_conflict:
-            return Unanswered(KEY_CONFLICT)
-        answer = question.ask(self._core, partial=True)
-        if isinstance(answer, CheckFlagResult):
-            return answer
-        return Unanswered(KEY_CONFLICT) if answer == "conflict" else None
+        # Once more if all was forgotten in between.
+        for _ in range(2):
+            found = await self._load(replica, question) if replica.ready else None
+            if found is None or not found.flag:
+                return None
+            if found.is_conflict:
+                return Unanswered(KEY_CONFLICT)
+            answer = question.ask(self._core, partial=True)
+            if isinstance(answer, CheckFlagResult):
+                return answer
+            if answer == "conflict":
+                return Unanswered(KEY_CONFLICT)
+        return None
 
     async def _load(self, replica: Replica, question: FlagQuestion) -> Found | None:
         """Read what a check is about; None if the cache could not be read."""

@@ -19,6 +19,7 @@ from schematic_native import jsontext
 from schematic_native.datastream import COMPANY, FLAGS, USER
 from schematic_native.documents import with_usage
 from schematic_native.faults import CacheError
+from schematic_native.limits import within
 from schematic_native.settings import is_loopback
 from schematic_native.transport import using_openssl
 
@@ -33,12 +34,17 @@ TOPIC = "the replicator's cache"
 HEALTH_TOPIC = "the replicator"
 TRACKING_TOPIC = "changes in the replicator's cache"
 FLAG = "rulesengine.Flag"
-# Seconds: for one read of the cache, for the answer of the replicator, that an entity is kept where
-# changes are not told, and between two looks for such entities.
+# Seconds: for one read of the cache, of leaving one alone that failed, for the answer of the
+# replicator, that an entity is kept where changes are not told, between two looks for such entities,
+# and that what changed while it was read is kept.
 READ_TIMEOUT = 0.5
+PAUSE = 1.0
 HEALTH_TIMEOUT = 5.0
 KEPT = 1.0
 SWEEP = 0.1
+UNSURE = 0.005
+# Lookup keys that are kept, those of nobody included; then everything is read anew.
+MOST_NAMES = 200_000
 # Reads of an entity that changes all the time, until it is taken as it is.
 MOST_READS = 4
 
@@ -118,6 +124,7 @@ class Replica:
         self._reading: dict[str, list[_Reading]] = {}
         self._trackers = _trackers(self)
         self._tracked = dict.fromkeys(range(len(self._trackers)), False)
+        self._paused_until = 0.0
         self.ready = False
         self.first_outcome = asyncio.Event()
         self._empty()
@@ -174,7 +181,7 @@ class Replica:
 
     async def _ask_health(self, client: httpx.AsyncClient, url: str) -> None:
         try:
-            self._heed(await asyncio.wait_for(_health(client, url), HEALTH_TIMEOUT))
+            self._heed(await within(_health(client, url), HEALTH_TIMEOUT))
         except Exception as error:  # noqa: BLE001 - whatever answers there
             self._faults.raised(HEALTH_TOPIC, f"{_said(error)}; checks ask the API")
             self._set_ready(False)
@@ -264,6 +271,8 @@ class Replica:
         value, is_current = await self._read(lookups, name)
         entity_id = value if isinstance(value, str) and value else None
         if is_current:
+            if len(self._names) >= MOST_NAMES:
+                self.forget(None)
             self._names[name] = entity_id
         return entity_id
 
@@ -273,7 +282,9 @@ class Replica:
         """Have an entity in the core under these lookup keys; tells whether there is one."""
         kept = self._entities.get((entity_type, entity_id))
         if kept is not None and names.keys() <= kept.names.keys():
-            return True
+            find = self._core.company_id if entity_type == COMPANY else self._core.user_id
+            if find(dict(names.values())) is not None:
+                return True  # and has not given way to others meanwhile
         kind = self._kinds[entity_type]
         document, is_current = await self._read(kind.entities, self._entity_key(kind, entity_id))
         dump = getattr(document, "model_dump", None)
@@ -282,14 +293,14 @@ class Replica:
         if not isinstance(document, dict):
             return False
         kept = self._entities.get((entity_type, entity_id))
-        known = names if kept is None else {**kept.names, **names}
+        known = names if kept is None else _merged(kept.names, names)
         whole = {**document, "id": entity_id, "keys": dict(known.values())}
         if not self._ingest(entity_type, "full", whole):
             return False
         self._entities[entity_type, entity_id] = _Kept(known)
         if not is_current or any(self._names.get(name) != entity_id for name in names):
             # It changes as fast as it is read: good for this check, and for no other.
-            asyncio.get_running_loop().call_later(SWEEP, self._drop, entity_type, entity_id)
+            asyncio.get_running_loop().call_later(UNSURE, self._drop, entity_type, entity_id)
         return True
 
     async def _find_flag(self, flag_key: str) -> bool:
@@ -304,18 +315,21 @@ class Replica:
         if is_current:
             self._flags[name] = flag["key"] if found else None
         elif found:
-            asyncio.get_running_loop().call_later(SWEEP, self._drop_flag, flag["key"])
+            asyncio.get_running_loop().call_later(UNSURE, self._drop_flag, flag["key"])
         return found
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
         """Read a value; tells also whether it has not changed while it was read."""
+        if time.monotonic() < self._paused_until:
+            raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
             reading = _Reading()
             self._reading.setdefault(name, []).append(reading)
             try:
-                value = await asyncio.wait_for(_do(cache.get(name)), READ_TIMEOUT)
+                value = await within(_do(cache.get(name)), READ_TIMEOUT)
             except Exception as error:  # a provider raises what it likes
                 self._faults.raised(TOPIC, _said(error))
+                self._paused_until = time.monotonic() + PAUSE
                 raise CacheError(str(error)) from error
             finally:
                 readings = self._reading[name]
@@ -477,6 +491,18 @@ def _trackers(replica: Replica) -> list[Any]:
             Tracker(client, known, on_change=change, on_state=state, on_fault=replica.untracked)
         )
     return trackers
+
+
+def _merged(
+    known: dict[str, tuple[str, str]], more: dict[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """Add lookup keys to those of an entity, which has one value of each name at a time.
+
+    The cache may have more, of which the older are stale: whoever asks by one has it read again.
+    """
+    names = {name.lower() for name, _ in more.values()}
+    kept = {key: pair for key, pair in known.items() if pair[0].lower() not in names}
+    return {**kept, **more}
 
 
 async def _do(answer: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from schematic_native import jsontext
 from schematic_native.datastream import COMPANY, FLAGS, LARGE_MESSAGE, USER
 from schematic_native.documents import merged_company, merged_user
+from schematic_native.limits import within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -113,7 +114,7 @@ class EntityCaches:
     async def _find(self, entity_type: str, keys: dict[str, str]) -> bool:
         kind = self._kinds[entity_type]
         try:
-            documents = await asyncio.wait_for(self._read(kind, keys), READ_TIMEOUT)
+            documents = await within(self._read(kind, keys), READ_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - a cache of the user's raises what it likes
             self._failed(error)
             return False
@@ -208,7 +209,7 @@ class EntityCaches:
                 continue
             updates = self._waiting.pop(name)
             try:
-                await asyncio.wait_for(self._write(*name, updates), WRITE_TIMEOUT)
+                await within(self._write(*name, updates), WRITE_TIMEOUT)
             except Exception as error:  # noqa: BLE001 - a cache of the user's raises what it likes
                 self._failed(error)
             else:

@@ -16,16 +16,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from schematic_native.limits import within
 from schematic_native.redis.links import OWN_ENCODING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 CHANNEL = "__redis__:invalidate"
-# Seconds: to connect, between two looks at a connection, until tracking is tried again after a fault
-# and after a refusal.
+# Seconds: to connect, between two looks at a connection (so that one which is dead is noticed within a
+# second), until tracking is tried again after a fault and after a refusal.
 CONNECT_TIMEOUT = 2.0
-PULSE = 2.0
+PULSE = 0.4
+MISSED_PULSES = 2
 PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 PAUSE_REFUSED = 60.0
@@ -106,7 +108,7 @@ class Tracker:
             for make in makers.values():
                 pair = _Pair(make)
                 pairs.append(pair)
-                await asyncio.wait_for(pair.start(self._prefixes), CONNECT_TIMEOUT)
+                await within(pair.start(self._prefixes), CONNECT_TIMEOUT)
             self._on_state(True)
             work = [pair.listen(self._on_change) for pair in pairs]
             work += [pair.watch() for pair in pairs]
@@ -170,17 +172,17 @@ class _Pair:
 
     async def watch(self) -> None:
         """Ask both connections for a sign of life; raise if one gives none."""
-        answers = asyncio.ensure_future(self._hear_keeper())
+        answers, missed = asyncio.ensure_future(self._hear_keeper()), 0
         try:
-            while True:
+            while missed < MISSED_PULSES:
                 for connection in (self._listener, self._keeper):
                     self._heard[id(connection)] = False
                     await connection.send_command("PING")
                 await asyncio.wait({answers}, timeout=PULSE)
                 if answers.done():
                     answers.result()
-                if not all(self._heard.values()):
-                    raise ConnectionError("no answer to a ping")
+                missed = 0 if all(self._heard.values()) else missed + 1
+            raise ConnectionError("no answer to pings")
         finally:
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)
