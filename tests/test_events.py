@@ -35,6 +35,7 @@ class Capture:
         self.at: list[float] = []
         self.asked_delay: float | None = None
         self.seconds = 0.1
+        self.turns = 3  # of the loop, that an answer takes
         self.under_way = 0
         self.at_once: list[int] = []  # with each post, how many were under way
         self.open = asyncio.Event()
@@ -47,7 +48,7 @@ class Capture:
         self.at_once.append(self.under_way)
         try:
             await self.open.wait()
-            for _ in range(3):
+            for _ in range(self.turns):
                 await asyncio.sleep(0)
         finally:
             self.under_way -= 1
@@ -230,6 +231,7 @@ async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_
     core, faults
 ):
     capture = Capture()
+    capture.turns = 50
     async with sending(core, capture, faults, max_requests=20) as sender:
         track(core, *["e"] * 6000)
         assert await sender.flush(10)
