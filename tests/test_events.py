@@ -231,7 +231,7 @@ async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_
     core, faults
 ):
     capture = Capture()
-    capture.turns = 500
+    capture.turns = 50
     async with sending(core, capture, faults, max_requests=20) as sender:
         track(core, *["e"] * 6000)
         assert await sender.flush(10)
