@@ -37,7 +37,7 @@ from schematic_native.transport import (
     KEEPING_REDIRECTS,
     MOST_REDIRECTS,
     SocketTransport,
-    UnknownProxyError,
+    UnusableTransportError,
     using_openssl,
 )
 
@@ -323,8 +323,8 @@ class Api:
         if self._transport is not None and not self._closed:
             try:
                 answer, seconds = await self._transport.post(url, batch, timeout)
-            except UnknownProxyError:
-                pass  # httpx may know it
+            except UnusableTransportError:
+                pass  # httpx may do
             except TimeoutError:
                 raise ApiTimeoutError from None
             except (OSError, ValueError) as error:
