@@ -391,7 +391,7 @@ class Api:
             # httpx limits each phase of a request, so that a server may drip its answer for ever:
             # the limit that counts is the one on the whole.
             return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
-        except (asyncio.TimeoutError, httpx.TimeoutException):
+        except asyncio.TimeoutError:
             raise ApiTimeoutError from None
         except ApiConnectionError:
             raise
@@ -401,6 +401,9 @@ class Api:
             _is_ours.reset(token)
 
     def _unreachable(self, error: Exception) -> ApiConnectionError:
+        # Of httpx or of httpx2.
+        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
+            return ApiTimeoutError()
         detail = str(error).replace(self._settings.api_key or "\0", "***")
         return ApiConnectionError(f"{type(error).__name__}: {detail}")
 
