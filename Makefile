@@ -77,7 +77,7 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 		tests/test_events.py tests/test_owing.py tests/test_sharing.py
 
 .PHONY: lint
-lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test ## formatters, linters, type checkers, stubs
+lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check

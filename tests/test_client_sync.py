@@ -880,7 +880,7 @@ def test_when_the_io_thread_is_late_a_hold_on_the_server_fails_as_one(emulator, 
     over = threading.Event()
     with make(fields_of(emulator, mode)) as client:
         client.check_flag(INFERENCE, ACME)
-        client._thread._loop.call_soon_threadsafe(over.wait)
+        client._session.thread._loop.call_soon_threadsafe(over.wait)
         assert_failed_on_the_server(client)
         over.set()
 

@@ -77,12 +77,27 @@ class World:
         self.now = 1_000_000.0
         self.woken: list[str] = []
         settings = {"api_key": "k", "lease_size": 1000, "seed": 7} | settings
-        self.core = Core(clock=lambda: self.now, wake=self.woken.append, **settings)  # type: ignore[arg-type]
+
+        def clock() -> float:
+            return self.now
+
+        self.stepped = 0.0
+
+        def steady() -> float:
+            return self.now - self.stepped
+
+        self.core = Core(clock=clock, steady=steady, wake=self.woken.append, **settings)  # type: ignore[arg-type]
         for entity, data in (("Flags", [FLAG]), ("Company", COMPANY)):
             assert self.core.ingest(message(entity, "full", data)).skipped == []
 
     def lend(self, granted: float = 1000, lease_id: str = "lease") -> None:
         assert self.core.install_lease("comp", "ct", lease_id, granted, self.now + 300) == lease_id
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, as an administrator or a time service does."""
+        self.now += seconds
+        self.stepped += seconds
+        self.core.sweep()
 
     def check(self, usage: float = 10, **options: object) -> CheckResult | PendingCheck:
         return self.core.check("inference", {"id": "acme"}, None, usage, **options)  # type: ignore[arg-type]
@@ -232,7 +247,7 @@ def test_what_is_no_usage_reaches_no_lease(usage: float) -> None:
     [
         ((1, None, None, 1), TypeError, "flag_key must be a str, not int"),
         (("f", [], None, 1), TypeError, "company must be a dict of lookup keys"),
-        (("f", {"id": 1}, None, 1), TypeError, r"company\['id'\] must be a str, not int"),
+        (("f", {"id": 1}, None, 1), TypeError, r"company\['id'\] must be a str or a UUID, not int"),
         (("f", None, {1: "x"}, 1), TypeError, "user must have str keys, not int"),
         (("f", None, None, "1"), TypeError, "usage must be a number, not str"),
         (("f", None, None, 1, 5), TypeError, "event_subtype must be a str, not int"),
@@ -416,13 +431,57 @@ def test_overrides_apply_to_their_credit_type() -> None:
 
 
 @pytest.mark.parametrize("leave", [copy.copy, pickle.dumps, Reservation.to_dict])
-def test_a_lapsed_hold_of_a_slab_counts_as_used_if_a_copy_of_it_has_left(leave) -> None:
+def test_a_lapsed_hold_of_a_slab_tells_whether_a_copy_of_it_has_left(leave) -> None:
     world = World(shared=True, slabs=(100.0, 400.0, 10.0))
-    row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + 75)
-    assert world.core.open_slab(row, world.now + 10)
+    plan = world.core.plan_slab("comp", "ct")
+    assert plan is not None
+    assert (plan.usable_for, plan.kept_for) == (10, 75)
+    row = world.core.slab_row("comp", "ct", "lease", 100.0, world.now + plan.kept_for)
+    assert world.core.open_slab(row, plan, plan.usable_for)
     here, elsewhere = world.hold(5), world.hold(5)
     assert "Reservation" in repr(here)
     leave(elsewhere.reservation)
     world.now += 60
     world.core.sweep()
-    assert world.core.take_closed_slabs() == [(row, 10.0)]
+    lapsed = {hold.id: (slab, has_left) for slab, hold, has_left in world.core.lapsed()}
+    assert lapsed == {
+        here.reservation.id: (row, False),
+        elsewhere.reservation.id: (row, True),
+    }
+
+
+def test_a_wall_clock_that_is_set_back_prolongs_no_lease() -> None:
+    world = World(reservation_ttl=1000.0)
+    world.lend()
+    world.step(-60.0)
+    world.now += 299
+    assert isinstance(world.check(), CheckResult)
+    world.now += 1
+    assert isinstance(world.check(), PendingCheck)
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -60.0, 60.0, 250.0])
+def test_a_hold_lasts_as_long_as_it_was_meant_to_whichever_way_the_wall_clock_is_set(
+    seconds,
+) -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.hold()
+    world.step(seconds)
+    assert world.core.counts()["open_holds"] == 1
+    world.now += 59
+    assert world.core.sweep() == 0
+    world.now += 2
+    assert world.core.sweep() == 1
+
+
+def test_a_clock_that_drifts_below_a_second_has_not_stepped() -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.hold()
+    for _ in range(5):
+        world.step(-0.3)
+    world.now += 60.4
+    assert world.core.sweep() == 0, "a second was made up for, and no more"
+    world.now += 0.2
+    assert world.core.sweep() == 1

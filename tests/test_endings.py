@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import textwrap
@@ -257,13 +258,6 @@ ENDINGS = {
         client.track_with_reservation(result.reservation, 3)
         sys.exit(0)
     """,
-    "a client that nobody holds any more": """
-        def use():
-            client = Schematic(key, SchematicConfig(**fields))
-            result = client.check("inference", acme, usage=4)
-            client.track_with_reservation(result.reservation, 3)
-        use()
-    """,
     "a thread that still works": """
         client = Schematic(key, SchematicConfig(**fields))
         checked = threading.Event()
@@ -313,6 +307,124 @@ def test_a_program_that_ends_has_billed_and_released_and_says_nothing(emulator, 
     assert state["billed"] == {"comp_acme": {"inference_tokens": 3}}
     assert lease_statuses(emulator) <= {"released"}
     assert state["anomalies"] == {}
+
+
+USING = """
+        client = AsyncSchematic(key, AsyncSchematicConfig(**fields))
+        result = await client.check("inference", acme, usage=4)
+        await client.track_with_reservation(result.reservation, 3)
+"""
+UNFINISHED = {
+    "an asynchronous client that is still there": f"""
+    async def main():
+        global client
+        {USING}
+    asyncio.run(main())
+    """,
+    "an asynchronous client that is gone with its loop": f"""
+    async def main():
+        {USING}
+    asyncio.run(main())
+    """,
+    "an asynchronous client that is gone before its loop": f"""
+    async def use():
+        {USING}
+    async def main():
+        await use()
+        while "waiting for its end":
+            await asyncio.sleep(0.01)
+            if not session._open:
+                break
+    asyncio.run(main())
+    """,
+    "a loop that stands still": f"""
+    async def main():
+        {USING}
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    """,
+    "a loop on a thread": f"""
+    async def main():
+        global client
+        {USING}
+        used.set()
+        await asyncio.sleep(3600)
+    used = threading.Event()
+    threading.Thread(target=asyncio.run, args=(main(),), daemon=True).start()
+    used.wait()
+    """,
+    "a synchronous client that is gone": """
+    def use():
+        client = Schematic(key, SchematicConfig(**fields))
+        result = client.check("inference", acme, usage=4)
+        client.track_with_reservation(result.reservation, 3)
+    use()
+    """,
+}
+
+
+@pytest.mark.parametrize("ending", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(emulator, ending):
+    start = textwrap.dedent(CLIENT) + "\nfrom schematic_native import session\nclient = None\n"
+    program = start + textwrap.dedent(ending)
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", program, emulator.base_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    kind = "AsyncSchematic" if "AsyncSchematic(" in ending else "Schematic"
+    warnings = [line for line in done.stderr.splitlines() if "ResourceWarning: " in line]
+    named = [line for line in warnings if f": {kind} of {emulator.base_url} was " in line]
+    assert len(named) == 1, done.stderr
+    # Of a loop that the program has left open with its transports, and of where the client was made.
+    known = ("unclosed event loop", "unclosed transport", "Enable tracemalloc")
+    others = [line for line in warnings if not any(part in line for part in (*known, *named))]
+    assert others == []
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
+    assert lease_statuses(emulator) <= {"released"}
+
+
+# By a signal: how it ends, and whether that delivers and releases.
+BY_SIGNAL = {
+    "Ctrl-C": (signal.SIGINT, "", True),
+    "SIGTERM with a handler that exits": (
+        signal.SIGTERM,
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))",
+        True,
+    ),
+    "SIGTERM with a handler that shuts down": (
+        signal.SIGTERM,
+        "signal.signal(signal.SIGTERM, lambda *_: (client.shutdown(), os._exit(0)))",
+        True,
+    ),
+    "SIGTERM without a handler": (signal.SIGTERM, "", False),
+    "kill -9": (signal.SIGKILL, "", False),
+}
+
+
+@pytest.mark.parametrize(("number", "handler", "delivers"), BY_SIGNAL.values(), ids=BY_SIGNAL)
+def test_what_a_signal_leaves_of_a_process(emulator, number, handler, delivers):
+    program = textwrap.dedent(CLIENT) + textwrap.dedent(f"""
+        import os, signal
+        client = Schematic(key, SchematicConfig(**fields))
+        {handler}
+        result = client.check("inference", acme, usage=4)
+        client.track_with_reservation(result.reservation, 3)
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, emulator.base_url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.wait(60)
+    billed = {"comp_acme": {"inference_tokens": 3}} if delivers else {}
+    assert emulator.state()["billed"] == billed
+    assert lease_statuses(emulator) == {"released" if delivers else "active"}
 
 
 def test_a_program_ends_in_time_with_a_frozen_server(emulator):

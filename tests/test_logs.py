@@ -185,6 +185,12 @@ def test_the_packages_own_requests_are_no_more_than_debug_in_the_log(emulator, c
     assert set(acquires(caplog)) == {logging.DEBUG}
 
 
+def test_the_emulators_own_control_calls_are_no_more_than_debug_in_the_log(emulator, caplog):
+    caplog.set_level(logging.INFO, "httpx")
+    emulator.state()
+    assert [record for record in caplog.records if record.name == "httpx"] == []
+
+
 def test_requests_of_others_are_logged_as_httpx_does(emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     httpx.get(f"{emulator.base_url}/nothing-here")

@@ -21,7 +21,7 @@ from schematic_native import (
     SchematicConfig,
     TrackWithReservationOptions,
 )
-from tests.conftest import ACME, API_KEY, eventually_async, streaming
+from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -270,3 +270,37 @@ def test_a_settle_after_its_loop_has_ended_starts_on_the_next(emulator):
     asyncio.run(settle())
     asyncio.run(client.shutdown())
     assert billed(emulator) == 7
+
+
+def test_without_asyncio_an_asynchronous_client_says_what_it_needs(emulator):
+    """As under trio: the coroutine is driven by something else."""
+    client = make(emulator)
+    calls = [
+        client.initialize(),
+        client.check_flag("inference", ACME),
+        client.track("pages", ACME),
+        client.prewarm(ACME, ["credit_inference"]),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="does its I/O on asyncio"):
+            call.send(None)
+    asyncio.run(client.shutdown())
+    assert client.status().queued_events == 0
+
+
+def test_a_batch_whose_answer_was_lost_is_billed_once_by_the_next_loop(emulator):
+    client = make(emulator)
+
+    async def track() -> None:
+        with emulator.fail("cut", on="capture") as fault:
+            await client.track("pages", ACME, quantity=7)
+            await client.identify({"id": "user_1"}, {"keys": ACME})
+            sending = asyncio.ensure_future(client._runtime._sender.flush(30))
+            await asyncio.to_thread(eventually, lambda: fault.fired)
+            sending.cancel()
+
+    asyncio.run(track())
+    asyncio.run(client.shutdown())
+    events = [event for event in emulator.events() if event["type"] in {"track", "identify"}]
+    assert len(events) > len({event["idempotency_key"] for event in events}) == 2
+    assert emulator.state()["billed"]["comp_acme"]["pages"] == 7

@@ -184,6 +184,21 @@ def test_a_batch_whose_answer_was_lost_bills_each_track_once(emulator):
     assert emulator.state()["billed"]["comp_acme"]["pages"] == 70
 
 
+def test_the_halves_of_a_batch_that_was_taken_already_bill_nothing_again(emulator):
+    """Its answer was lost, and then it is refused for its size: its events are sent again in parts."""
+    with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
+        cut = emulator.fail("cut", on="capture", times=1)
+        for _ in range(10):
+            client.track("pages", ACME, quantity=7)
+        flush = client._session.thread.begin(lambda: client._runtime._sender.flush(30))
+        eventually(lambda: cut.fired)
+        emulator.fail("status", on="capture", status=413, times=2)
+        assert flush.wait(30)
+    events = emulator.events()
+    assert len(events) > len({event["idempotency_key"] for event in events}) == 10
+    assert emulator.state()["billed"]["comp_acme"]["pages"] == 70
+
+
 async def test_a_batch_of_an_asynchronous_client_is_billed_once_as_well(emulator):
     config = AsyncSchematicConfig(**streaming(emulator))
     async with AsyncSchematic(API_KEY, config) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,10 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.faults import StoreError
-from schematic_native.redis import Operations, ThreadedStore, open_store
+from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.sharing import Claim, SharedStore, Slabs
+from schematic_native.redis.rows import Noted
+from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from tests.stores.servers import RedisServer
 
 YEAR_2100 = 4_102_444_800.0
-HELD, USED = 20.0, 6.0
+HELD, USED, USED_UNITS = 20.0, 6.0, 3.0
 
 
 class Gate:
@@ -90,8 +92,13 @@ async def gate(redis_server: RedisServer) -> AsyncIterator[Gate]:
 
 
 @pytest.fixture
-def shared(gate: Gate, faults: Faults) -> SharedStore:
-    return SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+def core() -> Core:
+    return Core(api_key=API_KEY, shared=True, slabs=(100.0, 200.0, 10.0))
+
+
+@pytest.fixture
+def shared(gate: Gate, core: Core, faults: Faults) -> SharedStore:
+    return SharedStore(core, gate, faults)
 
 
 async def make_holds(gate: Gate, count: int, expires_at: float = YEAR_2100) -> list[Reservation]:
@@ -109,9 +116,9 @@ async def books(gate: Gate) -> tuple[float, float]:
     return lease.remaining, await gate.run(gate.operations.reserved_credits(SLOT))
 
 
-async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, shared):
+async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, core, shared):
     for owed in await make_holds(gate, 3):
-        shared.claim_later(Claim(owed, USED, 3.0))
+        core.settle_shared(owed, USED_UNITS)
     gate.answers = 2  # the clock, and one claim
     sweep = asyncio.ensure_future(shared.sweep())
     await eventually_async(lambda: gate.waiting)
@@ -122,9 +129,9 @@ async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, shared):
     assert await books(gate) == (1000 - 3 * USED, 0)
 
 
-async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, shared):
+async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, core, shared):
     [owed] = await make_holds(gate, 1, expires_at=time.time())
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers, gate.is_broken = 1, True
     await shared.sweep()
     assert await books(gate) == (1000 - HELD, HELD)
@@ -132,27 +139,29 @@ async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, s
     assert await books(gate) == (1000 - USED, 0)
 
 
-async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, shared, faults):
+async def test_a_store_goes_on_with_the_claims_of_one_whose_loop_ended(gate, core, shared, faults):
     owed, cut_short = await make_holds(gate, 2)
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers = 0
-    claiming = asyncio.ensure_future(shared.claim_queued(Claim(cut_short, USED, 3.0)))
+    claiming = asyncio.ensure_future(shared.claim_settle(core.settle_shared(cut_short, USED_UNITS)))
     await eventually_async(lambda: gate.waiting)
     claiming.cancel()
     await asyncio.wait({claiming})
-    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following = SharedStore(core, gate, faults)
     following.inherit(shared)
     gate.open()
     await following.sweep()
     assert await books(gate) == (1000 - 2 * USED, 0)
 
 
-async def test_claims_that_a_shutdown_could_not_make_are_made_on_a_later_loop(gate, shared, faults):
+async def test_claims_that_a_shutdown_could_not_make_are_made_on_a_later_loop(
+    gate, core, shared, faults
+):
     [owed] = await make_holds(gate, 1)
-    shared.claim_later(Claim(owed, USED, 3.0))
+    core.settle_shared(owed, USED_UNITS)
     gate.answers, gate.is_broken = 0, True
     await shared.close(0.01)
-    following = SharedStore(Core(api_key=API_KEY, shared=True), gate, faults)
+    following = SharedStore(core, gate, faults)
     following.inherit(shared)
     gate.open()
     await following.sweep()
@@ -207,28 +216,29 @@ class ClosingSlab:
         return closed
 
 
-class Noted:
+class Listener:
     """A store that keeps what it is told about slabs."""
 
     def __init__(self) -> None:
         self.operations: Any = self
-        self.uses: list[tuple[Reservation, float]] = []
+        self.notes: list[SlabNote] = []
 
-    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Sequence[Any]:
-        return uses
+    def note(self, notes: Sequence[SlabNote]) -> Sequence[SlabNote]:
+        return notes
 
     async def run(
-        self, uses: Sequence[Any], timeout: float | None = None, late: Late[Any] = None
-    ) -> None:
+        self, notes: Sequence[SlabNote], timeout: float | None = None, late: Late[Any] = None
+    ) -> list[Noted]:
         del timeout, late
-        self.uses += uses
+        self.notes += notes
+        return [Noted(0, [])] * len(notes)
 
 
-async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told():
-    row, store = hold("slab"), Noted()
+async def test_what_was_used_of_a_slab_that_closes_meanwhile_is_told(faults):
+    row, store = hold("slab"), Listener()
     core: Any = ClosingSlab(row)
-    await Slabs(core, store, lambda _: None).note_uses()
-    assert store.uses == [(row, USED)]
+    await Slabs(core, store, lambda _: None, faults).note_uses()
+    assert store.notes == [SlabNote(row.id, SLOT, USED)]
 
 
 class SlabCore:
@@ -239,27 +249,22 @@ class SlabCore:
         self.taken = 0
 
     def plan_slab(self, *_: object) -> Any:
-        return SimpleNamespace(
-            credits=200.0, smallest=1.0, usable_until=YEAR_2100, expires_at=YEAR_2100
-        )
-
-    def now(self) -> float:
-        return time.time()
+        return SimpleNamespace(credits=200.0, smallest=1.0, usable_for=10.0, kept_for=75.0)
 
     def slab_row(self, *_: object) -> Reservation:
         self.taken += 1
         return hold(f"slab_{self.taken}", credits_reserved=200.0)
 
-    def open_slab(self, row: Reservation, _: float) -> None:
+    def open_slab(self, row: Reservation, *_: object) -> None:
         self.opened.append(row)
 
     def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
         return []
 
 
-async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
+async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared, faults):
     core: Any = SlabCore()
-    slabs = Slabs(core, gate, shared.claim_later)
+    slabs = Slabs(core, gate, shared.claim_later, faults)
     for turns in range(40):
         refill = asyncio.ensure_future(slabs.refill(SLOT))
         for _ in range(turns):
@@ -267,10 +272,64 @@ async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared):
         refill.cancel()
         await asyncio.wait({refill})
         for row in core.opened:
-            shared.claim_later(Claim(row, 0.0, None))
+            shared.claim_later(Claim(row, 0.0))
         core.opened.clear()
         await settled(gate, shared)
     assert core.taken > 0
+
+
+async def open_slab(gate: Gate, core: Core) -> Reservation:
+    """Take a slab of 200 credits."""
+    plan = core.plan_slab(*SLOT)
+    assert plan is not None
+    row = core.slab_row(*SLOT, "lease_1", 200.0, time.time() + plan.kept_for)
+    await gate.run(gate.operations.try_reserve(SLOT, 200.0))
+    assert await gate.run(gate.operations.add(row))
+    assert core.open_slab(row, plan, plan.usable_for)
+    return row
+
+
+async def lose(gate: Gate, row: Reservation) -> None:
+    """Forget a slab and its debit, as a replica that lags has never heard of either."""
+    assert await gate.run(gate.operations.consume(row.id, 0.0)) is not None
+
+
+async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 20.0) is not None
+    await lose(gate, row)
+    await shared.sweep()
+    assert core.try_reserve(*SLOT, 1.0) is None
+    assert "50 credits that were taken of it may be spent a second time" in caplog.text
+    assert "150 are not served" in caplog.text
+    await shared.close(5)
+    assert await books(gate) == (1000, 0)
+
+
+async def test_a_slab_that_closes_after_its_row_was_lost_tells_the_loss(gate, core, faults, caplog):
+    shared = SharedStore(core, gate, faults)
+    row = await open_slab(gate, core)
+    assert core.try_reserve(*SLOT, 30.0) is not None
+    await lose(gate, row)
+    await shared.close(5)
+    assert "30 credits that were taken of it may be spent a second time" in caplog.text
+
+
+async def test_a_claim_of_a_slab_whose_answer_was_lost_tells_no_loss(gate, core, faults, caplog):
+    row = await open_slab(gate, core)
+    losses: list[tuple[object, ...]] = []
+    claim = SlabClaim(row, 30.0, lambda *loss: losses.append(loss))
+    claiming = claim.make(gate.operations, core)
+    batch = next(claiming)
+    with pytest.raises(StoreError):
+        claiming.throw(StoreError("no answer", lost=True))
+    assert batch
+    await lose(gate, row)
+    assert not await gate.run(claim.make(gate.operations, core))
+    assert losses == []
 
 
 async def settled(gate: Gate, shared: SharedStore) -> None:
@@ -456,3 +515,117 @@ def test_a_settle_after_a_shutdown_raises_nothing(user, redis_server):
     user.shutdown()
     redis_server.stop()
     user.track_with_reservation(result.reservation, 3)
+
+
+class HeldReplies:
+    """Carries out what Redis is asked, and keeps its replies until they are let go."""
+
+    def __init__(self, links: Any) -> None:
+        self._links, self._ask = links, links.ask
+        self._held: list[Any] = []
+        links.ask = self.ask
+
+    def ask(self, batch: Any, deadline: float | None, answered: Any, *, in_full: bool) -> None:
+        self._ask(
+            batch,
+            deadline,
+            lambda replies: self._held.append((answered, replies)),
+            in_full=in_full,
+        )
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def let_go(self) -> None:
+        self._links.ask = self._ask
+        for answered, replies in self._held:
+            answered(replies)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize("timeout", [0.9, 3.0])
+async def test_a_shutdown_waits_for_the_debits_that_it_has_sent(
+    emulator, redis_server, timeout, is_cancelled
+):
+    settings = CreditLeaseConfig(
+        mode="client", redis_client=redis.asyncio.Redis.from_url(redis_server.url)
+    )
+    client = AsyncSchematic(
+        API_KEY, AsyncSchematicConfig(**streaming(emulator, credit_leases=settings))
+    )
+    await client.initialize()
+    await client.track_with_reservation(
+        (await client.check("inference", ACME, usage=1)).reservation, 1
+    )
+    replies = HeldReplies(client._store._links)
+    checks = [
+        asyncio.ensure_future(client.check("inference", ACME, usage=10, timeout=timeout))
+        for _ in range(5)
+    ]
+    await eventually_async(lambda: len(replies) == len(checks))
+    if is_cancelled:
+        for check in checks:
+            check.cancel()
+        await asyncio.wait(checks)
+    shutdown = asyncio.ensure_future(client.shutdown())
+    await eventually_async(lambda: client._runtime._shared._closing)
+    assert not shutdown.done()
+    replies.let_go()
+    await shutdown
+    answers = [] if is_cancelled else [(await check).reservation for check in checks]
+    assert None not in answers
+    async with redis.asyncio.Redis.from_url(redis_server.url) as reader:
+        store: Any = open_store(reader, "schematic:")
+        lease = await store.run(store.operations.lease(("comp_acme", "credit_inference")))
+        held = await store.run(store.operations.reserved_credits(("comp_acme", "credit_inference")))
+        await store.close()
+    assert held == 20 * len(answers)
+    assert lease.remaining + held == lease.granted - 2
+
+
+def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_server, monkeypatch):
+    """The connection that was asked for then is opened all the same, and serves what comes next."""
+    resolve, is_slow, may_answer = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def hang(host: Any, *arguments: Any, **keywords: Any) -> Any:
+        if host == "localhost" and is_slow.is_set():
+            assert may_answer.wait(30)
+        return resolve(host, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    settings = CreditLeaseConfig(
+        mode="client", redis_client=redis.Redis(host="localhost", port=redis_server.port)
+    )
+    with Schematic(
+        API_KEY, SchematicConfig(**streaming(emulator, credit_leases=settings))
+    ) as client:
+        held = client.check("inference", ACME, usage=1).reservation
+        client._store.close()
+        is_slow.set()
+        refused = client.check("inference", ACME, usage=1, timeout=0.4)
+        assert (refused.allowed, refused.error) == (False, "lease_store_error")
+        client.track_with_reservation(held, 1)
+        may_answer.set()
+        eventually(lambda: client.check("inference", ACME, usage=1).allowed)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
+
+
+def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_server, caplog):
+    with redis.Redis.from_url(redis_server.url) as admin:
+        admin.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
+        user = redis.Redis(port=redis_server.port, username="app", password="-")  # noqa: S106
+        settings = CreditLeaseConfig(mode="client", redis_client=user)
+        fields = streaming(emulator, credit_leases=settings)
+        with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+            held = client.check("inference", ACME, usage=1).reservation
+            admin.execute_command("ACL", "SETUSER", "app", "-hsetnx")
+            with caplog.at_level("INFO", logger="schematic_native"):
+                for _ in range(10):
+                    assert not client.check("inference", ACME, usage=1).allowed
+            assert [line.levelname for line in caplog.records] == ["ERROR"]
+            assert "hsetnx" in (client.status().last_error or "")
+            client.track_with_reservation(held, 1)
+            assert "hsetnx" in (client.status().last_error or ""), "a claim needs no such right"
+            admin.execute_command("ACL", "SETUSER", "app", "+hsetnx")
+            assert client.check("inference", ACME, usage=1).allowed
+            assert client.status().last_error is None

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import redis
 
 from schematic_native import (
     CreditLeaseConfig,
     LocalCache,
+    LocalSlab,
     Reservation,
     Schematic,
     SchematicConfig,
@@ -142,6 +144,23 @@ def test_a_shutdown_in_the_child_leaves_the_parents_lease_and_socket_alone(emula
 
 
 @forking
+def test_parent_and_child_give_their_events_different_keys(emulator):
+    client = Schematic("sch_dev_emulator", SchematicConfig(**streaming(emulator)))
+    client.track("pages", {"id": "acme"})
+
+    def child() -> bool:
+        client.track("pages", {"id": "acme"})
+        client.shutdown()
+        return True
+
+    assert in_fork(child)
+    client.track("pages", {"id": "acme"})
+    client.shutdown()
+    keys = [event["idempotency_key"] for event in tracks(emulator)]
+    assert len(set(keys)) == len(keys) == 3
+
+
+@forking
 def test_a_cache_keeps_its_size_and_time_across_a_fork(emulator):
     cache = LocalCache(max_size=2, ttl=10)
     with make(emulator, cache_providers=[cache]) as client:
@@ -233,6 +252,39 @@ def test_forked_workers_bill_what_they_used(emulator):
         use(client)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 200}}
     assert emulator.state()["anomalies"] == {}
+    assert emulator.audit()["balanced"]
+
+
+@forking
+def test_what_a_forked_child_billed_of_its_parents_slab_is_not_served_again(emulator, redis_server):
+    leases = CreditLeaseConfig(
+        mode="client",
+        redis_client=redis.Redis.from_url(redis_server.url),
+        local_slab=LocalSlab(min_credits=100, max_credits=1000),
+        default_reservation_ttl=0.5,
+        sweep_interval=0.02,
+    )
+    with make(emulator, credit_leases=leases) as client:
+
+        def has_slab() -> bool:
+            result = client.check(INFERENCE, ACME, usage=1)
+            client.track_with_reservation(result.reservation, 1)
+            return client.status().leases == 1
+
+        eventually(has_slab)
+        results = [client.check(INFERENCE, ACME, usage=8) for _ in range(5)]
+
+        def child() -> None:
+            for result in results:
+                client.track_with_reservation(result.reservation, 5)
+            client.shutdown()
+
+        in_fork(child)
+        eventually(lambda: client.status().open_holds == 0)
+    billed = emulator.state()["billed"]["comp_acme"]["inference_tokens"]
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as reader:
+        lease = reader.hgetall("schematic:credit-lease:comp_acme:credit_inference")
+    assert float(lease["localRemainingCredits"]) == float(lease["grantedAmount"]) - 2 * billed
     assert emulator.audit()["balanced"]
 
 

@@ -11,7 +11,13 @@ import os
 from pathlib import Path
 
 FILE = Path(__file__).parent / "public_api.txt"
-MODULES = ("schematic_native", "schematic_native.rulesengine", "schematic_native.emulator")
+MODULES = (
+    "schematic_native",
+    "schematic_native.cache",
+    "schematic_native.emulator",
+    "schematic_native.rulesengine",
+    "schematic_native.webhooks",
+)
 
 
 def described(path: str, value: object) -> list[str]:

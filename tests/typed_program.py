@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from schematic.companies.client import AsyncCompaniesClient, CompaniesClient
+from schematic.plans.client import PlansClient
+from schematic.raw_base_client import RawBaseSchematic
 from typing_extensions import assert_type
 
 import schematic_native
@@ -62,6 +65,20 @@ def look(client: Schematic, company: dict[str, str]) -> None:
     assert_type(client.status(), ClientStatus)
     client.identify(company, options=IdentifyOptions(prewarm=["inference"]))
     client.track("opened", company, quantity=2, options=TrackOptions(idempotency_key="once"))
+
+
+def manage(client: Schematic) -> str:
+    """Use the REST resources."""
+    assert_type(client.companies, CompaniesClient)
+    assert_type(client.plans, PlansClient)
+    assert_type(client.with_raw_response, RawBaseSchematic)
+    return client.companies.upsert_company(keys={"id": "acme"}).data.id
+
+
+async def manage_async(client: AsyncSchematic) -> int:
+    """Do the same, awaited."""
+    assert_type(client.companies, AsyncCompaniesClient)
+    return len((await client.companies.list_companies()).data)
 
 
 async def spend_async(client: AsyncSchematic) -> None:

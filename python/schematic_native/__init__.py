@@ -39,6 +39,7 @@ from schematic_native.client import (
     TrackOptions,
     TrackWithReservationOptions,
 )
+from schematic_native.install import install, uninstall
 
 __all__ = [
     "INSUFFICIENT_CREDITS_REASON",
@@ -76,4 +77,6 @@ __all__ = [
     "WarningTier",
     "__build__",
     "__version__",
+    "install",
+    "uninstall",
 ]

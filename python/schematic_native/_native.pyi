@@ -10,6 +10,7 @@ from schematic_native.config import (
     CheckFlagOptions,
     CheckOptions,
     DefaultValue,
+    LookupKeys,
     TrackWithReservationOptions,
 )
 
@@ -419,8 +420,17 @@ class ExtendPlan:
 class SlabPlan:
     credits: float
     smallest: float  # credits below which a slab is not worth its while
-    usable_until: float  # epoch seconds, until when holds may be carved from it
-    expires_at: float  # epoch seconds, of its reservation in the shared store
+    usable_for: float  # seconds since this plan, while holds may be carved from it
+    kept_for: float  # seconds, while the shared store keeps its reservation
+
+@final
+class OwedClaim:
+    """A settled hold that the shared store has still to end."""
+
+    @property
+    def reservation(self) -> Reservation: ...
+    @property
+    def credits(self) -> float: ...  # used of the hold
 
 @final
 class EventBatch:
@@ -480,18 +490,20 @@ class Memory:
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
     def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
-    def _open(self, checking: bool, leasing: bool, settling: bool) -> None: ...  # what may be asked
+    def _open(  # what may be asked; `single`: only of whoever is named by one key at most
+        self, checking: bool, leasing: bool, settling: bool, single: bool = False
+    ) -> None: ...
     def _flag_value_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
     ) -> bool | None: ...
     def _begin_now(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -512,8 +524,8 @@ class Schematic(Memory):
     def check_flag(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -521,8 +533,8 @@ class Schematic(Memory):
     def check(
         self,
         flag_key: str,
-        company: Mapping[str, str] | None = None,
-        user: Mapping[str, str] | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,
@@ -575,6 +587,8 @@ class Core:
         | None = None,  # answers lease-backed checks in place of the rules engine, for tests
         slabs: tuple[float, float, float]
         | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
+        steady: Callable[[], float]
+        | None = None,  # seconds by a clock that never steps; None: the system's
     ) -> Core: ...
 
     # The cache
@@ -643,14 +657,13 @@ class Core:
         bool | None
     ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
     def now(self) -> float: ...  # epoch seconds, by the core's clock
-    def shared_claim(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> (
-        float | None
-    ): ...  # credits to claim from the shared store; None: nothing is to be claimed there
-    def count_usage(
-        self, reservation: Reservation, actual_quantity: float
-    ) -> None: ...  # into the cached company's metrics, after a claim in the shared store
+    def settle_shared(
+        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
+    ) -> OwedClaim | None: ...  # bills, too; None: the store is owed nothing for it
+    def owed_claims(self) -> list[OwedClaim]: ...  # of settles, oldest first
+    def claim_ended(
+        self, claim: OwedClaim, has_ended_hold: bool
+    ) -> None: ...  # the store has answered, or the hold's row is surely gone
 
     # Leases, for the lease manager
     def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired
@@ -698,19 +711,37 @@ class Core:
         expires_at: float,
     ) -> Reservation: ...  # by which the slab is taken in the shared store
     def open_slab(
-        self, row: Reservation, usable_until: float
-    ) -> bool: ...  # epoch seconds; after the row is recorded
+        self, row: Reservation, plan: SlabPlan, usable_for: float
+    ) -> bool: ...  # seconds since the plan; after the row is recorded
     def take_slab_uses(
         self,
     ) -> list[
         tuple[Reservation, float]
     ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
+    def take_slabs_in_use(
+        self,
+    ) -> list[Reservation]: ...  # rows of those that holds were carved from since the last call
+    def lose_slab(
+        self, row: Reservation
+    ) -> tuple[float, float] | None: ...  # credits taken of it and left; None: it is not open
     def take_closed_slabs(
         self,
     ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
     def close_slabs(
         self,
-    ) -> list[tuple[Reservation, float]]: ...  # all of them; what is held counts as used
+    ) -> list[
+        tuple[Reservation, float, list[tuple[str, float]]]
+    ]: ...  # rows, the credits used of each, and the holds still open, with their credits
+    def lapsed(
+        self,
+    ) -> list[
+        tuple[Reservation, Reservation, bool]
+    ]: ...  # row and hold, whether a copy has left: settled elsewhere or not, until `end_lapsed`
+    def end_lapsed(
+        self, hold: Reservation, credits: float
+    ) -> None: ...  # credits that it was settled with elsewhere
+    @staticmethod
+    def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
 
     # The ledger's own operations, as a shared store has them too
     def try_reserve(

@@ -6,14 +6,16 @@ Errors form one small family under `ApiError`. None of them ever carries the API
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import logging
 import random
+import sys
 import time
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import quote, urljoin
 
 import httpx
@@ -42,7 +44,9 @@ from schematic_native.transport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from typing_extensions import Self
 
     from schematic_native._native import CheckFlagResult, EventBatch, Reservation
     from schematic_native.settings import Settings
@@ -59,21 +63,70 @@ _ERROR_TEXT_LIMIT = 300
 class ApiError(Exception):
     """A call of the API failed.
 
+    Where the published package is loaded, it is one of its errors as well, so that
+    `except schematic.core.ApiError` catches both.
+
     Attributes:
         status: the HTTP status, None if there was no answer.
         message: what the server said, or what happened instead.
 
     """
 
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:  # noqa: D102 - it says nothing of its own
+        return super().__new__(_as_published(cls))  # whose __init__ is called
+
     def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message if status is None else f"HTTP {status}: {message}")
+        # Not super(): the published error, if it is one, takes other arguments.
+        Exception.__init__(self, message if status is None else f"HTTP {status}: {message}")
         self.message = message
         self.status = status
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, int | None]]:
+        return getattr(type(self), "_plain", type(self)), (self.message, self.status)
+
+    @property
+    def status_code(self) -> int | None:
+        """The published package's name of `status`."""
+        return self.status
+
+    @property
+    def body(self) -> dict[str, str]:
+        """The published package's form of `message`."""
+        return {"error": self.message}
+
+    @property
+    def headers(self) -> None:
+        """Not kept."""
+        return None
 
     @property
     def state(self) -> tuple[str, int | None]:
         """What tells this failure from another kind of failure, whatever the server's words."""
         return (type(self).__name__, self.status)
+
+
+# Of each kind of error, what is an error of the published package as well.
+_published_kinds: dict[type[ApiError], type[ApiError]] = {}
+E = TypeVar("E", bound=ApiError)
+
+
+def _as_published(kind: type[E]) -> type[E]:
+    """Return the kind of error that is one of the published package's, too, where that is loaded."""
+    if "schematic" not in sys.modules or hasattr(kind, "_plain"):
+        return kind
+    known = _published_kinds.get(kind)
+    if known is None:
+        try:
+            from schematic.core.api_error import ApiError as Published  # noqa: PLC0415 - the extra
+        except ImportError:
+            return kind  # some other package of that name
+        told = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+        new = type(kind.__name__, (kind, Published), {**told, "_plain": kind})
+        known = _published_kinds.setdefault(kind, cast("type[ApiError]", new))
+    return cast("type[E]", known)
 
 
 class ApiConnectionError(ApiError):
@@ -83,8 +136,8 @@ class ApiConnectionError(ApiError):
 class ApiTimeoutError(ApiConnectionError):
     """The API did not answer in time."""
 
-    def __init__(self) -> None:
-        super().__init__("no answer in time")
+    def __init__(self, message: str = "no answer in time", status: int | None = None) -> None:
+        super().__init__(message, status)
 
 
 class AuthenticationError(ApiError):
@@ -137,6 +190,16 @@ def _quiet_ours(record: logging.LogRecord) -> bool:
 
 for _name in ("httpx", "httpx2"):
     logging.getLogger(_name).addFilter(_quiet_ours)
+
+
+@contextlib.contextmanager
+def own_request() -> Iterator[None]:
+    """Mark what is requested within as this package's own, of which httpx logs no INFO line."""
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
 
 
 class Api:
@@ -386,19 +449,17 @@ class Api:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
             raise ApiConnectionError("no time is left for the request")
-        token = _is_ours.set(True)
         try:
             # httpx limits each phase of a request, so that a server may drip its answer for ever:
             # the limit that counts is the one on the whole.
-            return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
+            with own_request():
+                return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
         except asyncio.TimeoutError:
             raise ApiTimeoutError from None
         except ApiConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - a client of the user's raises what it likes
             raise self._unreachable(error) from None
-        finally:
-            _is_ours.reset(token)
 
     def _unreachable(self, error: Exception) -> ApiConnectionError:
         # Of httpx or of httpx2.

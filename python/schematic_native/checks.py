@@ -13,7 +13,7 @@ from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
 from schematic_native.api import ApiError, NotFoundError, PaymentRequiredError
 from schematic_native.config import CreditBalance
 from schematic_native.datastream import COMPANY, USER
-from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.faults import CacheError, StoreError
 from schematic_native.questions import (
     INSUFFICIENT_CREDITS_REASON,
     KEY_CONFLICT,
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from schematic_native.faults import Faults
     from schematic_native.leases import Leases
     from schematic_native.questions import Keys
+    from schematic_native.replica import Found, Replica
     from schematic_native.settings import LeaseSettings
+    from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import SharedStore
     from schematic_native.stores import LeaseStore
 
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
+# Seconds for the service to confirm what a shared cache had; longer than a request may take.
+FOLLOW_TIMEOUT = 5.0
 
 
 class Checks:
@@ -60,6 +64,8 @@ class Checks:
         api: asked when memory cannot answer.
         faults: where failures are reported.
         datastream: fetches what is missing; None without DataStream.
+        caches: where other processes may have left what is missing; None without any.
+        replica: decides in place of a DataStream in replicator mode; else None.
         leases: acquires and extends; None without credit leases in the client.
         shared: where leases and holds live, if other processes share them; else None.
         lease_settings: None without credit leases.
@@ -76,6 +82,8 @@ class Checks:
         faults: Faults,
         *,
         datastream: DataStream | None,
+        caches: EntityCaches | None = None,
+        replica: Replica | None = None,
         leases: Leases | None,
         shared: SharedStore | None,
         lease_settings: LeaseSettings | None,
@@ -85,6 +93,8 @@ class Checks:
         self._api = api
         self._faults = faults
         self._datastream = datastream
+        self._caches = caches
+        self._replica = replica
         self._leases = leases
         self._shared = shared
         self._store: LeaseStore = ProcessStore(core) if shared is None else shared
@@ -100,13 +110,17 @@ class Checks:
         if settings.mode == "auto":
             # A DataStream that has never brought its flags does not run: nothing could be decided
             # here.
-            return "client" if self._leases is not None and self._core.has_flags() else "server"
+            decides = self._core.has_flags() if self._replica is None else self._replica.ready
+            return "client" if self._leases is not None and decides else "server"
         if settings.mode == "client" and self._leases is None:
             return None
         return settings.mode
 
     async def check_flag(self, question: FlagQuestion, deadline: float) -> FlagOutcome:
         """Answer a plain check from memory, fetching what is missing, or else over REST."""
+        if self._replica is not None:
+            answered = await self._ask_replica(self._replica, question)
+            return await self._ask_api(question, deadline) if answered is None else answered
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(question.company, question.user, deadline)
             answer = question.ask(self._core)
@@ -124,6 +138,13 @@ class Checks:
         deadline: float,
     ) -> Outcomes | Unanswered:
         """Answer plain checks of several flags, or of all; by flag key."""
+        if self._replica is not None and flag_keys:
+            questions = {key: FlagQuestion(key, company, user) for key in flag_keys}
+            asked = [self._ask_replica(self._replica, each) for each in questions.values()]
+            answered = dict(zip(questions, await asyncio.gather(*asked), strict=True))
+            known = {key: answer for key, answer in answered.items() if answer is not None}
+            if len(known) == len(questions):
+                return known
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(company, user, deadline)
             outcomes = ask_all(self._core, flag_keys, company, user)
@@ -145,6 +166,11 @@ class Checks:
         self, question: LeaseQuestion, pending: PendingCheck | None, deadline: float
     ) -> CheckResult | Told | Unanswered:
         """Finish a check that may reserve credits."""
+        unread = pending is None or pending.need in {"plain", "resolve"}
+        if unread and self._replica is not None and self._replica.ready:
+            # What was begun, if it was, did not know the flag, perhaps, or whom the keys name.
+            pending = None
+            await self._load(self._replica, question.plain())
         if pending is not None:
             return await self._finish(question, pending, deadline)
         usage, mode = question.usage, self.mode
@@ -155,11 +181,36 @@ class Checks:
         answer = question.ask(self._core)
         return await self._finish(question, answer, deadline)
 
+    async def _ask_replica(
+        self, replica: Replica, question: FlagQuestion
+    ) -> CheckFlagResult | Unanswered | None:
+        """Decide by what the replicator has written; None if that cannot be done.
+
+        A company or user that is not there counts as none.
+        """
+        found = await self._load(replica, question) if replica.ready else None
+        if found is None or not found.flag:
+            return None
+        if found.is_conflict:
+            return Unanswered(KEY_CONFLICT)
+        answer = question.ask(self._core, partial=True)
+        if isinstance(answer, CheckFlagResult):
+            return answer
+        return Unanswered(KEY_CONFLICT) if answer == "conflict" else None
+
+    async def _load(self, replica: Replica, question: FlagQuestion) -> Found | None:
+        """Read what a check is about; None if the cache could not be read."""
+        try:
+            return await replica.load(question.flag_key, question.company, question.user)
+        except CacheError:
+            return None
+
     async def credit_balance(
         self, company: Keys, credit_type_id: str, deadline: float
     ) -> CreditBalance:
         """Tell a company's credits, from memory if it is streamed, or else over REST."""
-        if self._datastream is not None and self._core.has_flags():
+        source = self._datastream or self._replica
+        if source is not None and self._core.has_flags():
             await self._fetch_missing(company, None, deadline)
             company_id = self._core.company_id(company)
             if company_id is not None:
@@ -218,11 +269,31 @@ class Checks:
 
     async def _fetch(self, company: Keys | None, user: Keys | None, deadline: float) -> bool:
         """Request entities over the DataStream; tells whether all of them have come."""
-        if self._datastream is None:
-            return False
         wanted = [(kind, keys) for kind, keys in ((COMPANY, company), (USER, user)) if keys]
-        requests = [self._datastream.request(kind, keys, deadline) for kind, keys in wanted]
+        if self._replica is not None:
+            requests = [self._replica.request(*each, deadline) for each in wanted]
+        elif self._datastream is not None:
+            requests = [self._obtain(self._datastream, *each, deadline) for each in wanted]
+        else:
+            return False
         return all(await asyncio.gather(*requests))
+
+    async def _obtain(self, datastream: DataStream, kind: str, keys: Keys, deadline: float) -> bool:
+        """Take an entity from a shared cache at once, and follow it; or else request it."""
+        if self._caches is not None and await self._caches.find(kind, keys):
+            self._spawn(self._follow(self._caches, datastream, kind, keys))
+            return True
+        return await datastream.request(kind, keys, deadline)
+
+    async def _follow(
+        self, caches: EntityCaches, datastream: DataStream, kind: str, keys: Keys
+    ) -> None:
+        """Request an entity that a shared cache had: it may have changed, or gone, since."""
+        known = self._core.company_id if kind == COMPANY else self._core.user_id
+        found = known(keys)
+        deadline = asyncio.get_running_loop().time() + FOLLOW_TIMEOUT
+        if await datastream.confirm(kind, keys, deadline) is False and found is not None:
+            caches.forget(kind, found)
 
     async def _fetch_missing(
         self, company: Keys | None, user: Keys | None, deadline: float
@@ -322,8 +393,9 @@ class Checks:
             lease = await self._store.live_lease(slot)
             reserved = await self._store.reserved_credits(slot)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("balance", error)
             return None
+        self._faults.store_answered("balance")
         # An expired lease lends nothing any more; what it lent has gone back to the company's
         # balance.
         if lease is None:

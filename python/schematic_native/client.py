@@ -10,10 +10,8 @@ httpx or websockets: that happens when I/O starts.
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -30,10 +28,10 @@ from schematic_native._native import (
     read_quantity,
 )
 from schematic_native._native import Schematic as Synchronous
+from schematic_native.attributes import Attributes, read_caches
 from schematic_native.cache import LocalCache, cache_key
 from schematic_native.config import (
     INITIAL_WAIT,
-    SHUTDOWN_BUDGET,
     AsyncSchematicConfig,
     CacheProvider,
     CheckFlagOptions,
@@ -53,13 +51,14 @@ from schematic_native.config import (
     LeaseConfigOverride,
     LocalSlab,
     LogLevel,
+    LookupKeys,
     OnAcquireFailure,
     SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
     read_flag_defaults,
 )
-from schematic_native.faults import STORE_TOPIC, Faults, StoreError
+from schematic_native.faults import Faults, StoreError
 from schematic_native.questions import (
     CLOSED,
     INSUFFICIENT_CREDITS_REASON,
@@ -91,19 +90,19 @@ from schematic_native.questions import (
     resolve_default,
     wrong_kind,
 )
+from schematic_native.resources import AsyncResources, Resources
+from schematic_native.session import Session, at_exit, forget_parent
 from schematic_native.wake import Doorbell
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from schematic_native._native import FailureMode, PendingCheck
+    from schematic_native._native import FailureMode, OwedClaim, PendingCheck
     from schematic_native.redis import Store
-    from schematic_native.runtime import LoopThread, Runtime
-    from schematic_native.sharing import Claim
+    from schematic_native.runtime import Runtime
 
 # What `from schematic.client import ...` offers for users, so that they change one import line.
 __all__ = [
@@ -152,13 +151,9 @@ UNBILLABLE = 2.0**63
 # A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
 # the check itself can say what it ran out of time for.
 GRACE = 0.05
-# The same for a shutdown, which also has to close its connections.
-SHUTDOWN_GRACE = 1.0
-# Seconds that a shutdown waits for the settles of other threads. The shared store has one to answer.
-SETTLE_PATIENCE = 1.5
 
 
-class _Client(Memory):
+class _Client(Attributes, Memory):
     """What both clients are, apart from how they wait."""
 
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
@@ -183,9 +178,16 @@ class _Client(Memory):
         self._core = self._make_core()
         self._store = self._open_store()
         self._take_core(self._core)
-        self._runtime: Runtime | None = None
-        # Held only to start and to end the runtime.
-        self._lifecycle = threading.RLock()
+        self._session = Session(
+            type(self).__name__,
+            self._settings,
+            self._core,
+            self._doorbell,
+            self._faults,
+            self._store,
+        )
+        self._dropped = weakref.finalize(self, self._session.abandon)
+        self._dropped.atexit = False
         # Held only while memory is opened: what is opened must not be older than a shutdown.
         # A signal handler may open memory in the midst of it.
         self._opening = threading.RLock()
@@ -203,7 +205,8 @@ class _Client(Memory):
         A fresh core rather than a cleaned one, as another thread of the parent may have held a lock
         inside.
         """
-        _abandoned.append((self._core, self._runtime))
+        self._dropped.detach()
+        _abandoned.append(self._session)
         self._caches = [_fresh(cache) for cache in self._caches]
         self._reset()
 
@@ -272,48 +275,63 @@ class _Client(Memory):
         """Whether no I/O may be done."""
         return self._settings.offline or self._closed
 
-    def _make_runtime(self, previous: Runtime | None = None) -> Runtime:
-        from schematic_native.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
+    @property
+    def _runtime(self) -> Runtime | None:
+        return self._session.runtime
 
-        return Runtime(
-            self._settings,
-            self._core,
-            self._doorbell,
-            self._faults,
-            store=self._store,
-            on_streaming=self._stream,
-            previous=previous,
-        )
+    def _start(self) -> Runtime:
+        """Start the runtime on the running loop."""
+        # The runtime must not hold the client.
+        method = weakref.WeakMethod(self._stream)
 
-    def _stream(self) -> None:
-        self._streaming = True
+        def tell(is_on: bool) -> None:
+            stream = method()
+            if stream is not None:
+                stream(is_on)
+
+        runtime = self._session.start(tell)
         self._open_memory()
+        return runtime
+
+    def _stream(self, is_on: bool) -> None:
+        self._streaming = is_on
+        self._open_memory()
+
+    def _knows(self, company: Keys | None, user: Keys | None) -> bool:
+        """Tell whether memory knows who is named, or that it does not."""
+        replica = None if self._runtime is None else self._runtime.replica
+        if replica is None:
+            return True
+        from schematic_native.datastream import COMPANY, USER  # noqa: PLC0415 - in replicator mode
+
+        return replica.covers(COMPANY, company) and replica.covers(USER, user)
 
     def _open_memory(self) -> None:
         """Let memory answer what it may answer now."""
-        leases = self._settings.leases
         with self._opening:
+            leases, offline = self._settings.leases, self._settings.offline
+            streaming = self._streaming and not offline
             leasing = leases is not None and leases.mode != "server" and not self._closed
             self._open(
-                checking=self._streaming,
-                leasing=self._streaming and leasing,
-                settling=self._runtime is not None and not self._closed,
+                checking=streaming,
+                leasing=streaming and leasing,
+                settling=self._runtime is not None and not self._closed and not offline,
+                single=self._settings.replica is not None,
             )
 
-    def _shut(self) -> Runtime | None:
+    def _shut(self) -> None:
         """Answer from memory alone from now on."""
         self._own()
         self._closed = True
         self._open_memory()
-        return self._runtime
 
     # Plain checks
 
     def _read_flag(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> tuple[FlagQuestion, DefaultValue, float]:
         check_options(options, CheckFlagOptions)
@@ -331,7 +349,7 @@ class _Client(Memory):
         self._own()
         if self._settings.offline:
             return self._conclude(question, Unanswered(REASON_OFFLINE), default)
-        if self._streaming:
+        if self._streaming and self._knows(question.company, question.user):
             # Once shut down, nobody sends the events of checks any more.
             answer = question.ask(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
@@ -391,8 +409,8 @@ class _Client(Memory):
     def _read_flags(
         self,
         flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckFlagOptions | None,
     ) -> _FlagsAsked:
         question, default, timeout = self._read_flag("flag_keys", company, user, options)
@@ -406,7 +424,8 @@ class _Client(Memory):
         if self._settings.offline:
             return Unanswered(REASON_OFFLINE)
         outcomes = None
-        if self._streaming:
+        # A replica knows no flag before it is asked for.
+        if self._streaming and self._settings.replica is None:
             outcomes = ask_all(
                 self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
             )
@@ -443,8 +462,8 @@ class _Client(Memory):
     def _begin_check(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -552,20 +571,11 @@ class _Client(Memory):
             return None
         return reservation, quantity, traits
 
-    def _claim_of(self, reservation: Reservation, actual_quantity: float) -> Claim | None:
-        """Tell what a settle must claim in the shared store; None if the hold is not there."""
-        cost = self._core.shared_claim(reservation, actual_quantity)
-        if cost is None or self._core.has_hold(reservation.id):
-            return None
-        from schematic_native.sharing import Claim  # noqa: PLC0415 - only with Redis
-
-        return Claim(reservation, cost, actual_quantity)
-
     def _read_track(
         self,
         event: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         traits: Mapping[str, Any] | None,
         quantity: int | None,
         options: TrackOptions | None,
@@ -592,7 +602,7 @@ class _Client(Memory):
 
     def _read_identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None,
         name: str | None,
         traits: Mapping[str, Any] | None,
@@ -619,7 +629,7 @@ class _Client(Memory):
         return self._idle
 
 
-class AsyncSchematic(_Client):
+class AsyncSchematic(_Client, AsyncResources):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     When that loop has ended, the next use starts on its own loop, with the events and leases that
@@ -675,14 +685,16 @@ class AsyncSchematic(_Client):
         # Asked for before anything is shut: whom it refuses must find the client as it was.
         runtime = None if started is None or started.ended else self._running()
         self._shut()
+        await self._close_resources_async()
         if runtime is not None:
             await runtime.close()
+        self._session.forget()
 
     async def check_flag(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
         """Tell whether a flag is on for a company and a user, named by their lookup keys."""
@@ -695,8 +707,8 @@ class AsyncSchematic(_Client):
     async def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -710,8 +722,8 @@ class AsyncSchematic(_Client):
     async def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -726,8 +738,8 @@ class AsyncSchematic(_Client):
     async def check(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckOptions | None = None,
         *,
         usage: float | None = None,
@@ -788,8 +800,8 @@ class AsyncSchematic(_Client):
     async def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -826,7 +838,7 @@ class AsyncSchematic(_Client):
 
         Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
         """
-        runtime = self._runtime
+        runtime = self._session.runtime
         if (
             options is None
             and runtime is not None
@@ -837,14 +849,13 @@ class AsyncSchematic(_Client):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        claim = self._claim_of(settlement[0], settlement[1])
         runtime = self._running()
-        # Queued at once, lest a cancelled caller bills nothing; it is sent after the claim.
-        self._core.settle(*settlement)
-        if claim is not None:
-            await runtime.claim(claim)
+        # One call: whoever is cancelled or interrupted after it, the claim is made and then billed.
+        owed = self._core.settle_shared(*settlement)
+        if owed is not None:
+            await runtime.claim(owed)
 
-    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    async def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -853,7 +864,7 @@ class AsyncSchematic(_Client):
 
     async def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -871,8 +882,8 @@ class AsyncSchematic(_Client):
     async def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -880,10 +891,12 @@ class AsyncSchematic(_Client):
         """Queue a track event; it is sent in the background."""
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
-            self._running()
+            runtime = self._running()
             self._core.track(*fields)
+            if self._settings.replica is not None and fields[1]:
+                runtime.count(fields[1], event, 1 if fields[4] is None else fields[4])
 
-    async def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises:
@@ -902,18 +915,24 @@ class AsyncSchematic(_Client):
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
         self._own()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AsyncSchematic does its I/O on asyncio, and no asyncio event loop runs here: call it "
+                "within asyncio.run, or use Schematic on a thread, as under trio"
+            ) from None
         runtime = self._runtime
         if runtime is None or runtime.loop.is_closed():
-            runtime = self._runtime = self._make_runtime(runtime)
-            self._open_memory()
-        elif runtime.loop is not asyncio.get_running_loop():
+            runtime = self._start()
+        elif runtime.loop is not loop:
             raise RuntimeError(
                 "this AsyncSchematic runs on another event loop: use one client per loop"
             )
         return runtime
 
 
-class Schematic(_Client, Synchronous):
+class Schematic(_Client, Synchronous, Resources):
     """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
 
     Args:
@@ -924,9 +943,6 @@ class Schematic(_Client, Synchronous):
         TypeError, ValueError: a configuration field is wrong; the message names it.
 
     """
-
-    _thread: LoopThread | None
-    _closing: concurrent.futures.Future[None] | None
 
     def __init__(self, api_key: str, config: SchematicConfig | None = None) -> None:
         if config is not None and not isinstance(config, SchematicConfig):
@@ -962,36 +978,17 @@ class Schematic(_Client, Synchronous):
         call, or the end of the interpreter, waits for its end.
         """
         self._own()
-        with self._lifecycle:
-            thread = self._thread
-            runtime = self._shut()
-        if thread is None or runtime is None:
-            return
-        thread.refuse_own()
-        # What they bill goes out with the rest.
-        self._settles.wait(SETTLE_PATIENCE)
-        with self._lifecycle:
-            if self._closing is None:
-                try:
-                    self._closing = thread.begin(runtime.close)
-                except RuntimeError:
-                    if self._thread is not None:
-                        raise
-            closing = self._closing
-        if self._thread is None or closing is None:
-            return  # a signal handler has done it all meanwhile
-        # Not cancelled when this call is interrupted: others may wait for it, or will.
-        if not _is_done(closing, SHUTDOWN_BUDGET + SHUTDOWN_GRACE):
-            self._faults.raised("shutdown", "not finished in time")
-        thread.stop()
-        self._thread = None
-        _open_clients.discard(self)
+        session = self._session
+        with session.lifecycle:
+            self._shut()
+        self._close_resources()
+        session.shut_down()
 
     def check_flag_with_entitlement(
         self,
         flag_key: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
         """Check a flag and tell why, and what the company is entitled to."""
@@ -1009,8 +1006,8 @@ class Schematic(_Client, Synchronous):
     def check_flags(
         self,
         flag_keys: Sequence[str] | None = None,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
         """Check several flags, or all if `flag_keys` is None or empty."""
@@ -1029,8 +1026,8 @@ class Schematic(_Client, Synchronous):
     def _check_waiting(
         self,
         flag_key: str,
-        company: Keys | None,
-        user: Keys | None,
+        company: LookupKeys | None,
+        user: LookupKeys | None,
         options: CheckOptions | None,
         usage: float | None,
         event_subtype: str | None,
@@ -1073,17 +1070,16 @@ class Schematic(_Client, Synchronous):
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
-        with self._settles:
-            claim, runtime = self._claim_of(settlement[0], settlement[1]), self._ensure_running()
-            try:
-                if claim is not None and runtime is not None:
-                    self._claim(claim, runtime)
-            finally:
-                # Billed after the claim, whatever becomes of it: should this process die in
-                # between, nothing that was billed comes back to the lease.
-                self._core.settle(*settlement)
+        runtime = self._ensure_running()
+        if runtime is None:
+            self._refuses_event("track_with_reservation")
+            return
+        # One call: whoever is interrupted after it, the claim is made and then billed.
+        owed = self._core.settle_shared(*settlement)
+        if owed is not None:
+            self._claim(owed)
 
-    def prewarm(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+    def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
         company = _read_company_keys(company)
         credit_types = _read_texts("credit_type_ids", credit_type_ids)
@@ -1093,7 +1089,7 @@ class Schematic(_Client, Synchronous):
 
     def identify(
         self,
-        keys: Keys,
+        keys: LookupKeys,
         company: EventBodyIdentifyCompany | Mapping[str, Any] | None = None,
         name: str | None = None,
         traits: Mapping[str, Any] | None = None,
@@ -1113,8 +1109,8 @@ class Schematic(_Client, Synchronous):
     def track(
         self,
         event: str,
-        company: Keys | None = None,
-        user: Keys | None = None,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
         traits: Mapping[str, Any] | None = None,
         quantity: int | None = None,
         options: TrackOptions | None = None,
@@ -1123,9 +1119,12 @@ class Schematic(_Client, Synchronous):
         fields = self._read_track(event, company, user, traits, quantity, options)
         if not self._refuses_event("track"):
             self._core.track(*fields)
-            self._ensure_running()
+            runtime = self._ensure_running()
+            if self._settings.replica is not None and fields[1] and runtime is not None:
+                units = 1 if fields[4] is None else fields[4]
+                runtime.loop.call_soon_threadsafe(runtime.count, fields[1], event, units)
 
-    def get_credit_balance(self, company: Keys, credit_type_id: str) -> CreditBalance:
+    def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Tell a company's credits of one type.
 
         Raises as `AsyncSchematic.get_credit_balance` does.
@@ -1142,14 +1141,6 @@ class Schematic(_Client, Synchronous):
             raise TimeoutError("the credit balance did not come in time")
         return balance
 
-    def _reset(self) -> None:
-        super()._reset()
-        self._thread = None
-        self._closing = None
-        self._settles = UnderWay()
-        # In a child that no hook has told: the parent's thread is not to be closed at exit.
-        _open_clients.discard(self)
-
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Ask a synchronous client of Redis on this thread, without a hop to another."""
         store = self._store
@@ -1163,56 +1154,51 @@ class Schematic(_Client, Synchronous):
 
         return store.run(finish(store.operations, pending, self._faults), timeout)
 
-    def _claim(self, claim: Claim, runtime: Runtime) -> None:
-        """Claim a settled hold on this thread if that is possible, else on the I/O thread."""
+    def _claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle: on this thread if that is possible, else on the I/O thread.
+
+        A claim that is interrupted, or fails, is made before its usage is sent, or at a sweep.
+        """
         from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
-        from schematic_native.sharing import STORE_TIMEOUT  # noqa: PLC0415
+        from schematic_native.sharing import STORE_TIMEOUT, Claim  # noqa: PLC0415
 
         store = self._store
         if not isinstance(store, SyncStore):
-            self._wait(lambda runtime: runtime.claim(claim), STORE_TIMEOUT, None)
+            self._wait(lambda runtime: runtime.claim(owed), STORE_TIMEOUT, None)
             return
         try:
-            store.run(claim.make(store.operations, self._core), STORE_TIMEOUT)
+            store.run(Claim.of(owed).make(store.operations, self._core), STORE_TIMEOUT)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
-            self._claim_later(claim, runtime)
-        except BaseException:
-            # A signal's: nobody knows whether the claim was made, and to make it twice does no harm.
-            self._claim_later(claim, runtime)
-            raise
-
-    def _claim_later(self, claim: Claim, runtime: Runtime) -> None:
-        try:
-            runtime.loop.call_soon_threadsafe(runtime.claim_later, claim)
-        except RuntimeError:
-            self._faults.noted("a hold that was settled after a shutdown is left to lapse")
+            self._faults.store_failed("claim", error)
+        else:
+            self._faults.store_answered("claim")
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread at the first use; None once the client is shut down."""
         self._own()
-        runtime = self._runtime
-        if runtime is not None:
-            return runtime
-        with self._lifecycle:
+        session = self._session
+        if session.runtime is not None:
+            return session.runtime
+        with session.lifecycle:
             if self._closed:
                 return None
-            if self._runtime is None:
+            if session.runtime is None:
                 from schematic_native.runtime import LoopThread  # noqa: PLC0415 - for I/O only
 
-                async def make() -> Runtime:
-                    return self._make_runtime()
+                async def start() -> None:
+                    # On the loop: it comes to its end even if the caller is interrupted.
+                    self._start()
 
                 try:
-                    self._thread = LoopThread()
+                    if session.thread is None:
+                        session.thread = LoopThread()
                 except RuntimeError as error:
                     # From Python 3.12 on no thread can be started once the main thread has ended.
                     self._faults.raised("start", str(error))
                     return None
-                self._runtime = self._thread.call(make())
-                self._open_memory()
-                _open_clients.add(self)
-            return self._runtime
+                session.keep()
+                session.thread.call(start)
+            return session.runtime
 
     def _wait(
         self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L
@@ -1221,47 +1207,16 @@ class Schematic(_Client, Synchronous):
 
         `late` if it is not done.
         """
+        from schematic_native.runtime import LateError, LoopEndedError  # noqa: PLC0415 - for I/O only
+
         runtime = self._ensure_running()
-        thread = self._thread
+        thread = self._session.thread
         if runtime is None or thread is None:
             return late
         try:
-            return thread.call(work(runtime), timeout + GRACE)
-        except TimeoutError:
+            return thread.call(lambda: work(runtime), timeout + GRACE)
+        except (LateError, LoopEndedError):
             return late
-
-
-def _is_done(work: concurrent.futures.Future[None], timeout: float) -> bool:
-    """Wait for work, so many seconds at most; what it raised is raised."""
-    import concurrent.futures  # noqa: PLC0415 - loaded with the first client
-
-    try:
-        work.result(timeout)
-    except concurrent.futures.TimeoutError:
-        return False
-    return True
-
-
-class UnderWay:
-    """Counts the threads that are inside, so that another can wait until they are out."""
-
-    def __init__(self) -> None:
-        self._threads = 0
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._threads += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._threads -= 1
-            self._changed.notify_all()
-
-    def wait(self, timeout: float) -> None:
-        """Wait until nobody is inside, but so many seconds at most."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._threads, timeout)
 
 
 # A track event as the core takes it.
@@ -1313,39 +1268,15 @@ _NO_TRACK_OPTIONS = TrackOptions()
 _NO_IDENTIFY_OPTIONS = IdentifyOptions()
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
-# Synchronous clients with a thread, held so that their events are delivered even if nobody else
-# holds them.
-_open_clients: set[Schematic] = set()
 # What a forked child has from its parent: kept, as taking it apart would reach for the parent's
 # sockets and locks.
 _abandoned: list[object] = []
 
 
 def _forget_parent() -> None:
-    _open_clients.clear()
+    forget_parent()
     for client in list(_clients):
         client._after_fork()  # noqa: SLF001 - the same module
-
-
-def _close_open_clients() -> None:
-    for client in list(_open_clients):
-        client.shutdown()
-
-
-def _close_in_child() -> None:
-    """End with the threads of a child of multiprocessing, which ends without atexit."""
-    multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        _close_open_clients()
-
-
-def _at_exit() -> None:
-    # By then every thread that is not a daemon has ended, and has settled what it had to settle.
-    atexit.register(_close_open_clients)
-    # The threading module's own hook has no public name.
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_close_in_child)
 
 
 if hasattr(os, "register_at_fork"):
@@ -1359,14 +1290,7 @@ def _read_defaults(values: object) -> dict[str, FlagDefault]:
 def _read_caches(providers: Sequence[FlagCache] | None) -> list[FlagCache]:
     if providers is None:
         return [LocalCache()]
-    if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
-        raise TypeError(f"cache_providers must be a list, got {type(providers).__name__}")
-    for number, provider in enumerate(providers):
-        if not callable(getattr(provider, "get", None)) or not callable(
-            getattr(provider, "set", None)
-        ):
-            raise TypeError(f"cache_providers[{number}] must have get and set, got {provider!r}")
-    return list(providers)
+    return read_caches("cache_providers", providers)
 
 
 def _fresh(cache: FlagCache) -> FlagCache:
@@ -1471,4 +1395,4 @@ def _read_company(company: object) -> tuple[Keys, bytes | None]:
     return company_keys, _read_json("company", body)
 
 
-_at_exit()
+at_exit()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import logging
     from datetime import datetime
+    from uuid import UUID
 
     from schematic_native._native import CheckFlagResult
 
@@ -16,6 +17,8 @@ DefaultValue: TypeAlias = bool | Callable[[], bool] | None
 CreditLeaseMode: TypeAlias = Literal["client", "server", "auto"]
 OnAcquireFailure: TypeAlias = Literal["fail-closed", "fail-open"]
 LogLevel: TypeAlias = int | str
+# Lookup keys of a company or a user as callers give them; a UUID counts as its text.
+LookupKeys: TypeAlias = "Mapping[str, str | UUID]"
 
 T = TypeVar("T")
 
@@ -37,6 +40,28 @@ class CacheProvider(Protocol[T]):
 
     def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
         """Keep `val` under `key`."""
+        ...
+
+
+class AsyncCacheProvider(Protocol[T]):
+    """Where entities are kept for several processes; called on an event loop."""
+
+    async def get(self, key: str) -> T | None:
+        """Return what is kept under `key`, None if there is nothing or it is too old."""
+        ...
+
+    async def set(self, key: str, value: T, ttl: int | None = None) -> None:
+        """Keep `value` under `key` for `ttl` milliseconds, or the provider's own time."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget what is kept under `key`."""
+        ...
+
+    async def delete_missing(
+        self, keys_to_keep: Iterable[str], *, scan_pattern: str | None = None
+    ) -> None:
+        """Forget what fits the pattern, but for these keys."""
         ...
 
 
@@ -167,7 +192,7 @@ class TrackWithReservationOptions:
 class EventBodyIdentifyCompany:
     """The company of an `identify`: its keys, its name, its traits."""
 
-    keys: Mapping[str, str]
+    keys: LookupKeys
     name: str | None = None
     traits: Mapping[str, Any] | None = None
 
@@ -222,14 +247,21 @@ class ClientStatus:
 
 @dataclass
 class DataStreamConfig:
-    """How entities are streamed.
+    """How entities are streamed, and where processes share them.
 
     Attributes:
+        cache_ttl: milliseconds that a company or user stays in a shared cache; a day if None.
+        company_cache, company_lookup_cache, user_cache, user_lookup_cache, flag_cache: caches that
+            processes share, for example `schematic_native.cache.RedisCache`, or anything with its
+            methods. What is missing in memory is looked for there first; what the DataStream brings is
+            written there. A Redis of `company_cache` holds credit leases, too, unless they have one
+            of their own.
         max_message_size: bytes of the largest message taken, 100 MiB if None.
-        cache_ttl: accepted and without effect: entities stay until newer ones push them out.
-
-    The caches and the replicator mode of other SDKs are not supported by this version and are
-    refused.
+        replicator_mode: decide by what the replicator, a program of its own, writes into the
+            caches, all five of which must be given; no socket is opened. Checks ask the API while it
+            is not ready.
+        replicator_health_url: where it says how it is; http://localhost:8090/ready if None.
+        replicator_health_check: milliseconds between two such questions; 30 000 if None.
 
     """
 
@@ -348,7 +380,7 @@ class AsyncSchematicConfig:
         follow_redirects: whether REST calls follow redirects.
         httpx_client: a client of your own for REST and events, of httpx, httpx2 or aiohttp; it is never
             closed by this package.
-        logger: replaces the logger named "schematic_native".
+        logger: replaces the logger named "schematic_native"; one of another library will do.
         log_level: level of that logger.
         offline: no I/O at all, every check answers its default.
         timeout: seconds a REST request may take, 60 if None; also the time of a check that names

@@ -99,6 +99,7 @@ class _Request:
         self.pairs = frozenset(_pairs(keys))
         self.name = (entity_type, self.pairs)
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.is_refused = False  # the service says that there is no such entity
 
     def resolve(self, found: bool) -> None:
         if not self.answer.done():
@@ -115,6 +116,7 @@ class DataStream:
         faults: where failures are reported.
         max_message_size: bytes.
         on_ready: called at each set of flags that makes a connection ready.
+        on_message: called with each message that the core has taken.
         timing, sleep, jitter: for tests.
 
     """
@@ -128,6 +130,7 @@ class DataStream:
         *,
         max_message_size: int,
         on_ready: Callable[[], None],
+        on_message: Callable[[bytes, Ingested], None] | None = None,
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -138,6 +141,7 @@ class DataStream:
         self._faults = faults
         self._max_message_size = max_message_size
         self._on_ready = on_ready
+        self._on_message = on_message
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
@@ -147,6 +151,8 @@ class DataStream:
         self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
         self._flags_arrived = asyncio.Event()
         self.ready = False
+        # Whether a large message is on its way into the core.
+        self.is_reading = False
         # Set once it is known how the first attempt went, well or badly.
         self.first_outcome = asyncio.Event()
 
@@ -172,9 +178,15 @@ class DataStream:
         Returns False if it does not come in time. Concurrent calls for the same keys share one
         request. The deadline is an instant of the loop's clock.
         """
+        return await self.confirm(entity_type, keys, deadline) is True
+
+    async def confirm(
+        self, entity_type: str, keys: Mapping[str, str], deadline: float
+    ) -> bool | None:
+        """Do the same, and tell why not: False if the service knows no such entity, else None."""
         socket = self._socket
         if socket is None or not keys:
-            return False
+            return None
         left = deadline - asyncio.get_running_loop().time()
         request = self._requests.get((entity_type, frozenset(_pairs(keys))))
         if request is None and left > 0:
@@ -185,10 +197,11 @@ class DataStream:
                 request.resolve(found=False)
             left = deadline - asyncio.get_running_loop().time()
         if request is None:
-            return False
+            return None
         if left > 0:
             await asyncio.wait({request.answer}, timeout=left)
-        return request.answer.done() and request.answer.result()
+        found = request.answer.done() and request.answer.result()
+        return found or (False if request.is_refused else None)
 
     def _open_request(self, entity_type: str, keys: Mapping[str, str]) -> _Request:
         request = _Request(entity_type, keys)
@@ -267,13 +280,19 @@ class DataStream:
         while True:
             message = await socket.recv(decode=False)
             if len(message) > LARGE_MESSAGE:
-                ingested = await loop.run_in_executor(None, self._core.ingest, message)
+                self.is_reading = True
+                try:
+                    ingested = await loop.run_in_executor(None, self._core.ingest, message)
+                finally:
+                    self.is_reading = False
             else:
                 ingested = self._core.ingest(message)
                 turns += 1
                 if turns % TURN == 0:
                     await asyncio.sleep(0)
             self._backoff.clear()
+            if self._on_message is not None:
+                self._on_message(message, ingested)
             self._heed(ingested)
 
     def _heed(self, ingested: Ingested) -> None:
@@ -298,6 +317,7 @@ class DataStream:
         named = {COMPANY, USER} & {ingested.entity_type or ""}
         for entity_type in named or {COMPANY, USER}:
             if (request := self._requests.get((entity_type, pairs))) is not None:
+                request.is_refused = True
                 request.resolve(found=False)
 
     def _take_flags(self) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 API_URL = "https://api.schematichq.com"
 TIMEOUT = 5.0  # seconds
-DEPENDENCIES = ("httpx", "redis", "websockets", "starlette", "uvicorn")
-OPTIONAL = frozenset({"starlette", "uvicorn"})
+DEPENDENCIES = ("httpx", "redis", "websockets", "starlette", "uvicorn", "schematichq")
+# What may be missing, and the extra that brings it.
+OPTIONAL = {"starlette": "emulator", "uvicorn": "emulator", "schematichq": "management"}
 
 
 @dataclass
@@ -66,8 +67,9 @@ def _installed() -> Iterator[Finding]:
         try:
             yield Finding(name, True, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            hint = "not installed (extra `emulator`)" if name in OPTIONAL else "not installed"
-            yield Finding(name, name in OPTIONAL, hint)
+            extra = OPTIONAL.get(name)
+            hint = "not installed" if extra is None else f"not installed (extra `{extra}`)"
+            yield Finding(name, extra is not None, hint)
 
 
 def _extension() -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ class StoreError(Exception):
 
     Attributes:
         lost: nobody knows whether it did, or yet will; otherwise it surely did not.
+        is_refusal: it has answered, and refuses this one command.
 
     """
 
-    def __init__(self, message: str, *, lost: bool) -> None:
+    def __init__(self, message: str, *, lost: bool, is_refusal: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+        self.is_refusal = is_refusal
 
     @property
     def state(self) -> object:
@@ -41,31 +43,38 @@ class StoreError(Exception):
         return StoreError
 
 
-class _Fault:
-    """What is wrong under one topic: the last message, and the states that were told of."""
+class CacheError(Exception):
+    """A cache that processes share could not be read."""
 
-    def __init__(self) -> None:
-        self.message = ""
-        self.states: list[object] = []
+
+class _Fault:
+    """What is wrong under one topic: the number and the words of the last report, states told of."""
+
+    def __init__(self, report: tuple[int, str]) -> None:
+        self.report = report
+        self.states: dict[object, object] = {}
 
 
 class Faults:
-    """What is wrong right now, by topic; safe to use from any thread."""
+    """What is wrong right now, by topic.
+
+    Safe to use from any thread, and from a signal handler at any point of a report: it takes no
+    lock. Each step is one operation on a dict, of which the interpreter lets one thread at a time do
+    one; whoever puts a state into the dict is the one to log it.
+    """
 
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
         self._logger = logger
         self._api_key = api_key
         self._open: dict[str, _Fault] = {}
-        self._noted: dict[str, None] = {}
-        # A signal handler may report in the midst of a report.
-        self._lock = threading.RLock()
+        self._noted: dict[str, object] = {}
+        self._reports = itertools.count()
 
     @property
     def last_error(self) -> str | None:
         """The fault that was reported last and has not passed."""
-        with self._lock:
-            fault = next(reversed(self._open.values()), None)
-            return None if fault is None else fault.message
+        reports = [fault.report for fault in self._open.copy().values()]
+        return max(reports)[1] if reports else None
 
     def raised(self, topic: str, fault: str | ApiError | StoreError) -> None:
         """Report a fault, unless it is open under its topic and was told already.
@@ -75,24 +84,38 @@ class Faults:
         """
         message = self.redact(str(fault))
         state = message if isinstance(fault, str) else fault.state
-        with self._lock:
-            current = self._open.pop(topic, None) or _Fault()
-            self._open[topic] = current
-            current.message = message
-            is_told = state not in current.states and len(current.states) < MAX_STATES
-            if is_told:
-                current.states.append(state)
-            if len(self._open) > MAX_OPEN_FAULTS:
-                del self._open[next(iter(self._open))]
-        if is_told:
+        report = (next(self._reports), message)
+        current = self._open.setdefault(topic, _Fault(report))
+        current.report = report
+        if len(self._open) > MAX_OPEN_FAULTS:
+            known = self._open.copy()
+            self._open.pop(min(known, key=lambda topic: known[topic].report), None)
+        mine = object()
+        if len(current.states) < MAX_STATES and current.states.setdefault(state, mine) is mine:
             self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
         """Report that the fault under a topic has passed, if there was one."""
-        with self._lock:
-            if self._open.pop(topic, None) is None:
-                return
-        self._logger.info("%s: works again", topic)
+        if self._open and self._open.pop(topic, None) is not None:
+            self._logger.info("%s: works again", topic)
+
+    def store_failed(self, step: str, error: StoreError) -> None:
+        """Report that a step of the work with a shared store has failed.
+
+        A store that cannot be reached fails in all steps at once. One that refuses a command, say
+        for want of a right, fails in that step until that step succeeds, whatever else it does.
+        """
+        if error.is_refusal:
+            self.cleared(STORE_TOPIC)
+            self.raised(f"{STORE_TOPIC}, {step}", error)
+        else:
+            self.raised(STORE_TOPIC, error)
+
+    def store_answered(self, step: str) -> None:
+        """Report that a step of the work with a shared store has succeeded."""
+        if self._open:
+            self.cleared(STORE_TOPIC)
+            self.cleared(f"{STORE_TOPIC}, {step}")
 
     def noted(self, message: str) -> None:
         """Report something that is not a state, such as one unreadable message.
@@ -100,12 +123,11 @@ class Faults:
         The same words only once.
         """
         message = self.redact(message)
-        with self._lock:
-            if message in self._noted:
-                return
-            self._noted[message] = None
-            if len(self._noted) > MAX_OPEN_FAULTS:
-                del self._noted[next(iter(self._noted))]
+        mine = object()
+        if self._noted.setdefault(message, mine) is not mine:
+            return
+        if len(self._noted) > MAX_OPEN_FAULTS:
+            self._noted.pop(next(iter(self._noted.copy())), None)
         self._logger.warning("%s", message)
 
     def redact(self, message: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from schematic_native.api import Api, ApiError, PaymentRequiredError
-from schematic_native.faults import STORE_TOPIC, StoreError
+from schematic_native.faults import StoreError
 from schematic_native.settings import LONGEST_HOLD
 from schematic_native.stores import ProcessStore
 
@@ -38,13 +38,20 @@ COMPANY_ID_PREFIX = "comp_"
 FIRST_EXTEND_PAUSE = 1.0
 LONGEST_EXTEND_PAUSE = 30.0
 # The server keeps one lease for a slot and hands it to every process that asks. To tell our own, we
-# ask for an end that nobody else asks for, up to a second early, and see if we got it, or the
-# millisecond that it is in. A server that rounds more makes every lease look like another's, which
-# costs an extend and is safe.
-EXPIRY_JITTER = 1.0
+# ask for an end that nobody else asks for, up to 30 s early, and see if we got it, or the millisecond
+# that it is in. Of two processes that ask at once for leases of 300 s, one in seven million takes the
+# other's for its own. Of a server that keeps milliseconds it would be one in fifteen thousand, so
+# there an extend makes sure. A server that rounds more makes every lease look like another's, which costs an
+# extend and is safe.
+EXPIRY_JITTER = 30.0
 # Of a lease that is short, at most this part.
 MOST_EXPIRY_JITTER = 0.1
 EXPIRY_TOLERANCE = 2e-6
+# Microseconds before and after a full millisecond in which no end is asked for.
+NEXT_TO_MILLISECOND = 10
+# Credits of the extend that makes sure of a lease. The server carries out one extend after another,
+# so only one process finds a total that nobody has added to.
+PROOF = 1.0
 # A process that was given a lease has so many intervals, in seconds, to put it where siblings look.
 INSTALL_POLLS = 10
 INSTALL_POLL_INTERVAL = 0.025
@@ -237,7 +244,9 @@ class Leases:
         try:
             await self._store.refill(slot)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("slab", error)
+        else:
+            self._faults.store_answered("slab")
         if extend:
             await self.maybe_extend(*slot)
 
@@ -289,8 +298,11 @@ class Leases:
                     free = await self._rejoin(slot, lease)
             elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
                 lease = await self._add_share(slot, lease, plan)
-            expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-            kept = await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+            elif not _ends_at(lease, ends):
+                lease = await self._make_sure(lease, plan)
+            kept = await self._install(slot, lease, plan, free)
+            if free is not None and kept == lease.lease_id:
+                lease = await self._renew(slot, lease, plan)
         except PaymentRequiredError:
             # The company has too few credits, which is an answer: the service works.
             self._faults.cleared(topic)
@@ -301,6 +313,26 @@ class Leases:
         self._faults.cleared(topic)
         if kept != lease.lease_id and lease.lease_id not in self._shared:
             self._spawn(self._release(lease.lease_id, None))
+
+    async def _install(
+        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, free: float | None
+    ) -> str:
+        """Put a lease into its slot; returns the id of the lease that is there then."""
+        expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
+        return await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+
+    async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Move the end of a lease that is live for the service and has ended for the store.
+
+        So it is where the store's clock is ahead: until the service calls the lease ended, too, it
+        hands out no other.
+        """
+        if await self._store.live_lease(slot) is not None:
+            return lease
+        ends = self._within_the_hour(plan.expires_at)
+        renewed = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
+        await self._install(slot, renewed, plan, 0.0)
+        return renewed
 
     async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
@@ -356,14 +388,17 @@ class Leases:
         """Read from the store until the deadline; None if nothing was to be had."""
         try:
             if deadline is None or not self._store.shared:
-                return await answer
-            left = deadline - asyncio.get_running_loop().time()
-            return await asyncio.wait_for(answer, left)
+                told = await answer
+            else:
+                left = deadline - asyncio.get_running_loop().time()
+                told = await asyncio.wait_for(answer, left)
         except asyncio.TimeoutError:
             return None
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("lease", error)
             return None
+        self._faults.store_answered("lease")
+        return told
 
     async def _add_share(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
         """Add to a lease that was there already what this process may spend of it, and no more."""
@@ -378,11 +413,31 @@ class Leases:
         extended = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
 
+    async def _make_sure(self, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Find out whether a lease is ours that ends in the millisecond we asked for.
+
+        If it is another's, of two who asked for that millisecond, we spend what we add.
+        """
+        ends = self._within_the_hour(plan.expires_at)
+        try:
+            proven = await self._api.extend_lease(lease.lease_id, PROOF, ends)
+        except PaymentRequiredError:
+            return lease  # it took the company's last credits, so nobody else's extend will tell
+        if proven.granted == plan.requested_amount + PROOF:
+            return proven
+        self._share(lease.lease_id)
+        extended = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
+        return replace(extended, granted=min(extended.granted, PROOF + plan.requested_amount))
+
     def _own_end(self, expires_at: float) -> float:
         """Return an end to ask for that no other process asks for."""
         ends = self._within_the_hour(expires_at)
         most = min(EXPIRY_JITTER, MOST_EXPIRY_JITTER * (ends - self._core.now()))
-        return round(ends - most * self._jitter(), 6)
+        end = ends - most * self._jitter()
+        if most and not NEXT_TO_MILLISECOND < end * 1e6 % 1000 < 1000 - NEXT_TO_MILLISECOND:
+            # Kept to the millisecond it would look as if it had been kept to the microsecond.
+            end -= 5 * NEXT_TO_MILLISECOND / 1e6
+        return round(end, 6)
 
     def _within_the_hour(self, expires_at: float) -> float:
         """Return an end that the service takes for one within the hour, if its clock is slow too."""
@@ -396,6 +451,8 @@ class Leases:
         now has a moment to put it there, whole.
         """
         self._share(lease.lease_id)
+        if await self._read(self._store.has_ended(slot, lease.lease_id)):
+            return 0.0  # its row is there, and nobody puts it there anew
         for _ in range(INSTALL_POLLS):
             if await self._read(self._store.live_lease(slot)) is not None:
                 break
@@ -446,8 +503,13 @@ def _is_foreign(lease: GrantedLease, asked_end: float) -> bool:
     """
     if lease.expires_at is None:
         return False
-    own = (asked_end, round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
-    return all(abs(lease.expires_at - end) > EXPIRY_TOLERANCE for end in own)
+    in_millis = (round(asked_end, 3), math.floor(asked_end * 1000) / 1000)
+    return not any(_ends_at(lease, end) for end in (asked_end, *in_millis))
+
+
+def _ends_at(lease: GrantedLease, end: float) -> bool:
+    """Tell whether a lease ends at an instant, to the microsecond; one without an end may."""
+    return lease.expires_at is None or abs(lease.expires_at - end) <= EXPIRY_TOLERANCE
 
 
 def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from schematic_native._native import Core, FailureMode, PendingCheck
     from schematic_native.config import DefaultValue
 
+# Lookup keys that have been read.
 Keys = Mapping[str, str]
 
 REASON_OFFLINE = "offline: default value"
@@ -79,8 +80,13 @@ class FlagQuestion(NamedTuple):
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
 
-    def ask(self, core: Core, *, record: bool = True) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing. `record` queues the event of the check."""
+    def ask(
+        self, core: Core, *, record: bool = True, partial: bool = False
+    ) -> CheckFlagResult | str:
+        """Ask the core; a str names what is missing. `record` queues the event of the check.
+
+        With `partial`, a company or user that is missing counts as none.
+        """
         preflight = self.preflight
         return core.check_flag(
             self.flag_key,
@@ -90,6 +96,7 @@ class FlagQuestion(NamedTuple):
             event_usage=preflight.event_usage,
             event_quantities=preflight.event_quantities,
             credit_cost=preflight.credit_cost,
+            partial=partial,
             record=record,
         )
 
@@ -276,7 +283,7 @@ def read_text(name: str, value: object) -> str:
 
 
 def read_keys(name: str, value: object) -> Keys | None:
-    """Require a mapping of str to str, or None.
+    """Require a mapping of str to str or UUID, or None.
 
     Returns a copy: the caller may change the mapping while the call waits.
     """
@@ -284,12 +291,20 @@ def read_keys(name: str, value: object) -> Keys | None:
         return None
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of str to str, got {value!r}")
+    keys: dict[str, str] = {}
     for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, str):
+        text = item if isinstance(item, str) else _id_text(item)
+        if not isinstance(key, str) or text is None:
             raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
-        check_text(name, key)
-        check_text(name, item)
-    return dict(value)
+        keys[check_text(name, key)] = check_text(name, text)
+    return keys
+
+
+def _id_text(value: object) -> str | None:
+    """Return the text of a UUID, None for anything else."""
+    from uuid import UUID  # noqa: PLC0415 - loaded by who has one
+
+    return str(value) if isinstance(value, UUID) else None
 
 
 def check_default(value: object) -> None:

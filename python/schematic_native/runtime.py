@@ -7,23 +7,23 @@ Everything here is a coroutine of that loop; nothing here is on the fast path of
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.api import Api
 from schematic_native.checks import Checks
 from schematic_native.config import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.datastream import COMPANY, DataStream
 from schematic_native.events import EventSender
 from schematic_native.leases import Leases
-from schematic_native.workers import Workers
+from schematic_native.workers import Outcome, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, PendingCheck
+    from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
     from schematic_native.config import CreditBalance
     from schematic_native.faults import Faults
     from schematic_native.questions import (
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
         Unanswered,
     )
     from schematic_native.redis import Store
+    from schematic_native.replica import Replica
     from schematic_native.settings import Settings
-    from schematic_native.sharing import Claim, SharedStore
+    from schematic_native.shared_cache import EntityCaches
+    from schematic_native.sharing import SharedStore
     from schematic_native.wake import Doorbell
 
 T = TypeVar("T")
 
+ENDED = "the client's I/O thread has ended"
 # Seconds that a service rests after a fault of its own.
 RESTART_PAUSE = 1.0
 
@@ -57,7 +60,8 @@ class Runtime:
         doorbell: the core's wake-ups.
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
-        on_streaming: called when the DataStream has brought its flags.
+        on_streaming: called with True when the DataStream has brought its flags, and in replicator
+            mode with whether checks may be decided here.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -70,7 +74,7 @@ class Runtime:
         faults: Faults,
         *,
         store: Store | None,
-        on_streaming: Callable[[], None],
+        on_streaming: Callable[[bool], None],
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -88,7 +92,10 @@ class Runtime:
             max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
         )
-        self._datastream = self._make_datastream(on_streaming) if settings.use_datastream else None
+        self._replica = self._make_replica(on_streaming)
+        streams = settings.use_datastream and self._replica is None
+        self._datastream = self._make_datastream(on_streaming) if streams else None
+        self._caches = self._make_caches()
         self._leases = self._make_leases()
         if previous is not None:
             self._inherit(previous)
@@ -97,6 +104,8 @@ class Runtime:
             self._api,
             faults,
             datastream=self._datastream,
+            caches=self._caches,
+            replica=self._replica,
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
@@ -107,17 +116,30 @@ class Runtime:
         self._services: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
+        self._dropped = asyncio.Event()
         self._start()
 
     @property
     def connected(self) -> bool:
         """Whether the DataStream's socket is open."""
-        return self._datastream is not None and self._datastream.connected
+        source = self._datastream or self._replica
+        return source is not None and source.connected
 
     @property
     def ready(self) -> bool:
         """Whether the DataStream is connected and its flags have arrived."""
-        return self._datastream is not None and self._datastream.ready
+        source = self._datastream or self._replica
+        return source is not None and source.ready
+
+    @property
+    def replica(self) -> Replica | None:
+        """What is read of a cache that a replicator fills; None outside replicator mode."""
+        return self._replica
+
+    def count(self, company: Keys, event: str, quantity: int) -> None:
+        """Let a tracked event count in the replicator's cache."""
+        if self._replica is not None:
+            self._spawn(self._replica.count(company, event, quantity))
 
     @property
     def ended(self) -> bool:
@@ -179,15 +201,10 @@ class Runtime:
         await self._first_outcome(deadline)
         return await self._checks.credit_balance(company, credit_type_id, deadline)
 
-    async def claim(self, claim: Claim) -> None:
-        """Claim a settled hold in the shared store, even if the caller is cancelled."""
+    async def claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle in the shared store, even if the caller is cancelled."""
         if self._shared is not None:
-            await self._shared.claim_queued(claim)
-
-    def claim_later(self, claim: Claim) -> None:
-        """Claim a settled hold in the shared store at the next sweep."""
-        if self._shared is not None:
-            self._shared.claim_later(claim)
+            await self._shared.claim_settle(owed)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
         """Acquire leases, best effort."""
@@ -211,6 +228,10 @@ class Runtime:
             self._closing = asyncio.create_task(self._close(budget))
         await asyncio.shield(self._closing)
 
+    def drop(self) -> None:
+        """Close, if the loop goes on for so long: nobody holds the client any more."""
+        self._dropped.set()
+
     def _inherit(self, previous: Runtime) -> None:
         """Go on where a runtime ended whose loop ended under it."""
         self._sender.inherit(previous._sender)
@@ -223,6 +244,10 @@ class Runtime:
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
             self._services.append(self._serve("DataStream", self._datastream.run))
+        if self._replica is not None:
+            self._services += [self._serve(*service) for service in self._replica.services()]
+        if self._caches is not None:
+            self._services.append(self._serve("shared cache", self._caches.run))
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
@@ -236,29 +261,65 @@ class Runtime:
         whose next loop goes on with them.
         """
         try:
-            await self.loop.create_future()
+            await self._dropped.wait()
+            if self._closing is None:
+                self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
         finally:
             if self._closing is None:
                 self._doorbell.disconnect()
                 await self._api.close()
 
-    def _make_datastream(self, on_streaming: Callable[[], None]) -> DataStream:
+    def _make_replica(self, on_ready: Callable[[bool], None]) -> Replica | None:
+        settings = self._settings
+        if settings.replica is None or settings.caches is None or not settings.use_datastream:
+            return None
+        from schematic_native.replica import Replica  # noqa: PLC0415 - only in replicator mode
+
+        return Replica(
+            settings.replica,
+            settings.caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            on_ready=on_ready,
+        )
+
+    def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
         return DataStream(
             self._settings.base_url,
             self._settings.api_key,
             self._core,
             self._faults,
             max_message_size=self._settings.max_message_size,
-            on_ready=on_streaming,
+            on_ready=lambda: on_streaming(True),
+            on_message=None if self._settings.caches is None else self._note,
+        )
+
+    def _note(self, message: bytes, ingested: Ingested) -> None:
+        if self._caches is not None:
+            self._caches.take(message, ingested)
+
+    def _make_caches(self) -> EntityCaches | None:
+        datastream, caches = self._datastream, self._settings.caches
+        if datastream is None or caches is None:
+            return None
+        from schematic_native.shared_cache import EntityCaches  # noqa: PLC0415 - where there are any
+
+        return EntityCaches(
+            caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            is_reading=lambda: datastream.is_reading,
         )
 
     def _make_leases(self) -> Leases | None:
-        datastream, settings = self._datastream, self._settings.leases
-        if datastream is None or settings is None or settings.mode == "server":
+        source, settings = self._datastream or self._replica, self._settings.leases
+        if source is None or settings is None or settings.mode == "server":
             return None
 
         async def request_company(keys: Mapping[str, str], deadline: float) -> bool:
-            return await datastream.request(COMPANY, keys, deadline)
+            return await source.request(COMPANY, keys, deadline)
 
         return Leases(
             self._core,
@@ -278,11 +339,12 @@ class Runtime:
 
     async def _first_outcome(self, deadline: float) -> None:
         """Give the DataStream a moment to come up when a client is new."""
-        if self._datastream is None or self._datastream.first_outcome.is_set():
+        source = self._datastream or self._replica
+        if source is None or source.first_outcome.is_set():
             return
         left = min(deadline, self._first_wait_until) - self.loop.time()
         if left > 0:
-            outcome = asyncio.ensure_future(self._datastream.first_outcome.wait())
+            outcome = asyncio.ensure_future(source.first_outcome.wait())
             await asyncio.wait({outcome}, timeout=left)
             outcome.cancel()
 
@@ -338,12 +400,35 @@ class Runtime:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
 
 
+class LoopEndedError(RuntimeError):
+    """The loop has ended, and what was asked of it is not done."""
+
+
+class LateError(Exception):
+    """The time that a caller has for work on the loop is over.
+
+    No TimeoutError: a signal handler may raise that, and it is not ours to catch.
+    """
+
+
+class _Work(Outcome[T]):
+    """What work on the loop comes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Set on the loop once the work has begun; whoever gives it up sets the other.
+        self.task: asyncio.Task[T] | None = None
+        self.is_given_up = False
+
+
 class LoopThread:
     """A daemon thread with a loop of its own, for the synchronous client."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._begun: set[asyncio.Task[None]] = set()
+        # What nobody has told the end of: told when the loop ends, whatever has become of it.
+        self._open: set[_Work[Any]] = set()
+        self._has_ended = False
         self._workers = Workers(thread_name_prefix="schematic-native worker")
         self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
@@ -353,60 +438,84 @@ class LoopThread:
             self._loop.close()
             raise
 
-    def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
+    def call(
+        self, work: Callable[[], Coroutine[object, object, T]], timeout: float | None = None
+    ) -> T:
         """Run a coroutine on the loop and wait for it.
 
         Raises:
-            TimeoutError: it took longer than `timeout` seconds; it is cancelled.
+            LateError: it took longer than `timeout` seconds; it is cancelled.
+            LoopEndedError: the loop has ended, now or before.
 
         """
+        self.refuse_own()
+        outcome = self.begin(work)
+        is_done = False
         try:
-            self.refuse_own()
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise
-        try:
-            return future.result(timeout)
-        except concurrent.futures.TimeoutError:
-            future.cancel()
-            raise TimeoutError from None
-        except BaseException:
-            future.cancel()
-            raise
+            is_done = outcome.wait(timeout)
+        finally:
+            if not is_done:
+                self._give_up(outcome)
+        if not is_done:
+            raise LateError
+        return outcome.result()
 
-    def begin(
-        self, work: Callable[[], Coroutine[object, object, None]]
-    ) -> concurrent.futures.Future[None]:
+    def begin(self, work: Callable[[], Coroutine[object, object, T]]) -> _Work[T]:
         """Have work done on the loop; whoever waits for it may be interrupted without harm to it.
 
         Raises:
-            RuntimeError: the loop is closed. If a signal handler closes it in the midst of this
-                call, the work is not begun, and no coroutine is left that nobody awaits.
+            LoopEndedError: the loop has ended; the work is not begun.
 
         """
-        done: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        async def run() -> None:
-            try:
-                await work()
-            except BaseException as error:
-                done.set_exception(error)
-                raise
-            done.set_result(None)
+        outcome: _Work[T] = _Work()
 
         def start() -> None:
-            self._begun.add(self._loop.create_task(run()))
+            if outcome.is_given_up:
+                self._end(outcome, None, LoopEndedError(ENDED))
+                return
+            outcome.task = task = self._loop.create_task(work())
+            task.add_done_callback(finished)
 
-        self._loop.call_soon_threadsafe(start)
-        return done
+        def finished(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                self._end(outcome, None, LoopEndedError(ENDED))
+            elif (error := task.exception()) is not None:
+                self._end(outcome, None, error)
+            else:
+                self._end(outcome, task.result(), None)
+
+        self._open.add(outcome)
+        try:
+            self._loop.call_soon_threadsafe(start)
+        except RuntimeError:
+            self._open.discard(outcome)
+            raise LoopEndedError(ENDED) from None
+        if self._has_ended:
+            # Between the two lines: it may have ended without a look at this.
+            self._end(outcome, None, LoopEndedError(ENDED))
+        return outcome
+
+    def _give_up(self, outcome: _Work[Any]) -> None:
+        """Cancel work that nobody waits for any longer."""
+        outcome.is_given_up = True
+
+        def cancel() -> None:
+            if outcome.task is not None:
+                outcome.task.cancel()
+
+        with contextlib.suppress(RuntimeError):  # of a loop that is closed
+            self._loop.call_soon_threadsafe(cancel)
+
+    def _end(self, outcome: _Work[Any], result: object, error: BaseException | None) -> None:
+        self._open.discard(outcome)
+        outcome.end(result, error)
 
     def refuse_own(self) -> None:
         """Raise RuntimeError on the loop's own thread, which would wait for itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
 
-    def stop(self, timeout: float = 1.0) -> None:
+    def stop(self, timeout: float) -> None:
         """End the loop and its thread, if they have not ended.
 
         A worker thread stuck in a user's httpx.Client is not waited for longer.
@@ -426,6 +535,10 @@ class LoopThread:
             self._workers.shutdown()
             asyncio.set_event_loop(None)
             self._loop.close()
+            # From here on nothing is begun any more, and what was is told.
+            self._has_ended = True
+            for outcome in self._open.copy():
+                self._end(outcome, None, LoopEndedError(ENDED))
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

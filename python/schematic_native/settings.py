@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from schematic_native._native import read_quantity
@@ -36,6 +36,8 @@ REQUEST_TIMEOUT = 60.0
 MAX_EVENT_REQUESTS = 64
 MOST_EVENT_REQUESTS = 1000
 MAX_MESSAGE_SIZE = 100 * 1024 * 1024
+REPLICATOR_HEALTH_URL = "http://localhost:8090/ready"
+CACHE_TTL = 24 * 3600 * 1000  # milliseconds that entities stay in a shared cache
 LEASE_DURATION = 300.0
 LEASE_SIZE = 10_000.0
 LOW_WATER_MARK = 0.25
@@ -69,6 +71,26 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True)
+class CacheSettings:
+    """The caches of `DataStreamConfig`, checked; None where there is none."""
+
+    company: Any = None
+    company_lookup: Any = None
+    user: Any = None
+    user_lookup: Any = None
+    flag: Any = None
+    ttl: int = CACHE_TTL  # milliseconds
+
+
+@dataclass(frozen=True)
+class ReplicaSettings:
+    """Replicator mode, checked (seconds)."""
+
+    health_url: str = REPLICATOR_HEALTH_URL
+    health_check: float = 30.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """A checked configuration: what the rest of the package reads."""
 
@@ -84,6 +106,8 @@ class Settings:
     timeout: float = REQUEST_TIMEOUT
     use_datastream: bool = False
     max_message_size: int = MAX_MESSAGE_SIZE
+    caches: CacheSettings | None = None
+    replica: ReplicaSettings | None = None
     leases: LeaseSettings | None = None
     notices: tuple[tuple[int, str], ...] = ()  # level, text
 
@@ -106,8 +130,10 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         _require(name, getattr(config, name), bool)
     if config.follow_redirects is not None:
         _require("follow_redirects", config.follow_redirects, bool)
-    leases = None if config.credit_leases is None else _read_leases(config.credit_leases)
     max_message_size = _read_datastream(config.datastream)
+    caches = None if config.datastream is None else _read_caches(config.datastream)
+    config = _sharing_redis(config)
+    leases = None if config.credit_leases is None else _read_leases(config.credit_leases)
     return Settings(
         api_key=api_key,
         base_url=_url("base_url", config.base_url, BASE_URL),
@@ -125,6 +151,8 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         timeout=min(LONGEST_WAIT, _positive("timeout", config.timeout, REQUEST_TIMEOUT, "seconds")),
         use_datastream=config.use_datastream,
         max_message_size=max_message_size,
+        caches=caches,
+        replica=None if config.datastream is None else _read_replica(config.datastream, caches),
         leases=leases,
         notices=tuple(_notices(config)),
     )
@@ -212,9 +240,37 @@ def _url(name: str, value: object, default: str) -> str:
     return url
 
 
+class ForeignLogger:
+    """A logger of another library, or of a test: it is told whole sentences."""
+
+    def __init__(self, target: object) -> None:
+        self.target = target
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Write a sentence at a level of the standard library."""
+        method = getattr(self.target, logging.getLevelName(level).lower())
+        method(message % arguments if arguments else message)
+
+    def info(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.INFO, message, *arguments)
+
+    def warning(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.WARNING, message, *arguments)
+
+    def error(self, message: str, *arguments: object) -> None:
+        """Write a sentence."""
+        self.log(logging.ERROR, message, *arguments)
+
+
 def _read_logger(logger: object, level: object) -> logging.Logger:
-    if logger is not None and not isinstance(logger, logging.Logger):
-        raise TypeError(f"logger must be a logging.Logger, got {type(logger).__name__}")
+    methods = ("info", "warning", "error")
+    if logger is not None and not all(callable(getattr(logger, name, None)) for name in methods):
+        raise TypeError(
+            f"logger must be a logging.Logger, or have {', '.join(methods)}, "
+            f"got {type(logger).__name__}"
+        )
     if not isinstance(level, (int, str)) or isinstance(level, bool):
         raise TypeError(f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}")
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
@@ -223,8 +279,10 @@ def _read_logger(logger: object, level: object) -> logging.Logger:
         raise ValueError(  # noqa: TRY004 - the type is right, the name is unknown
             f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}"
         )
-    if logger is not None:
+    if isinstance(logger, logging.Logger):
         return logger
+    if logger is not None:
+        return cast("logging.Logger", ForeignLogger(logger))
     own = logging.getLogger("schematic_native")
     if number != logging.WARNING:
         # The default is left to the application, which may have set a level of its own.
@@ -237,22 +295,6 @@ def _read_datastream(config: object) -> int:
         return MAX_MESSAGE_SIZE
     if not isinstance(config, DataStreamConfig):
         raise wrong_kind("datastream", DataStreamConfig, config)
-    for name in (
-        "company_cache",
-        "company_lookup_cache",
-        "user_cache",
-        "user_lookup_cache",
-        "flag_cache",
-    ):
-        if getattr(config, name) is not None:
-            raise ValueError(
-                f"datastream.{name} is not supported by this version: entities are cached in "
-                "memory; leave it None"
-            )
-    if config.replicator_mode:
-        raise ValueError(
-            "datastream.replicator_mode is not supported by this version; leave it False"
-        )
     size = config.max_message_size
     if size is None:
         return MAX_MESSAGE_SIZE
@@ -263,6 +305,81 @@ def _read_datastream(config: object) -> int:
             f"datastream.max_message_size must be a number of bytes above 0, got {size!r}"
         )
     return size
+
+
+def _read_caches(config: DataStreamConfig) -> CacheSettings | None:
+    """Check the caches that processes share; None if there are none."""
+    caches: dict[str, Any] = {}
+    for name in ("company", "company_lookup", "user", "user_lookup", "flag"):
+        cache = getattr(config, f"{name}_cache")
+        if cache is None:
+            continue
+        methods = ("get", "set", "delete")
+        if not all(callable(getattr(cache, method, None)) for method in methods):
+            raise TypeError(
+                f"datastream.{name}_cache must have the methods get, set and delete, got {cache!r}"
+            )
+        caches[name] = cache
+    if config.cache_ttl is None:
+        ttl = CACHE_TTL
+    elif isinstance(config.cache_ttl, bool) or not isinstance(config.cache_ttl, int):
+        raise TypeError(
+            f"datastream.cache_ttl must be an int (milliseconds), got {config.cache_ttl!r}"
+        )
+    elif config.cache_ttl <= 0:
+        raise ValueError(
+            f"datastream.cache_ttl must be milliseconds above 0, got {config.cache_ttl!r}"
+        )
+    else:
+        ttl = config.cache_ttl
+    return CacheSettings(**caches, ttl=ttl) if caches else None
+
+
+def _read_replica(config: DataStreamConfig, caches: CacheSettings | None) -> ReplicaSettings | None:
+    """Check replicator mode, which decides by what another program has left in the caches."""
+    _require("datastream.replicator_mode", config.replicator_mode, bool)
+    if not config.replicator_mode:
+        return None
+    for name in ("company", "company_lookup", "user", "user_lookup", "flag"):
+        cache = getattr(caches, name, None)
+        if cache is None:
+            raise ValueError(
+                f"datastream.{name}_cache must be given in replicator mode: all five caches must"
+            )
+        if type(cache).__name__ == "AsyncLocalCache":
+            raise TypeError(
+                f"datastream.{name}_cache must be shared with the replicator, for example a "
+                f"RedisCache, got {type(cache).__name__}, which is this process's own"
+            )
+    check = _positive(
+        "datastream.replicator_health_check", config.replicator_health_check, 30_000, "milliseconds"
+    )
+    url = config.replicator_health_url
+    return ReplicaSettings(
+        health_url=_url("datastream.replicator_health_url", url, REPLICATOR_HEALTH_URL),
+        health_check=check / 1000,
+    )
+
+
+def _sharing_redis(
+    config: SchematicConfig | AsyncSchematicConfig,
+) -> SchematicConfig | AsyncSchematicConfig:
+    """Let leases live in the Redis of the company cache, unless they have one of their own.
+
+    So do the published SDKs, and processes of both kinds must find the same leases.
+    """
+    leases, datastream = config.credit_leases, config.datastream
+    if not isinstance(leases, CreditLeaseConfig) or datastream is None:
+        return config
+    cache: Any = datastream.company_cache
+    is_redis = type(cache).__name__ == "RedisCache" and hasattr(cache, "client")
+    if not is_redis or leases.redis_client is not None or not config.use_datastream:
+        return config
+    prefix = leases.redis_key_prefix
+    if prefix is None:
+        prefix = f"{getattr(cache, 'prefix', 'schematic')}:"
+    shared = replace(leases, redis_client=cache.client, redis_key_prefix=prefix)
+    return replace(config, credit_leases=shared)
 
 
 def _read_leases(config: object) -> LeaseSettings:
@@ -400,13 +517,18 @@ def _notices(config: SchematicConfig | AsyncSchematicConfig) -> Iterator[tuple[i
         yield logging.WARNING, sentence
 
 
+def _has_cache(config: DataStreamConfig) -> bool:
+    return any(getattr(config, name) is not None for name in vars(config) if "_cache" in name)
+
+
 def _idle_knobs(config: SchematicConfig | AsyncSchematicConfig) -> list[str]:
     """Name the knobs that cannot take effect, one sentence each."""
     notices = []
     datastream = config.datastream
-    if datastream is not None and datastream.cache_ttl is not None:
+    if datastream is not None and datastream.cache_ttl is not None and not _has_cache(datastream):
         notices.append(
-            "datastream.cache_ttl has no effect: entities stay until newer ones push them out"
+            "datastream.cache_ttl has no effect without shared caches: entities in memory stay "
+            "until newer ones push them out"
         )
     if config.offline and (config.use_datastream or config.credit_leases is not None):
         notices.append("offline=True: use_datastream and credit_leases have no effect")

@@ -8,20 +8,22 @@ once for both clients.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from schematic_native._native import CheckResult, PendingCheck
-from schematic_native.faults import STORE_TOPIC, StoreError
-from schematic_native.redis import PAGES, Refused
+from schematic_native.faults import StoreError
+from schematic_native.redis import PAGES, Refused, SlabNote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from schematic_native._native import (
         AcquirePlan,
         Core,
         ExtendPlan,
+        OwedClaim,
         Reservation,
         SlabPlan,
     )
@@ -39,6 +41,8 @@ STORE_TIMEOUT = 1.0
 # A synchronous check with fewer seconds asks on another thread, which hears what comes too late for
 # it and gives that back.
 HURRY = 0.25
+# The part of a closing store's time that is given to checks under way.
+CHECKS_PART = 0.5
 # Seconds between two tries of a claim when a client closes.
 INSIST_PAUSE = 0.1
 # Seconds that a hold's row outlives the hold.
@@ -55,10 +59,10 @@ def finish(
         try:
             answer = yield from _STEPS[pending.need](operations, pending)
         except StoreError as error:
-            faults.raised(STORE_TOPIC, error)
+            faults.store_failed(pending.need, error)
             answer = pending.resume_lost() if error.lost else pending.resume(False)
         else:
-            faults.cleared(STORE_TOPIC)
+            faults.store_answered(pending.need)
         if not isinstance(answer, PendingCheck):
             return answer
         pending = answer
@@ -108,7 +112,10 @@ def _hold(pending: PendingCheck) -> Reservation:
 
 @dataclass(frozen=True)
 class Claim:
-    """Credits used of a hold in the shared store, which its settle must still claim there.
+    """Credits used of a hold in the shared store, which must still be claimed there.
+
+    What a settle owes is noted in the core as well, before the usage is queued, and stays there
+    until the store has answered: whoever is interrupted, the sender and the sweep make the claim.
 
     Claiming twice does no harm: the store ends a hold once. So a claim that failed is made again
     while the hold's row may be there.
@@ -116,18 +123,36 @@ class Claim:
 
     hold: Reservation
     credits: float
-    quantity: float | None  # event units of a settle; None for a slab
+    owed: OwedClaim | None = None  # the core's note of it; None where nothing is billed
+
+    @classmethod
+    def of(cls, owed: OwedClaim) -> Claim:
+        """Return the claim that a settle owes."""
+        return cls(owed.reservation, owed.credits, owed)
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
         """Claim the hold; tells whether it was still there."""
-        if self.quantity is None:
-            # What was used of a slab may have been taken off its row already.
-            unused = self.hold.credits_reserved - self.credits
-            return (yield from operations.give_back(self.hold.id, unused))
+        if (yield from self._make_in_slab(operations, core)):
+            return True
         consumed = yield from operations.consume(self.hold.id, self.credits)
-        if consumed is not None:
-            core.count_usage(self.hold, self.quantity)
+        if self.owed is not None:
+            core.claim_ended(self.owed, consumed is not None)
         return consumed is not None
+
+    def _make_in_slab(self, operations: Operations, core: Core) -> Operation[bool]:
+        """Claim a hold that another process carved from its slab: the slab's row is told of it.
+
+        Until that process hears of it there, or the row is swept, it has the credits of the hold.
+        """
+        hold, row_id = self.hold, core.slab_of(self.hold)
+        if row_id is None:
+            return False
+        used = max(0.0, min(self.credits, hold.credits_reserved))
+        note = SlabNote(row_id, (hold.company_id, hold.credit_type_id), ended=[(hold.id, used)])
+        [noted] = yield from operations.note([note])
+        if noted is not None and self.owed is not None:
+            core.claim_ended(self.owed, bool(noted.first))
+        return noted is not None
 
     def is_over(self, now: float) -> bool:
         """Whether the hold's row is gone by now: swept as unused, or forgotten.
@@ -135,6 +160,43 @@ class Claim:
         Until then a claim may still come before the sweep, even if the hold has lapsed.
         """
         return self.hold.expires_at.timestamp() + ROW_GRACE <= now
+
+
+@dataclass
+class SlabClaim:
+    """Credits used of a slab, whose row is to be claimed in the shared store: as a `Claim` is.
+
+    Args:
+        row: the slab's reservation.
+        credits: the credits used of it here.
+        lose: told with the credits taken and left if the store has lost the row.
+        held: holds of it that are still open, by id, and their credits.
+
+    """
+
+    row: Reservation
+    credits: float
+    lose: Callable[[Reservation, float, float], None]
+    held: Sequence[tuple[str, float]] = ()
+    # Once it was asked for, the row may be gone because that claimed it.
+    is_asked: bool = False
+
+    def make(self, operations: Operations, _: Core) -> Operation[bool]:
+        """Claim the slab; tells whether it was still there."""
+        was_asked, self.is_asked = self.is_asked, True
+        try:
+            is_there = yield from operations.close_slab(self.row, self.credits, self.held)
+        except StoreError as error:
+            self.is_asked = was_asked or error.lost
+            raise
+        if not is_there and not was_asked:
+            taken = math.fsum([self.credits, *(each for _, each in self.held)])
+            self.lose(self.row, taken, self.row.credits_reserved - taken)
+        return is_there
+
+    def is_over(self, now: float) -> bool:
+        """Whether the row is gone by now."""
+        return self.row.expires_at.timestamp() + ROW_GRACE <= now
 
 
 class SharedStore:
@@ -154,9 +216,13 @@ class SharedStore:
         self._store = store
         self._operations = store.operations
         self._faults = faults
-        self._slabs = Slabs(core, store, self.claim_later)
-        self._claims: list[Claim] = []
-        # Claims under way whose usage is queued already, and pages of a sweep.
+        self._slabs = Slabs(core, store, self.claim_later, faults)
+        # What settles owe is in the core; here are slabs, and holds that nobody waits for.
+        self._claims: list[Claim | SlabClaim] = []
+        # Checks that ask the store now.
+        self._checks = UnderWay()
+        self._closing = False
+        # Claims of settles under way, and pages of a sweep.
         self._claiming: set[asyncio.Future[None]] = set()
         self._ending: set[asyncio.Future[SweptPage]] = set()
 
@@ -166,6 +232,11 @@ class SharedStore:
         if lease is not None and not lease.readable:
             self._faults.noted(f"the row of the lease for {slot} cannot be read: it counts as none")
         return lease if lease is not None and lease.live else None
+
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, and has ended by the store's clock."""
+        lease = await self._ask(self._operations.lease(slot))
+        return lease is not None and lease.lease_id == lease_id and not lease.live
 
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
         """Tell the lease to ask for; None while a live one is in the slot."""
@@ -219,27 +290,40 @@ class SharedStore:
         """
         if self._claiming:
             await asyncio.wait(set(self._claiming))
+        await self._claim_settles()
         try:
             await self._slabs.note_uses()
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("slabs", error)
+        else:
+            self._faults.store_answered("slabs")
 
     async def sweep(self) -> None:
         """Give expired holds back, of every process; make the claims that are still open."""
         self._core.sweep()
         self._slabs.settle_closed()
+        await self._slabs.look()
         # A process whose clock is fast must not end what others hold.
         now = await self._ask(self._operations.now())
         if await self._claim_again(now):
             await self._sweep(now)
 
     async def close(self, timeout: float) -> None:
-        """Settle every slab and make the claims that are still open, in so many seconds."""
+        """Settle every slab and make the claims that are still open, in so many seconds.
+
+        Checks that are under way come to their end first: each has its hold then, or has given
+        back what it debited.
+        """
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        await self._checks.wait(timeout * CHECKS_PART)
         claims, self._claims = [*self._claims, *self._slabs.close()], []
+        claims += map(Claim.of, self._core.owed_claims())
         ending: list[asyncio.Future[Any]] = [*self._claiming, *self._ending]
         ending += [asyncio.ensure_future(self._insist(claim)) for claim in claims]
         if ending:
-            _, late = await asyncio.wait(ending, timeout=timeout)
+            _, late = await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -257,19 +341,39 @@ class SharedStore:
 
         What a check comes to hold that ended sooner, or was cancelled, is given back.
         """
+        if self._closing:
+            return None
         work = finish(self._operations, pending, self._faults)
         if timeout >= STORE_TIMEOUT:
-            return await self._store.run(work, timeout, self._abandon)
+            return await self._run_check(work, timeout)
         # The store has longer than the check: it may have made the debit, and only be slow to say so.
-        running = asyncio.ensure_future(self._store.run(work, STORE_TIMEOUT, self._abandon))
+        running = asyncio.ensure_future(self._run_check(work, STORE_TIMEOUT))
         try:
             await asyncio.wait({running}, timeout=timeout)
             return await running if running.done() else None
         finally:
             running.cancel()
 
-    async def claim_queued(self, claim: Claim) -> None:
-        """Claim a hold whose usage is queued already, even if the caller is cancelled."""
+    async def _run_check(
+        self, work: Operation[CheckResult | PendingCheck], timeout: float
+    ) -> CheckResult | PendingCheck:
+        """Ask the store for a check. If the caller is cancelled, that goes on, and counts until then."""
+        self._checks.begin()
+        try:
+            answer = await self._store.run(work, timeout, self._abandon)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._checks.end()
+            raise
+        self._checks.end()
+        return answer
+
+    async def claim_settle(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle, which goes on if the caller is cancelled.
+
+        If it fails, the core goes on owing it.
+        """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._claiming.add(ended)
 
@@ -278,7 +382,7 @@ class SharedStore:
             ended.set_result(None)
 
         try:
-            await self.claim(claim, end)
+            await self._try(Claim.of(owed), end)
         except asyncio.CancelledError:
             raise  # it goes on, and has not ended yet
         except BaseException:
@@ -286,30 +390,17 @@ class SharedStore:
             raise
         end(None)
 
-    async def claim(self, claim: Claim, late: Late[bool] = None) -> bool:
-        """Claim a hold that is settled; if that fails, again at each sweep while it may be there.
-
-        Returns whether the store has answered. If the caller is cancelled, `late` is told when the
-        claim has ended, which is made again then: that does no harm.
-        """
-        is_made = False
-        try:
-            is_made = await self._try(claim, late)
-        finally:
-            if not is_made:
-                self.claim_later(claim)
-        return is_made
-
-    async def _try(self, claim: Claim, late: Late[bool] = None) -> bool:
+    async def _try(self, claim: Claim | SlabClaim, late: Late[bool] = None) -> bool:
         """Claim a hold that is settled; tells whether the store has answered."""
         try:
             await self._ask(claim.make(self._operations, self._core), late)
         except StoreError as error:
-            self._faults.raised(STORE_TOPIC, error)
+            self._faults.store_failed("claim", error)
             return False
+        self._faults.store_answered("claim")
         return True
 
-    async def _insist(self, claim: Claim) -> None:
+    async def _insist(self, claim: Claim | SlabClaim) -> None:
         """Claim a hold that is settled, again and again: there is no later sweep.
 
         If it is cut short, the store of a later loop goes on with it.
@@ -331,14 +422,26 @@ class SharedStore:
         Returns whether none is left. Until then this process must end no hold that has lapsed, as
         it may be one that it owes a claim.
         """
+        owed = [claim for claim in self._core.owed_claims() if Claim.of(claim).is_over(now)]
+        for claim in owed:
+            self._core.claim_ended(claim, has_ended_hold=False)
         open_claims = [claim for claim in self._claims if not claim.is_over(now)]
-        if lapsed := len(self._claims) - len(open_claims):
+        if lapsed := len(owed) + len(self._claims) - len(open_claims):
             self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
         self._claims = open_claims
+        if not await self._claim_settles():
+            return False
         # One that is cut short stays where it is: to make it twice does no harm.
         while self._claims and await self._try(self._claims[0]):
             self._claims.pop(0)
         return not self._claims
+
+    async def _claim_settles(self) -> bool:
+        """Make the claims that settles owe, until one fails; tells whether none has failed."""
+        for owed in self._core.owed_claims():
+            if not await self._try(Claim.of(owed)):
+                return False
+        return True
 
     async def _sweep(self, now: float) -> None:
         """End the holds that have lapsed, page by page. A page that is begun is finished."""
@@ -354,7 +457,7 @@ class SharedStore:
         if not page.cancelled():
             page.exception()  # a sweep that was cut short has nobody else to take it
 
-    def claim_later(self, claim: Claim) -> None:
+    def claim_later(self, claim: Claim | SlabClaim) -> None:
         """Claim a hold at the next sweep."""
         self._claims.append(claim)
 
@@ -363,15 +466,44 @@ class SharedStore:
 
     def _abandon(self, answer: CheckResult | PendingCheck | None) -> None:
         """Give back what a check has come to hold that nobody waits for any longer."""
+        self._checks.end()
         if isinstance(answer, CheckResult) and answer.reservation is not None:
-            self.claim_later(Claim(answer.reservation, 0.0, None))
+            self.claim_later(Claim(answer.reservation, 0.0))
+
+
+class UnderWay:
+    """Counts what is under way, so that somebody can wait until nothing is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._over = asyncio.Event()
+
+    def begin(self) -> None:
+        """Count one more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self._count -= 1
+        if not self._count:
+            self._over.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until nothing is under way, so many seconds at most."""
+        over = asyncio.get_running_loop().call_later(timeout, self._over.set)
+        self._over.clear()
+        try:
+            if self._count:
+                await self._over.wait()
+        finally:
+            over.cancel()
 
 
 class _Taken(NamedTuple):
-    """A slab that was debited: its row, until when it serves, and why its row may not be there."""
+    """A slab that was debited: its row, how long it serves, and why its row may not be there."""
 
     row: Reservation
-    usable_until: float
+    usable_for: float  # seconds since the plan
     failure: StoreError | None
 
 
@@ -382,14 +514,22 @@ class Slabs:
         core: cuts slabs and serves checks from them.
         store: where a slab is one reservation.
         settle: settles the reservation of a slab, again and again until it is done.
+        faults: where slabs that were lost are told of.
 
     """
 
-    def __init__(self, core: Core, store: WaitedStore, settle: Callable[[Claim], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        store: WaitedStore,
+        settle: Callable[[SlabClaim], None],
+        faults: Faults,
+    ) -> None:
         self._core = core
         self._store = store
         self._operations = store.operations
         self._settle = settle
+        self._faults = faults
         self._cutting: set[Slot] = set()
         # Credits used of slabs whose rows do not say so yet, by the id of the row.
         self._uses: dict[str, tuple[Reservation, float]] = {}
@@ -413,10 +553,39 @@ class Slabs:
         """Settle the slabs whose last hold has ended."""
         for row, used in self._core.take_closed_slabs():
             self._uses[row.id] = row, used
-            self._settle(Claim(row, used, None))
+            self._settle(self._claim(row, used))
+
+    async def look(self) -> None:
+        """Hear what the rows of slabs say. Raises `StoreError`.
+
+        A slab whose row is gone is dropped. A hold that has lapsed may have been settled elsewhere;
+        if a copy of it has left and nobody tells, it counts as used, so that it cannot come back
+        though it was billed.
+        """
+        rows = {row.id: row for row in self._core.take_slabs_in_use()}
+        lapsed: dict[str, list[Reservation]] = {}
+        ended: dict[str, list[tuple[str, float | None]]] = {}
+        for row, hold, has_left in self._core.lapsed():
+            rows[row.id] = row
+            lapsed.setdefault(row.id, []).append(hold)
+            told = hold.credits_reserved if has_left else None
+            ended.setdefault(row.id, []).append((hold.id, told))
+        if not rows:
+            return
+        notes = [_note(row, ended=ended.get(row.id, ())) for row in rows.values()]
+        said = await self._ask(self._operations.note(notes))
+        for (row_id, row), noted in zip(rows.items(), said, strict=True):
+            if noted is None:
+                self._drop_lost(row)
+                continue
+            for hold, settled in zip(lapsed.get(row_id, ()), noted.settled, strict=True):
+                self._core.end_lapsed(hold, settled or 0.0)
+        self.settle_closed()
 
     async def note_uses(self) -> None:
         """Take what was used of slabs off their rows. Raises `StoreError`.
+
+        A slab whose row is gone is dropped.
 
         One at a time: usage that is on its way to a row must be there before it is billed, too.
         """
@@ -427,20 +596,45 @@ class Slabs:
             noted, self._uses = self._uses, {}
             if not noted:
                 return
+            notes = [_note(row, used) for row, used in noted.values()]
             try:
-                await self._ask(self._operations.lower(list(noted.values())))
+                said = await self._ask(self._operations.note(notes))
             except BaseException:
                 self._uses = noted | self._uses
                 raise
+            for (row, _), is_there in zip(noted.values(), said, strict=True):
+                if is_there is None:
+                    self._drop_lost(row)
 
     def inherit(self, other: Slabs) -> None:
         """Go on where another ended whose loop ended under it."""
         self._uses |= other._uses
 
-    def close(self) -> list[Claim]:
+    def close(self) -> list[SlabClaim]:
         """Take nothing more from any slab; what is left to settle of them."""
         self._uses.clear()
-        return [Claim(row, used, None) for row, used in self._core.close_slabs()]
+        return [
+            SlabClaim(row, used, self._tell_loss, held)
+            for row, used, held in self._core.close_slabs()
+        ]
+
+    def _claim(self, row: Reservation, used: float) -> SlabClaim:
+        return SlabClaim(row, used, self._tell_loss)
+
+    def _drop_lost(self, row: Reservation) -> None:
+        """Drop a slab whose row is gone, if it is still open."""
+        loss = self._core.lose_slab(row)
+        if loss is not None:
+            self._tell_loss(row, *loss)
+
+    def _tell_loss(self, row: Reservation, taken: float, left: float) -> None:
+        """Say what the loss of a slab's row comes to: its credits may be in the lease again."""
+        if taken > 0:
+            self._faults.noted(
+                f"the row {row.id} of a slab of {row.credits_reserved:.15g} credits is gone from the "
+                f"store: up to {taken:.15g} credits that were taken of it may be spent a second time, "
+                f"{left:.15g} are not served"
+            )
 
     async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
         return await self._store.run(operation, STORE_TIMEOUT, late)
@@ -461,17 +655,16 @@ class Slabs:
             # If its row is there, or yet will be, its claim or a sweep gives the credits back.
             self._return(taken)
             raise taken.failure
-        self._core.open_slab(taken.row, taken.usable_until)
+        self._core.open_slab(taken.row, plan, taken.usable_for)
 
     def _take(self, slot: Slot, size: float, plan: SlabPlan) -> Operation[_Taken | None]:
         """Debit a slab and record it, or give it back: in one go, whoever waits for it."""
-        asked_at = self._core.now()
         debit = yield from self._operations.try_reserve(slot, size)
         if isinstance(debit, Refused):
             return None
-        # The row lapses by the store's clock, and what is held of the slab by our own.
-        ahead = debit.at - asked_at
-        row = self._core.slab_row(*slot, debit.lease_id, size, plan.expires_at + ahead)
+        # The row lapses by the store's clock, and what is held of the slab by a steady one of our own,
+        # which began to run before the store told its time.
+        row = self._core.slab_row(*slot, debit.lease_id, size, debit.at + plan.kept_for)
         try:
             recorded = yield from self._operations.add(row)
         except StoreError as error:
@@ -482,9 +675,15 @@ class Slabs:
             yield from self._operations.refund(slot, row.credits_reserved, row.lease_id)
             return None
         # The server takes back what is left of a lease that has expired.
-        return _Taken(row, min(plan.usable_until, debit.expires_at - ahead), None)
+        return _Taken(row, min(plan.usable_for, debit.expires_at - debit.at), None)
 
     def _return(self, taken: _Taken | None) -> None:
         """Settle a slab that is not to be opened."""
         if taken is not None:
-            self._settle(Claim(taken.row, 0.0, None))
+            self._settle(self._claim(taken.row, 0.0))
+
+
+def _note(
+    row: Reservation, used: float = 0.0, ended: Sequence[tuple[str, float | None]] = ()
+) -> SlabNote:
+    return SlabNote(row.id, (row.company_id, row.credit_type_id), used, ended)

@@ -39,6 +39,9 @@ class LeaseStore(Protocol):
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
 
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, and has ended by the clock of the store."""
+
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
         """Tell the lease to ask for; None while a live one is in the slot."""
 
@@ -87,6 +90,15 @@ class ProcessStore:
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
         return None if self._core.plan_acquire(*slot) is not None else self._core.lease(*slot)
+
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, and has ended by the core's clock."""
+        lease = self._core.lease(*slot)
+        return (
+            lease is not None
+            and lease.lease_id == lease_id
+            and lease.expires_at <= self._core.now()
+        )
 
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
         """Tell the lease to ask for; None while a live one is in the slot."""

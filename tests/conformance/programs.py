@@ -112,9 +112,9 @@ class SyncProgram:
     def work(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine where the client's I/O runs."""
         self.runtime()
-        thread = self.client._thread
+        thread = self.client._session.thread
         assert thread is not None
-        return thread.call(work, LIMIT)
+        return thread.call(lambda: work, LIMIT)
 
     def start_work(self, work: Coroutine[Any, Any, Any]) -> Call:
         return self._callers.submit(self.work, work)

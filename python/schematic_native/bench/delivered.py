@@ -259,13 +259,13 @@ async def _drive(subject: str, api: str, events: str) -> None:
     else:
         from schematic import client as peer  # noqa: PLC0415 - it may not be installed
 
-        leases = peer.CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        peer_leases = peer.CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
         peer_config = peer.AsyncSchematicConfig(
             base_url=api,
             event_capture_url=events,
             event_buffer_period=PERIOD,
             use_datastream=True,
-            credit_leases=leases,
+            credit_leases=peer_leases,
         )
         async with peer.AsyncSchematic(API_KEY, peer_config) as other:
             await other.prewarm(COMPANY, [CREDIT])

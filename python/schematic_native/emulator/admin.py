@@ -79,7 +79,10 @@ class _Admin:
         self._app = app
 
     async def state(self, _request: Request) -> Any:
-        return self._app.service.state() | {"requests": dict(self._app.requests)}
+        return self._app.service.state() | {
+            "requests": dict(self._app.requests),
+            "unknown": dict(self._app.unknown),
+        }
 
     async def events(self, request: Request) -> Any:
         try:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from schematic_native.emulator import admin, rest
+from schematic_native.emulator import admin, management, rest
 from schematic_native.emulator.answers import deny, refused
 from schematic_native.emulator.capture import capture
 from schematic_native.emulator.datastream import DataStream
@@ -57,6 +57,8 @@ class App:
         self.faults = Faults()
         # How many requests came to each kind of path, faults included.
         self.requests: Counter[str] = Counter()
+        # What was asked for that the emulator does not know, by method and path.
+        self.unknown: Counter[str] = Counter()
         self.stream = DataStream(service)
         # Told by the server, which owns the sockets: cut the connection of one peer, or of all
         # clients; listen or not.
@@ -66,13 +68,14 @@ class App:
         self._inner = Starlette(
             routes=[
                 *rest.routes(service),
+                *management.routes(service, self.stream),
                 *admin.routes(self),
                 WebSocketRoute("/datastream", self._serve_stream),
             ],
             exception_handlers={
                 ServiceError: _answer_service_error,
-                404: _answer_not_found,
-                405: _answer_wrong_method,
+                404: self._answer_unknown,
+                405: self._answer_wrong_method,
                 Exception: _answer_failure,
             },
         )
@@ -98,6 +101,17 @@ class App:
         except ClientDisconnect:
             # A client that did not wait for a delayed request to be read is no fault of ours.
             return
+
+    async def _answer_unknown(self, request: Request, _error: Exception) -> Response:
+        asked = f"{request.method} {request.url.path}"
+        self.unknown[asked] += 1
+        return refused(404, f"no such endpoint: the emulator does not know {asked}")
+
+    async def _answer_wrong_method(self, request: Request, error: Exception) -> Response:
+        self.unknown[f"{request.method} {request.url.path}"] += 1
+        headers = getattr(error, "headers", None) or {}
+        allowed = headers.get("Allow", "another method")
+        return refused(405, f"{request.url.path} takes {allowed}, not {request.method}", headers)
 
     async def _serve_stream(self, socket: WebSocket) -> None:
         await self.stream.serve(socket, silent=socket.scope.get("silent", False))
@@ -179,13 +193,3 @@ async def _answer_service_error(_request: Request, error: Exception) -> Response
 async def _answer_failure(_request: Request, error: Exception) -> Response:
     """Answer a fault of the emulator's own as the service would; the server logs the trace."""
     return refused(500, f"internal error: {error!r}")
-
-
-async def _answer_not_found(request: Request, _error: Exception) -> Response:
-    return refused(404, f"no such endpoint: {request.method} {request.url.path}")
-
-
-async def _answer_wrong_method(request: Request, error: Exception) -> Response:
-    headers = getattr(error, "headers", None) or {}
-    allowed = headers.get("Allow", "another method")
-    return refused(405, f"{request.url.path} takes {allowed}, not {request.method}", headers)

@@ -44,6 +44,8 @@ class Directory:
         self.flags: dict[str, Entity] = {}
         self.companies: dict[str, Entity] = {}
         self.users: dict[str, Entity] = {}
+        # What the API tells of companies and users beyond the DataStream: names and instants.
+        self.records: dict[str, Entity] = {}
         self._flag_ids: dict[str, str] = {}
         self._company_ids: dict[tuple[str, str], str] = {}
         self._user_ids: dict[tuple[str, str], str] = {}
@@ -72,7 +74,10 @@ class Directory:
 
     def put_company(self, company: Entity) -> None:
         """Add a company or replace the one with its id."""
+        record = company.pop("record", None) or self.records.get(company["id"])
         self.drop_company(company["id"])
+        if record is not None:
+            self.records[company["id"]] = record
         company["metrics"] = list(company.get("metrics") or [])
         self.companies[company["id"]] = company
         _index(self._company_ids, company)
@@ -80,18 +85,23 @@ class Directory:
     def drop_company(self, company_id: str) -> Entity | None:
         """Forget a company and return it."""
         company = self.companies.pop(company_id, None)
+        self.records.pop(company_id, None)
         _unindex(self._company_ids, company)
         return company
 
     def put_user(self, user: Entity) -> None:
         """Add a user or replace the one with its id."""
+        record = user.pop("record", None) or self.records.get(user["id"])
         self.drop_user(user["id"])
+        if record is not None:
+            self.records[user["id"]] = record
         self.users[user["id"]] = user
         _index(self._user_ids, user)
 
     def drop_user(self, user_id: str) -> Entity | None:
         """Forget a user and return it."""
         user = self.users.pop(user_id, None)
+        self.records.pop(user_id, None)
         _unindex(self._user_ids, user)
         return user
 
@@ -206,6 +216,32 @@ class Directory:
                 yield from rule.get("conditions") or []
                 for group in rule.get("condition_groups") or []:
                     yield from group.get("conditions") or []
+
+    def credit_types(self) -> set[str]:
+        """Return the credit types that entitlements and conditions name."""
+        companies = list(self.companies.values())
+        named = [e for company in companies for e in company.get("entitlements") or []]
+        named += [c for holder in [None, *companies] for c in self._conditions(holder)]
+        return {each["credit_id"] for each in named if each.get("credit_id")}
+
+    def plans(self) -> set[str]:
+        """Return the plans that companies are on and conditions name."""
+        plans: set[str] = set()
+        for company in self.companies.values():
+            plans.update(plan for plan in [company.get("base_plan_id")] if plan)
+            plans.update(company.get("plan_ids") or [])
+        for holder in [None, *self.companies.values()]:
+            for condition in self._conditions(holder):
+                if condition["condition_type"] in {"plan", "base_plan"}:
+                    plans.update(condition.get("resource_ids") or [])
+        return plans
+
+    def owner(self) -> tuple[str, str]:
+        """Return the account and the environment that everything here belongs to."""
+        for entities in (self.flags, self.companies, self.users):
+            for entity in entities.values():
+                return entity["account_id"], entity["environment_id"]
+        return "acct_demo", "env_demo"
 
     # The wire
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from schematic_native import jsontext
+from schematic_native.api import own_request
 from schematic_native.emulator.admin import PREFIX
 from schematic_native.emulator.seed import Seed, load_seed
 from schematic_native.emulator.server import Server, require_loopback
@@ -475,7 +476,8 @@ class Emulator:
                 payload = jsontext.write(body)
             except TypeError as error:
                 raise EmulatorError(f"not JSON: {error}") from error
-        response = self._http.request(method, path, content=payload)
+        with own_request():
+            response = self._http.request(method, path, content=payload)
         if response.is_error:
             message = jsontext.read(response.content).get("error", response.text)
             raise EmulatorError(f"{method} {path}: {message}")

@@ -17,6 +17,7 @@ from schematic_native.emulator.amounts import ONE, AmountError, is_finite, to_cr
 from schematic_native.emulator.audit import audit
 from schematic_native.emulator.directory import I64_MAX, CreditLine, Directory, KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnknownIdError
+from schematic_native.emulator.grants import Grant, Grants
 from schematic_native.emulator.ledger import REPEAT_WINDOW, Lease, Ledger, Reservation
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Service:
         self.api_key = seed.api_key
         self.ledger = Ledger()
         self.directory = Directory()
+        self.grants = Grants()
+        self.tokens: dict[str, Entity] = {}
         self.on_move: Callable[[], None] = _nothing
         self.moved: dict[str, Moved] = {}
         self.usage: dict[str, dict[str, int]] = {}
@@ -119,6 +122,8 @@ class Service:
     def _sweep(self, at: float) -> None:
         for company_id, credit in self.ledger.sweep(at):
             self._note_credit(company_id, credit)
+        for grant in list(self.grants.due(at)):
+            self._end_grant(at, grant, "expire")
 
     # Leases
 
@@ -479,6 +484,91 @@ class Service:
         self.ledger.set_balance(at, (company_id, credit), _units(amount, "amount"))
         self._note_credit(company_id, credit)
 
+    # Grants and tokens
+
+    def grant_credits(
+        self, company_id: str, credit: str, amount: float, reason: str, expires_at: float | None
+    ) -> Grant:
+        """Give a company credits, until they expire if they do."""
+        answer = self._obey(
+            "grant_credits",
+            grant_id=_new_id("bcgrt"),
+            company_id=company_id,
+            credit=credit,
+            amount=amount,
+            reason=reason,
+            expires_at=expires_at,
+        )
+        return cast("Grant", answer)
+
+    def _grant_credits(
+        self,
+        at: float,
+        *,
+        grant_id: str,
+        company_id: str,
+        credit: str,
+        amount: float,
+        reason: str,
+        expires_at: float | None,
+    ) -> Grant:
+        self._sweep(at)
+        if company_id not in self.directory.companies:
+            raise UnknownIdError(f"company not found: {company_id}")
+        if credit not in self.credit_types():
+            raise UnknownIdError(f"credit type not found: {credit}")
+        units = _units(amount, "quantity")
+        if units <= 0:
+            raise InvalidRequestError("quantity must be greater than 0")
+        if expires_at is not None and expires_at <= at:
+            raise InvalidRequestError("expires_at must be in the future")
+        grant = Grant(grant_id, company_id, credit, units, reason, at, expires_at)
+        self.grants.add(grant)
+        self._meters.clear()
+        self.ledger.grant(at, grant.slot, units)
+        self._note_credit(company_id, credit)
+        return grant
+
+    def zero_out_grant(self, grant_id: str, reason: str) -> Grant:
+        """Take back what is left of a grant."""
+        return cast("Grant", self._obey("zero_out_grant", grant_id=grant_id, reason=reason))
+
+    def _zero_out_grant(self, at: float, grant_id: str, reason: str) -> Grant:
+        self._sweep(at)
+        grant = self.grants.get(grant_id)
+        self._end_grant(at, grant, reason)
+        return grant
+
+    def _end_grant(self, at: float, grant: Grant, reason: str) -> None:
+        left = self.grants.remaining(grant.slot, self.ledger.balances.get(grant.slot, 0))
+        self.grants.end(at, grant, reason)
+        self.ledger.grant(at, grant.slot, -left[grant.id], "expire")
+        self._note_credit(*grant.slot)
+
+    def issue_token(self, company_id: str, seconds: float) -> Entity:
+        """Make a temporary access token for a company."""
+        answer = self._obey(
+            "issue_token",
+            token_id=_new_id("tmptok"),
+            token=_new_id("token"),
+            company_id=company_id,
+            seconds=seconds,
+        )
+        return cast("Entity", answer)
+
+    def _issue_token(
+        self, at: float, *, token_id: str, token: str, company_id: str, seconds: float
+    ) -> Entity:
+        issued = {
+            "id": token_id,
+            "token": token,
+            "company_id": company_id,
+            "created_at": at,
+            "expires_at": at + seconds,
+        }
+        self.tokens[token_id] = issued
+        return issued
+
     # Time
 
     def advance(self, seconds: float) -> None:
@@ -534,6 +624,10 @@ class Service:
             if owner == company_id
         }
 
+    def credit_types(self) -> set[str]:
+        """Return the ids of the credit types that balances, entitlements or rules name."""
+        return {credit for _, credit in self.ledger.balances} | self.directory.credit_types()
+
     def company_wire(self, company_id: str) -> Entity:
         """Return a company as DataStream sends it now."""
         self.sweep()
@@ -568,6 +662,26 @@ class Service:
             "events": self._event_count,
             "billed": {owner: dict(usage) for owner, usage in self.usage.items()},
             "anomalies": dict(self.anomalies),
+            "grants": {grant.id: self._grant_state(grant) for grant in self.grants.by_id.values()},
+            "tokens": {
+                token_id: {"company_id": token["company_id"], "expires_at": token["expires_at"]}
+                for token_id, token in self.tokens.items()
+            },
+        }
+
+    def grant_left(self, grant: Grant) -> int:
+        """Return the units that are left of a grant."""
+        balance = self.ledger.balances.get(grant.slot, 0)
+        return self.grants.remaining(grant.slot, balance).get(grant.id, 0)
+
+    def _grant_state(self, grant: Grant) -> Entity:
+        return {
+            "company_id": grant.company_id,
+            "credit_type_id": grant.credit_type_id,
+            "quantity": to_credits(grant.quantity),
+            "remaining": to_credits(self.grant_left(grant)),
+            "expires_at": grant.expires_at,
+            "ended_at": grant.ended_at,
         }
 
     def _company_state(self, company_id: str) -> Entity:

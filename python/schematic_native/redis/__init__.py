@@ -6,7 +6,7 @@ connections; `drivers` run the one on the other, on the calling thread or on an 
 
 from schematic_native.redis.drivers import Late
 from schematic_native.redis.operations import PAGES, Operation, Operations, SweptPage
-from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease
+from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease, SlabNote
 from schematic_native.redis.stores import (
     AsyncStore,
     Store,
@@ -26,6 +26,7 @@ __all__ = [
     "Refused",
     "SharedDebit",
     "SharedLease",
+    "SlabNote",
     "Store",
     "SweptPage",
     "SyncStore",

@@ -21,8 +21,9 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from schematic_native.redis.faults import FAULTS, unheard, unsent
+from schematic_native.redis.faults import FAULTS, raise_interruption, unheard, unsent
 from schematic_native.redis.rest import Rest
+from schematic_native.workers import on_new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,6 +92,8 @@ class SyncServer:
         self._free: deque[tuple[Any, float]] = deque()
         self._process = os.getpid()
         self._rest = Rest()
+        # So often were the connections closed.
+        self._closings = 0
 
     def exchange(
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
@@ -142,6 +145,7 @@ class SyncServer:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        self._closings += 1
         while self._free:
             self._free.pop()[0].disconnect()
 
@@ -152,6 +156,7 @@ class SyncServer:
             self._process, self._free = process, deque()
 
     def _noted(self, failure: StoreError, error: BaseException, began: float) -> StoreError:
+        raise_interruption(error)
         self._rest.note(failure, error, began)
         return failure
 
@@ -165,8 +170,46 @@ class SyncServer:
         if _is_open(connection) and time.monotonic() > trusted_until:
             _drop_if_closed(connection)
         if not _is_open(connection):
-            _connect(connection, deadline)
+            self._open(connection, deadline)
         return connection
+
+    def _open(self, connection: Any, deadline: float | None) -> None:
+        """Open a connection on a thread of its own, whatever may block it: the resolver, say.
+
+        One that is open too late for its caller serves the next.
+        """
+        left = _left(deadline)
+        if left <= 0:
+            raise TimeoutError("no time was left to connect")
+        # The second is for what is said at the start: the protocol, who is there, the password.
+        connection.socket_connect_timeout = connection.socket_timeout = left
+        owner: dict[str, str] = {}
+        closings = self._closings
+
+        def connect() -> None:
+            try:
+                connection.connect()
+            except BaseException:
+                connection.disconnect()
+                raise
+            if owner.setdefault("is", "caller") == "caller":
+                return
+            if closings == self._closings:
+                self._free.append((connection, 0.0))
+            else:
+                connection.disconnect()
+
+        opening = on_new_thread(connect)
+        is_open = False
+        try:
+            is_open = opening.wait(left)
+        finally:
+            # Whoever is first decides; a connection that has just been opened is the caller's.
+            if not is_open and owner.setdefault("is", "server") == "caller":
+                is_open = opening.wait(None)
+        if not is_open:
+            raise TimeoutError("no connection could be opened in time")
+        opening.result()
 
 
 def is_refusal(reply: object) -> bool:
@@ -203,21 +246,9 @@ def _drop_if_closed(connection: Any) -> None:
     try:
         if connection.can_read(0):
             connection.disconnect()
-    except FAULTS:
+    except FAULTS as error:
         connection.disconnect()
-
-
-def _connect(connection: Any, deadline: float | None) -> None:
-    left = _left(deadline)
-    if left <= 0:
-        raise TimeoutError("no time was left to connect")
-    # The second is for what is said at the start: the protocol, who is there, the password.
-    connection.socket_connect_timeout = connection.socket_timeout = left
-    try:
-        connection.connect()
-    except BaseException:
-        connection.disconnect()
-        raise
+        raise_interruption(error)
 
 
 def _read(connection: Any, deadline: float | None) -> object:

@@ -21,15 +21,19 @@ from schematic_native.redis.keys import Keys, member, read_member
 from schematic_native.redis.rows import (
     Claimed,
     Installed,
+    Noted,
     Refused,
     SharedDebit,
     SharedLease,
+    SlabNote,
     amount,
     hold_row,
     millis,
     number,
     read_claim,
     read_debit,
+    read_slab,
+    rest,
     text,
 )
 
@@ -189,27 +193,50 @@ class Operations:
         yield from self._finish(claimed, claimed.credits, used)
         return used
 
-    def give_back(self, reservation_id: str, unused: float) -> Operation[bool]:
-        """Claim a hold, once, and refund what is told, within what it holds, to its own lease.
+    # Slabs
 
-        For a hold that was lowered meanwhile. Tells whether there is such a hold.
+    def note(self, notes: Sequence[SlabNote]) -> Operation[list[Noted | None]]:
+        """Let slabs hold less by what was used of each: no sweep gives that back.
+
+        Returns what their rows say, None of a row that is gone.
         """
-        claimed = yield from self._claim(reservation_id)
-        if claimed is not None:
-            yield from self._finish(claimed, min(unused, claimed.credits))
-        return claimed is not None
+        calls = [self._note(note) for note in notes]
+        replies = [_sequence(reply) for reply in (yield from _ask(calls))]
+        lowered = [
+            _call(scripts.LOWER, self._keys.by_credit(note.slot), note.row_id, text(reply[0]))
+            for note, reply in zip(notes, replies, strict=True)
+            if reply and (note.used or note.ended)
+        ]
+        for reply in (yield from _ask(lowered)):
+            _accept(reply, lost=True)
+        return [_noted(reply) if reply else None for reply in replies]
 
-    def lower(self, uses: Sequence[tuple[Reservation, float]]) -> Operation[None]:
-        """Let holds hold less by the credits that were used of each: no sweep gives those back."""
-        batch: list[Command] = []
-        for hold, used in uses:
-            left = amount(max(0.0, hold.credits_reserved - used))
-            slot = hold.company_id, hold.credit_type_id
-            row, index = self._keys.reservation(hold.id), self._keys.by_credit(slot)
-            batch.append(_call(scripts.LOWER, row, "creditsReserved", left))
-            batch.append(_call(scripts.LOWER, index, hold.id, left))
-        for reply in (yield batch):
-            _accept(reply)
+    def _note(self, note: SlabNote) -> Command:
+        ended = [
+            word
+            for hold_id, settled in note.ended
+            for word in (hold_id, "" if settled is None else amount(settled))
+        ]
+        key = self._keys.reservation(note.row_id)
+        return _call(scripts.NOTE, key, amount(note.used), *ended)
+
+    def close_slab(
+        self, row: Reservation, used: float, held: Sequence[tuple[str, float]] = ()
+    ) -> Operation[bool]:
+        """Claim a slab, once, and refund to its lease what was used of it neither here nor elsewhere.
+
+        `used` are the credits used here. What is `held` of it counts as used, unless its row tells
+        what that hold was settled with elsewhere. Tells whether there is such a slab.
+        """
+        [reply] = yield [_call(scripts.CLOSE, self._keys.reservation(row.id))]
+        fields = _sequence(reply)
+        if not fields:
+            return False
+        claimed, settled = read_slab(fields)
+        open_here = (each for hold_id, each in held if hold_id not in settled)
+        unused = rest(row.credits_reserved, chain([used], settled.values(), open_here))
+        yield from self._finish(claimed, unused)
+        return True
 
     def has_reservation(self, reservation_id: str) -> Operation[bool]:
         """Tell whether a hold is open."""
@@ -349,6 +376,11 @@ def _claimed(reply: object) -> Claimed | None:
     return read_claim(reply) if isinstance(reply, (str, bytes)) else None
 
 
+def _noted(reply: Sequence[object]) -> Noted:
+    _, first, *settled = reply
+    return Noted(int(number(first)), [None if not text(each) else number(each) for each in settled])
+
+
 def _try_claimed(reply: object) -> Claimed | StoreError | None:
     """Read the answer to a claim; a row that is no text spoils no other's, and is gone next time."""
     try:
@@ -367,7 +399,7 @@ def _carry_out(commands: Sequence[Command]) -> Operation[Replies]:
     try:
         return (yield from _ask(commands))
     except StoreError as error:
-        raise StoreError(str(error), lost=True) from error
+        raise StoreError(str(error), lost=True, is_refusal=error.is_refusal) from error
 
 
 def _failed(reply: object) -> bool:
@@ -377,9 +409,11 @@ def _failed(reply: object) -> bool:
 def _accept(reply: object, *, lost: bool = False) -> object:
     """Return a reply that is no failure; `lost` if more was done already than what failed."""
     if isinstance(reply, StoreError):
-        raise StoreError(str(reply), lost=lost or reply.lost) from reply
+        lost = lost or reply.lost
+        raise StoreError(str(reply), lost=lost, is_refusal=reply.is_refusal) from reply
     if isinstance(reply, Exception):
-        raise StoreError(f"Redis refused a command: {reply}", lost=lost) from reply
+        message = f"Redis refused a command: {reply}"
+        raise StoreError(message, lost=lost, is_refusal=True) from reply
     return reply
 
 

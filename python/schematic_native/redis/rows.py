@@ -6,17 +6,22 @@ import math
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schematic_native import jsontext
 from schematic_native.faults import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from schematic_native._native import Reservation
     from schematic_native.leases import Slot
 
 # JavaScript prints whole numbers below this without an exponent.
 LARGEST_PLAIN = 1e21
+# Fields of a slab's row that tell what holds of it were settled with elsewhere.
+SETTLED = "settled:"
 _DECIMAL = re.compile(r"-?\d+\.?\d*([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -68,6 +73,38 @@ class Claimed:
     reservation_id: str
     lease_id: str
     credits: float
+
+
+class SlabNote(NamedTuple):
+    """What is told and asked of a slab, which is there as one hold.
+
+    Args:
+        row_id: the id of that hold.
+        slot: the company and the credit type.
+        used: credits that the process which took it has used of it so far.
+        ended: holds carved from it that ended elsewhere: the id, and the credits that it was settled
+            with, or None to ask only.
+
+    """
+
+    row_id: str
+    slot: Slot
+    used: float = 0.0
+    ended: Sequence[tuple[str, float | None]] = ()
+
+
+class Noted(NamedTuple):
+    """What a slab's row says of the holds that were asked about."""
+
+    first: int  # how many of them were told of for the first time
+    settled: list[float | None]  # what each was settled with elsewhere; None: it was not
+
+
+def rest(size: float, used: Iterable[float]) -> float:
+    """Return what is left of so many credits, at least nothing: rounded, if at all, down."""
+    exact = max(Fraction(size) - sum(map(Fraction, used)), Fraction(0))
+    rounded = float(exact)
+    return rounded if Fraction(rounded) <= exact else math.nextafter(rounded, 0.0)
 
 
 def amount(value: float) -> str:
@@ -128,6 +165,20 @@ def read_claim(reply: str | bytes) -> Claimed:
     hold_id, company_id, credit_type_id, lease_id, held = _read(reply)
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", max(0.0, number(held or "0")))
+
+
+def read_slab(fields: Sequence[object]) -> tuple[Claimed, dict[str, float]]:
+    """Read the row of a slab that was claimed, and what holds of it were settled with elsewhere."""
+    row = dict(zip(map(text, fields[::2]), fields[1::2], strict=False))
+    slot = text(row.get("companyId", "")), text(row.get("creditTypeId", ""))
+    held = max(0.0, number(row.get("creditsReserved", "0")))
+    claimed = Claimed(slot, text(row.get("id", "")), text(row.get("leaseId", "")), held)
+    settled = {
+        name.removeprefix(SETTLED): number(value)
+        for name, value in row.items()
+        if name.startswith(SETTLED)
+    }
+    return claimed, settled
 
 
 def _read(reply: str | bytes) -> list[Any]:

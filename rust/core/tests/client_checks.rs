@@ -550,7 +550,7 @@ fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
             expires_at: NOW + 20_000,
             exported: Exported::default(),
         });
-        assert!(ledger.add(&squatter, None));
+        assert!(ledger.add(&squatter, None, NOW));
         let answer = done(studio.check(15.0, mode));
         assert_eq!(answer.error, Some(Failure::StoreError));
         assert!(answer.reservation.is_none());

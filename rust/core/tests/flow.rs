@@ -276,12 +276,12 @@ fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
         Step::Record => match fault {
             Fault::RecordLost | Fault::RecordLostAndRefund => Answer::StoreFailed,
             Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndCancel => {
-                assert!(ledger.add(hold(), None));
+                assert!(ledger.add(hold(), None, NOW));
                 Answer::StoreLost
             }
             Fault::RecordLandsLate => Answer::StoreLost,
             Fault::Cancel => {
-                assert!(ledger.add(hold(), None));
+                assert!(ledger.add(hold(), None, NOW));
                 Answer::Recorded
             }
         },
@@ -342,7 +342,7 @@ fn a_record_that_may_land_later_is_not_refunded_besides() {
         assert_eq!(trace.count(|step| matches!(step, Step::Refund)), 0);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS - 32.0);
         // It lands after all: the sweep gives the debit back, and nobody gave it back before.
-        assert!(ledger.add(&trace.hold(), None));
+        assert!(ledger.add(&trace.hold(), None, NOW));
         assert_eq!(ledger.sweep(NOW + TTL), 1);
         assert_eq!(remaining(&ledger), GRANTED - OTHERS);
     }

@@ -127,9 +127,9 @@ impl World {
             expires_at: self.now + ttl,
             exported: Exported::default(),
         });
-        assert!(self.ledger.add(&reservation, None));
+        assert!(self.ledger.add(&reservation, None, self.now));
         assert!(
-            !self.ledger.add(&reservation, None),
+            !self.ledger.add(&reservation, None, self.now),
             "a hold is recorded once"
         );
         *self
@@ -318,7 +318,7 @@ fn slots_and_holds_by_the_thousand_stand_apart() {
             expires_at: 500,
             exported: Exported::default(),
         });
-        assert!(ledger.add(&hold, None), "{slot:?}");
+        assert!(ledger.add(&hold, None, 0), "{slot:?}");
     }
     for (n, slot) in (0_u32..).zip(&slots).step_by(2) {
         let id = ReservationId::parse(&format!("hold {n}"));

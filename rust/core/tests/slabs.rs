@@ -7,11 +7,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use proptest::prelude::*;
 use schematic_core::{
-    Millis,
+    Millis, Now,
     engine::Terms,
     leases::{
         Exported, Holder, Ids, Knobs, LeaseKnobs, Ledger, Mode, Refusal, Reservation,
-        ReservationId, SlabKnobs, SlabUse, SlotKey,
+        ReservationId, SlabKnobs, SlabLoss, SlabUse, SlotKey,
     },
 };
 
@@ -51,20 +51,33 @@ fn reservation(ids: &Ids, credits: f64, expires_at: Millis) -> Arc<Reservation> 
 
 fn open(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> ReservationId {
     let row = reservation(ids, credits, now + SLABS.lifetime + TTL);
-    assert!(ledger.open_slab(&row, now + SLABS.lifetime, now));
+    assert!(ledger.open_slab(&row, SLABS.lifetime, now));
     row.id.clone()
 }
 
 fn hold(ledger: &Ledger, ids: &Ids, credits: f64, now: Millis) -> Arc<Reservation> {
     let debit = ledger.try_reserve(SLOT, credits, now).expect("credits");
     let hold = reservation(ids, credits, now + TTL);
-    assert!(ledger.add(&hold, debit.slab));
+    assert!(ledger.add(&hold, debit.slab, now));
     hold
 }
 
+/// Sweeps, where no row tells of a settle elsewhere.
+fn sweep(ledger: &Ledger, now: Millis) -> usize {
+    let swept = ledger.sweep(now);
+    for lapsed in ledger.lapsed() {
+        ledger.end_lapsed(&lapsed.hold, 0.0);
+    }
+    swept
+}
+
+/// What was used of each, with what is held.
 fn used(uses: &[SlabUse]) -> Vec<(ReservationId, f64)> {
     uses.iter()
-        .map(|slab| (slab.row.id.clone(), slab.used))
+        .map(|slab| {
+            let held: f64 = slab.held.iter().map(|(_, credits)| credits).sum();
+            (slab.row.id.clone(), slab.used + held)
+        })
         .collect()
 }
 
@@ -79,7 +92,7 @@ fn a_slab_waits_for_its_last_hold_and_tells_what_was_used() {
     open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.consume(&settled, 12.0), Some(12.0));
     assert_eq!(ledger.take_closed_slabs(), []);
-    assert_eq!(ledger.sweep(lapsing.expires_at), 1);
+    assert_eq!(sweep(&ledger, lapsing.expires_at), 1);
     let closed = used(&ledger.take_closed_slabs());
     assert!(closed.contains(&(first, 12.0)), "{closed:?}");
 }
@@ -134,15 +147,68 @@ fn closing_counts_what_is_held_as_used() {
 }
 
 #[test]
-fn a_lapsed_hold_that_another_process_may_have_billed_counts_as_used() {
+fn a_lapsed_hold_waits_until_it_is_known_what_was_settled_of_it_elsewhere() {
     let (ledger, ids) = (ledger(), Ids::new([7, 7]));
     let row = open(&ledger, &ids, 1000.0, NOW);
     let here = hold(&ledger, &ids, 30.0, NOW);
     let elsewhere = hold(&ledger, &ids, 50.0, NOW);
-    elsewhere.exported.set();
     assert_eq!(ledger.sweep(NOW + TTL), 2);
-    assert_eq!(used(&ledger.take_closed_slabs()), [(row, 50.0)]);
+    assert_eq!(ledger.take_closed_slabs(), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 80.0);
     assert!(ledger.consume(&here, 0.0).is_none());
+    let mut lapsed = ledger.lapsed();
+    lapsed.sort_by_key(|lapsed| lapsed.hold.id != here.id);
+    assert!(lapsed.iter().all(|lapsed| lapsed.row.id == row));
+    assert_eq!(
+        lapsed.iter().map(|l| &l.hold).collect::<Vec<_>>(),
+        [&here, &elsewhere]
+    );
+    ledger.end_lapsed(&here, 0.0);
+    ledger.end_lapsed(&elsewhere, 20.0);
+    ledger.end_lapsed(&elsewhere, 50.0);
+    assert_eq!(ledger.lapsed(), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 0.0);
+    // Its row tells of those that were settled elsewhere: here they are not told of again.
+    assert_eq!(ledger.take_slab_uses(), []);
+    assert_eq!(used(&ledger.take_closed_slabs()), [(row, 0.0)]);
+}
+
+#[test]
+fn what_was_not_settled_of_a_lapsed_hold_elsewhere_serves_again() {
+    let (ledger, ids) = (ledger(), Ids::new([7, 7]));
+    let row = open(&ledger, &ids, 100.0, NOW);
+    let debit = ledger.try_reserve(SLOT, 60.0, NOW).expect("credits");
+    let held = reservation(&ids, 60.0, NOW + 1000);
+    assert!(ledger.add(&held, debit.slab, NOW));
+    ledger.sweep(NOW + 1000);
+    assert_eq!(
+        ledger.try_reserve(SLOT, 41.0, NOW + 1000),
+        Err(Refusal::Short)
+    );
+    ledger.end_lapsed(&held, 20.0);
+    assert!(ledger.try_reserve(SLOT, 80.0, NOW + 1000).is_ok());
+    assert_eq!(used(&ledger.close_slabs(NOW + 1000)), [(row, 80.0)]);
+}
+
+#[test]
+fn holds_that_are_open_when_slabs_close_are_named() {
+    let (ledger, ids) = (ledger(), Ids::new([7, 7]));
+    open(&ledger, &ids, 100.0, NOW);
+    let settled = hold(&ledger, &ids, 10.0, NOW);
+    let debit = ledger.try_reserve(SLOT, 20.0, NOW).expect("credits");
+    let lapsing = reservation(&ids, 20.0, NOW + 1000);
+    assert!(ledger.add(&lapsing, debit.slab, NOW));
+    let held = hold(&ledger, &ids, 30.0, NOW);
+    assert_eq!(ledger.consume(&settled, 7.0), Some(7.0));
+    ledger.sweep(NOW + 1000);
+    let [closed] = &ledger.close_slabs(NOW + 1000)[..] else {
+        panic!("one slab");
+    };
+    let mut named = closed.held.clone();
+    named.sort_by(|a, b| a.1.total_cmp(&b.1));
+    assert_eq!(named, [(lapsing.id.clone(), 20.0), (held.id.clone(), 30.0)]);
+    assert_eq!(closed.used, 7.0);
+    assert_eq!(ledger.reserved_credits(SLOT), 30.0);
 }
 
 #[test]
@@ -158,7 +224,7 @@ fn a_slab_tells_what_was_settled_of_it_once_and_never_what_is_held() {
     let second = open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.consume(&holds[1], 20.0), Some(20.0));
     assert_eq!(used(&ledger.take_slab_uses()), [(first.clone(), 24.0)]);
-    ledger.sweep(holds[2].expires_at);
+    sweep(&ledger, holds[2].expires_at);
     assert_eq!(ledger.take_slab_uses(), []);
     let mut closed = used(&ledger.take_closed_slabs());
     closed.sort_by_key(|(id, _)| id.to_string());
@@ -168,12 +234,39 @@ fn a_slab_tells_what_was_settled_of_it_once_and_never_what_is_held() {
 }
 
 #[test]
+fn a_slab_that_is_lost_serves_no_more_and_its_holds_end_nowhere() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let rows = [0, 1].map(|_| {
+        let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+        assert!(ledger.open_slab(&row, SLABS.lifetime, NOW));
+        let held = hold(&ledger, &ids, 30.0, NOW);
+        (row, held)
+    });
+    let loss = SlabLoss {
+        taken: 30.0,
+        left: 70.0,
+    };
+    let mut watched = ledger.take_slabs_in_use();
+    watched.sort_by_key(|row| row.id != rows[0].0.id);
+    assert_eq!(watched, rows.clone().map(|(row, _)| row));
+    assert_eq!(ledger.take_slabs_in_use(), []);
+    for (row, held) in &rows {
+        assert_eq!(ledger.lose_slab(row, NOW), Some(loss));
+        assert_eq!(ledger.lose_slab(row, NOW), None);
+        assert_eq!(ledger.consume(held, 10.0), Some(10.0));
+    }
+    assert_eq!(ledger.try_reserve(SLOT, 1.0, NOW), Err(Refusal::NoLease));
+    assert_eq!(ledger.close_slabs(NOW), []);
+    assert_eq!(ledger.reserved_credits(SLOT), 0.0);
+}
+
+#[test]
 fn slabs_follow_demand_within_their_bounds() {
     let (ledger, ids) = (ledger(), Ids::new([1, 2]));
     let plan = |now| ledger.plan_slab(SLOT, now).expect("a slab is due");
     assert_eq!(plan(NOW).credits, SLABS.smallest);
-    assert_eq!(plan(NOW).usable_until, NOW + SLABS.lifetime);
-    assert!(plan(NOW).expires_at > plan(NOW).usable_until + TTL);
+    assert_eq!(plan(NOW).usable_for, SLABS.lifetime);
+    assert!(plan(NOW).kept_for > SLABS.lifetime + TTL);
     open(&ledger, &ids, 100.0, NOW);
     assert_eq!(ledger.plan_slab(SLOT, NOW), None, "a fresh slab is enough");
     hold(&ledger, &ids, 90.0, NOW);
@@ -186,6 +279,47 @@ fn slabs_follow_demand_within_their_bounds() {
 }
 
 #[test]
+fn a_wall_clock_that_steps_prolongs_neither_a_slab_nor_its_holds() {
+    for step in [-3_600_000, -60_000, 60_000] {
+        let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+        let at = |after| Now {
+            wall: NOW + step + after,
+            steady: NOW + after,
+        };
+        let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+        assert!(ledger.open_slab(&row, SLABS.lifetime, NOW));
+        let held = hold(&ledger, &ids, 10.0, NOW);
+        // A step forward may end the slab, as after a pause that no clock of ours has counted.
+        let serves = ledger
+            .try_reserve(SLOT, 0.0, at(SLABS.lifetime - 1))
+            .is_ok();
+        assert_eq!(serves, step < 0);
+        let debit = ledger.try_reserve(SLOT, 0.0, at(SLABS.lifetime));
+        assert_eq!(debit, Err(Refusal::NoLease));
+        assert_eq!(ledger.live_leases(at(SLABS.lifetime)), []);
+        assert_eq!(ledger.sweep(at(TTL - 1)), 0);
+        assert!(ledger.holds(&held.id));
+        assert_eq!(ledger.sweep(at(TTL)), 1);
+    }
+}
+
+#[test]
+fn a_hold_made_after_a_step_lives_as_long_as_any() {
+    let (ledger, ids) = (ledger(), Ids::new([1, 2]));
+    let at = |after| Now {
+        wall: NOW - 60_000 + after,
+        steady: NOW + after,
+    };
+    let row = reservation(&ids, 100.0, NOW + SLABS.lifetime + TTL);
+    assert!(ledger.open_slab(&row, SLABS.lifetime, at(0)));
+    let debit = ledger.try_reserve(SLOT, 10.0, at(0)).expect("credits");
+    let held = reservation(&ids, 10.0, at(0).wall + TTL);
+    assert!(ledger.add(&held, debit.slab, at(0)));
+    assert_eq!(ledger.sweep(at(TTL - 1)), 0);
+    assert_eq!(ledger.sweep(at(TTL)), 1);
+}
+
+#[test]
 fn a_slab_is_never_smaller_than_is_worth_its_while() {
     let narrow = SlabKnobs {
         smallest: 100.5,
@@ -193,7 +327,7 @@ fn a_slab_is_never_smaller_than_is_worth_its_while() {
         ..SLABS
     };
     for demand in [0.0, 1.0] {
-        let plan = narrow.plan(demand, TTL, NOW);
+        let plan = narrow.plan(demand, TTL);
         assert!(plan.credits >= plan.smallest);
     }
 }
@@ -209,6 +343,7 @@ enum Operation {
     Open { credits: u32 },
     Hold { credits: u32 },
     Settle { which: usize, credits: u32 },
+    SettleElsewhere { which: usize, credits: u32 },
     Advance { millis: Millis },
     Sweep,
 }
@@ -219,9 +354,19 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => (0_u32..80).prop_map(|credits| Operation::Hold { credits }),
         4 => (any::<usize>(), 0_u32..120)
             .prop_map(|(which, credits)| Operation::Settle { which, credits }),
+        2 => (any::<usize>(), 0_u32..120)
+            .prop_map(|(which, credits)| Operation::SettleElsewhere { which, credits }),
         1 => (0_i64..40_000).prop_map(|millis| Operation::Advance { millis }),
         1 => Just(Operation::Sweep),
     ]
+}
+
+/// Ends what has lapsed by what was settled elsewhere.
+fn hear(ledger: &Ledger, elsewhere: &HashMap<String, f64>) {
+    for lapsed in ledger.lapsed() {
+        let used = elsewhere.get(&lapsed.hold.id.to_string());
+        ledger.end_lapsed(&lapsed.hold, used.copied().unwrap_or(0.0));
+    }
 }
 
 proptest! {
@@ -232,6 +377,7 @@ proptest! {
         let (ledger, ids) = (ledger(), Ids::new([3, 4]));
         let mut now = NOW;
         let (mut holds, mut granted) = (Vec::new(), HashMap::new());
+        let mut elsewhere = HashMap::new();
         let (mut settled, mut told) = (0.0, HashMap::new());
         for operation in operations {
             match operation {
@@ -243,7 +389,7 @@ proptest! {
                     let credits = f64::from(credits);
                     if let Ok(debit) = ledger.try_reserve(SLOT, credits, now) {
                         let hold = reservation(&ids, credits, now + TTL);
-                        prop_assert!(ledger.add(&hold, debit.slab));
+                        prop_assert!(ledger.add(&hold, debit.slab, now));
                         holds.push(hold);
                     }
                 }
@@ -252,10 +398,19 @@ proptest! {
                     let hold = holds.swap_remove(at);
                     settled += ledger.consume(&hold, f64::from(credits)).unwrap_or(0.0);
                 }
-                Operation::Settle { .. } => {}
+                Operation::SettleElsewhere { which, credits } if !holds.is_empty() => {
+                    let at = which % holds.len();
+                    let hold = holds.swap_remove(at);
+                    if ledger.holds(&hold.id) {
+                        let used = f64::from(credits).min(hold.credits_reserved);
+                        elsewhere.insert(hold.id.to_string(), used);
+                    }
+                }
+                Operation::Settle { .. } | Operation::SettleElsewhere { .. } => {}
                 Operation::Advance { millis } => now += millis,
                 Operation::Sweep => {
                     ledger.sweep(now);
+                    hear(&ledger, &elsewhere);
                 }
             }
             for slab in ledger.take_closed_slabs() {
@@ -264,6 +419,7 @@ proptest! {
             }
         }
         ledger.sweep(now + 1_000_000);
+        hear(&ledger, &elsewhere);
         for slab in ledger.close_slabs(now + 1_000_000) {
             prop_assert_eq!(told.insert(slab.row.id.to_string(), slab.used), None);
         }

@@ -223,7 +223,7 @@ impl Run {
             "sweep_expired" => json!({"swept": self.ledger.sweep(self.now)}),
             "add_reservation" => {
                 self.ledger
-                    .add(&Arc::new(named_reservation(operation)), None);
+                    .add(&Arc::new(named_reservation(operation)), None, self.now);
                 json!({})
             }
             "get_reservation" => json!({"exists": self.ledger.holds(&self.id(operation))}),
@@ -423,7 +423,7 @@ impl Run {
             }
             Step::Record => {
                 assert!(
-                    self.ledger.add(hold(), None),
+                    self.ledger.add(hold(), None, self.now),
                     "a fresh id is always recorded"
                 );
                 Answer::Recorded

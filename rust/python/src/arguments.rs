@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use pyo3::{
     exceptions::{PyOverflowError, PyTypeError, PyValueError},
+    intern,
     prelude::*,
     types::{PyBool, PyDateTime, PyDict, PyFloat, PyInt, PyMapping, PyString, PyTzInfo},
 };
@@ -71,11 +72,28 @@ fn pair<'py>(
         let kind = kind_of(&fault.into_inner());
         PyTypeError::new_err(format!("{name} must have str keys, not {kind}"))
     })?;
-    let value = value.cast_into::<PyString>().map_err(|fault| {
-        let kind = kind_of(&fault.into_inner());
-        PyTypeError::new_err(format!("{name}[{key:?}] must be a str, not {kind}"))
-    })?;
+    let value = match value.cast_into::<PyString>() {
+        Ok(value) => value,
+        Err(fault) => id_text(name, &key, &fault.into_inner())?,
+    };
     Ok((key, value))
+}
+
+/// The text of a `uuid.UUID`, as which many programs keep the ids of their companies.
+#[cold]
+fn id_text<'py>(
+    name: &str,
+    key: &Bound<'py, PyString>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyString>> {
+    let uuid = value.py().import(intern!(value.py(), "uuid"))?;
+    if value.is_instance(&uuid.getattr(intern!(value.py(), "UUID"))?)? {
+        return value.str();
+    }
+    let kind = kind_of(value);
+    Err(PyTypeError::new_err(format!(
+        "{name}[{key:?}] must be a str or a UUID, not {kind}"
+    )))
 }
 
 pub(crate) fn kind_of(value: &Bound<'_, PyAny>) -> String {

@@ -1,9 +1,12 @@
 //! The client's whole state, as Python holds it.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use pyo3::{
@@ -12,7 +15,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use schematic_core::{
-    Millis,
+    Millis, Now,
     cache::{Entity, Lookup, Table},
     client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
     events::{FlagCheck, IdempotencyKey, Identify, Track},
@@ -25,9 +28,10 @@ use schematic_core::{
 
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
+    clock,
     events::EventBatch,
     fork,
-    leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan},
+    leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan},
     pending,
     results::{CheckFlagResult, CheckResult, Reservation},
     scripted::ScriptedEngine,
@@ -41,6 +45,8 @@ const DETACH_FROM: usize = 2048;
 pub(crate) struct Core {
     client: Arc<Client>,
     clock: Option<Py<PyAny>>,
+    /// A clock that does not step, in place of the system's.
+    steady: Option<Py<PyAny>>,
     /// Forks before this core was made.
     forks: u32,
 }
@@ -61,9 +67,36 @@ impl Core {
         &self.client
     }
 
+    /// Now by both clocks; by the wall clock alone where no slab is there to go by the other.
+    pub fn both(&self, py: Python<'_>) -> PyResult<Now> {
+        let wall = self.now(py)?;
+        if self.client.ledger().knobs().slabs().is_none() {
+            return Ok(Now::from(wall));
+        }
+        let steady = match &self.steady {
+            None => clock::steady(),
+            Some(clock) => arguments::instant("steady()", clock.call0(py)?.extract(py)?)?,
+        };
+        Ok(Now { wall, steady })
+    }
+
+    /// Lets the ledger compare the clocks, if both are the system's or both are given.
+    fn compare_clocks(&self, py: Python<'_>) -> PyResult<()> {
+        let steady = match (&self.clock, &self.steady) {
+            (None, None) => clock::steady(),
+            (Some(_), Some(clock)) => {
+                arguments::instant("steady()", clock.call0(py)?.extract(py)?)?
+            }
+            _ => return Ok(()),
+        };
+        let wall = self.now(py)?;
+        self.client.ledger().compare_clocks(Now { wall, steady });
+        Ok(())
+    }
+
     pub fn now(&self, py: Python<'_>) -> PyResult<Millis> {
         match &self.clock {
-            None => Ok(system_now()),
+            None => Ok(clock::wall()),
             Some(clock) => arguments::instant("clock()", clock.call0(py)?.extract(py)?),
         }
     }
@@ -104,8 +137,8 @@ impl Core {
         };
         // A clock of Python's may fail, so it is read in any case.
         let given = self.clock.is_some().then(|| self.now(py)).transpose()?;
-        let clock = || given.unwrap_or_else(system_now);
-        Ok(self.client.flag_value(&request, clock).ok())
+        let clock = || given.unwrap_or_else(clock::wall);
+        uninterrupted(self.client.flag_value(&request, clock).ok())
     }
 
     /// Begins a lease-backed check and takes it as far as memory allows.
@@ -118,7 +151,7 @@ impl Core {
         &self,
         py: Python<'_>,
         asked: &AskedCheck<'_, '_>,
-        work: impl FnOnce(&Client, &CheckRequest<'_>, Millis) -> T,
+        work: impl FnOnce(&Client, &CheckRequest<'_>, Now) -> T,
     ) -> PyResult<T> {
         let (company, user) = (
             BorrowedKeys::of("company", asked.company)?,
@@ -136,7 +169,7 @@ impl Core {
                 .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
         };
-        Ok(work(&self.client, &request, self.now(py)?))
+        uninterrupted(work(&self.client, &request, self.both(py)?))
     }
 }
 
@@ -148,16 +181,6 @@ pub(crate) struct AskedCheck<'a, 'py> {
     pub usage: &'a Bound<'py, PyAny>,
     pub event_subtype: Option<&'a Bound<'py, PyAny>>,
     pub on_acquire_failure: Option<&'a Bound<'py, PyAny>>,
-}
-
-fn system_now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        let seconds = Millis::try_from(since.as_secs()).unwrap_or(Millis::MAX);
-        seconds
-            .saturating_mul(1000)
-            .saturating_add(Millis::from(since.subsec_millis()))
-    })
 }
 
 fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
@@ -177,11 +200,36 @@ fn party(id: Option<&Text>, keys: Option<Keys>) -> Option<Arc<Party>> {
     })
 }
 
+/// A slab's row, the credits used of it, and the holds that are still open, with their credits.
+type ClosedSlab = (Reservation, f64, Vec<(String, f64)>);
+
 fn uses(slabs: Vec<SlabUse>) -> Vec<(Reservation, f64)> {
     slabs
         .into_iter()
         .map(|slab| (Reservation(slab.row), slab.used))
         .collect()
+}
+
+thread_local! {
+    /// What a signal handler raised while the core called its waker.
+    static INTERRUPTION: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+/// Whether any thread has such an exception: far cheaper to ask than each thread's own.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Raises what a signal handler raised during a call of the core, which is done by then.
+///
+/// Python runs handlers wherever its code is run, and so within the waker, too.
+#[inline]
+pub(crate) fn uninterrupted<T>(done: T) -> PyResult<T> {
+    if IS_INTERRUPTED.load(Relaxed)
+        && let Some(raised) = INTERRUPTION.take()
+    {
+        // Handlers run on the main thread alone, so no other thread's is forgotten.
+        IS_INTERRUPTED.store(false, Relaxed);
+        return Err(raised);
+    }
+    Ok(done)
 }
 
 fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
@@ -194,8 +242,13 @@ fn wake_with(callable: Option<Py<PyAny>>) -> Wake {
             Topic::Extend => "extend",
         };
         Python::attach(|py| {
-            if let Err(fault) = callable.call1(py, (topic,)) {
-                fault.write_unraisable(py, Some(callable.bind(py)));
+            if let Err(raised) = callable.call1(py, (topic,)) {
+                INTERRUPTION.set(Some(raised));
+                IS_INTERRUPTED.store(true, Relaxed);
+                // The call was cut short, and the topic is called for only once.
+                if let Err(raised) = callable.call1(py, (topic,)) {
+                    INTERRUPTION.set(Some(raised));
+                }
             }
         });
     })
@@ -315,7 +368,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
         reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
-        shared=false, engine=None, slabs=None,
+        shared=false, engine=None, slabs=None, steady=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -336,6 +389,7 @@ impl Core {
         shared: bool,
         engine: Option<Py<PyAny>>,
         slabs: Option<(f64, f64, f64)>,
+        steady: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let common = knobs_of(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let seed = match seed {
@@ -355,11 +409,14 @@ impl Core {
             engine: engine.map(ScriptedEngine::boxed),
         });
         fork::watch();
-        Ok(Self {
+        let core = Self {
             client: Arc::new(client),
             clock,
+            steady,
             forks: fork::forks(),
-        })
+        };
+        core.compare_clocks(py)?;
+        Ok(core)
     }
 
     // The cache
@@ -463,7 +520,7 @@ impl Core {
         };
         let now = self.now(py)?;
         let answer = preflight.ask(|preflight| self.client.check_flag(&request, preflight, now))?;
-        match answer {
+        match uninterrupted(answer)? {
             Ok(answer) => Ok(Py::new(py, CheckFlagResult::from(answer))?.into_any()),
             Err(missing) => Ok(PyString::intern(py, what_is_missing(missing))
                 .into_any()
@@ -489,7 +546,7 @@ impl Core {
             error: result.error.clone(),
             preflight: false,
         });
-        Ok(())
+        uninterrupted(())
     }
 
     // Lease-backed checks
@@ -571,7 +628,7 @@ impl Core {
         })?;
         let quantity = arguments::quantity("actual_quantity", actual_quantity)?;
         let traits = arguments::json("traits", traits)?;
-        Ok(self.client.settle(&reservation.get().0, quantity, traits))
+        uninterrupted(self.client.settle(&reservation.get().0, quantity, traits))
     }
 
     #[pyo3(name = "now")]
@@ -579,18 +636,30 @@ impl Core {
         Ok(arguments::seconds(self.now(py)?))
     }
 
-    fn shared_claim(
+    #[pyo3(signature = (reservation, actual_quantity, traits=None))]
+    fn settle_shared(
         &self,
         reservation: &Bound<'_, Reservation>,
         actual_quantity: f64,
-    ) -> Option<f64> {
-        self.client
-            .shared_claim(&reservation.get().0, actual_quantity)
+        traits: Option<&[u8]>,
+    ) -> PyResult<Option<OwedClaim>> {
+        let traits = arguments::json("traits", traits)?;
+        let owed = self
+            .client
+            .settle_shared(&reservation.get().0, actual_quantity, traits);
+        uninterrupted(owed.map(OwedClaim))
     }
 
-    fn count_usage(&self, reservation: &Bound<'_, Reservation>, actual_quantity: f64) {
+    fn owed_claims(&self) -> Vec<OwedClaim> {
         self.client
-            .count_usage(&reservation.get().0, actual_quantity);
+            .owed_claims()
+            .into_iter()
+            .map(OwedClaim)
+            .collect()
+    }
+
+    fn claim_ended(&self, claim: &Bound<'_, OwedClaim>, has_ended_hold: bool) {
+        self.client.claim_ended(&claim.get().0, has_ended_hold);
     }
 
     // Leases
@@ -714,12 +783,13 @@ impl Core {
     }
 
     fn live_leases(&self, py: Python<'_>) -> PyResult<Vec<Lease>> {
-        let leases = self.client.ledger().live_leases(self.now(py)?);
+        let leases = self.client.ledger().live_leases(self.both(py)?);
         Ok(leases.into_iter().map(Lease::from).collect())
     }
 
     fn sweep(&self, py: Python<'_>) -> PyResult<usize> {
-        let now = self.now(py)?;
+        self.compare_clocks(py)?;
+        let now = self.both(py)?;
         Ok(py.detach(|| self.client.ledger().sweep(now)))
     }
 
@@ -732,8 +802,9 @@ impl Core {
         credit_type_id: &str,
     ) -> PyResult<Option<SlabPlan>> {
         let slot = slot(company_id, credit_type_id);
-        let plan = self.client.ledger().plan_slab(slot, self.now(py)?);
-        Ok(plan.map(SlabPlan::from))
+        let now = self.both(py)?;
+        let plan = self.client.ledger().plan_slab(slot, now);
+        Ok(plan.map(|plan| SlabPlan::new(plan, now)))
     }
 
     fn slab_row(
@@ -752,26 +823,69 @@ impl Core {
 
     fn open_slab(
         &self,
-        py: Python<'_>,
         row: &Bound<'_, Reservation>,
-        usable_until: f64,
+        plan: &Bound<'_, SlabPlan>,
+        usable_for: f64,
     ) -> PyResult<bool> {
-        let until = arguments::instant("usable_until", usable_until)?;
-        let now = self.now(py)?;
-        Ok(self.client.ledger().open_slab(&row.get().0, until, now))
+        let usable_for = arguments::instant("usable_for", usable_for)?;
+        let ledger = self.client.ledger();
+        Ok(ledger.open_slab(&row.get().0, usable_for, plan.get().made))
     }
 
     fn take_slab_uses(&self) -> Vec<(Reservation, f64)> {
         uses(self.client.ledger().take_slab_uses())
     }
 
+    fn take_slabs_in_use(&self) -> Vec<Reservation> {
+        let rows = self.client.ledger().take_slabs_in_use();
+        rows.into_iter().map(Reservation).collect()
+    }
+
+    fn lose_slab(
+        &self,
+        py: Python<'_>,
+        row: &Bound<'_, Reservation>,
+    ) -> PyResult<Option<(f64, f64)>> {
+        let lost = self.client.ledger().lose_slab(&row.get().0, self.both(py)?);
+        Ok(lost.map(|loss| (loss.taken, loss.left)))
+    }
+
     fn take_closed_slabs(&self) -> Vec<(Reservation, f64)> {
         uses(self.client.ledger().take_closed_slabs())
     }
 
-    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<(Reservation, f64)>> {
-        let now = self.now(py)?;
-        Ok(uses(self.client.ledger().close_slabs(now)))
+    fn close_slabs(&self, py: Python<'_>) -> PyResult<Vec<ClosedSlab>> {
+        let now = self.both(py)?;
+        let closed = self.client.ledger().close_slabs(now);
+        let held = |held: Vec<(ReservationId, f64)>| {
+            held.into_iter()
+                .map(|(id, credits)| (id.to_string(), credits))
+                .collect()
+        };
+        Ok(closed
+            .into_iter()
+            .map(|slab| (Reservation(slab.row), slab.used, held(slab.held)))
+            .collect())
+    }
+
+    fn lapsed(&self) -> Vec<(Reservation, Reservation, bool)> {
+        let lapsed = self.client.ledger().lapsed();
+        lapsed
+            .into_iter()
+            .map(|lapsed| {
+                let has_left = lapsed.hold.exported.get();
+                (Reservation(lapsed.row), Reservation(lapsed.hold), has_left)
+            })
+            .collect()
+    }
+
+    fn end_lapsed(&self, hold: &Bound<'_, Reservation>, credits: f64) {
+        self.client.ledger().end_lapsed(&hold.get().0, credits);
+    }
+
+    #[staticmethod]
+    fn slab_of(hold: &Bound<'_, Reservation>) -> Option<String> {
+        hold.get().0.id.slab().map(|id| id.to_string())
     }
 
     // The ledger's own operations, as a shared store has them
@@ -784,7 +898,7 @@ impl Core {
         credits: f64,
     ) -> PyResult<Option<(f64, String)>> {
         let slot = slot(company_id, credit_type_id);
-        let now = self.now(py)?;
+        let now = self.both(py)?;
         let debit = self.client.ledger().try_reserve(slot, credits, now);
         Ok(debit
             .ok()
@@ -798,8 +912,9 @@ impl Core {
             .refund(slot(company_id, credit_type_id), credits, lease_id);
     }
 
-    fn add_hold(&self, reservation: &Bound<'_, Reservation>) -> bool {
-        self.client.ledger().add(&reservation.get().0, None)
+    fn add_hold(&self, py: Python<'_>, reservation: &Bound<'_, Reservation>) -> PyResult<bool> {
+        let now = self.both(py)?;
+        Ok(self.client.ledger().add(&reservation.get().0, None, now))
     }
 
     fn consume(&self, reservation_id: &str, credits: f64) -> Option<f64> {
@@ -849,7 +964,7 @@ impl Core {
             trusted_client_clock,
             backfill,
         });
-        Ok(())
+        uninterrupted(())
     }
 
     #[pyo3(signature = (keys, company=None, name=None, traits=None, idempotency_key=None))]
@@ -868,7 +983,7 @@ impl Core {
             traits: arguments::json("traits", traits)?.map(Into::into),
             idempotency_key: IdempotencyKey::given(idempotency_key),
         });
-        Ok(())
+        uninterrupted(())
     }
 
     #[pyo3(signature = (*, full=false))]
@@ -899,7 +1014,7 @@ impl Core {
             "evicted",
             cache.companies().evicted() + cache.users().evicted(),
         )?;
-        dict.set_item("leases", ledger.live_leases(self.now(py)?).len())?;
+        dict.set_item("leases", ledger.live_leases(self.both(py)?).len())?;
         dict.set_item("open_holds", ledger.open_holds())?;
         dict.set_item("queued_billing", queue.billing)?;
         dict.set_item("queued_flag_checks", queue.analytics)?;

@@ -1,9 +1,14 @@
 //! Leases as the lease manager sees them.
 
-use pyo3::prelude::*;
-use schematic_core::leases::{self, LeaseState};
+use std::sync::Arc;
 
-use crate::arguments::seconds;
+use pyo3::prelude::*;
+use schematic_core::{
+    Now, client,
+    leases::{self, LeaseState},
+};
+
+use crate::{arguments::seconds, results::Reservation};
 
 /// A slot's lease.
 #[allow(clippy::struct_field_names, reason = "the names that Python reads")]
@@ -65,21 +70,52 @@ impl From<leases::ExtendPlan> for ExtendPlan {
 }
 
 /// A slab to take of a shared lease.
-#[pyclass(frozen, get_all, module = "schematic_native._native")]
+#[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct SlabPlan {
-    credits: f64,
-    smallest: f64,
-    usable_until: f64,
-    expires_at: f64,
+    plan: leases::SlabPlan,
+    /// When it was made: what the slab lasts counts from here.
+    pub made: Now,
 }
 
-impl From<leases::SlabPlan> for SlabPlan {
-    fn from(plan: leases::SlabPlan) -> Self {
-        Self {
-            credits: plan.credits,
-            smallest: plan.smallest,
-            usable_until: seconds(plan.usable_until),
-            expires_at: seconds(plan.expires_at),
-        }
+impl SlabPlan {
+    pub fn new(plan: leases::SlabPlan, made: Now) -> Self {
+        Self { plan, made }
+    }
+}
+
+#[pymethods]
+impl SlabPlan {
+    #[getter]
+    fn credits(&self) -> f64 {
+        self.plan.credits
+    }
+    #[getter]
+    fn smallest(&self) -> f64 {
+        self.plan.smallest
+    }
+    #[getter]
+    fn usable_for(&self) -> f64 {
+        seconds(self.plan.usable_for)
+    }
+    #[getter]
+    fn kept_for(&self) -> f64 {
+        seconds(self.plan.kept_for)
+    }
+}
+
+/// A settled hold that the shared store has still to end.
+#[pyclass(frozen, module = "schematic_native._native")]
+pub(crate) struct OwedClaim(pub client::OwedClaim);
+
+#[pymethods]
+impl OwedClaim {
+    #[getter]
+    fn reservation(&self) -> Reservation {
+        Reservation(Arc::clone(&self.0.reservation))
+    }
+
+    #[getter]
+    fn credits(&self) -> f64 {
+        self.0.credits
     }
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod build;
+mod clock;
 mod core;
 mod engine;
 mod events;
@@ -41,7 +42,7 @@ mod _native {
     #[pymodule_export]
     use super::events::{EventBatch, HttpAnswer, RequestPace, read_answer};
     #[pymodule_export]
-    use super::leases::{AcquirePlan, ExtendPlan, Lease, SlabPlan};
+    use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
     use super::memory::{Memory, Synchronous};
     #[pymodule_export]

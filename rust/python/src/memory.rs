@@ -24,7 +24,7 @@ use schematic_core::client::Progress;
 
 use crate::{
     arguments::plain_number,
-    core::{AskedCheck, Core},
+    core::{AskedCheck, Core, uninterrupted},
     pending,
     results::{CheckResult, Reservation},
 };
@@ -53,6 +53,8 @@ const CHECKING: u8 = 1;
 const LEASING: u8 = 2;
 /// Somebody sends what a settle queues.
 const SETTLING: u8 = 4;
+/// Only whoever is named by one key at most is known well enough: several may be in conflict.
+const SINGLE: u8 = 8;
 
 /// The fewest units that no event can bill: it counts them in 63 bits.
 const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
@@ -70,6 +72,13 @@ impl Memory {
         Some(&link.core).filter(|core| !core.get().is_forked())
     }
 
+    /// Whether memory can tell who these keys name.
+    #[inline]
+    fn knows(&self, keys: Argument<'_, '_>) -> bool {
+        self.open.load(Relaxed) & SINGLE == 0
+            || keys.is_none_or(|keys| keys.len().is_ok_and(|keys| keys <= 1))
+    }
+
     fn flag_value(
         &self,
         py: Python<'_>,
@@ -78,12 +87,12 @@ impl Memory {
         user: Argument<'_, '_>,
     ) -> PyResult<Option<bool>> {
         match self.core(CHECKING) {
-            Some(core) => {
+            Some(core) if self.knows(company) && self.knows(user) => {
                 // Without a sender nobody would ever take the event of this check.
                 let record = self.open.load(Relaxed) & SETTLING != 0;
                 core.get().flag_value(py, flag_key, company, user, record)
             }
-            None => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -98,6 +107,9 @@ impl Memory {
         let Some(core) = self.core(LEASING) else {
             return Ok(None);
         };
+        if !(self.knows(subject.company) && self.knows(subject.user)) {
+            return Ok(None);
+        }
         let said = options.map(Said::of).transpose()?;
         let asked = match &said {
             None => keywords,
@@ -120,21 +132,25 @@ impl Memory {
     }
 
     /// Settles what can be settled without a wait or a word; `false` if nothing was done.
-    fn settle(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+    fn settle(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        quantity: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let (Some(core), Ok(reservation), Some(quantity)) = (
             self.core(SETTLING),
             reservation.cast_exact::<Reservation>(),
             plain_number(quantity).filter(|units| *units < UNBILLABLE),
         ) else {
-            return false;
+            return Ok(false);
         };
         let (client, reservation) = (core.get().client(), &reservation.get().0);
-        if client.is_shared() {
+        uninterrupted(if client.is_shared() {
             // A hold that is not in this process must be claimed elsewhere, which takes a wait.
             client.settle_held(reservation, quantity)
         } else {
             client.settle(reservation, quantity, None).is_some()
-        }
+        })
     }
 }
 
@@ -238,11 +254,17 @@ impl Memory {
         }
     }
 
-    fn _open(&self, checking: bool, leasing: bool, settling: bool) {
+    #[pyo3(signature = (checking, leasing, settling, single = false))]
+    #[allow(
+        clippy::fn_params_excessive_bools,
+        reason = "each is named by its caller"
+    )]
+    fn _open(&self, checking: bool, leasing: bool, settling: bool, single: bool) {
         let open = [
             (checking, CHECKING),
             (leasing, LEASING),
             (settling, SETTLING),
+            (single, SINGLE),
         ];
         let open = open.iter().filter(|(is_open, _)| *is_open);
         self.open.store(open.map(|(_, what)| what).sum(), Relaxed);
@@ -290,7 +312,11 @@ impl Memory {
         }
     }
 
-    fn _settle_now(&self, reservation: &Bound<'_, PyAny>, quantity: &Bound<'_, PyAny>) -> bool {
+    fn _settle_now(
+        &self,
+        reservation: &Bound<'_, PyAny>,
+        quantity: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         self.settle(reservation, quantity)
     }
 }
@@ -420,7 +446,7 @@ impl Synchronous {
         options: Argument<'_, 'py>,
     ) -> PyResult<()> {
         let memory = slf.as_super().get();
-        if options.is_none() && memory.settle(reservation, actual_quantity) {
+        if options.is_none() && memory.settle(reservation, actual_quantity)? {
             return Ok(());
         }
         let wait = intern!(slf.py(), "_track_with_reservation");

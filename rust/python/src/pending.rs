@@ -9,7 +9,7 @@ use schematic_core::{
 
 use crate::{
     arguments,
-    core::Core,
+    core::{Core, uninterrupted},
     results::{CheckResult, Reservation},
 };
 
@@ -60,9 +60,10 @@ impl PendingCheck {
 
     fn go_on(&self, py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         let core = self.core.get();
-        let now = core.now(py)?;
+        let now = core.both(py)?;
         let pending = self.take(&reply)?;
-        answer(py, &self.core, core.client().resume(pending, reply, now))
+        let progress = uninterrupted(core.client().resume(pending, reply, now))?;
+        answer(py, &self.core, progress)
     }
 }
 

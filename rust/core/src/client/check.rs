@@ -1,7 +1,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
-    Millis,
+    Millis, Now,
     client::{
         CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic,
         plain::{Asked, Scene},
@@ -242,9 +242,9 @@ enum Stop {
 
 impl Client {
     /// Begins a lease-backed check and takes it as far as memory allows.
-    pub fn check(&self, request: &CheckRequest<'_>, now: Millis) -> Progress {
+    pub fn check(&self, request: &CheckRequest<'_>, now: impl Into<Now>) -> Progress {
         self.checks.fetch_add(1, Relaxed);
-        self.begin(request, false, now)
+        self.begin(request, false, now.into())
     }
 
     /// Decides a check for which credits cannot be asked for any more, as one whose lease could not be acquired: by
@@ -255,8 +255,9 @@ impl Client {
         &self,
         request: &CheckRequest<'_>,
         record: bool,
-        now: Millis,
+        now: impl Into<Now>,
     ) -> Option<CheckAnswer> {
+        let now = now.into();
         let plain = FlagRequest {
             record,
             ..request.plain()
@@ -264,7 +265,7 @@ impl Client {
         let (scene, asked) = self.scene(&plain).ok()?;
         let mut started = match Started::begin(request, scene, asked) {
             Ok(started) => started,
-            Err((scene, asked)) => return Some(self.plain(request, &scene, asked, now)),
+            Err((scene, asked)) => return Some(self.plain(request, &scene, asked, now.wall)),
         };
         let probed = Answer::Probed(self.probe(&started.scene));
         self.answer(&mut started.flow, probed, now);
@@ -275,7 +276,7 @@ impl Client {
         }
         match self.run(&mut started, now) {
             Stop::Decided(outcome) => Some(self.finish(started, outcome, now)),
-            Stop::Plain => Some(self.plain(request, &started.scene, started.asked, now)),
+            Stop::Plain => Some(self.plain(request, &started.scene, started.asked, now.wall)),
             Stop::Waits(_) => None,
         }
     }
@@ -283,7 +284,8 @@ impl Client {
     /// Goes on with a check after what it waited for came, or did not.
     ///
     /// A reply that is none to what the check waits for counts as a failure of the store.
-    pub fn resume(&self, pending: Box<Pending>, reply: Reply, now: Millis) -> Progress {
+    pub fn resume(&self, pending: Box<Pending>, reply: Reply, now: impl Into<Now>) -> Progress {
+        let now = now.into();
         let came = reply == Reply::Done(true);
         let answer = pending.answer(reply, self.ledger.knobs());
         let Pending {
@@ -329,7 +331,7 @@ impl Client {
         }
     }
 
-    fn begin(&self, request: &CheckRequest<'_>, given_up: bool, now: Millis) -> Progress {
+    fn begin(&self, request: &CheckRequest<'_>, given_up: bool, now: Now) -> Progress {
         if !valid_quantity(request.usage) {
             return Progress::Done(self.refuse(request));
         }
@@ -354,20 +356,22 @@ impl Client {
         };
         match Started::begin(request, scene, asked) {
             Ok(started) => self.drive(request, started, now),
-            Err((scene, asked)) => Progress::Done(self.plain(request, &scene, asked, now)),
+            Err((scene, asked)) => Progress::Done(self.plain(request, &scene, asked, now.wall)),
         }
     }
 
-    fn drive(&self, request: &CheckRequest<'_>, mut started: Started, now: Millis) -> Progress {
+    fn drive(&self, request: &CheckRequest<'_>, mut started: Started, now: Now) -> Progress {
         match self.run(&mut started, now) {
             Stop::Decided(outcome) => Progress::Done(self.finish(started, outcome, now)),
-            Stop::Plain => Progress::Done(self.plain(request, &started.scene, started.asked, now)),
+            Stop::Plain => {
+                Progress::Done(self.plain(request, &started.scene, started.asked, now.wall))
+            }
             Stop::Waits(need) => Progress::Pending(Pending::new(request, need, Some(started))),
         }
     }
 
     /// Answers every step that memory can answer.
-    fn run(&self, started: &mut Started, now: Millis) -> Stop {
+    fn run(&self, started: &mut Started, now: Now) -> Stop {
         let Started {
             scene,
             flow,
@@ -397,8 +401,8 @@ impl Client {
                 }
                 (Step::Record, Some(hold)) => {
                     let recorded = match place.take() {
-                        Some(place) => place.add(hold, flow.slab()),
-                        None => self.ledger.add(hold, flow.slab()),
+                        Some(place) => place.add(hold, flow.slab(), now),
+                        None => self.ledger.add(hold, flow.slab(), now),
                     };
                     if recorded {
                         Answer::Recorded
@@ -407,11 +411,11 @@ impl Client {
                     }
                 }
                 (Step::Gate { balance }, _) => {
-                    let gate = self.gate(scene, flow, balance, now);
+                    let gate = self.gate(scene, flow, balance, now.wall);
                     Answer::Evaluated(judgement.insert(gate).value())
                 }
                 (Step::Open, _) => {
-                    let open = self.open(scene, flow, now);
+                    let open = self.open(scene, flow, now.wall);
                     Answer::Evaluated(judgement.insert(open).value())
                 }
                 (Step::Cancel, Some(hold)) => match self.ledger.consume(hold, 0.0) {
@@ -434,7 +438,7 @@ impl Client {
     }
 
     /// Debits the ledger; `None` if that is for the shared store to do.
-    fn reserve(&self, flow: &CheckFlow, now: Millis) -> Option<(Answer, Option<Place<'_>>)> {
+    fn reserve(&self, flow: &CheckFlow, now: Now) -> Option<(Answer, Option<Place<'_>>)> {
         let Some(slot) = flow.slot() else {
             return Some((Answer::StoreFailed, None));
         };
@@ -453,7 +457,7 @@ impl Client {
     }
 
     /// Has a slab taken in the background, for the checks to come.
-    fn want_slab(&self, slot: SlotKey<'_>, now: Millis) {
+    fn want_slab(&self, slot: SlotKey<'_>, now: Now) {
         if self.ledger.knobs().slabs().is_some() && self.ledger.note_low(slot, now) {
             (self.wake)(Topic::Extend);
         }
@@ -505,7 +509,7 @@ impl Client {
         }
     }
 
-    fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Millis) {
+    fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Now) {
         // Only a debit makes a hold, which needs a time to live.
         let ttl = match (&answer, flow.terms()) {
             (Answer::Debited(_), Some(terms)) => {
@@ -513,11 +517,11 @@ impl Client {
             }
             _ => 0,
         };
-        flow.advance(answer, now, ttl, &self.ids);
+        flow.advance(answer, now.wall, ttl, &self.ids);
     }
 
     /// Turns a decided flow into the caller's answer and records it.
-    fn finish(&self, started: Started, outcome: Outcome, now: Millis) -> CheckAnswer {
+    fn finish(&self, started: Started, outcome: Outcome, now: Now) -> CheckAnswer {
         let Started {
             scene,
             asked,

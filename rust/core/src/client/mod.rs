@@ -6,6 +6,7 @@
 mod answer;
 mod check;
 mod judgement;
+mod owed;
 mod plain;
 mod settle;
 
@@ -17,6 +18,7 @@ use std::sync::{
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
 pub use check::{CheckRequest, Need, Pending, Progress, Reply};
 pub use judgement::{Engine, Judgement, Question};
+pub use owed::OwedClaim;
 pub use plain::{FlagRequest, Missing};
 
 use crate::{
@@ -71,6 +73,7 @@ pub struct Client {
     cache: Cache,
     ledger: Ledger,
     events: Queue,
+    owed: owed::OwedClaims,
     ids: Ids,
     wake: Wake,
     shared: bool,
@@ -91,6 +94,7 @@ impl Client {
                 settings.max_billing_events,
                 settings.max_flag_check_events,
             ),
+            owed: owed::OwedClaims::default(),
             ids: Ids::new(settings.seed),
             wake: settings.wake,
             shared: settings.shared,
@@ -133,7 +137,7 @@ impl Client {
         expires_at: Millis,
     ) -> Reservation {
         Reservation {
-            id: self.ids.next(),
+            id: self.ids.next_slab(),
             lease_id: lease_id.into(),
             mode: Mode::Client,
             holder: Holder::new(slot.company_id, None, None),

@@ -2,7 +2,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     cache::Lookup,
-    client::{Client, Topic},
+    client::{Client, OwedClaim, Topic},
     events::{Billing, IdempotencyKey, Identify, Track},
     leases::{Reservation, Settlement, whole_units},
 };
@@ -23,6 +23,45 @@ impl Client {
         let moved = claimed.is_some();
         self.conclude(settlement, claimed, traits);
         Some(moved)
+    }
+
+    /// Settles as [`Client::settle`] does, where leases live in a shared store.
+    ///
+    /// Returns the claim that the store is owed, if the hold is there: it stays open until
+    /// [`Client::claim_ended`].
+    pub fn settle_shared(
+        &self,
+        reservation: &Arc<Reservation>,
+        actual_quantity: f64,
+        traits: Option<&str>,
+    ) -> Option<OwedClaim> {
+        let settlement = Settlement::begin(reservation, actual_quantity)?;
+        let claimed = self.claim(settlement);
+        let owed = match (settlement.claim(), &claimed) {
+            (Some(credits), None) if self.shared => {
+                Some(self.owed.add(reservation, credits, actual_quantity))
+            }
+            _ => None,
+        };
+        // After the claim was noted: no batch may leave without it.
+        self.conclude(settlement, claimed, traits);
+        owed
+    }
+
+    /// The claims that the shared store is owed, oldest first.
+    #[must_use]
+    pub fn owed_claims(&self) -> Vec<OwedClaim> {
+        self.owed.all()
+    }
+
+    /// Closes a claim that the store has answered, or that came too late for it to be there.
+    ///
+    /// Usage is counted in the cached company's metrics if the claim has ended the hold.
+    pub fn claim_ended(&self, claim: &OwedClaim, has_ended_hold: bool) {
+        self.owed.remove(claim.number);
+        if has_ended_hold {
+            self.add_usage(&claim.reservation, whole_units(claim.quantity));
+        }
     }
 
     /// Settles a reservation whose hold is in this process; otherwise nothing is done.
@@ -66,25 +105,6 @@ impl Client {
         if moved {
             self.add_usage(reservation, units);
         }
-    }
-
-    /// The credits to claim for a settle where leases live in a shared store, or `None` where
-    /// nothing is to be claimed there.
-    #[must_use]
-    pub fn shared_claim(
-        &self,
-        reservation: &Arc<Reservation>,
-        actual_quantity: f64,
-    ) -> Option<f64> {
-        if !self.is_shared() {
-            return None;
-        }
-        Settlement::begin(reservation, actual_quantity)?.claim()
-    }
-
-    /// Counts what a settle of a hold in the shared store consumed in the cached company's metrics.
-    pub fn count_usage(&self, reservation: &Reservation, actual_quantity: f64) {
-        self.add_usage(reservation, whole_units(actual_quantity));
     }
 
     fn add_usage(&self, reservation: &Reservation, units: i64) {

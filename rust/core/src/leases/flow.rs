@@ -363,7 +363,9 @@ impl CheckFlow {
             slab: debit.slab,
         };
         self.hold = Some(Arc::new(Reservation {
-            id: ids.next(),
+            id: debit
+                .slab
+                .map_or_else(|| ids.next(), |slab| slab.next_hold(ids)),
             lease_id: debit.lease_id,
             mode: Mode::Client,
             holder,

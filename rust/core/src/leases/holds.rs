@@ -38,6 +38,8 @@ pub(super) struct Hold {
     pub slot: u32,
     /// The slab it was carved from.
     pub slab: Option<SlabId>,
+    /// When it lapses, by the clock that this ledger's holds go by.
+    pub lapses_at: Millis,
 }
 
 const NONE: u32 = u32::MAX;
@@ -45,6 +47,10 @@ const NONE: u32 = u32::MAX;
 impl Holds {
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.rows.iter().filter_map(|row| row.hold.as_ref())
     }
 
     pub fn contains(&self, id: &ReservationId) -> bool {
@@ -64,7 +70,7 @@ impl Holds {
         if self.contains(id) {
             return false;
         }
-        let (hash, second) = (id.hash(), second_of(hold.reservation.expires_at));
+        let (hash, second) = (id.hash(), second_of(hold.lapses_at));
         let at = self.free.pop().unwrap_or_else(|| {
             self.rows.push(Row::EMPTY);
             #[allow(
@@ -118,6 +124,21 @@ impl Holds {
         row.hold
     }
 
+    /// Moves the end of every hold by whole seconds.
+    pub fn shift(&mut self, seconds: Millis) {
+        let due = std::mem::take(&mut self.due);
+        self.due = due
+            .into_iter()
+            .map(|(second, head)| (second.saturating_add(seconds), head))
+            .collect();
+        for row in &mut self.rows {
+            if let Some(hold) = &mut row.hold {
+                row.second = row.second.saturating_add(seconds);
+                hold.lapses_at = hold.lapses_at.saturating_add(seconds.saturating_mul(1000));
+            }
+        }
+    }
+
     /// Takes every hold that has lapsed at `now`.
     pub fn take_lapsed(&mut self, now: Millis) -> Vec<Hold> {
         let mut lapsed = Vec::new();
@@ -125,7 +146,7 @@ impl Holds {
             let mut at = head;
             while at != NONE {
                 let row = &self.rows[at as usize];
-                if row.expires_at() <= now {
+                if row.lapses_at() <= now {
                     lapsed.push(at);
                 }
                 at = row.after;
@@ -164,10 +185,10 @@ impl Row {
             .map_or(0, |hold| hold.reservation.id.hash())
     }
 
-    fn expires_at(&self) -> Millis {
+    fn lapses_at(&self) -> Millis {
         self.hold
             .as_ref()
-            .map_or(Millis::MAX, |hold| hold.reservation.expires_at)
+            .map_or(Millis::MAX, |hold| hold.lapses_at)
     }
 }
 

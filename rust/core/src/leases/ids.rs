@@ -7,9 +7,13 @@ use std::{
 use crate::hash::HASHER;
 
 /// The name of a reservation, unique among all processes that share a store.
+///
+/// A slab's reservation has a version 8 UUID that ends in zeros, and a hold that is carved from it one
+/// that begins the same: so whoever settles the hold, wherever, knows which slab it is part of, however
+/// it came there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReservationId {
-    /// One of ours: a version 4 UUID.
+    /// One of ours: a UUID of version 4, or 8 for slabs and what is carved from them.
     Random(u128),
     /// One from elsewhere that is not spelled like ours.
     Named(Box<str>),
@@ -25,6 +29,26 @@ impl ReservationId {
         }
     }
 
+    /// The slab that a hold with this name was carved from; `None` if from none.
+    #[must_use]
+    pub fn slab(&self) -> Option<Self> {
+        match self {
+            Self::Random(id) if id & VERSION == SLAB_VERSION && id & OWN_BITS != 0 => {
+                Some(Self::Random(id & !OWN_BITS))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the names of all holds that are carved from this slab begin with.
+    pub(super) fn prefix(&self) -> u64 {
+        match self {
+            #[allow(clippy::cast_possible_truncation, reason = "the high half")]
+            Self::Random(id) => (*id >> 64) as u64,
+            Self::Named(name) => HASHER.hash_one(name),
+        }
+    }
+
     #[allow(
         clippy::cast_possible_truncation,
         reason = "the low half of a random number"
@@ -36,6 +60,12 @@ impl ReservationId {
         }
     }
 }
+
+const VERSION: u128 = 0xf << 76;
+const SLAB_VERSION: u128 = 0x8 << 76;
+/// The bits after the variant: a hold's own, where it was carved from a slab.
+const OWN_BITS: u128 = (1 << 62) - 1;
+const VARIANT: u128 = 0x2 << 62;
 
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -101,13 +131,36 @@ impl Ids {
 
     /// The next id.
     pub fn next(&self) -> ReservationId {
-        let n = self.next.fetch_add(1, Relaxed);
-        let high = mix(self.seed[0].wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let low = mix(self.seed[1].wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)));
-        let id = u128::from(high) << 64 | u128::from(low);
+        let n = self.count();
+        let id = u128::from(self.high(n)) << 64 | u128::from(self.low(n));
         // The version and variant bits of a random UUID.
-        let id = id & !(0xf << 76) | 4 << 76;
-        ReservationId::Random(id & !(0x3 << 62) | 0x2 << 62)
+        let id = id & !VERSION | 4 << 76;
+        ReservationId::Random(id & !(0x3 << 62) | VARIANT)
+    }
+
+    /// The next id of a slab.
+    pub fn next_slab(&self) -> ReservationId {
+        let high = u128::from(self.high(self.count())) << 64;
+        ReservationId::Random(high & !VERSION | SLAB_VERSION | VARIANT)
+    }
+
+    /// The next id of a hold that is carved from the slab with this prefix.
+    pub(super) fn next_in(&self, slab: u64) -> ReservationId {
+        // One that is all zeros would be the slab's own.
+        let own = (u128::from(self.low(self.count())) & OWN_BITS).max(1);
+        ReservationId::Random(u128::from(slab) << 64 | VARIANT | own)
+    }
+
+    fn count(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    fn high(&self, n: u64) -> u64 {
+        mix(self.seed[0].wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    fn low(&self, n: u64) -> u64 {
+        mix(self.seed[1].wrapping_add(n.wrapping_mul(0xd1b5_4a32_d192_ed03)))
     }
 }
 
@@ -132,6 +185,23 @@ mod tests {
             assert_eq!(text.len(), 36);
             assert_eq!(&text[14..15], "4");
             assert_eq!(ReservationId::parse(&text), id);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_hold_tells_its_slab_and_no_other_name_does() {
+        let ids = Ids::new([7, 11]);
+        let (slab, other) = (ids.next_slab(), ids.next_slab());
+        let holds: Vec<_> = (0..100).map(|_| ids.next_in(slab.prefix())).collect();
+        for hold in &holds {
+            let read = ReservationId::parse(&hold.to_string());
+            assert_eq!(read.slab().as_ref(), Some(&slab));
+        }
+        let names: HashSet<_> = holds.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), holds.len());
+        assert_ne!(slab, other);
+        for name in [slab, ids.next(), ReservationId::parse("r1")] {
+            assert_eq!(name.slab(), None);
         }
     }
 

@@ -10,12 +10,12 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    Millis,
+    Millis, Now,
     hash::HASHER,
     leases::{
         Credits, Knobs, LeaseKnobs, Reservation, ReservationId,
         holds::{Hold, Holds},
-        slab::{Slab, SlabId, SlabPlan, SlabUse},
+        slab::{Lapsed, Slab, SlabId, SlabLoss, SlabPlan, SlabUse},
     },
 };
 
@@ -154,6 +154,8 @@ pub struct Ledger {
     shards: [Mutex<Shard>; SHARDS],
     low: Mutex<Vec<(Arc<str>, Arc<str>)>>,
     swept: AtomicU64,
+    /// By how much the wall clock is ahead of the steady one, in whole seconds from where it first was.
+    wall_ahead: Mutex<Option<Millis>>,
 }
 
 const SHARDS: usize = 16;
@@ -165,6 +167,8 @@ struct Shard {
     slots: Vec<Slot>,
     by_key: HashTable<u32>,
     holds: Holds,
+    /// Holds of slabs that have lapsed: whether they were settled elsewhere is still to be asked.
+    lapsed: Holds,
     /// Slabs whose last hold has ended.
     closed: Vec<SlabUse>,
 }
@@ -207,8 +211,8 @@ impl Tranche {
         }
     }
 
-    const fn is_live(&self, now: Millis) -> bool {
-        self.expires_at > now
+    fn is_live(&self, now: Now) -> bool {
+        self.expires_at > now.wall && self.slab.as_ref().is_none_or(|slab| slab.is_live(now))
     }
 
     /// Raises the grant to the service's total and moves the expiry forward, never back.
@@ -301,8 +305,9 @@ impl Shard {
         let slot = &mut self.slots[hold.slot as usize];
         slot.held -= hold.credits;
         if let Some(slab) = hold.slab {
-            self.closed
-                .extend(slot.end_in_slab(slab, used, hold.credits - used));
+            let unused = hold.credits - used;
+            let closed = slot.end_in_slab(slab, |tranche| tranche.end_hold(used, unused));
+            self.closed.extend(closed);
             return;
         }
         let charged = &hold.reservation.lease_id;
@@ -318,7 +323,7 @@ impl Shard {
 
 impl Shard {
     /// Takes credits out of a slot's live lease.
-    fn try_reserve(&mut self, at: u32, credits: f64, now: Millis) -> Result<Debit, Refusal> {
+    fn try_reserve(&mut self, at: u32, credits: f64, now: Now) -> Result<Debit, Refusal> {
         let credits = Credits::new(credits).ok_or(Refusal::Invalid)?;
         let lease = self.slots[at as usize].lease.as_mut();
         let lease = lease
@@ -338,7 +343,13 @@ impl Shard {
     }
 
     /// Records a hold of a slot; `false` if its id is taken or its amount is none.
-    fn add(&mut self, at: u32, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
+    fn add(
+        &mut self,
+        at: u32,
+        reservation: &Arc<Reservation>,
+        slab: Option<SlabId>,
+        lapses_at: Millis,
+    ) -> bool {
         let Some(credits) = Credits::new(reservation.credits_reserved) else {
             return false;
         };
@@ -347,6 +358,7 @@ impl Shard {
             credits,
             slot: at,
             slab,
+            lapses_at,
         });
         if added {
             self.slots[at as usize].held += credits;
@@ -354,7 +366,7 @@ impl Shard {
         added
     }
 
-    fn retire_slabs(&mut self, which: impl Fn(&Tranche) -> bool, now: Millis) {
+    fn retire_slabs(&mut self, which: impl Fn(&Tranche) -> bool, now: Now) {
         for slot in &mut self.slots {
             if slot
                 .lease
@@ -384,16 +396,23 @@ impl Tranche {
         }
     }
 
-    fn demand(&self, now: Millis) -> f64 {
+    fn end_elsewhere(&mut self, used: Credits, unused: Credits) {
+        self.refund(unused);
+        if let Some(slab) = &mut self.slab {
+            slab.end_elsewhere(used);
+        }
+    }
+
+    fn demand(&self, now: Now) -> f64 {
         let used = (self.granted - self.remaining).to_f64();
         self.slab
             .as_ref()
             .map_or(0.0, |slab| slab.demand(used, now))
     }
 
-    fn into_closed(self) -> Option<SlabUse> {
-        let used = (self.granted - self.remaining).to_f64();
-        self.slab.map(|slab| slab.close(used))
+    fn into_closed(self, open: &[(ReservationId, Credits)]) -> Option<SlabUse> {
+        let gone = self.granted - self.remaining;
+        self.slab.map(|slab| slab.close(gone, open))
     }
 }
 
@@ -409,10 +428,10 @@ impl Slot {
         })
     }
 
-    /// Takes back what a hold of a slab did not use; the slab, if that was the last it waited for.
-    fn end_in_slab(&mut self, id: SlabId, used: Credits, unused: Credits) -> Option<SlabUse> {
+    /// Ends a hold of a slab; returns the slab, if that was the last it waited for.
+    fn end_in_slab(&mut self, id: SlabId, end: impl FnOnce(&mut Tranche)) -> Option<SlabUse> {
         if let Some(tranche) = self.lease.as_mut().filter(|tranche| tranche.is_slab(id)) {
-            tranche.end_hold(used, unused);
+            end(tranche);
             return None;
         }
         let at = self
@@ -420,22 +439,33 @@ impl Slot {
             .iter()
             .position(|tranche| tranche.is_slab(id))?;
         let tranche = &mut self.closing[at];
-        tranche.end_hold(used, unused);
+        end(tranche);
         if tranche.has_holds() {
             return None;
         }
-        self.closing.swap_remove(at).into_closed()
+        self.closing.swap_remove(at).into_closed(&[])
     }
 
     /// Takes no more credits from the slab; returned if nothing of it is held.
-    fn retire_slab(&mut self, now: Millis) -> Option<SlabUse> {
+    fn retire_slab(&mut self, now: Now) -> Option<SlabUse> {
         let tranche = self.lease.take_if(|tranche| tranche.slab.is_some())?;
         self.demand = tranche.demand(now);
         if tranche.has_holds() {
             self.closing.push(tranche);
             return None;
         }
-        tranche.into_closed()
+        tranche.into_closed(&[])
+    }
+
+    /// Takes a slab out, whatever is held of it: those holds end nowhere then.
+    fn lose_slab(&mut self, row: &Reservation, now: Now) -> Option<Tranche> {
+        let is_it = |tranche: &Tranche| tranche.slab.as_ref().is_some_and(|slab| slab.is_of(row));
+        if let Some(tranche) = self.lease.take_if(|tranche| is_it(tranche)) {
+            self.demand = tranche.demand(now);
+            return Some(tranche);
+        }
+        let at = self.closing.iter().position(is_it)?;
+        Some(self.closing.swap_remove(at))
     }
 
     /// The slab that gives, and those that wait for their last holds.
@@ -463,6 +493,7 @@ fn hash_of(key: SlotKey<'_>) -> u64 {
 /// A slot that nobody else touches as long as this lives.
 #[derive(Debug)]
 pub struct Place<'a> {
+    ledger: &'a Ledger,
     shard: MutexGuard<'a, Shard>,
     at: Option<u32>,
 }
@@ -472,18 +503,24 @@ impl Place<'_> {
     ///
     /// # Errors
     /// Why nothing was taken.
-    pub fn try_reserve(&mut self, credits: f64, now: Millis) -> Result<Debit, Refusal> {
+    pub fn try_reserve(&mut self, credits: f64, now: impl Into<Now>) -> Result<Debit, Refusal> {
         match self.at {
-            Some(at) => self.shard.try_reserve(at, credits, now),
+            Some(at) => self.shard.try_reserve(at, credits, now.into()),
             None => Err(Credits::new(credits).map_or(Refusal::Invalid, |_| Refusal::NoLease)),
         }
     }
 
     /// Records a hold on what was debited; `false` if its id is taken.
     #[must_use]
-    pub fn add(mut self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
+    pub fn add(
+        mut self,
+        reservation: &Arc<Reservation>,
+        slab: Option<SlabId>,
+        now: impl Into<Now>,
+    ) -> bool {
+        let lapses_at = self.ledger.lapses_at(reservation, now.into());
         self.at
-            .is_some_and(|at| self.shard.add(at, reservation, slab))
+            .is_some_and(|at| self.shard.add(at, reservation, slab, lapses_at))
     }
 }
 
@@ -496,6 +533,7 @@ impl Ledger {
             shards: std::array::from_fn(|_| Mutex::default()),
             low: Mutex::default(),
             swept: AtomicU64::new(0),
+            wall_ahead: Mutex::default(),
         }
     }
 
@@ -518,7 +556,13 @@ impl Ledger {
     ///
     /// A live lease stays, even with another id: a sibling won the race. An expired lease with the
     /// same id is reconciled as by an extend, since rewriting it would forget open holds.
-    pub fn install(&self, key: SlotKey<'_>, lease: &NewLease<'_>, now: Millis) -> Installed {
+    pub fn install(
+        &self,
+        key: SlotKey<'_>,
+        lease: &NewLease<'_>,
+        now: impl Into<Now>,
+    ) -> Installed {
+        let now = now.into();
         let knobs = self.knobs.of(key.credit_type_id);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
@@ -556,6 +600,7 @@ impl Ledger {
         let (hash, shard) = self.shard(key);
         let shard = shard.lock();
         Place {
+            ledger: self,
             at: shard.find(hash, key),
             shard,
         }
@@ -569,7 +614,7 @@ impl Ledger {
         &self,
         key: SlotKey<'_>,
         credits: f64,
-        now: Millis,
+        now: impl Into<Now>,
     ) -> Result<Debit, Refusal> {
         self.place(key).try_reserve(credits, now)
     }
@@ -631,8 +676,12 @@ impl Ledger {
 
     /// Every lease that is live at `now`.
     #[must_use]
-    pub fn live_leases(&self, now: Millis) -> Vec<LeaseState> {
-        let live = |slot: &Slot| slot.state().filter(|lease| lease.expires_at > now);
+    pub fn live_leases(&self, now: impl Into<Now>) -> Vec<LeaseState> {
+        let now = now.into();
+        let live = |slot: &Slot| {
+            let is_live = slot.lease.as_ref().is_some_and(|lease| lease.is_live(now));
+            slot.state().filter(|_| is_live)
+        };
         self.shards
             .iter()
             .flat_map(|shard| {
@@ -650,7 +699,8 @@ impl Ledger {
 
     /// The lease to acquire, or `None` while a live one is in the slot.
     #[must_use]
-    pub fn plan_acquire(&self, key: SlotKey<'_>, now: Millis) -> Option<AcquirePlan> {
+    pub fn plan_acquire(&self, key: SlotKey<'_>, now: impl Into<Now>) -> Option<AcquirePlan> {
+        let now = now.into();
         let (hash, shard) = self.shard(key);
         if shard
             .lock()
@@ -659,7 +709,7 @@ impl Ledger {
         {
             return None;
         }
-        Some(self.knobs.of(key.credit_type_id).acquire(now))
+        Some(self.knobs.of(key.credit_type_id).acquire(now.wall))
     }
 
     /// The extend that is due, or that `required` credits need; `None` if none is, or if the lease
@@ -669,16 +719,18 @@ impl Ledger {
         &self,
         key: SlotKey<'_>,
         required: Option<f64>,
-        now: Millis,
+        now: impl Into<Now>,
     ) -> Option<ExtendPlan> {
+        let now = now.into();
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let lease = shard.lease(hash, key).filter(|lease| lease.is_live(now))?;
-        lease.plan_extend(required, self.knobs.of(key.credit_type_id), now)
+        lease.plan_extend(required, self.knobs.of(key.credit_type_id), now.wall)
     }
 
     /// Notes that a slot is low; `true` if nobody was told of it lately.
-    pub fn note_low(&self, key: SlotKey<'_>, now: Millis) -> bool {
+    pub fn note_low(&self, key: SlotKey<'_>, now: impl Into<Now>) -> bool {
+        let now = now.into().steady;
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
@@ -705,7 +757,8 @@ impl Ledger {
 
     /// The slab that a slot is to take of its shared lease; `None` while it has enough.
     #[must_use]
-    pub fn plan_slab(&self, key: SlotKey<'_>, now: Millis) -> Option<SlabPlan> {
+    pub fn plan_slab(&self, key: SlotKey<'_>, now: impl Into<Now>) -> Option<SlabPlan> {
+        let now = now.into();
         let slabs = self.knobs.slabs()?;
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
@@ -720,14 +773,20 @@ impl Ledger {
             .as_ref()
             .map_or(slot.demand, |lease| lease.demand(now));
         let hold = self.knobs.of(key.credit_type_id).reservation_ttl;
-        Some(slabs.plan(demand, hold, now))
+        Some(slabs.plan(demand, hold))
     }
 
     /// Puts a slab into its slot: credits that this process has taken of a shared lease, as one
     /// reservation there. The slab before it gives no more.
     ///
-    /// Holds are carved from it until `usable_until`. `false` if its amount is none.
-    pub fn open_slab(&self, row: &Arc<Reservation>, usable_until: Millis, now: Millis) -> bool {
+    /// Holds are carved from it for so long since it was planned. `false` if its amount is none.
+    pub fn open_slab(
+        &self,
+        row: &Arc<Reservation>,
+        usable_for: Millis,
+        planned: impl Into<Now>,
+    ) -> bool {
+        let planned = planned.into();
         let Some(credits) = Credits::new(row.credits_reserved) else {
             return false;
         };
@@ -737,14 +796,14 @@ impl Ledger {
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
         let slot = &mut shard.slots[at as usize];
-        let before = slot.retire_slab(now);
+        let before = slot.retire_slab(planned);
         let lease = NewLease {
             lease_id: &row.lease_id,
             granted: row.credits_reserved,
-            expires_at: usable_until,
+            expires_at: planned.wall.saturating_add(usable_for),
         };
         slot.lease = Some(Tranche {
-            slab: Some(Slab::new(row, now)),
+            slab: Some(Slab::new(row, usable_for, planned)),
             ..Tranche::new(&lease, credits, knobs)
         });
         slot.low_told_until = Millis::MIN;
@@ -762,6 +821,40 @@ impl Ledger {
         self.shards.iter().flat_map(uses).collect()
     }
 
+    /// The rows of the slabs that holds were carved from since this was last asked: a row that the
+    /// shared store has lost must be noticed while its slab serves.
+    pub fn take_slabs_in_use(&self) -> Vec<Arc<Reservation>> {
+        let rows = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            let slabs = shard.slots.iter_mut().flat_map(Slot::slabs);
+            slabs.filter_map(Slab::watch).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(rows).collect()
+    }
+
+    /// Drops a slab whose row the shared store has lost: what it has left is not served, as it may be
+    /// in the lease again for others. `None` if there is no such slab, or it is closed.
+    pub fn lose_slab(&self, row: &Reservation, now: impl Into<Now>) -> Option<SlabLoss> {
+        let now = now.into();
+        let key = row.slot();
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let lost = shard.slot(hash, key)?.lose_slab(row, now)?;
+        let id = lost.slab.as_ref().map(Slab::id);
+        let of_it = |hold: &&Hold| hold.slab == id;
+        let lapsed = shard.lapsed.iter().filter(of_it);
+        let lapsed: Vec<_> = lapsed.map(|hold| Arc::clone(&hold.reservation)).collect();
+        for hold in lapsed {
+            if let Some(hold) = shard.lapsed.take(&hold.id) {
+                shard.end(&hold, Credits::ZERO);
+            }
+        }
+        Some(SlabLoss {
+            taken: (lost.granted - lost.remaining).to_f64(),
+            left: lost.remaining.to_f64(),
+        })
+    }
+
     /// Takes the slabs whose last hold has ended, to be settled in the shared store.
     pub fn take_closed_slabs(&self) -> Vec<SlabUse> {
         let closed = |shard: &Mutex<Shard>| std::mem::take(&mut shard.lock().closed);
@@ -769,20 +862,73 @@ impl Ledger {
     }
 
     /// Closes every slab. What is still held counts as used, since nobody can give it back later.
-    pub fn close_slabs(&self, now: Millis) -> Vec<SlabUse> {
+    pub fn close_slabs(&self, now: impl Into<Now>) -> Vec<SlabUse> {
+        let now = now.into();
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.retire_slabs(|_| true, now);
-            let shard = &mut *shard;
-            let closing = shard
-                .slots
+            let Shard {
+                slots,
+                holds,
+                lapsed,
+                closed,
+                ..
+            } = &mut *shard;
+            let closing = slots
                 .iter_mut()
-                .flat_map(|slot| slot.closing.drain(..));
-            shard
-                .closed
-                .extend(closing.filter_map(Tranche::into_closed));
+                .flat_map(|slot| slot.closing.drain(..))
+                .filter_map(|tranche| Some((tranche.slab.as_ref()?.id(), tranche)));
+            for (id, tranche) in closing {
+                let open: Vec<_> = holds
+                    .iter()
+                    .chain(lapsed.iter())
+                    .filter(|hold| hold.slab == Some(id))
+                    .map(|hold| (hold.reservation.id.clone(), hold.credits))
+                    .collect();
+                closed.extend(tranche.into_closed(&open));
+            }
+            for hold in std::mem::take(lapsed).iter() {
+                slots[hold.slot as usize].held -= hold.credits;
+            }
         }
         self.take_closed_slabs()
+    }
+
+    /// The holds of slabs that have lapsed here and of which it is not known yet whether they were
+    /// settled elsewhere; each until [`Ledger::end_lapsed`] is told.
+    #[must_use]
+    pub fn lapsed(&self) -> Vec<Lapsed> {
+        let lapsed = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            let Shard { slots, lapsed, .. } = &mut *shard;
+            let of = |hold: &Hold| {
+                let mut slabs = slots[hold.slot as usize].slabs();
+                let slab = slabs.find(|slab| Some(slab.id()) == hold.slab)?;
+                Some(Lapsed {
+                    row: Arc::clone(slab.row()),
+                    hold: Arc::clone(&hold.reservation),
+                })
+            };
+            lapsed.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(lapsed).collect()
+    }
+
+    /// Ends a hold of a slab that has lapsed, and was settled elsewhere with so many credits: the
+    /// rest is given back to the slab.
+    pub fn end_lapsed(&self, hold: &Reservation, used: f64) {
+        let (_, shard) = self.shard(hold.slot());
+        let mut shard = shard.lock();
+        let Some(hold) = shard.lapsed.take(&hold.id) else {
+            return;
+        };
+        let used = within(&hold, used);
+        let slot = &mut shard.slots[hold.slot as usize];
+        slot.held -= hold.credits;
+        let Some(slab) = hold.slab else { return };
+        let unused = hold.credits - used;
+        let closed = slot.end_in_slab(slab, |tranche| tranche.end_elsewhere(used, unused));
+        shard.closed.extend(closed);
     }
 
     /// Undoes a debit that no hold was recorded for.
@@ -794,9 +940,9 @@ impl Ledger {
         let credits = Credits::new(credits).unwrap_or_default();
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
-        let closed = shard
-            .slot(hash, key)
-            .and_then(|slot| slot.end_in_slab(slab, Credits::ZERO, credits));
+        let closed = shard.slot(hash, key).and_then(|slot| {
+            slot.end_in_slab(slab, |tranche| tranche.end_hold(Credits::ZERO, credits))
+        });
         shard.closed.extend(closed);
     }
 
@@ -804,12 +950,28 @@ impl Ledger {
 
     /// Records a hold whose credits were already debited, of this slab if of any; `false` if its
     /// id is taken.
-    pub fn add(&self, reservation: &Arc<Reservation>, slab: Option<SlabId>) -> bool {
+    pub fn add(
+        &self,
+        reservation: &Arc<Reservation>,
+        slab: Option<SlabId>,
+        now: impl Into<Now>,
+    ) -> bool {
         let key = reservation.slot();
+        let lapses_at = self.lapses_at(reservation, now.into());
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
-        shard.add(at, reservation, slab)
+        shard.add(at, reservation, slab, lapses_at)
+    }
+
+    /// When a hold lapses. Those of slabs must end before others may sweep the slab, so they go by the
+    /// clock that the slab does.
+    fn lapses_at(&self, reservation: &Reservation, now: Now) -> Millis {
+        if self.knobs.slabs().is_none() {
+            return reservation.expires_at;
+        }
+        let lasts = reservation.expires_at.saturating_sub(now.wall);
+        now.steady.saturating_add(lasts)
     }
 
     /// Claims a hold, once, and gives what was not used of it back to the lease that was charged.
@@ -863,29 +1025,64 @@ impl Ledger {
             .map_or(0.0, |slot| slot.held.to_f64())
     }
 
-    /// Gives every lapsed hold back whole and returns how many there were.
-    pub fn sweep(&self, now: Millis) -> usize {
+    /// Gives every lapsed hold back whole and returns how many there were. Those of slabs wait until
+    /// it is known whether they were settled elsewhere.
+    pub fn sweep(&self, now: impl Into<Now>) -> usize {
+        let now = now.into();
+        let due = if self.knobs.slabs().is_some() {
+            now.steady
+        } else {
+            now.wall
+        };
         let mut swept = 0;
         for shard in &self.shards {
             let mut shard = shard.lock();
-            let lapsed = shard.holds.take_lapsed(now);
-            for hold in &lapsed {
-                // Whoever got a copy may have billed it, and of a slab nobody hears of that here.
-                let is_unknown = hold.slab.is_some() && hold.reservation.exported.get();
-                let used = if is_unknown {
-                    hold.credits
+            let lapsed = shard.holds.take_lapsed(due);
+            swept += lapsed.len();
+            for hold in lapsed {
+                let slot = &mut shard.slots[hold.slot as usize];
+                if slot.slabs().any(|slab| Some(slab.id()) == hold.slab) {
+                    shard.lapsed.add(hold);
                 } else {
-                    Credits::ZERO
-                };
-                shard.end(hold, used);
+                    shard.end(&hold, Credits::ZERO);
+                }
             }
             if self.knobs.slabs().is_some() {
                 shard.retire_slabs(|slab| !slab.is_live(now), now);
             }
-            swept += lapsed.len();
         }
         self.swept.fetch_add(swept as u64, Relaxed);
         swept
+    }
+
+    /// Compares the clocks, and puts right what goes by the wall clock if that has stepped.
+    ///
+    /// A hold lasts as long as it was meant to, whichever way the clock was set. A lease ends at an
+    /// instant that the service told: a clock that was set back must not prolong it, and one that was
+    /// set forward has come closer to the service's.
+    pub fn compare_clocks(&self, now: Now) {
+        let ahead = now.wall.saturating_sub(now.steady);
+        let step = {
+            let mut known = self.wall_ahead.lock();
+            let before = *known.get_or_insert(ahead);
+            let seconds = ahead.saturating_sub(before) / 1000;
+            *known = Some(before.saturating_add(seconds * 1000));
+            seconds
+        };
+        if step == 0 {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            if self.knobs.slabs().is_none() {
+                shard.holds.shift(step);
+            }
+            for slot in &mut shard.slots {
+                if let Some(lease) = slot.lease.as_mut().filter(|lease| lease.slab.is_none()) {
+                    lease.expires_at = lease.expires_at.saturating_add(step.min(0) * 1000);
+                }
+            }
+        }
     }
 
     /// How many holds lapsed since the ledger was made.
@@ -899,11 +1096,16 @@ fn fits(pin: Option<&str>, lease: &Tranche) -> bool {
     pin.is_none_or(|pin| *lease.id == *pin)
 }
 
+/// Credits used of a hold, within what it holds.
+fn within(hold: &Hold, used: f64) -> Credits {
+    Credits::new(used.max(0.0))
+        .unwrap_or(hold.credits)
+        .min(hold.credits)
+}
+
 fn claim_in(shard: &mut Shard, id: &ReservationId, credits: f64) -> Option<(Hold, Credits)> {
     let hold = shard.holds.take(id)?;
-    let used = Credits::new(credits.max(0.0))
-        .unwrap_or(hold.credits)
-        .min(hold.credits);
+    let used = within(&hold, credits);
     shard.end(&hold, used);
     Some((hold, used))
 }

@@ -28,4 +28,4 @@ pub use ledger::{
 };
 pub use reservation::{Exported, Holder, Keys, Mode, Party, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
-pub use slab::{SlabId, SlabKnobs, SlabPlan, SlabUse};
+pub use slab::{Lapsed, SlabId, SlabKnobs, SlabLoss, SlabPlan, SlabUse};
