@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from datetime import datetime, timezone
 from email.utils import format_datetime
@@ -14,6 +15,7 @@ from schematic_native.api import (
     Api,
     ApiConnectionError,
     ApiError,
+    ApiTimeoutError,
     AuthenticationError,
     NotFoundError,
     PaymentRequiredError,
@@ -291,6 +293,12 @@ async def test_a_synchronous_client_of_the_users_is_used_and_left_open(waits):
         assert (await api.check_flag("f", None, None)).value is True
         await api.close()
         assert not client.is_closed
+
+
+@pytest.mark.parametrize("error", [ApiTimeoutError(), ApiConnectionError("away")])
+def test_an_error_may_travel(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy).__name__, copy.message) == (type(error).__name__, error.message)
 
 
 async def test_a_closed_api_opens_no_connection_again(waits):

@@ -311,6 +311,7 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
 
 def test_every_client_is_measured_until_its_events_are_delivered(monkeypatch):
     monkeypatch.setattr(delivered, "OUR_PAIRS", 100)
+    monkeypatch.setattr(delivered, "WARM_PAIRS", 50)
     found = list(delivered.measure(["small"], 2, None))
     assert [series.name for series in found] == [
         (delivered.PAIR, "small", SYNC),

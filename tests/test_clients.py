@@ -11,7 +11,7 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native._native import Core
-from schematic_native.api import Api, ApiConnectionError, ApiError
+from schematic_native.api import Api, ApiConnectionError, ApiError, ApiTimeoutError
 from schematic_native.clients import adapted
 from schematic_native.settings import Settings
 from tests.servers import Answer, HttpServer, data
@@ -93,6 +93,19 @@ async def test_a_client_of_the_programs_has_the_errors_of_ours(name):
             with pytest.raises(ApiError, match="HTTP 400: no such flag"):
                 await api.check_flag("f", None, None)
             with pytest.raises(ApiConnectionError):
+                await api.post_events(batch())
+            await api.close()
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_a_client_of_the_programs_that_gets_no_answer_is_out_of_time(name):
+    async with made(name) as client:
+        with HttpServer(otherwise=Answer(freeze=True)) as server:
+            settings = Settings(
+                api_key=KEY, event_capture_url=server.url, httpx_client=client, timeout=0.1
+            )
+            api = Api(settings)
+            with pytest.raises(ApiTimeoutError, match="no answer in time"):
                 await api.post_events(batch())
             await api.close()
 

@@ -207,3 +207,15 @@ async def test_a_batch_of_an_asynchronous_client_is_billed_once_as_well(emulator
             await client.track("pages", ACME, quantity=7)
     state = await asyncio.to_thread(emulator.state)
     assert state["billed"]["comp_acme"]["pages"] == 70
+
+
+def test_no_more_requests_are_under_way_than_the_configuration_allows(emulator):
+    fields = streaming(emulator, max_event_requests=2)
+    with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+        fault = emulator.fail("freeze", on="capture")
+        for _ in range(1000):
+            client.track("pages", ACME)
+        eventually(lambda: fault.fired == 2)
+        eventually(lambda: client._core.counts()["queued_billing"] == 800)
+        fault.clear()
+    assert emulator.state()["billed"]["comp_acme"]["pages"] == 1000

@@ -15,7 +15,10 @@ import trustme
 
 from schematic_native import transport
 from schematic_native._native import Core, Pace, read_answer
+from schematic_native.api import Api
+from schematic_native.settings import Settings
 from schematic_native.transport import SocketTransport, UnknownProxyError, find_target
+from schematic_native.workers import Workers
 from tests.conftest import eventually_async
 from tests.servers import Answer, HttpServer
 
@@ -345,6 +348,26 @@ async def test_where_no_thread_can_be_started_the_first_one_serves_all(monkeypat
                 await asyncio.sleep(0)
             assert await asyncio.gather(*waiting) == [200] * 4
         assert peer.connections == 1
+
+
+async def test_where_no_thread_can_be_had_at_all_httpx_sends(monkeypatch):
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.get_running_loop().set_default_executor(Workers())
+    with HttpServer() as server, monkeypatch.context() as patched:
+        settings = Settings(api_key="k", event_capture_url=server.url)
+        make_server_threads = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            # The server's own handlers are not what is tried.
+            (make_server_threads if "process_request" in thread.name else refuse)(thread)
+
+        patched.setattr(threading.Thread, "start", start)
+        api = Api(settings)
+        assert [(await api.post_events(BATCH)).status for _ in range(2)] == [200, 200]
+        await api.close()
+    assert len(server.requests) == 2
 
 
 async def test_a_service_is_reached_over_ipv6():

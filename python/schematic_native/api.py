@@ -39,7 +39,7 @@ from schematic_native.transport import (
     KEEPING_REDIRECTS,
     MOST_REDIRECTS,
     SocketTransport,
-    UnknownProxyError,
+    UnusableTransportError,
     using_openssl,
 )
 
@@ -136,8 +136,8 @@ class ApiConnectionError(ApiError):
 class ApiTimeoutError(ApiConnectionError):
     """The API did not answer in time."""
 
-    def __init__(self) -> None:
-        super().__init__("no answer in time")
+    def __init__(self, message: str = "no answer in time", status: int | None = None) -> None:
+        super().__init__(message, status)
 
 
 class AuthenticationError(ApiError):
@@ -386,8 +386,8 @@ class Api:
         if self._transport is not None and not self._closed:
             try:
                 answer, seconds = await self._transport.post(url, batch, timeout)
-            except UnknownProxyError:
-                pass  # httpx may know it
+            except UnusableTransportError:
+                pass  # httpx may do
             except TimeoutError:
                 raise ApiTimeoutError from None
             except (OSError, ValueError) as error:
@@ -454,7 +454,7 @@ class Api:
             # the limit that counts is the one on the whole.
             with own_request():
                 return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)
-        except (asyncio.TimeoutError, httpx.TimeoutException):
+        except asyncio.TimeoutError:
             raise ApiTimeoutError from None
         except ApiConnectionError:
             raise
@@ -462,6 +462,9 @@ class Api:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: Exception) -> ApiConnectionError:
+        # Of httpx or of httpx2.
+        if any(kind.__name__ == "TimeoutException" for kind in type(error).__mro__):
+            return ApiTimeoutError()
         detail = str(error).replace(self._settings.api_key or "\0", "***")
         return ApiConnectionError(f"{type(error).__name__}: {detail}")
 

@@ -82,6 +82,7 @@ class EventSender:
         self._resting: set[asyncio.Event] = set()
         self._pace = Pace(FIRST_REQUESTS, max_requests)
         self._has_room = asyncio.Event()
+        self._has_more = False  # batches that wait, as far as is known
         self._requests = 0  # under way
         self._is_turn = asyncio.Event()
         self._paused_until = 0.0
@@ -216,8 +217,9 @@ class EventSender:
                 batch = taken
                 self._pending += batch.count
             else:
+                self._has_more = False
                 return has_started
-            has_started = True
+            has_started = self._has_more = True
             self._taken.add(batch)
             self._undelivered.append(batch)
             delivery = asyncio.create_task(self._deliver(batch))
@@ -332,7 +334,9 @@ class EventSender:
 
     def _took(self, batch: EventBatch, seconds: float | None) -> None:
         if seconds is not None:
-            self._pace.taken(seconds, not self._has_room.is_set())
+            # Half is enough: those that follow are being started, one after the other.
+            is_used = 2 * len(self._deliveries) >= self._pace.limit
+            self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
         self._pending -= batch.count
         self.sent += batch.count

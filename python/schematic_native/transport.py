@@ -65,7 +65,11 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-class UnknownProxyError(Exception):
+class UnusableTransportError(Exception):
+    """The transport cannot be used here and now; another may."""
+
+
+class UnknownProxyError(UnusableTransportError):
     """The environment names a proxy of a kind that this transport does not speak to."""
 
 
@@ -185,7 +189,8 @@ class SocketTransport:
         self._closed = False
         self._ended = asyncio.Event()
         # At the interpreter's end no thread can be started any more, and events are still to be sent.
-        self._start_thread()
+        with contextlib.suppress(UnusableTransportError):
+            self._start_thread()
 
     async def post(self, url: str, batch: EventBatch, timeout: float) -> _Answered:
         """Post a batch.
@@ -195,7 +200,7 @@ class SocketTransport:
 
         Raises:
             TimeoutError: `timeout` seconds were not enough.
-            UnknownProxyError: the environment names a proxy that this transport does not speak to.
+            UnusableTransportError: no thread can be had, or the proxy is of a kind that is not spoken to.
             OSError, ValueError: there was no answer, or none that is HTTP.
 
         """
@@ -206,7 +211,11 @@ class SocketTransport:
             self._unfinished.add(call)
             is_thread_wanted = len(self._unfinished) > len(self._threads)
         if is_thread_wanted:
-            self._start_thread()
+            try:
+                self._start_thread()
+            except UnusableTransportError:
+                self._unfinished.discard(call)
+                raise
         self._calls.put(call)
         timer = self._loop.call_later(timeout, self._time_out, call)
         try:
@@ -259,7 +268,7 @@ class SocketTransport:
                 is_served = bool(self._threads)
             # Other threads serve the call when they are done with theirs.
             if not is_served:
-                raise ConnectionError(str(error)) from None
+                raise UnusableTransportError(str(error)) from None
 
     def _tell(self, what: Callable[[], None]) -> None:
         """Have something done on the loop; what many threads tell at once is one wake-up."""

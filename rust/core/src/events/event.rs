@@ -154,6 +154,16 @@ impl<'a> Object<'a> {
         write(self.name(name), value);
     }
 
+    fn text(&mut self, name: &str, value: &str) {
+        write_text(self.name(name), value);
+    }
+
+    fn text_if(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
     fn set_if<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
         if let Some(value) = value {
             self.set(name, value);
@@ -174,9 +184,9 @@ impl<'a> Object<'a> {
         let out = self.name(name);
         for (at, (name, value)) in keys.iter().enumerate() {
             out.push(if at == 0 { b'{' } else { b',' });
-            write(out, name);
+            write_text(out, name);
             out.push(b':');
-            write(out, value);
+            write_text(out, value);
         }
         if keys.iter().next().is_none() {
             out.push(b'{');
@@ -186,6 +196,19 @@ impl<'a> Object<'a> {
 
     fn end(self) {
         self.out.push(b'}');
+    }
+}
+
+/// Most texts need no escapes, which is found out many letters at a time.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    let odd = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if text.bytes().fold(false, |any, byte| any | odd(byte)) {
+        write(out, text);
+    } else {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
     }
 }
 
@@ -223,7 +246,7 @@ pub(super) fn key_field(api_key: &str) -> Box<[u8]> {
 fn begin<'a>(out: &'a mut Vec<u8>, key_field: &[u8], kind: &str) -> Object<'a> {
     out.extend_from_slice(key_field);
     let mut event = Object { out, empty: false };
-    event.set("type", kind);
+    event.text("type", kind);
     event
 }
 
@@ -236,13 +259,13 @@ fn write_settle(
 ) {
     let mut event = begin(out, key_field, "track");
     let mut body = Object::begin(event.name("body"));
-    body.set("event", &*reservation.terms.event_subtype);
+    body.text("event", &reservation.terms.event_subtype);
     body.keys_if("company", reservation.company());
     body.keys_if("user", reservation.user());
     body.set("quantity", &quantity);
     body.raw_if("traits", traits);
     match reservation.mode {
-        Mode::Client => body.set("lease_id", &*reservation.lease_id),
+        Mode::Client => body.text("lease_id", &reservation.lease_id),
         Mode::Server => body.set("reservation_id", &Displayed(&reservation.id)),
     }
     body.end();
@@ -257,14 +280,14 @@ impl Track {
     fn write(&self, key_field: &[u8], out: &mut Vec<u8>) {
         let mut event = begin(out, key_field, "track");
         let mut body = Object::begin(event.name("body"));
-        body.set("event", &self.event);
+        body.text("event", &self.event);
         body.keys_if("company", self.company.as_ref());
         body.keys_if("user", self.user.as_ref());
         body.set_if("quantity", self.quantity.as_ref());
         body.raw_if("traits", self.traits.as_deref());
         body.end();
         event.set_if("idempotency_key", self.idempotency_key.as_ref());
-        event.set_if("sent_at", self.sent_at.as_ref());
+        event.text_if("sent_at", self.sent_at.as_deref());
         event.set_if("trusted_client_clock", self.trusted_client_clock.as_ref());
         event.set_if("backfill", self.backfill.as_ref());
         event.end();
@@ -277,7 +300,7 @@ impl Identify {
         let mut body = Object::begin(event.name("body"));
         body.keys_if("keys", Some(&self.keys));
         body.raw_if("company", self.company.as_deref());
-        body.set_if("name", self.name.as_ref());
+        body.text_if("name", self.name.as_deref());
         body.raw_if("traits", self.traits.as_deref());
         body.end();
         event.set_if("idempotency_key", self.idempotency_key.as_ref());
@@ -293,20 +316,35 @@ impl FlagCheck {
         let (company, user) = (self.company.as_deref(), self.user.as_deref());
         let id = |party: Option<&'a Party>| party?.id.as_deref();
         let keys = |party: Option<&'a Party>| party?.keys.as_ref();
-        body.set("flag_key", &*self.flag.key);
+        body.text("flag_key", &self.flag.key);
         body.set("value", &self.value);
-        body.set("reason", &*self.reason);
-        body.set_if("flag_id", self.flag.id.as_deref());
-        body.set_if("rule_id", rule.map(|rule| &*rule.id));
-        body.set_if("company_id", id(company));
-        body.set_if("user_id", id(user));
+        body.text("reason", &self.reason);
+        body.text_if("flag_id", self.flag.id.as_deref());
+        body.text_if("rule_id", rule.map(|rule| &*rule.id));
+        body.text_if("company_id", id(company));
+        body.text_if("user_id", id(user));
         body.keys_if("req_company", keys(company));
         body.keys_if("req_user", keys(user));
-        body.set_if("error", self.error.as_deref());
+        body.text_if("error", self.error.as_deref());
         if self.preflight {
             body.set("preflight", &true);
         }
         body.end();
         event.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_text;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_written_as_json_has_it(text in prop_oneof![".*", "[a-z]{0,40}", "[\\x00-\\x7f]{0,40}"]) {
+            let mut out = b"before".to_vec();
+            write_text(&mut out, &text);
+            prop_assert_eq!(&out[6..], serde_json::to_vec(&text).unwrap());
+        }
     }
 }

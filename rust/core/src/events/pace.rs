@@ -7,6 +7,8 @@ const GROWN_BY: f64 = 0.005;
 const NEWEST: f64 = 0.125;
 /// After so many answers the best latency is that of the later half of them: the way may have become another.
 const MEMORY: u32 = 1000;
+/// Requests a second beyond which no process has events: a service that is near needs few at once for them.
+const ENOUGH: f64 = 5000.0;
 const LOWERED: f64 = 0.75;
 const HALVED: f64 = 0.5;
 
@@ -61,7 +63,7 @@ impl Pace {
         self.remember(seconds);
         if self.mean > self.best.mul_add(GROWN, GROWN_BY) {
             self.lower(LOWERED);
-        } else if wanted {
+        } else if wanted && self.limit < ENOUGH * self.mean {
             let more = if self.settled { 1.0 / self.limit } else { 1.0 };
             self.limit = (self.limit + more).min(self.most);
         }
@@ -121,6 +123,13 @@ mod tests {
     }
 
     #[test]
+    fn it_grows_no_further_than_a_near_service_needs() {
+        let mut pace = Pace::new(8, 64);
+        assert_eq!(rounds(&mut pace, 5, |_| 0.001), [8; 5]);
+        assert_eq!(rounds(&mut Pace::new(8, 64), 3, |_| 0.003), [8, 15, 15]);
+    }
+
+    #[test]
     fn it_stays_where_it_is_while_no_more_is_wanted() {
         let mut pace = Pace::new(8, 64);
         for _ in 0..1000 {
@@ -166,7 +175,7 @@ mod tests {
     #[test]
     fn another_way_with_a_longer_latency_is_learnt() {
         let mut pace = Pace::new(8, 64);
-        rounds(&mut pace, 10, |_| 0.01);
+        rounds(&mut pace, 10, |_| 0.02);
         rounds(&mut pace, 3000, |_| 0.1);
         assert_eq!(pace.limit(), 64);
     }

@@ -68,6 +68,7 @@ const OWN_BITS: u128 = (1 << 62) - 1;
 const VARIANT: u128 = 0x2 << 62;
 
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 fn parse_uuid(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
@@ -96,12 +97,12 @@ impl fmt::Display for ReservationId {
             Self::Named(name) => f.write_str(name),
             Self::Random(id) => {
                 let mut text = [b'-'; 36];
-                let mut shift = 128;
-                for (at, place) in text.iter_mut().enumerate() {
-                    if !HYPHENS.contains(&at) {
-                        shift -= 4;
-                        *place = b"0123456789abcdef"[(id >> shift & 0xf) as usize];
-                    }
+                let mut at = 0;
+                for byte in id.to_be_bytes() {
+                    at += usize::from(HYPHENS.contains(&at));
+                    text[at] = DIGITS[usize::from(byte >> 4)];
+                    text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+                    at += 2;
                 }
                 f.write_str(std::str::from_utf8(&text).unwrap_or_default())
             }
