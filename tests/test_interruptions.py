@@ -166,3 +166,17 @@ def test_an_interrupted_check_mints_nothing_and_says_nothing_about_redis(
     gone, billed = taken(client, emulator, redis_server)
     # A debit whose record was cut off comes back with the lease.
     assert billed <= gone <= billed + lines * 10 * RATE
+
+
+def test_a_shutdown_that_was_interrupted_anywhere_is_finished_by_the_next(emulator):
+    line, where = 0, ""
+    while where is not None:
+        line += 1
+        client = Schematic(API_KEY, SchematicConfig(**streaming(emulator)))
+        client.track_with_reservation(check(client).reservation, 1)
+        where = interrupted(client.shutdown, line).where
+        client.shutdown()
+        billed = emulator.state()["billed"]["comp_acme"]["inference_tokens"]
+        assert billed == line, f"interrupted at {where}"
+    assert line > 2
+    assert {lease["status"] for lease in emulator.state()["leases"].values()} == {"released"}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -188,9 +187,6 @@ class _Client(Attributes, Memory):
         )
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
-        # Held only while memory is opened: what is opened must not be older than a shutdown.
-        # A signal handler may open memory in the midst of it.
-        self._opening = threading.RLock()
         # Set once flags have arrived: from then on checks are tried in memory first.
         self._streaming = False
 
@@ -307,17 +303,23 @@ class _Client(Attributes, Memory):
         return replica.covers(COMPANY, company) and replica.covers(USER, user)
 
     def _open_memory(self) -> None:
-        """Let memory answer what it may answer now."""
-        with self._opening:
-            leases, offline = self._settings.leases, self._settings.offline
-            streaming = self._streaming and not offline
-            leasing = leases is not None and leases.mode != "server" and not self._closed
-            self._open(
-                checking=streaming,
-                leasing=streaming and leasing,
-                settling=self._runtime is not None and not self._closed and not offline,
-                single=self._settings.replica is not None,
-            )
+        """Let memory answer what it may answer now.
+
+        Without a lock, which an exception out of a signal handler might leave behind: whoever opens
+        looks again, so that what was opened last is never older than a shutdown.
+        """
+        opened = None
+        while opened != (now := self._answerable()):
+            self._open(*now)
+            opened = now
+
+    def _answerable(self) -> tuple[bool, bool, bool, bool]:
+        """Tell what memory may answer: plain checks, leased ones, settles; and one entity at a time."""
+        leases, offline = self._settings.leases, self._settings.offline
+        streaming = self._streaming and not offline
+        leasing = leases is not None and leases.mode != "server" and not self._closed
+        settling = self._runtime is not None and not self._closed and not offline
+        return streaming, streaming and leasing, settling, self._settings.replica is not None
 
     def _shut(self) -> None:
         """Answer from memory alone from now on."""
@@ -978,11 +980,9 @@ class Schematic(_Client, Synchronous, Resources):
         call, or the end of the interpreter, waits for its end.
         """
         self._own()
-        session = self._session
-        with session.lifecycle:
-            self._shut()
+        self._shut()
         self._close_resources()
-        session.shut_down()
+        self._session.shut_down()
 
     def check_flag_with_entitlement(
         self,
@@ -1179,7 +1179,7 @@ class Schematic(_Client, Synchronous, Resources):
         session = self._session
         if session.runtime is not None:
             return session.runtime
-        with session.lifecycle:
+        with session.starting:
             if self._closed:
                 return None
             if session.runtime is None:
@@ -1198,7 +1198,11 @@ class Schematic(_Client, Synchronous, Resources):
                     return None
                 session.keep()
                 session.thread.call(start)
-            return session.runtime
+        if self._idle:
+            # Shut down by another thread, that may have found nothing to end yet.
+            session.shut_down()
+            return None
+        return session.runtime
 
     def _wait(
         self, work: Callable[[Runtime], Coroutine[object, object, T]], timeout: float, late: L

@@ -69,11 +69,10 @@ class Session:
         self._faults = faults
         self._store = store
         self.runtime: Runtime | None = None
-        # The I/O thread of a synchronous client, and its shutdown once it has begun.
+        # The I/O thread of a synchronous client.
         self.thread: LoopThread | None = None
-        self._closing: Outcome[None] | None = None
-        # Held only to start and to end the runtime. A signal handler may shut down in the midst.
-        self.lifecycle = threading.RLock()
+        # Held only to start. A signal handler may start in the midst of it.
+        self.starting = threading.RLock()
         # What is done for a client that was dropped.
         self._ending: Outcome[None] | None = None
 
@@ -117,27 +116,21 @@ class Session:
             return
         thread.refuse_own()
         until = time.monotonic() + SHUTDOWN_BUDGET
+        from schematic_native.runtime import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
 
         async def close() -> None:
             # Asked for on the loop, where a start that was interrupted has ended by then.
             if self.runtime is not None:
                 await self.runtime.close()
 
-        with self.lifecycle:
-            if self._closing is None:
-                try:
-                    self._closing = thread.begin(close)
-                except RuntimeError:
-                    if self.thread is not None:
-                        raise
-            closing = self._closing
-        if self.thread is None or closing is None:
-            return  # a signal handler has done it all meanwhile
-        # Not cancelled when this call is interrupted: others may wait for it, or will.
-        if closing.wait(until + GRACE - time.monotonic()):
-            closing.result()
-        else:
-            self._faults.raised("shutdown", "not finished in time")
+        # No lock is held here: an exception out of a signal handler may leave one behind.
+        with contextlib.suppress(LoopEndedError):  # by another call, that has closed everything
+            # Joins the closing that another call has begun, and goes on when this call is interrupted.
+            closing = thread.begin(close)
+            if closing.wait(until + GRACE - time.monotonic()):
+                closing.result()
+            else:
+                self._faults.raised("shutdown", "not finished in time")
         thread.stop(max(LEAST_JOIN, until - time.monotonic()))
         self.thread = None
         self.forget()
