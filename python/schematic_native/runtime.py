@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ENDED = "the client's I/O thread has ended"
+# Seconds until a loop is woken again that has not ended.
+WAKE_AGAIN = 0.1
 # Seconds that a service rests after a fault of its own.
 RESTART_PAUSE = 1.0
 
@@ -520,9 +523,13 @@ class LoopThread:
 
         A worker thread stuck in a user's httpx.Client is not waited for longer.
         """
-        with contextlib.suppress(RuntimeError):  # of a loop that is closed
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout)
+        until = time.monotonic() + timeout
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            # Again and again: asyncio drops an OSError out of a signal handler together with the call
+            # that wakes its loop.
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(min(left, WAKE_AGAIN))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -132,8 +132,9 @@ class Session:
             else:
                 self._faults.raised("shutdown", "not finished in time")
         thread.stop(max(LEAST_JOIN, until - time.monotonic()))
-        self.thread = None
+        # In this order: whoever is interrupted in between is followed by another call, or by the exit hook.
         self.forget()
+        self.thread = None
 
     def abandon(self) -> None:
         """End in the background: the client has been garbage collected.
