@@ -8,6 +8,7 @@ import pickle
 import threading
 import warnings
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -20,8 +21,10 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.emulator import Emulator
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, plain, streaming
+
+if TYPE_CHECKING:
+    from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
 EVENT = "inference_tokens"
@@ -135,7 +138,7 @@ def test_a_block_that_uses_nothing_bills_nothing_and_gives_all_back(emulator, wo
 def test_whatever_leaves_a_block_what_was_used_is_billed_and_it_passes(emulator, error):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
         hold = client.hold(INFERENCE, ACME, usage=100)
-        with pytest.raises(error), hold:
+        with pytest.raises(error), hold:  # noqa: PT012 - the block is what is tested
             hold.use(7)
             raise error
         assert client.status().open_holds == 0
@@ -177,13 +180,19 @@ def test_more_may_be_used_than_is_held_and_fractions_make_whole_units_once(emula
 
 @pytest.mark.parametrize("usage", [0, -1, float("nan"), float("inf"), True, "3", None])
 def test_a_usage_that_is_not_positive_is_refused(emulator, usage):
-    with sync(streaming(emulator, event_buffer_period=0.05)) as client, pytest.raises((TypeError, ValueError), match="usage"):
+    with (
+        sync(streaming(emulator, event_buffer_period=0.05)) as client,
+        pytest.raises((TypeError, ValueError), match="usage"),
+    ):
         client.hold(INFERENCE, ACME, usage=usage)
 
 
 @pytest.mark.parametrize("units", [-1, float("nan"), float("inf"), True, "3", None])
 def test_use_takes_only_units(emulator, units):
-    with sync(streaming(emulator, event_buffer_period=0.05)) as client, client.hold(INFERENCE, ACME, usage=1) as hold:
+    with (
+        sync(streaming(emulator, event_buffer_period=0.05)) as client,
+        client.hold(INFERENCE, ACME, usage=1) as hold,
+    ):
         with pytest.raises((TypeError, ValueError), match="units"):
             hold.use(units)
         assert hold.used == 0
@@ -283,18 +292,17 @@ async def test_growth_that_comes_after_the_end_is_given_back(emulator, world, fi
 
 
 def test_a_hold_outlives_its_time_to_live_and_bills_as_it_goes(emulator, world, fields):
-    with sync(fields) as client:
-        with client.hold(INFERENCE, ACME, usage=1000, ttl=SHORT) as hold:
-            first = hold.result.reservation
-            used = 0
-            while len({event["idempotency_key"] for event in bills(emulator)}) < 3:
-                hold.use(1)
-                used += 1
-                threading.Event().wait(0.01)
-            assert first.expires_at.timestamp() < client._core.now()
-            # What was used while the new piece was asked for is held twice.
-            assert hold.held >= 1000
-            assert hold.used == used
+    with sync(fields) as client, client.hold(INFERENCE, ACME, usage=1000, ttl=SHORT) as hold:
+        first = hold.result.reservation
+        used = 0
+        while len({event["idempotency_key"] for event in bills(emulator)}) < 3:
+            hold.use(1)
+            used += 1
+            threading.Event().wait(0.01)
+        assert first.expires_at.timestamp() < client._core.now()
+        # What was used while the new piece was asked for is held twice.
+        assert hold.held >= 1000
+        assert hold.used == used
     assert billed(emulator) == used
 
 
@@ -321,10 +329,9 @@ def test_a_shutdown_settles_what_open_holds_have_used(emulator, world, fields):
 
 
 def test_a_stream_counts_its_items_and_ends_the_hold(emulator, world, fields):
-    with sync(fields) as client:
-        with client.hold(INFERENCE, ACME, usage=100) as hold:
-            assert list(hold.stream(iter("abc"), ord)) == ["a", "b", "c"]
-            eventually(lambda: world.open_holds(client) == 0)
+    with sync(fields) as client, client.hold(INFERENCE, ACME, usage=100) as hold:
+        assert list(hold.stream(iter("abc"), ord)) == ["a", "b", "c"]
+        eventually(lambda: world.open_holds(client) == 0)
     assert billed(emulator) == sum(map(ord, "abc"))
 
 
@@ -392,7 +399,7 @@ def test_a_hold_that_is_collected_open_is_settled_with_a_warning(emulator, world
     with sync(fields) as client:
         hold = client.hold(INFERENCE, ACME, usage=10).__enter__()
         hold.use(6)
-        with pytest.warns(ResourceWarning, match="collected open"):
+        with pytest.warns(ResourceWarning, match="collected open"):  # noqa: PT031
             del hold
             gc.collect()
         eventually(lambda: world.open_holds(client) == 0)
@@ -409,7 +416,10 @@ def test_a_metered_function_and_generator_are_billed(emulator):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
 
         @client.metered(
-            INFERENCE, company=lambda who, _: {"id": who}, usage=lambda _, text: len(text), units=len
+            INFERENCE,
+            company=lambda who, _: {"id": who},
+            usage=lambda _, text: len(text),
+            units=len,
         )
         def answer(who, text):
             """Answer."""

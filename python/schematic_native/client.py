@@ -909,21 +909,22 @@ class AsyncSchematic(_Client, AsyncResources):
             TypeError, ValueError: an argument is wrong; the others are checked on entering.
 
         """
-        return AsyncHold(
-            self,
+        asked = (
             flag_key,
             company,
             user,
+            None,
             usage,
             event_subtype,
             on_acquire_failure,
             default_value,
             timeout,
-            None if traits is None else _read_json("traits", traits),
-            required,
-            ttl,
-            key,
+            None,
         )
+        hold = AsyncHold.make(self, asked)
+        if traits is None and ttl is None and key is None and not required:
+            return hold
+        return hold.with_terms(_read_json("traits", traits), required, ttl, key)
 
     def metered(
         self,
@@ -1204,21 +1205,22 @@ class Schematic(_Client, Synchronous, Resources):
             TypeError, ValueError: an argument is wrong; the others are checked on entering.
 
         """
-        return Hold(
-            self,
+        asked = (
             flag_key,
             company,
             user,
+            None,
             usage,
             event_subtype,
             on_acquire_failure,
             default_value,
             timeout,
-            None if traits is None else _read_json("traits", traits),
-            required,
-            ttl,
-            key,
+            None,
         )
+        hold = Hold.make(self, asked)
+        if traits is None and ttl is None and key is None and not required:
+            return hold
+        return hold.with_terms(_read_json("traits", traits), required, ttl, key)
 
     def metered(
         self,

@@ -8,17 +8,19 @@ once, and together they bill exactly what was used.
 `AsyncHold` wait, each in its client's way; what nobody waits for goes on on the client's loop.
 """
 
+# ruff: noqa: SLF001 - a hold is a part of its client
+
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
 import threading
-import time
 import warnings
-import weakref
 from collections.abc import AsyncIterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from weakref import ref
 
 from schematic_native._native import CheckResult, OwedClaim
 from schematic_native.config import TrackOptions
@@ -46,6 +48,15 @@ _Ending: TypeAlias = "tuple[Reservation, int]"
 # What is to be waited for after an ending: a claim in a shared store, or the id of a reservation that
 # the service is to give back.
 _Owing: TypeAlias = "OwedClaim | str"
+# The arguments of a client's `_begin_now` and `_check_waiting`.
+_Asked: TypeAlias = """tuple[
+    str, LookupKeys | None, LookupKeys | None, None, float, str | None, FailureMode | None,
+    DefaultValue, float | None, float | None
+]"""
+_Waiting: TypeAlias = """tuple[
+    str, LookupKeys | None, LookupKeys | None, None, float, str | None, FailureMode | None,
+    DefaultValue, float | None, PendingCheck | None, float | None, str | None
+]"""
 
 # A hold is renewed when this part of its time to live has passed: the rest is for further tries.
 RENEWED_AT = 2 / 3
@@ -55,6 +66,7 @@ TRIED_AGAIN_AFTER = 1 / 12
 LOW = 0.25
 # Sums of fractions are off by less than this; it must not bill a whole unit.
 ROUNDING = 1e-9
+ENTERED = "a hold can be entered once"
 # Failures that say nothing about credits: what is held stays held.
 _FAULTS = frozenset({"lease_store_error", "server_reservation_failed", "engine_error"})
 
@@ -81,7 +93,7 @@ class Holds:
 
     def __init__(self, session: Session, leases: LeaseSettings | None) -> None:
         self.lock = threading.RLock()  # a signal handler, or a finalizer, may use a hold meanwhile
-        self.open: dict[int, weakref.ref[_Hold[Any]]] = {}
+        self.open: dict[int, ref[_Hold[Any]]] = {}
         self.next_at = math.inf
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
@@ -89,11 +101,10 @@ class Holds:
 
     def watch(self, hold: _Hold[Any]) -> None:
         """Have a hold renewed when it is due."""
-        self.open[id(hold)] = weakref.ref(hold)
+        self.open[id(hold)] = ref(hold)
         # Read after the hold is there: whoever looks meanwhile either sees it or is rung for.
         if hold.due < self.next_at:
-            self.next_at = hold.due
-            self._ring()
+            self.ring(hold.due)
 
     def start(self) -> None:
         """Go on on a new loop, from it, with what an earlier one left."""
@@ -107,7 +118,9 @@ class Holds:
             if hold is not None:
                 hold.settle_so_far()
 
-    def _ring(self) -> None:
+    def ring(self, due: float) -> None:
+        """Have the loop look at the holds at an instant that is sooner than it would."""
+        self.next_at = due
         runtime = self._session.runtime
         if runtime is not None:
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
@@ -119,7 +132,7 @@ class Holds:
             return
         if self._timer is not None:
             self._timer.cancel()
-        left = max(0.0, self.next_at - time.monotonic())
+        left = max(0.0, self.next_at - monotonic())
         self._timer = runtime.loop.call_later(left, self._look)
 
     def _look(self) -> None:
@@ -127,7 +140,7 @@ class Holds:
         if runtime is None:
             return
         self.next_at = math.inf
-        now, soonest = time.monotonic(), math.inf
+        now, soonest = monotonic(), math.inf
         for reference in list(self.open.values()):
             hold = reference()
             if hold is None:
@@ -160,7 +173,7 @@ class _Hold(Generic[C]):
     _result: CheckResult | None = None
     _pieces: tuple[Reservation, ...] = ()
     _billed: int = 0  # whole units of pieces that were settled
-    _count: int = 0  # of pieces
+    _count: int = 1  # of pieces, the first one included
     _low: float = -math.inf  # units left below which it grows
     _is_busy: bool = False  # growing, or being renewed
     _ending: list[_Ending] | None = None  # fixed when the end begins
@@ -169,48 +182,50 @@ class _Hold(Generic[C]):
     _stream: object = None  # that takes over
     _tracked: str | None = None  # key of the event that bills what no piece could
 
-    def __init__(
-        self,
-        client: C,
-        flag_key: str,
-        company: LookupKeys | None,
-        user: LookupKeys | None,
-        usage: float,
-        event_subtype: str | None,
-        on_acquire_failure: FailureMode | None,
-        default_value: DefaultValue,
-        timeout: float | None,
-        traits: bytes | None,
-        required: bool,
-        ttl: float | None,
-        key: str | None,
-    ) -> None:
+    _client: C
+    _holds: Holds
+    _asked: _Asked
+    _usage: float
+    _ttl: float | None = None
+    _key: str | None = None
+    _traits: bytes | None = None
+    _is_required: bool = False
+    _is_simple: bool = True  # a settle of memory's own is enough for it
+
+    @classmethod
+    def make(cls, client: C, asked: _Asked) -> Self:
+        """Return the hold of a client.
+
+        Made without `__init__`: its defaults are the class's, so that few are set.
+
+        Raises:
+            TypeError, ValueError: the usage is no positive number.
+
+        """
+        usage = asked[4]
         if type(usage) is not int or usage <= 0:
             _check_usage(usage)
-        if ttl is not None:
-            _check_ttl(ttl)
-        if key is not None:
-            read_text("key", key)
+        self = object.__new__(cls)
         self._client = client
         self._holds = client._holds
         self._usage = usage
-        self._asked = (
-            flag_key,
-            company,
-            user,
-            None,
-            usage,
-            event_subtype,
-            on_acquire_failure,
-            default_value,
-            timeout,
-        )
-        self._ttl = ttl
-        self._key = key
+        self._asked = asked
+        return self
+
+    def with_terms(
+        self, traits: bytes | None, required: bool, ttl: float | None, key: str | None
+    ) -> Self:
+        """Set what few holds have."""
+        if ttl is not None:
+            _check_ttl(ttl)
+            self._ttl = ttl
+            self._asked = (*self._asked[:9], ttl)
+        if key is not None:
+            self._key = read_text("key", key)
         self._traits = traits
         self._is_required = required
-        # What a settle of memory's own is enough for.
         self._is_simple = key is None and traits is None
+        return self
 
     @property
     def result(self) -> CheckResult:
@@ -265,29 +280,27 @@ class _Hold(Generic[C]):
             self._pieces = (reservation,)
             self.held = self._usage
             self._low = LOW * self._usage
-            self._count = 1
             if self._key is not None:
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self.due = time.monotonic() + lead
-            holds.watch(self)
+            self.due = due = monotonic() + lead
+            # As `watch` does it.
+            holds.open[id(self)] = ref(self)
+            if due < holds.next_at:
+                holds.ring(due)
         elif self._is_required and not result.allowed:
             self._ending = []
             self._has_ended = True
             raise CreditsDenied(result)
-
-    def _refuse_again(self) -> None:
-        if self._result is not None:
-            raise RuntimeError("a hold can be entered once")
 
     def _name(self, event: str, number: int) -> str:
         return f"hold:{event}:{self._key}" + (f":{number}" if number else "")
 
     # Growing
 
-    def _ask_for(self, units: float) -> tuple[Any, ...]:
-        """Return the arguments of a check for more units, as `_begin_now` takes them."""
+    def _ask_for(self, units: float) -> _Asked:
+        """Return the arguments of a check for more units."""
         asked = self._asked
         company, user = asked[1], asked[2]
         if self._pieces:
@@ -295,14 +308,21 @@ class _Hold(Generic[C]):
             company, user = self._pieces[0].company, self._pieces[0].user
         return (asked[0], company, user, None, units, *asked[5:])
 
+    def _waiting(self, begun: PendingCheck | None, asked: _Asked | None = None) -> _Waiting:
+        """Return the arguments of a check that waits."""
+        asked = asked or self._asked
+        return (*asked[:9], begun, self._ttl, self._repeat_key())
+
     def _repeat_key(self) -> str | None:
-        return None if self._key is None else f"hold:{self._asked[0]}:{self._key}:{self._count}"
+        if self._key is None:
+            return None
+        return f"hold:{self._asked[0]}:{self._key}:{self._count if self._result else 0}"
 
     def _grow(self) -> None:
         """Hold more: now if memory can tell, else in the background."""
         units = self._usage + max(0.0, self.used - self.held)
         try:
-            begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+            begun = self._client._begin_now(*self._ask_for(units))
         except BaseException:
             self._is_busy = False
             raise
@@ -325,7 +345,7 @@ class _Hold(Generic[C]):
     ) -> CheckResult:
         """Finish a check for more units on the loop."""
         client = self._client
-        flag_key, company, user, _, usage, event, mode, default, timeout = self._ask_for(units)
+        flag_key, company, user, _, usage, event, mode, default, timeout, _ = self._ask_for(units)
         question = read_lease_question(flag_key, company, user, usage, event, mode)
         question = question._replace(ttl=self._ttl, key=self._repeat_key())
         outcome = await runtime.check(question, pending, client._limit(timeout))
@@ -397,7 +417,7 @@ class _Hold(Generic[C]):
     async def _ask_anew(self, runtime: Runtime, units: float) -> CheckResult | None:
         if units <= 0:
             return None
-        begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+        begun = self._client._begin_now(*self._ask_for(units))
         if isinstance(begun, CheckResult):
             return begun
         return await self._ask(runtime, units, begun)
@@ -430,12 +450,12 @@ class _Hold(Generic[C]):
         piece = self._pieces[-1]
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
-        self.due = time.monotonic() + max(lead, 0.0)
+        self.due = monotonic() + max(lead, 0.0)
         self._holds.watch(self)
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
-        self.due = time.monotonic() + TRIED_AGAIN_AFTER * life
+        self.due = monotonic() + TRIED_AGAIN_AFTER * life
         self._holds.watch(self)
 
     def settle_so_far(self) -> None:
@@ -450,6 +470,24 @@ class _Hold(Generic[C]):
         self._see_to(endings)
 
     # Ending
+
+    def _ends_at_once(self) -> bool:
+        """End as most holds do: with one piece that was used, and that memory can settle."""
+        client, pieces, used, holds = self._client, self._pieces, self.used, self._holds
+        if not (self._is_simple and type(used) is int and used and len(pieces) == 1):
+            return False
+        with holds.lock:
+            if self._ending is not None or self._billed or self._pieces is not pieces:
+                return False
+            if self.used != used:
+                return False  # another thread has used more meanwhile
+            self._ending = [(pieces[0], used)]
+        # A hold that is not of this process, or was settled before, goes the long way.
+        if client._holds is not holds or not client._settle_now(pieces[0], used):
+            return False
+        self._has_ended = True
+        del holds.open[id(self)]
+        return True
 
     def _end(self) -> list[_Owing]:
         """Settle everything, once; returns what is to be waited for."""
@@ -508,7 +546,7 @@ class _Hold(Generic[C]):
             import uuid  # noqa: PLC0415 - takes long to load
 
             return f"hold:{uuid.uuid4()}"
-        return self._name(self._event or "", self._count)
+        return self._name(self._event or "", self._count if self._names else 0)
 
     @property
     def _event(self) -> str | None:
@@ -529,7 +567,8 @@ class _Hold(Generic[C]):
         fields = client._read_track(
             event, self._asked[1], self._asked[2], None, units, TrackOptions(idempotency_key=key)
         )
-        client._core.track(*fields[:3], self._traits, *fields[4:])
+        named, company, user, _, quantity, given_key, *_ = fields
+        client._core.track(named, company, user, self._traits, quantity, given_key)
         runtime = client._runtime
         if client._settings.replica is not None and fields[1] and runtime is not None:
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
@@ -576,7 +615,7 @@ class _Hold(Generic[C]):
     def _passes_on(self, error: BaseException | None) -> bool:
         """Tell whether a stream that has not begun takes over, as the block ends well."""
         stream = self._stream
-        if error is not None or not isinstance(stream, weakref.ref):
+        if error is not None or not isinstance(stream, ref):
             return False
         live = stream()
         return live is not None and live.takes_over()
@@ -593,11 +632,12 @@ class Hold(_Hold["Schematic"]):
             TypeError, ValueError: an argument is wrong; nothing is held.
 
         """
-        self._refuse_again()
-        client, asked = self._client, self._asked
-        begun = client._begin_now(*asked, self._ttl)
+        if self._result is not None:
+            raise RuntimeError(ENTERED)
+        client = self._client
+        begun = client._begin_now(*self._asked)
         # What waits is false.
-        self._take(begun or client._check_waiting(*asked, begun, self._ttl, self._repeat_key()))
+        self._take(begun or client._check_waiting(*self._waiting(begun)))
         return self
 
     def __exit__(
@@ -608,13 +648,17 @@ class Hold(_Hold["Schematic"]):
     ) -> None:
         if self._stream is not None and self._passes_on(exc):
             return
+        if self._ends_at_once():
+            return
         for owed in self._end():
             if isinstance(owed, str):
-                reservation_id = owed
-                limit = self._client._settings.timeout
-                self._client._wait(lambda runtime: runtime.release(reservation_id), limit, None)
+                self._release(owed)
             else:
                 self._client._claim(owed)
+
+    def _release(self, reservation_id: str) -> None:
+        limit = self._client._settings.timeout
+        self._client._wait(lambda runtime: runtime.release(reservation_id), limit, None)
 
     def reserve(self, units: float) -> bool:
         """Make sure that so many more units are held now; tells whether they are.
@@ -627,13 +671,11 @@ class Hold(_Hold["Schematic"]):
         if not self.allowed:
             return False
         client, asked = self._client, self._ask_for(missing)
-        begun = client._begin_now(*asked, self._ttl)
-        result = begun or client._check_waiting(*asked, begun, self._ttl, self._repeat_key())
+        begun = client._begin_now(*asked)
+        result = begun or client._check_waiting(*self._waiting(begun, asked))
         return self._is_held(result, missing)
 
-    def stream(
-        self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]
-    ) -> Any:
+    def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
         """Yield the items, counting `units(item)` of each, and end the hold with the stream.
 
         A hold that has not been entered is entered with the first item; one whose block ends well
@@ -653,12 +695,11 @@ class AsyncHold(_Hold["AsyncSchematic"]):
             TypeError, ValueError: an argument is wrong; nothing is held.
 
         """
-        self._refuse_again()
-        client, asked = self._client, self._asked
-        begun = client._begin_now(*asked, self._ttl)
-        self._take(
-            begun or await client._check_waiting(*asked, begun, self._ttl, self._repeat_key())
-        )
+        if self._result is not None:
+            raise RuntimeError(ENTERED)
+        client = self._client
+        begun = client._begin_now(*self._asked)
+        self._take(begun or await client._check_waiting(*self._waiting(begun)))
         return self
 
     async def __aexit__(
@@ -669,7 +710,8 @@ class AsyncHold(_Hold["AsyncSchematic"]):
     ) -> None:
         if self._stream is not None and self._passes_on(exc):
             return
-        await self.end()
+        if not self._ends_at_once():
+            await self.end()
 
     async def end(self) -> None:
         """Settle everything; what that waits for goes on if the caller is cancelled."""
@@ -697,13 +739,11 @@ class AsyncHold(_Hold["AsyncSchematic"]):
         if not self.allowed:
             return False
         client, asked = self._client, self._ask_for(missing)
-        begun = client._begin_now(*asked, self._ttl)
-        result = begun or await client._check_waiting(*asked, begun, self._ttl, self._repeat_key())
+        begun = client._begin_now(*asked)
+        result = begun or await client._check_waiting(*self._waiting(begun, asked))
         return self._is_held(result, missing)
 
-    def stream(
-        self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]
-    ) -> Any:
+    def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
         """Yield the items, counting `units(item)` of each, and end the hold with the stream.
 
         A hold that has not been entered is entered with the first item; one whose block ends well
@@ -720,7 +760,7 @@ class _Stream(Generic[T]):
         self._units = units
         self._has_begun = False
         self._has_ended = False
-        hold._stream = weakref.ref(self)
+        hold._stream = ref(self)
 
     def takes_over(self) -> bool:
         """Tell whether the hold is left to this: it has not begun."""

@@ -791,9 +791,7 @@ impl Core {
     ) -> PyResult<()> {
         let slot = slot(company_id, credit_type_id);
         let now = self.now(py)?;
-        self.client
-            .ledger()
-            .note_spent(slot, credits, balance, now);
+        self.client.ledger().note_spent(slot, credits, balance, now);
         Ok(())
     }
 
