@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+from pathlib import Path
 
 import pytest
 import redis
 
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
+from schematic_native._native import Core, PendingCheck
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 INFERENCE = "inference"
@@ -21,9 +24,7 @@ NONE = {"id": "none"}
 def client(request, emulator):
     options = {}
     if request.param == "redis":
-        options["redis_client"] = redis.Redis.from_url(
-            request.getfixturevalue("redis_server").url
-        )
+        options["redis_client"] = redis.Redis.from_url(request.getfixturevalue("redis_server").url)
     leases = CreditLeaseConfig(mode="client", **options)
     config = SchematicConfig(**streaming(emulator, credit_leases=leases, event_buffer_period=0.05))
     with Schematic(API_KEY, config) as client:
@@ -114,16 +115,6 @@ def test_the_first_check_after_a_top_up_that_was_pushed_passes(emulator, client,
     assert client.check(INFERENCE, NONE, usage=3).allowed
 
 
-def test_after_a_while_one_check_asks_again(client, requests):
-    core = client._core
-    core.note_spent("comp_none", CREDIT, 3.0, 0.0)
-    assert not client.check(INFERENCE, NONE, usage=3).allowed
-    assert requests == []
-    assert core.was_refused("comp_none", CREDIT, 3.0)
-    core.forget_spent("comp_none", CREDIT)
-    assert not core.was_refused("comp_none", CREDIT, 3.0)
-
-
 def test_many_threads_of_a_company_without_credits_cost_two_requests_at_most(client, requests):
     start = threading.Barrier(8)
     verdicts = []
@@ -154,3 +145,71 @@ def test_an_outage_is_not_remembered(emulator, client, requests):
     emulator.fail("status", "acquire", status=503)
     assert not client.check(INFERENCE, ACME, usage=3, timeout=0.2).allowed
     assert not client._core.was_refused("comp_acme", CREDIT, 1e9)
+
+
+# By a clock of the test's own
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def core(clock):
+    core = Core(api_key=API_KEY, clock=clock, steady=clock)
+    seed = json.loads(Path("examples/inference.json").read_text())
+    for kind, entity in [("Flags", seed["flags"]), *(("Company", c) for c in seed["companies"])]:
+        message = {"entity_type": f"rulesengine.{kind}", "message_type": "full", "data": entity}
+        assert core.ingest(json.dumps(message)).skipped == []
+    return core
+
+
+def asks(core, usage=4):
+    """Whether a check of the company without credits wants to ask the service."""
+    answer = core.check(INFERENCE, NONE, None, usage)
+    assert isinstance(answer, PendingCheck) or answer.error == "lease_acquire_failed"
+    return isinstance(answer, PendingCheck)
+
+
+def test_one_check_asks_again_after_five_seconds_and_the_others_are_denied(core, clock):
+    assert asks(core)
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    assert [asks(core), asks(core, 5), asks(core, 3)] == [False, False, True]
+    clock.now += 4.9
+    assert not asks(core)
+    clock.now += 0.2
+    assert [asks(core), asks(core)] == [True, False]
+    assert not core.was_refused("comp_none", CREDIT, 8)  # the one that asks may
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    assert core.was_refused("comp_none", CREDIT, 8)
+    assert not asks(core)
+
+
+def test_a_clock_that_is_set_back_denies_nobody_for_longer(core, clock):
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    clock.now -= 3600
+    assert asks(core)
+
+
+def test_a_balance_that_rose_while_the_service_was_asked_counts(core):
+    core.note_spent("comp_none", CREDIT, 8, -1.0)
+    assert [asks(core), asks(core)] == [True, True]
+
+
+def test_a_lease_ends_the_denials(core, clock):
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    core.install_lease("comp_none", CREDIT, "lse", 8, clock.now + 300)
+    assert core.check(INFERENCE, NONE, None, 4).allowed
+    short = core.check(INFERENCE, NONE, None, 4)
+    assert isinstance(short, PendingCheck)
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    denied = core.check(INFERENCE, NONE, None, 4)
+    assert denied.error == "insufficient_lease_balance"

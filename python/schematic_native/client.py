@@ -921,10 +921,11 @@ class AsyncSchematic(_Client, AsyncResources):
             timeout,
             None,
         )
-        hold = AsyncHold.make(self, asked)
+        hold = AsyncHold._make(self, asked)
         if traits is None and ttl is None and key is None and not required:
             return hold
-        return hold.with_terms(_read_json("traits", traits), required, ttl, key)
+        body = _read_json("traits", traits)
+        return hold._with_terms(body, required, ttl, key)  # noqa: SLF001
 
     def metered(
         self,
@@ -1217,10 +1218,11 @@ class Schematic(_Client, Synchronous, Resources):
             timeout,
             None,
         )
-        hold = Hold.make(self, asked)
+        hold = Hold._make(self, asked)
         if traits is None and ttl is None and key is None and not required:
             return hold
-        return hold.with_terms(_read_json("traits", traits), required, ttl, key)
+        body = _read_json("traits", traits)
+        return hold._with_terms(body, required, ttl, key)  # noqa: SLF001
 
     def metered(
         self,

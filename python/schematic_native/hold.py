@@ -103,8 +103,8 @@ class Holds:
         """Have a hold renewed when it is due."""
         self.open[id(hold)] = ref(hold)
         # Read after the hold is there: whoever looks meanwhile either sees it or is rung for.
-        if hold.due < self.next_at:
-            self.ring(hold.due)
+        if hold._due < self.next_at:
+            self.ring(hold._due)
 
     def start(self) -> None:
         """Go on on a new loop, from it, with what an earlier one left."""
@@ -116,7 +116,7 @@ class Holds:
         for reference in list(self.open.values()):
             hold = reference()
             if hold is not None:
-                hold.settle_so_far()
+                hold._settle_so_far()
 
     def ring(self, due: float) -> None:
         """Have the loop look at the holds at an instant that is sooner than it would."""
@@ -145,10 +145,10 @@ class Holds:
             hold = reference()
             if hold is None:
                 continue
-            if hold.due <= now:
-                hold.due = math.inf
-                runtime.spawn(hold.renew(runtime))
-            soonest = min(soonest, hold.due)
+            if hold._due <= now:
+                hold._due = math.inf
+                runtime.spawn(hold._renew(runtime))
+            soonest = min(soonest, hold._due)
         self.next_at = min(self.next_at, soonest)
         self._arm()
 
@@ -168,7 +168,7 @@ class _Hold(Generic[C]):
     """Whether more was wanted, and refused."""
 
     # Instants of the monotonic clock.
-    due: float = math.inf
+    _due: float = math.inf
 
     _result: CheckResult | None = None
     _pieces: tuple[Reservation, ...] = ()
@@ -193,7 +193,7 @@ class _Hold(Generic[C]):
     _is_simple: bool = True  # a settle of memory's own is enough for it
 
     @classmethod
-    def make(cls, client: C, asked: _Asked) -> Self:
+    def _make(cls, client: C, asked: _Asked) -> Self:
         """Return the hold of a client.
 
         Made without `__init__`: its defaults are the class's, so that few are set.
@@ -212,7 +212,7 @@ class _Hold(Generic[C]):
         self._asked = asked
         return self
 
-    def with_terms(
+    def _with_terms(
         self, traits: bytes | None, required: bool, ttl: float | None, key: str | None
     ) -> Self:
         """Set what few holds have."""
@@ -284,7 +284,7 @@ class _Hold(Generic[C]):
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self.due = due = monotonic() + lead
+            self._due = due = monotonic() + lead
             # As `watch` does it.
             holds.open[id(self)] = ref(self)
             if due < holds.next_at:
@@ -388,7 +388,7 @@ class _Hold(Generic[C]):
 
     # Renewing
 
-    async def renew(self, runtime: Runtime) -> None:
+    async def _renew(self, runtime: Runtime) -> None:
         """Hold anew what is still unused, then settle what was used of the old pieces."""
         with self._holds.lock:
             if self._ending is not None or not self._pieces:
@@ -450,15 +450,15 @@ class _Hold(Generic[C]):
         piece = self._pieces[-1]
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
-        self.due = monotonic() + max(lead, 0.0)
+        self._due = monotonic() + max(lead, 0.0)
         self._holds.watch(self)
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
-        self.due = monotonic() + TRIED_AGAIN_AFTER * life
+        self._due = monotonic() + TRIED_AGAIN_AFTER * life
         self._holds.watch(self)
 
-    def settle_so_far(self) -> None:
+    def _settle_so_far(self) -> None:
         """Settle every piece with what was used, while the client can."""
         with self._holds.lock:
             if self._ending is not None or not self._pieces:
@@ -593,7 +593,7 @@ class _Hold(Generic[C]):
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
                 runtime.loop.call_soon_threadsafe(lambda: runtime.spawn(work(runtime)))
 
-    def end_unawaited(self) -> None:
+    def _end_unawaited(self) -> None:
         """Settle everything, and leave what is to be waited for to the client's loop."""
         for owed in self._end():
             self._leave(owed)
@@ -602,7 +602,7 @@ class _Hold(Generic[C]):
         if self._has_ended or self._result is None:
             return
         has_more = self._ending is None and self._pieces
-        self.end_unawaited()
+        self._end_unawaited()
         if has_more:
             warnings.warn(
                 f"a hold of {self._asked[0]} was garbage collected open: what was used is settled all "
@@ -711,9 +711,9 @@ class AsyncHold(_Hold["AsyncSchematic"]):
         if self._stream is not None and self._passes_on(exc):
             return
         if not self._ends_at_once():
-            await self.end()
+            await self._finish()
 
-    async def end(self) -> None:
+    async def _finish(self) -> None:
         """Settle everything; what that waits for goes on if the caller is cancelled."""
         owing = self._end()
         if not owing:
@@ -769,7 +769,7 @@ class _Stream(Generic[T]):
     def __del__(self) -> None:
         # Not of a stream that has begun in the hold's own block, which ends the hold.
         if not self._has_ended:
-            self._hold.end_unawaited()
+            self._hold._end_unawaited()
 
 
 class HoldStream(_Stream[T]):
@@ -820,7 +820,7 @@ class HoldStream(_Stream[T]):
                 self._hold._stream = None
                 self._hold.__exit__(None, None, None)
             else:
-                self._hold.end_unawaited()
+                self._hold._end_unawaited()
 
 
 class AsyncHoldStream(_Stream[T]):
@@ -870,9 +870,9 @@ class AsyncHoldStream(_Stream[T]):
         finally:
             hold = self._hold
             if isinstance(hold, AsyncHold):
-                await hold.end()
+                await hold._finish()
             else:
-                hold.end_unawaited()  # a synchronous wait would hold up the loop
+                hold._end_unawaited()  # a synchronous wait would hold up the loop
 
 
 def _stream(
