@@ -409,12 +409,15 @@ class Lease:
 class AcquirePlan:
     requested_amount: float  # credits
     expires_at: float  # epoch seconds
+    def with_amount(self, credits: float) -> AcquirePlan: ...
 
 @final
 class ExtendPlan:
     lease_id: str
     additional_amount: float  # credits
+    shortfall: float  # credits that a check lacks: fewer do not help it
     expires_at: float  # epoch seconds
+    def with_amount(self, credits: float) -> ExtendPlan: ...
 
 @final
 class SlabPlan:
@@ -510,6 +513,7 @@ class Memory:
         on_acquire_failure: FailureMode | None,
         default_value: DefaultValue,
         timeout: float | None,
+        ttl: float | None = None,  # seconds that the hold may live; as configured if None
     ) -> CheckResult | PendingCheck | None: ...
     def _settle_now(self, reservation: object, quantity: object) -> bool: ...
 
@@ -637,6 +641,7 @@ class Core:
         usage: float,
         event_subtype: str | None = None,
         on_acquire_failure: FailureMode | None = None,
+        ttl: float | None = None,  # seconds that the hold may live; as configured if None
     ) -> CheckResult | PendingCheck | None: ...  # None: forked
     def check_unheld(
         self,
@@ -660,6 +665,16 @@ class Core:
     def settle_shared(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
     ) -> OwedClaim | None: ...  # bills, too; None: the store is owed nothing for it
+    def settle_part(
+        self,
+        reservation: Reservation,
+        actual_quantity: float,
+        traits: bytes | None = None,
+        key: str | None = None,  # of the event, in place of the one made of the reservation's id
+    ) -> OwedClaim | None: ...  # as `settle_shared`
+    def release(
+        self, reservation: Reservation
+    ) -> OwedClaim | None: ...  # gives it back and bills nothing; None: the store is owed nothing
     def owed_claims(self) -> list[OwedClaim]: ...  # of settles, oldest first
     def claim_ended(
         self, claim: OwedClaim, has_ended_hold: bool
@@ -693,6 +708,13 @@ class Core:
         remaining: float,
         required_credits: float | None = None,
     ) -> ExtendPlan | None: ...  # of a live lease in the shared store; None: no extend is needed
+    def note_spent(
+        self, company_id: str, credit_type_id: str, credits: float, balance: float | None
+    ) -> None: ...  # the service has refused them; the cached balance as it was before
+    def forget_spent(self, company_id: str, credit_type_id: str) -> None: ...
+    def was_refused(
+        self, company_id: str, credit_type_id: str, credits: float
+    ) -> bool: ...  # as little, since the check that asks now was begun
     def take_low_slots(self) -> list[tuple[str, str]]: ...  # (company id, credit type id)
     def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
     def live_leases(self) -> list[Lease]: ...

@@ -351,16 +351,17 @@ class Api:
         expires_at: float,
         preflight: Mapping[str, object],
         deadline: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Reserved:
         """Check one flag and hold its credits on the server.
 
-        All retries share one idempotency key.
+        All retries share one idempotency key, of its own unless one is given.
         """
         body = _subject(company, user)
         body |= {
             "quantity": quantity,
             "expires_at": write_instant(expires_at),
-            "idempotency_key": str(uuid.uuid4()),
+            "idempotency_key": idempotency_key or str(uuid.uuid4()),
             "preflight": preflight,
         }
         path = f"flags/{quote(flag_key, safe='')}/check-and-reserve"

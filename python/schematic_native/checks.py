@@ -258,7 +258,9 @@ class Checks:
         if self._leases is None or company_id is None or credit_type_id is None:
             return False
         if pending.need == "acquire":
-            lease = await self._leases.acquire_if_needed(company_id, credit_type_id, deadline)
+            lease = await self._leases.acquire_if_needed(
+                company_id, credit_type_id, deadline, pending.required_credits
+            )
             return lease is not None
         await self._leases.maybe_extend(
             company_id, credit_type_id, pending.required_credits, deadline
@@ -333,7 +335,8 @@ class Checks:
         settings = self._lease_settings
         if settings is None or not is_usage(usage):
             return question.fail("invalid_usage")
-        lifetime = min(settings.reservation_ttl, LONGEST_HOLD)
+        asked_ttl = settings.reservation_ttl if question.ttl is None else question.ttl
+        lifetime = min(asked_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
                 question.flag_key,
@@ -344,6 +347,7 @@ class Checks:
                 self._core.now() + lifetime,
                 question.plain().preflight.to_wire(),
                 deadline,
+                question.key,
             )
         except PaymentRequiredError as error:
             self._faults.cleared(RESERVE_TOPIC)
@@ -365,7 +369,7 @@ class Checks:
         verdict, hold = reserved.verdict, reserved.reservation
         error = verdict.error
         if hold is not None and (not hold.event_subtype or not verdict.value):
-            self._spawn(self._release(hold.id))
+            self._spawn(self.release(hold.id))
             if not hold.event_subtype:
                 error = "missing_event_subtype"
                 if question.on_acquire_failure == "fail-closed":
@@ -382,7 +386,8 @@ class Checks:
             error=error,
         )
 
-    async def _release(self, reservation_id: str) -> None:
+    async def release(self, reservation_id: str) -> None:
+        """Give a hold back that the server keeps, best effort."""
         try:
             await self._api.release_reservation(reservation_id)
         except ApiError as error:

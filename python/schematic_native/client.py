@@ -58,6 +58,7 @@ from schematic_native.config import (
     read_flag_defaults,
 )
 from schematic_native.faults import Faults, StoreError
+from schematic_native.hold import AsyncHold, CreditsDenied, Hold, Holds, metered
 from schematic_native.questions import (
     CLOSED,
     INSUFFICIENT_CREDITS_REASON,
@@ -109,6 +110,7 @@ __all__ = [
     "REASON_ERROR",
     "REASON_FLAG_NOT_FOUND",
     "REASON_OFFLINE",
+    "AsyncHold",
     "AsyncSchematic",
     "AsyncSchematicConfig",
     "CacheProvider",
@@ -121,11 +123,13 @@ __all__ = [
     "CreditBalance",
     "CreditLeaseConfig",
     "CreditLeaseMode",
+    "CreditsDenied",
     "DataStreamConfig",
     "EventBodyIdentifyCompany",
     "EventQuantities",
     "EventUsage",
     "FeatureEntitlement",
+    "Hold",
     "IdentifyOptions",
     "LeaseConfigOverride",
     "LocalCache",
@@ -144,6 +148,7 @@ CheckFlagResponseData = CheckFlagResult
 
 T = TypeVar("T")
 L = TypeVar("L")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 # The fewest units that no event can bill: it counts them in 63 bits.
 UNBILLABLE = 2.0**63
@@ -185,6 +190,7 @@ class _Client(Attributes, Memory):
             self._faults,
             self._store,
         )
+        self._holds = Holds(self._session, self._settings.leases)
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
         # Set once flags have arrived: from then on checks are tried in memory first.
@@ -286,6 +292,7 @@ class _Client(Attributes, Memory):
                 stream(is_on)
 
         runtime = self._session.start(tell)
+        self._holds.start()
         self._open_memory()
         return runtime
 
@@ -324,6 +331,7 @@ class _Client(Attributes, Memory):
     def _shut(self) -> None:
         """Answer from memory alone from now on."""
         self._own()
+        self._holds.settle()
         self._closed = True
         self._open_memory()
 
@@ -473,6 +481,8 @@ class _Client(Attributes, Memory):
         default_value: DefaultValue,
         timeout: float | None,
         pending: PendingCheck | None,
+        ttl: float | None,
+        key: str | None,
     ) -> CheckResult | _Waiting:
         """Answer a check without waiting if that is possible, or tell what to wait for."""
         self._own()
@@ -484,7 +494,7 @@ class _Client(Attributes, Memory):
         limit = self._limit(timeout)
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
-        )
+        )._replace(ttl=ttl, key=key)
         started = time.monotonic()
         if pending is not None:
             answer = self._advance(pending, limit)
@@ -811,6 +821,8 @@ class AsyncSchematic(_Client, AsyncResources):
         default_value: DefaultValue,
         timeout: float | None,
         pending: PendingCheck | None,
+        ttl: float | None = None,
+        key: str | None = None,
     ) -> CheckResult:
         """Finish a check that memory could not answer."""
         begun = self._begin_check(
@@ -824,6 +836,8 @@ class AsyncSchematic(_Client, AsyncResources):
             default_value,
             timeout,
             pending,
+            ttl,
+            key,
         )
         if isinstance(begun, CheckResult):
             return begun
@@ -856,6 +870,91 @@ class AsyncSchematic(_Client, AsyncResources):
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             await runtime.claim(owed)
+
+    def hold(
+        self,
+        flag_key: str,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
+        *,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+        traits: Mapping[str, Any] | None = None,
+        required: bool = False,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> AsyncHold:
+        """Hold credits for a block of work, and settle what was used when it is left.
+
+        For `async with`. What the block uses is told by `hold.use(units)`. More is held when it runs
+        low, and what lapses is renewed, in the background. Whatever leaves the block, what was used
+        is billed once and the rest goes back. See `docs/holds.md`.
+
+        Args:
+            flag_key: the flag.
+            company: its lookup keys.
+            user: its lookup keys.
+            usage: event units to hold at first, more than 0.
+            event_subtype: the event that is billed; None takes the entitlement's.
+            on_acquire_failure: as of `check`.
+            default_value: as of `check`.
+            timeout: seconds that each check may take.
+            traits: of the events.
+            required: raise CreditsDenied on entering if it is denied.
+            ttl: seconds that it lives between renewals; None as configured.
+            key: names the operation: if it is repeated within 24 h, it is billed once.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; the others are checked on entering.
+
+        """
+        asked = (
+            flag_key,
+            company,
+            user,
+            None,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            None,
+        )
+        hold = AsyncHold._make(self, asked)
+        if traits is None and ttl is None and key is None and not required:
+            return hold
+        body = _read_json("traits", traits)
+        return hold._with_terms(body, required, ttl, key)  # noqa: SLF001
+
+    def metered(
+        self,
+        flag_key: str,
+        *,
+        company: LookupKeys | Callable[..., LookupKeys],
+        user: LookupKeys | Callable[..., LookupKeys | None] | None = None,
+        usage: float | Callable[..., float],
+        units: Callable[[Any], float],
+        **keywords: Any,
+    ) -> Callable[[F], F]:
+        """Hold credits around each call of a function, or for as long as its generator runs.
+
+        Args:
+            flag_key: the flag.
+            company: its lookup keys, or a function of the call's arguments that returns them.
+            user: the same of the user.
+            usage: event units to hold at first, or a function of the call's arguments.
+            units: a function of the result, or of each item, that returns the units used.
+            keywords: further ones of `hold`, except `required`: a call that is denied raises
+                CreditsDenied.
+
+        Raises:
+            TypeError: the function is not asynchronous.
+
+        """
+        return metered(self, flag_key, company, user, usage, units, keywords)
 
     async def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""
@@ -1035,6 +1134,8 @@ class Schematic(_Client, Synchronous, Resources):
         default_value: DefaultValue,
         timeout: float | None,
         pending: PendingCheck | None,
+        ttl: float | None = None,
+        key: str | None = None,
     ) -> CheckResult:
         """Finish a check that memory could not answer."""
         begun = self._begin_check(
@@ -1048,6 +1149,8 @@ class Schematic(_Client, Synchronous, Resources):
             default_value,
             timeout,
             pending,
+            ttl,
+            key,
         )
         if isinstance(begun, CheckResult):
             return begun
@@ -1078,6 +1181,64 @@ class Schematic(_Client, Synchronous, Resources):
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             self._claim(owed)
+
+    def hold(
+        self,
+        flag_key: str,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
+        *,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+        traits: Mapping[str, Any] | None = None,
+        required: bool = False,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> Hold:
+        """Hold credits for a block of work, and settle what was used when it is left.
+
+        For `with`. The arguments are those of `AsyncSchematic.hold`.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; the others are checked on entering.
+
+        """
+        asked = (
+            flag_key,
+            company,
+            user,
+            None,
+            usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+            None,
+        )
+        hold = Hold._make(self, asked)
+        if traits is None and ttl is None and key is None and not required:
+            return hold
+        body = _read_json("traits", traits)
+        return hold._with_terms(body, required, ttl, key)  # noqa: SLF001
+
+    def metered(
+        self,
+        flag_key: str,
+        *,
+        company: LookupKeys | Callable[..., LookupKeys],
+        user: LookupKeys | Callable[..., LookupKeys | None] | None = None,
+        usage: float | Callable[..., float],
+        units: Callable[[Any], float],
+        **keywords: Any,
+    ) -> Callable[[F], F]:
+        """Hold credits around each call of a function, or for as long as its generator runs.
+
+        The arguments are those of `AsyncSchematic.metered`; the function may be asynchronous.
+        """
+        return metered(self, flag_key, company, user, usage, units, keywords)
 
     def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
         """Acquire leases ahead of the first check, best effort: a failure is logged."""

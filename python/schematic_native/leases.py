@@ -124,20 +124,26 @@ class Leases:
         self._closing = False
 
     async def acquire_if_needed(
-        self, company_id: str, credit_type_id: str, deadline: float | None = None
+        self,
+        company_id: str,
+        credit_type_id: str,
+        deadline: float | None = None,
+        required_credits: float = 0.0,
     ) -> HeldLease | None:
         """Return the live lease of a slot, acquiring one if there is none.
 
-        None if none can be had in time.
+        None if none can be had in time, or the service has just refused as little as is required.
         """
         slot = (company_id, credit_type_id)
         lease = await self._read(self._store.live_lease(slot), deadline)
         if lease is None:
             flight = self._acquires.get(slot)
             if flight is None:
-                if self._closing:
+                if self._closing or self._core.was_refused(*slot, required_credits):
                     return None
-                flight = self._fly(self._acquires, slot, 0.0, lambda _: self._acquire(slot))
+                flight = self._fly(
+                    self._acquires, slot, 0.0, lambda _: self._acquire(slot, required_credits)
+                )
             await _join(flight, deadline)
             lease = await self._read(self._store.live_lease(slot), deadline)
         return lease
@@ -156,7 +162,8 @@ class Leases:
         while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
             flight = self._extends.get(slot)
             if flight is None or joins == MAX_JOINS:
-                if self._closing:
+                refused = required_credits and self._core.was_refused(*slot, required_credits)
+                if self._closing or refused:
                     return
                 flight = self._fly(
                     self._extends,
@@ -283,34 +290,50 @@ class Leases:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._faults.raised("credit leases", f"{type(error).__name__}: {error}")
 
-    async def _acquire(self, slot: Slot) -> None:
+    async def _acquire(self, slot: Slot, required_credits: float) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
         topic = f"acquire of a lease for {slot}"
+        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_acquire(slot)
             if plan is None:
                 return
-            ends = self._own_end(plan.expires_at)
-            lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-            free = None
-            if self._store.shared:
-                if _is_foreign(lease, ends):
-                    free = await self._rejoin(slot, lease)
-            elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
-                lease = await self._add_share(slot, lease, plan)
-            elif not _ends_at(lease, ends):
-                lease = await self._make_sure(lease, plan)
-            kept = await self._install(slot, lease, plan, free)
-            if free is not None and kept == lease.lease_id:
-                lease = await self._renew(slot, lease, plan)
+            try:
+                await self._obtain(slot, plan)
+            except PaymentRequiredError:
+                less = _affordable(balance, plan.requested_amount, required_credits)
+                if less is None:
+                    raise
+                await self._obtain(slot, plan.with_amount(less))
         except PaymentRequiredError:
             # The company has too few credits, which is an answer: the service works.
+            if required_credits:
+                self._core.note_spent(*slot, required_credits, balance)
             self._faults.cleared(topic)
             return
         except (ApiError, StoreError) as error:
+            self._core.forget_spent(*slot)
             self._faults.raised(topic, error)
             return
+        self._core.forget_spent(*slot)
         self._faults.cleared(topic)
+
+    async def _obtain(self, slot: Slot, plan: AcquirePlan) -> None:
+        """Acquire a lease and put it into its slot; one that came too late is released again."""
+        ends = self._own_end(plan.expires_at)
+        lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+        free = None
+        if self._store.shared:
+            if _is_foreign(lease, ends):
+                free = await self._rejoin(slot, lease)
+        elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):
+            lease = await self._add_share(slot, lease, plan)
+        elif not _ends_at(lease, ends):
+            lease = await self._make_sure(lease, plan)
+        kept = await self._install(slot, lease, plan, free)
+        if free is not None and kept == lease.lease_id:
+            lease = await self._renew(slot, lease, plan)
         if kept != lease.lease_id and lease.lease_id not in self._shared:
             self._spawn(self._release(lease.lease_id, None))
 
@@ -337,24 +360,40 @@ class Leases:
     async def _extend(self, flight: _Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
         topic = f"extend of the lease for {slot}"
+        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_extend(slot, required_credits)
             if plan is None:
                 return
             flight.asked = plan.additional_amount
-            lease, overlap = await self._ask_to_extend(slot, plan)
-            granted = self._own_part(slot, lease, plan, overlap)
-            await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
+            try:
+                await self._add(slot, plan)
+            except PaymentRequiredError:
+                less = _affordable(balance, plan.additional_amount, plan.shortfall)
+                if less is None:
+                    raise
+                await self._add(slot, plan.with_amount(less))
         except PaymentRequiredError:
             self._pause(slot)
+            if required_credits:
+                self._core.note_spent(*slot, required_credits, balance)
             self._faults.cleared(topic)
             return
         except (ApiError, StoreError) as error:
             self._pause(slot)
+            self._core.forget_spent(*slot)
             self._faults.raised(topic, error)
             return
         self._pauses.pop(slot, None)
+        self._core.forget_spent(*slot)
         self._faults.cleared(topic)
+
+    async def _add(self, slot: Slot, plan: ExtendPlan) -> None:
+        """Extend a lease by what is planned."""
+        lease, overlap = await self._ask_to_extend(slot, plan)
+        granted = self._own_part(slot, lease, plan, overlap)
+        await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
 
     async def _ask_to_extend(self, slot: Slot, plan: ExtendPlan) -> tuple[GrantedLease, _Overlap]:
         """Extend a lease over the wire, and tell what else is on its way there."""
@@ -494,6 +533,21 @@ class Leases:
         if found is not None:
             return found
         return next((v for v in company.values() if v.startswith(COMPANY_ID_PREFIX)), None)
+
+
+def _affordable(balance: float | None, refused: float, needed: float) -> float | None:
+    """Return the credits to ask for once more after a refusal: the company's last; None for none.
+
+    Args:
+        balance: the company's, as it is cached.
+        refused: credits that were refused.
+        needed: credits that a check waits for; 0 if none does.
+
+    """
+    if balance is None or balance < needed:
+        return None
+    less = max(float(math.floor(balance)), needed)
+    return less if 0 < less < refused else None
 
 
 def _is_foreign(lease: GrantedLease, asked_end: float) -> bool:

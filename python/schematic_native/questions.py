@@ -138,10 +138,12 @@ class LeaseQuestion(NamedTuple):
     usage: float | None
     event_subtype: str | None
     on_acquire_failure: FailureMode
+    ttl: float | None = None  # seconds that the hold may live; as configured if None
+    key: str | None = None  # by which the server tells a repeat of it; its own if None
 
     def ask(self, core: Core) -> CheckResult | PendingCheck:
         """Ask the core."""
-        answer = core.check(*self._arguments())
+        answer = core.check(*self._arguments(), self.ttl)
         if answer is None:
             raise RuntimeError("the process was forked in the middle of a call")
         return answer

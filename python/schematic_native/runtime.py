@@ -112,7 +112,7 @@ class Runtime:
             leases=self._leases,
             shared=self._shared,
             lease_settings=settings.leases,
-            spawn=self._spawn,
+            spawn=self.spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
         self._background: set[asyncio.Task[None]] = set()
@@ -142,7 +142,7 @@ class Runtime:
     def count(self, company: Keys, event: str, quantity: int) -> None:
         """Let a tracked event count in the replicator's cache."""
         if self._replica is not None:
-            self._spawn(self._replica.count(company, event, quantity))
+            self.spawn(self._replica.count(company, event, quantity))
 
     @property
     def ended(self) -> bool:
@@ -216,6 +216,10 @@ class Runtime:
             return
         await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
 
+    async def release(self, reservation_id: str) -> None:
+        """Give a hold back that the server keeps, best effort."""
+        await self._checks.release(reservation_id)
+
     def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Prewarm in the background, once the server has the identify event and so the company."""
 
@@ -223,7 +227,7 @@ class Runtime:
             await self._sender.flush(self._settings.timeout)
             await self.prewarm(company, credit_type_ids, self._settings.timeout)
 
-        self._spawn(work())
+        self.spawn(work())
 
     async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
         """Stop everything within `budget` seconds. A second call waits for the first."""
@@ -366,7 +370,8 @@ class Runtime:
 
         return asyncio.create_task(service(), name=f"schematic-native {name}")
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run work in the background, on the loop and from it; nothing once the client closes."""
         if self._closing is not None:
             work.close()
             return

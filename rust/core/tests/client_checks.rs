@@ -183,6 +183,7 @@ impl Studio {
         let request = CheckRequest {
             usage,
             mode,
+            ttl: None,
             ..request()
         };
         self.client.check(&request, NOW)
@@ -239,6 +240,7 @@ fn request() -> CheckRequest<'static> {
         usage: 15.0,
         event_subtype: None,
         mode: FailureMode::Closed,
+        ttl: None,
     }
 }
 

@@ -168,6 +168,7 @@ impl Core {
             event_subtype: arguments::optional_text("event_subtype", asked.event_subtype)?
                 .filter(|event| !event.is_empty()),
             mode: arguments::failure_mode(asked.on_acquire_failure)?,
+            ttl: asked.ttl.map(millis),
         };
         uninterrupted(work(&self.client, &request, self.both(py)?))
     }
@@ -181,6 +182,8 @@ pub(crate) struct AskedCheck<'a, 'py> {
     pub usage: &'a Bound<'py, PyAny>,
     pub event_subtype: Option<&'a Bound<'py, PyAny>>,
     pub on_acquire_failure: Option<&'a Bound<'py, PyAny>>,
+    /// Seconds that the hold may live, if not as configured.
+    pub ttl: Option<f64>,
 }
 
 fn slot<'a>(company_id: &'a str, credit_type_id: &'a str) -> SlotKey<'a> {
@@ -551,7 +554,9 @@ impl Core {
 
     // Lease-backed checks
 
-    #[pyo3(signature = (flag_key, company, user, usage, event_subtype=None, on_acquire_failure=None))]
+    #[pyo3(signature = (
+        flag_key, company, user, usage, event_subtype=None, on_acquire_failure=None, ttl=None,
+    ))]
     #[allow(clippy::too_many_arguments, reason = "the arguments of a check")]
     fn check(
         slf: &Bound<'_, Self>,
@@ -561,6 +566,7 @@ impl Core {
         usage: &Bound<'_, PyAny>,
         event_subtype: Option<&Bound<'_, PyAny>>,
         on_acquire_failure: Option<&Bound<'_, PyAny>>,
+        ttl: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let core = slf.get();
@@ -576,6 +582,7 @@ impl Core {
                 usage,
                 event_subtype,
                 on_acquire_failure,
+                ttl,
             },
         )?;
         pending::answer(py, slf.as_unbound(), progress)
@@ -602,6 +609,7 @@ impl Core {
             usage,
             event_subtype,
             on_acquire_failure,
+            ttl: None,
         };
         let answer = self.read_check(py, &asked, |client, request, now| {
             client.check_unheld(request, record, now)
@@ -648,6 +656,25 @@ impl Core {
             .client
             .settle_shared(&reservation.get().0, actual_quantity, traits);
         uninterrupted(owed.map(OwedClaim))
+    }
+
+    #[pyo3(signature = (reservation, actual_quantity, traits=None, key=None))]
+    fn settle_part(
+        &self,
+        reservation: &Bound<'_, Reservation>,
+        actual_quantity: f64,
+        traits: Option<&[u8]>,
+        key: Option<&str>,
+    ) -> PyResult<Option<OwedClaim>> {
+        let traits = arguments::json("traits", traits)?;
+        let owed = self
+            .client
+            .settle_part(&reservation.get().0, actual_quantity, traits, key);
+        uninterrupted(owed.map(OwedClaim))
+    }
+
+    fn release(&self, reservation: &Bound<'_, Reservation>) -> PyResult<Option<OwedClaim>> {
+        uninterrupted(self.client.release(&reservation.get().0).map(OwedClaim))
     }
 
     fn owed_claims(&self) -> Vec<OwedClaim> {
@@ -767,6 +794,38 @@ impl Core {
         };
         let plan = lease.plan_extend(required_credits, knobs, self.now(py)?);
         Ok(plan.map(ExtendPlan::from))
+    }
+
+    #[pyo3(signature = (company_id, credit_type_id, credits, balance))]
+    fn note_spent(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        credits: f64,
+        balance: Option<f64>,
+    ) -> PyResult<()> {
+        let slot = slot(company_id, credit_type_id);
+        let now = self.now(py)?;
+        self.client.ledger().note_spent(slot, credits, balance, now);
+        Ok(())
+    }
+
+    fn forget_spent(&self, company_id: &str, credit_type_id: &str) {
+        let slot = slot(company_id, credit_type_id);
+        self.client.ledger().forget_spent(slot);
+    }
+
+    fn was_refused(
+        &self,
+        py: Python<'_>,
+        company_id: &str,
+        credit_type_id: &str,
+        credits: f64,
+    ) -> PyResult<bool> {
+        let slot = slot(company_id, credit_type_id);
+        let now = self.now(py)?;
+        Ok(self.client.ledger().was_refused(slot, credits, now))
     }
 
     fn take_low_slots(&self) -> Vec<(String, String)> {

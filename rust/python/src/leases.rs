@@ -42,6 +42,17 @@ pub(crate) struct AcquirePlan {
     expires_at: f64,
 }
 
+#[pymethods]
+impl AcquirePlan {
+    /// The same plan for another amount.
+    fn with_amount(&self, credits: f64) -> Self {
+        Self {
+            requested_amount: credits,
+            ..*self
+        }
+    }
+}
+
 impl From<leases::AcquirePlan> for AcquirePlan {
     fn from(plan: leases::AcquirePlan) -> Self {
         Self {
@@ -56,7 +67,20 @@ impl From<leases::AcquirePlan> for AcquirePlan {
 pub(crate) struct ExtendPlan {
     lease_id: String,
     additional_amount: f64,
+    shortfall: f64,
     expires_at: f64,
+}
+
+#[pymethods]
+impl ExtendPlan {
+    /// The same plan for another amount.
+    fn with_amount(&self, credits: f64) -> Self {
+        Self {
+            lease_id: self.lease_id.clone(),
+            additional_amount: credits,
+            ..*self
+        }
+    }
 }
 
 impl From<leases::ExtendPlan> for ExtendPlan {
@@ -64,6 +88,7 @@ impl From<leases::ExtendPlan> for ExtendPlan {
         Self {
             lease_id: plan.lease_id.to_string(),
             additional_amount: plan.additional_amount,
+            shortfall: plan.shortfall,
             expires_at: seconds(plan.expires_at),
         }
     }

@@ -103,6 +103,7 @@ impl Memory {
         subject: &Subject<'_, 'py>,
         keywords: Asked<'_, 'py>,
         options: Argument<'_, 'py>,
+        ttl: Option<f64>,
     ) -> PyResult<Option<(&Py<Core>, Progress)>> {
         let Some(core) = self.core(LEASING) else {
             return Ok(None);
@@ -126,6 +127,7 @@ impl Memory {
             usage,
             event_subtype: asked.event_subtype,
             on_acquire_failure: asked.on_acquire_failure,
+            ttl,
         };
         let progress = core.get().begin(py, &check)?;
         Ok(Some((core, progress)))
@@ -280,6 +282,10 @@ impl Memory {
         self.flag_value(py, flag_key, company, user)
     }
 
+    #[pyo3(signature = (
+        flag_key, company, user, options, usage, event_subtype, on_acquire_failure, default_value,
+        timeout, ttl=None,
+    ))]
     #[allow(clippy::too_many_arguments, reason = "the arguments of a check")]
     fn _begin_now<'py>(
         &self,
@@ -293,6 +299,7 @@ impl Memory {
         on_acquire_failure: Argument<'_, 'py>,
         default_value: Argument<'_, 'py>,
         timeout: Argument<'_, 'py>,
+        ttl: Option<f64>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let subject = Subject {
             flag_key,
@@ -306,7 +313,7 @@ impl Memory {
             default_value,
             timeout,
         };
-        match self.begin(py, &subject, asked, options)? {
+        match self.begin(py, &subject, asked, options, ttl)? {
             Some((core, progress)) => pending::answer(py, core, progress).map(Some),
             None => Ok(None),
         }
@@ -412,7 +419,8 @@ impl Synchronous {
             default_value,
             timeout,
         };
-        let waiting = match slf.as_super().get().begin(py, &subject, asked, options)? {
+        let memory = slf.as_super().get();
+        let waiting = match memory.begin(py, &subject, asked, options, None)? {
             Some((_, Progress::Done(answer))) => {
                 return CheckResult::from(answer).into_py_any(py);
             }

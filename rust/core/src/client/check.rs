@@ -31,6 +31,8 @@ pub struct CheckRequest<'a> {
     pub event_subtype: Option<&'a str>,
     /// What to do when credits cannot be held.
     pub mode: FailureMode,
+    /// How long the hold may live; as the credit type's knobs say if unset.
+    pub ttl: Option<Millis>,
 }
 
 impl<'a> CheckRequest<'a> {
@@ -115,6 +117,7 @@ pub struct Pending {
     usage: f64,
     event_subtype: Option<Box<str>>,
     mode: FailureMode,
+    ttl: Option<Millis>,
     started: Option<Started>,
 }
 
@@ -146,7 +149,8 @@ impl Started {
         Ok(Self {
             scene,
             asked,
-            flow: CheckFlow::begin(request.usage, event, request.mode, holder),
+            flow: CheckFlow::begin(request.usage, event, request.mode, holder)
+                .living_for(request.ttl),
             judgement: None,
         })
     }
@@ -162,6 +166,7 @@ impl Pending {
             usage: request.usage,
             event_subtype: request.event_subtype.map(Into::into),
             mode: request.mode,
+            ttl: request.ttl,
             started,
         })
     }
@@ -296,6 +301,7 @@ impl Client {
             usage,
             event_subtype,
             mode,
+            ttl,
             started,
         } = *pending;
         let company: Option<Vec<_>> = company.as_ref().map(|keys| keys.iter().collect());
@@ -307,6 +313,7 @@ impl Client {
             usage,
             event_subtype: event_subtype.as_deref(),
             mode,
+            ttl,
         };
         if matches!(need, Need::Resolve { .. }) {
             return self.begin(&request, !came, now);
@@ -426,6 +433,12 @@ impl Client {
                     self.undo(hold, flow.slab());
                     Answer::Cancelled
                 }
+                (Step::Acquire, _) if self.is_spent(scene, flow, now) => Answer::Acquired(false),
+                (Step::Extend, _) if self.is_spent(scene, flow, now) => {
+                    // As an extend that was refused: what is left was just found to be too little.
+                    self.answer(flow, Answer::Extended, now);
+                    Answer::Refused(Refusal::Short)
+                }
                 (Step::Acquire, _) => return Stop::Waits(Need::Acquire),
                 (Step::Extend, _) => return Stop::Waits(Need::Extend),
                 (Step::Plain, _) => return Stop::Plain,
@@ -454,6 +467,15 @@ impl Client {
                 Some((Answer::Refused(refusal), None))
             }
         }
+    }
+
+    /// Whether the service has just said that the company has too few credits for this check.
+    fn is_spent(&self, scene: &Scene, flow: &CheckFlow, now: Now) -> bool {
+        flow.slot().is_some_and(|slot| {
+            let company = scene.company.as_ref();
+            let balance = company.and_then(|company| company.balance(slot.credit_type_id));
+            self.ledger.is_spent(slot, flow.cost(), balance, now.wall)
+        })
     }
 
     /// Has a slab taken in the background, for the checks to come.
@@ -512,8 +534,14 @@ impl Client {
     fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Now) {
         // Only a debit makes a hold, which needs a time to live.
         let ttl = match (&answer, flow.terms()) {
-            (Answer::Debited(_), Some(terms)) => {
-                self.ledger.knobs().of(&terms.credit_id).reservation_ttl
+            (Answer::Debited(debit), Some(terms)) => {
+                let usual = self.ledger.knobs().of(&terms.credit_id).reservation_ttl;
+                match flow.ttl() {
+                    // A slab is kept for holds that live as long as usual, and no longer.
+                    Some(ttl) if debit.slab.is_some() => ttl.min(usual),
+                    Some(ttl) => ttl,
+                    None => usual,
+                }
             }
             _ => 0,
         };

@@ -3,7 +3,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use crate::{
     cache::Lookup,
     client::{Client, OwedClaim, Topic},
-    events::{Billing, IdempotencyKey, Identify, Track},
+    events::{Billing, IdempotencyKey, Identify, SettleExtras, Track},
     leases::{Reservation, Settlement, whole_units},
 };
 
@@ -21,7 +21,7 @@ impl Client {
         let settlement = Settlement::begin(reservation, actual_quantity)?;
         let claimed = self.claim(settlement);
         let moved = claimed.is_some();
-        self.conclude(settlement, claimed, traits);
+        self.conclude(settlement, claimed, SettleExtras::of(traits, None));
         Some(moved)
     }
 
@@ -35,17 +35,46 @@ impl Client {
         actual_quantity: f64,
         traits: Option<&str>,
     ) -> Option<OwedClaim> {
+        self.settle_part(reservation, actual_quantity, traits, None)
+    }
+
+    /// Settles as [`Client::settle_shared`] does, billed under a key of the caller's.
+    pub fn settle_part(
+        &self,
+        reservation: &Arc<Reservation>,
+        actual_quantity: f64,
+        traits: Option<&str>,
+        key: Option<&str>,
+    ) -> Option<OwedClaim> {
         let settlement = Settlement::begin(reservation, actual_quantity)?;
+        let (claimed, owed) = self.claim_or_owe(settlement, actual_quantity);
+        // After the claim was noted: no batch may leave without it.
+        self.conclude(settlement, claimed, SettleExtras::of(traits, key));
+        owed
+    }
+
+    /// Gives a hold back of which nothing was used: nothing is billed.
+    ///
+    /// Returns the claim that the shared store is owed, as [`Client::settle_shared`] does. A hold
+    /// that the service keeps is not given back here.
+    pub fn release(&self, reservation: &Arc<Reservation>) -> Option<OwedClaim> {
+        let settlement = Settlement::begin(reservation, 0.0)?;
+        self.claim_or_owe(settlement, 0.0).1
+    }
+
+    fn claim_or_owe(
+        &self,
+        settlement: Settlement<'_>,
+        quantity: f64,
+    ) -> (Option<Arc<Reservation>>, Option<OwedClaim>) {
         let claimed = self.claim(settlement);
         let owed = match (settlement.claim(), &claimed) {
             (Some(credits), None) if self.shared => {
-                Some(self.owed.add(reservation, credits, actual_quantity))
+                Some(self.owed.add(settlement.reservation(), credits, quantity))
             }
             _ => None,
         };
-        // After the claim was noted: no batch may leave without it.
-        self.conclude(settlement, claimed, traits);
-        owed
+        (claimed, owed)
     }
 
     /// The claims that the shared store is owed, oldest first.
@@ -88,7 +117,7 @@ impl Client {
         &self,
         settlement: Settlement<'_>,
         claimed: Option<Arc<Reservation>>,
-        traits: Option<&str>,
+        extras: Option<Box<SettleExtras>>,
     ) {
         self.settles.fetch_add(1, Relaxed);
         let (reservation, units) = (settlement.reservation(), settlement.units());
@@ -100,7 +129,7 @@ impl Client {
         self.bill(Billing::Settle {
             reservation: billed,
             quantity: units,
-            traits: traits.map(Into::into),
+            extras,
         });
         if moved {
             self.add_usage(reservation, units);

@@ -19,11 +19,33 @@ pub enum Billing {
         reservation: Arc<Reservation>,
         /// Whole units used.
         quantity: i64,
-        /// A JSON object, if the caller gave traits.
-        traits: Option<Box<str>>,
+        /// What few settles have.
+        extras: Option<Box<SettleExtras>>,
     },
     /// Who somebody is.
     Identify(Box<Identify>),
+}
+
+/// What few settles have.
+#[derive(Clone, Debug)]
+pub struct SettleExtras {
+    /// A JSON object.
+    traits: Option<Box<str>>,
+    /// In place of the key that is made of the reservation's id.
+    key: Option<Box<str>>,
+}
+
+impl SettleExtras {
+    /// `None` if there are none.
+    #[must_use]
+    pub fn of(traits: Option<&str>, key: Option<&str>) -> Option<Box<Self>> {
+        (traits.is_some() || key.is_some()).then(|| {
+            Box::new(Self {
+                traits: traits.map(Into::into),
+                key: key.map(Into::into),
+            })
+        })
+    }
 }
 
 /// By which the service tells a repeat from another event. It is spelled out when a batch is written, not when the event
@@ -229,8 +251,8 @@ impl Billing {
             Self::Settle {
                 reservation,
                 quantity,
-                traits,
-            } => write_settle(reservation, *quantity, traits.as_deref(), key_field, out),
+                extras,
+            } => write_settle(reservation, *quantity, extras.as_deref(), key_field, out),
             Self::Identify(identify) => identify.write(key_field, out),
         }
     }
@@ -253,7 +275,7 @@ fn begin<'a>(out: &'a mut Vec<u8>, key_field: &[u8], kind: &str) -> Object<'a> {
 fn write_settle(
     reservation: &Reservation,
     quantity: i64,
-    traits: Option<&str>,
+    extras: Option<&SettleExtras>,
     key_field: &[u8],
     out: &mut Vec<u8>,
 ) {
@@ -263,16 +285,19 @@ fn write_settle(
     body.keys_if("company", reservation.company());
     body.keys_if("user", reservation.user());
     body.set("quantity", &quantity);
-    body.raw_if("traits", traits);
+    body.raw_if("traits", extras.and_then(|extras| extras.traits.as_deref()));
     match reservation.mode {
         Mode::Client => body.text("lease_id", &reservation.lease_id),
         Mode::Server => body.set("reservation_id", &Displayed(&reservation.id)),
     }
     body.end();
-    event.set(
-        "idempotency_key",
-        &Displayed(&format_args!("lease-reservation:{}", reservation.id)),
-    );
+    match extras.and_then(|extras| extras.key.as_deref()) {
+        Some(key) => event.set("idempotency_key", key),
+        None => event.set(
+            "idempotency_key",
+            &Displayed(&format_args!("lease-reservation:{}", reservation.id)),
+        ),
+    }
     event.end();
 }
 

@@ -10,6 +10,6 @@ mod pace;
 mod queue;
 
 pub use answer::{Answer, NoAnswer};
-pub use event::{Billing, FlagCheck, IdempotencyKey, Identify, Track};
+pub use event::{Billing, FlagCheck, IdempotencyKey, Identify, SettleExtras, Track};
 pub use pace::Pace;
 pub use queue::{Batch, MAX_BATCH, Queue, QueueCounts};

@@ -164,6 +164,7 @@ pub struct CheckFlow {
     usage: f64,
     event_subtype: Option<Arc<str>>,
     mode: FailureMode,
+    ttl: Option<Millis>,
     /// Moves into the hold, when there is one.
     holder: Option<Holder>,
     /// Move into the hold, when there is one.
@@ -207,6 +208,7 @@ impl CheckFlow {
             usage,
             event_subtype,
             mode,
+            ttl: None,
             holder: Some(holder),
             terms: None,
             hold: None,
@@ -217,6 +219,19 @@ impl CheckFlow {
             failure: None,
             step,
         }
+    }
+
+    /// The same check with a time to live of its own for its hold.
+    #[must_use]
+    pub const fn living_for(mut self, ttl: Option<Millis>) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long the hold shall live, if the check says so.
+    #[must_use]
+    pub const fn ttl(&self) -> Option<Millis> {
+        self.ttl
     }
 
     /// The step it waits for.

@@ -140,6 +140,8 @@ pub struct ExtendPlan {
     pub lease_id: Arc<str>,
     /// Credits to add.
     pub additional_amount: f64,
+    /// Credits that a check lacks: fewer do not help it.
+    pub shortfall: f64,
     /// When the lease shall end.
     pub expires_at: Millis,
 }
@@ -161,6 +163,8 @@ pub struct Ledger {
 const SHARDS: usize = 16;
 /// A slot that stays low is named again after this time, for instance because its extend failed.
 const LOW_REMINDER: Millis = 1000;
+/// The service is asked again about a company without credits after this time.
+const SPENT_FOR: Millis = 5000;
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -186,6 +190,39 @@ struct Slot {
     held: Credits,
     /// Until then nobody needs to be told again that the lease is low.
     low_told_until: Millis,
+    /// What the service has refused for want of credits.
+    spent: Option<Spent>,
+}
+
+/// The service's word that a company has too few credits.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    /// Checks that cost as much or more are denied.
+    cost: Credits,
+    /// The company's balance as it was known when the service was asked.
+    balance: Option<f64>,
+    since: Millis,
+    /// Whether its time is over, and one check asks again.
+    is_asked: bool,
+}
+
+impl Spent {
+    fn covers(&self, credits: f64) -> bool {
+        Credits::new(credits).is_some_and(|credits| credits >= self.cost)
+    }
+
+    fn is_fresh(&self, now: Millis) -> bool {
+        // A clock that was set back makes it old, rather than last.
+        (0..SPENT_FOR).contains(&now.saturating_sub(self.since))
+    }
+
+    fn has_risen(&self, balance: Option<f64>) -> bool {
+        match (balance, self.balance) {
+            (Some(now), Some(then)) => now > then,
+            (Some(now), None) => now > 0.0,
+            (None, _) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -248,6 +285,7 @@ impl Tranche {
         Some(ExtendPlan {
             lease_id: Arc::clone(&self.id),
             additional_amount: knobs.lease_size.max(shortfall.to_f64()),
+            shortfall: shortfall.to_f64(),
             expires_at: now.saturating_add(knobs.lease_duration),
         })
     }
@@ -292,6 +330,7 @@ impl Shard {
             demand: 0.0,
             held: Credits::ZERO,
             low_told_until: Millis::MIN,
+            spent: None,
         });
         let slots = &self.slots;
         self.by_key
@@ -586,6 +625,7 @@ impl Ledger {
                 true
             }
         };
+        slot.spent = None;
         Installed {
             written,
             lease_id: slot.lease.as_ref().map(|held| Arc::clone(&held.id)),
@@ -656,7 +696,77 @@ impl Ledger {
         };
         lease.reconcile(total, expires_at, knobs);
         slot.low_told_until = Millis::MIN;
+        slot.spent = None;
         true
+    }
+
+    // Companies without credits
+
+    /// Notes that the service has refused a check's credits for want of them.
+    ///
+    /// `balance` is the company's, as it was known before the service was asked: a top-up that is
+    /// pushed meanwhile must count as one.
+    pub fn note_spent(&self, key: SlotKey<'_>, cost: f64, balance: Option<f64>, now: Millis) {
+        let Some(cost) = Credits::new(cost) else {
+            return;
+        };
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let at = shard.open_slot(hash, key);
+        shard.slots[at as usize].spent = Some(Spent {
+            cost,
+            balance,
+            since: now,
+            is_asked: false,
+        });
+    }
+
+    /// Forgets it: the service was asked again, and has not refused.
+    pub fn forget_spent(&self, key: SlotKey<'_>) {
+        let (hash, shard) = self.shard(key);
+        if let Some(slot) = shard.lock().slot(hash, key) {
+            slot.spent = None;
+        }
+    }
+
+    /// Whether a check is denied without asking the service, which has refused as little lately.
+    ///
+    /// Not once the company's balance has risen. After some seconds one check gets a `false`, and
+    /// asks; the others are denied until the service has answered it.
+    pub fn is_spent(
+        &self,
+        key: SlotKey<'_>,
+        credits: f64,
+        balance: Option<f64>,
+        now: Millis,
+    ) -> bool {
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let Some(place) = shard.slot(hash, key).map(|slot| &mut slot.spent) else {
+            return false;
+        };
+        let Some(spent) = place.as_mut().filter(|spent| spent.covers(credits)) else {
+            return false;
+        };
+        if spent.has_risen(balance) {
+            *place = None;
+            return false;
+        }
+        if spent.is_fresh(now) {
+            return true;
+        }
+        spent.since = now;
+        spent.is_asked = true;
+        false
+    }
+
+    /// Whether the service has refused as little since the check that asks now was begun.
+    #[must_use]
+    pub fn was_refused(&self, key: SlotKey<'_>, credits: f64, now: Millis) -> bool {
+        let (hash, shard) = self.shard(key);
+        let mut shard = shard.lock();
+        let spent = shard.slot(hash, key).and_then(|slot| slot.spent);
+        spent.is_some_and(|spent| spent.covers(credits) && spent.is_fresh(now) && !spent.is_asked)
     }
 
     /// Empties the slot, after its lease was released.
