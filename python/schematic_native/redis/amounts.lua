@@ -71,6 +71,42 @@ local function terms(grant, ends)
   if grant and grant >= 0 and ends then return grant, ends end
 end
 
+-- Takes credits out of a slot's live lease; down to exactly none is allowed.
+-- Returns [balance after, lease id, granted, end, now], or nothing and 2 if it is short, 0 without a live lease.
+local function debit(key, credits, company, credit)
+  local at = now()
+  local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
+  local granted, ends = terms(row[2], row[3])
+  if not row[1] or not granted or ends <= at or not is_of(key, company, credit) then
+    return nil, 0
+  end
+  local balance, carry = balance_of(key)
+  if balance < credits or (balance == credits and carry < 0) then
+    return nil, 2
+  end
+  balance, carry = add(balance, carry, -credits)
+  write(key, balance, carry)
+  return { text(balance), row[1], row[2], row[3], string.format('%.0f', at) }
+end
+
+-- Gives credits back, never above the grant, and with a pin only to the lease it names; tells whether that was there.
+-- The two amounts are added one by one: their difference may be no double, and rounded up it would be minted.
+local function give_back(key, pin, credits, used)
+  local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt')
+  local granted = terms(row[2], row[3])
+  if not row[1] or not granted or (pin ~= '' and row[1] ~= pin) then
+    return false
+  end
+  local balance, carry = balance_of(key)
+  balance, carry = add(balance, carry, credits)
+  balance, carry = add(balance, carry, -used)
+  if balance > granted or (balance == granted and carry > 0) then
+    balance, carry = granted, 0
+  end
+  write(key, balance, carry)
+  return true
+end
+
 -- A lease outlives its end by this, so that late refunds still find it.
 local GRACE = 60000
 
