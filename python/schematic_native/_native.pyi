@@ -380,7 +380,9 @@ class PendingCheck:
     company_id: str | None  # of the slot, unless the check waits to be resolved
     credit_type_id: str | None
     required_credits: float  # credits this check holds when granted
-    reservation: Reservation | None  # for record, cancel and refund; for reserve without its lease and its end
+    reservation: (
+        Reservation | None
+    )  # for record, cancel and refund; for reserve without its lease and its end
     time_to_live: int  # milliseconds after the debit at which it lapses, for reserve
     def __bool__(self) -> Literal[False]: ...  # it is not decided
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...

@@ -159,7 +159,7 @@ def context(reservation: Reservation) -> str:
     return jsontext.write({part: keys for part, keys in asked.items() if keys is not None}).decode()
 
 
-def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:  # noqa: FBT001, FBT002
+def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
     remaining, lease_id, granted, expires_at, at = _read(reply)
     ends, made = float(expires_at) / 1000, float(at) / 1000

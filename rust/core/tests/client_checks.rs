@@ -995,10 +995,10 @@ fn a_hold_that_was_recorded_at_once_is_cancelled_if_the_gate_denies_it() {
         recorded: true,
     };
     let pending = waiting(studio.client.resume(pending, held, NOW));
-    let Need::Cancel(hold) = pending.need() else {
+    let Need::Cancel(unused) = pending.need() else {
         panic!("the check waits for {:?}", pending.need());
     };
-    assert_eq!(hold.id, draft.id);
+    assert_eq!(unused.id, draft.id);
     assert!(!done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
 }
 
