@@ -625,7 +625,9 @@ def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_
             assert [line.levelname for line in caplog.records] == ["ERROR"]
             assert "run this command" in (client.status().last_error or "")
             client.track_with_reservation(held, 1)
-            assert "run this command" in (client.status().last_error or ""), "a settle needs no such"
+            assert "run this command" in (client.status().last_error or ""), (
+                "a settle needs no such"
+            )
             admin.execute_command("ACL", "SETUSER", "app", "+hsetnx")
             assert client.check("inference", ACME, usage=1).allowed
             assert client.status().last_error is None

@@ -258,7 +258,8 @@ class Operations:
         return _claimed(reply)
 
     def _settled(self, reservation_id: str, used: float, slot: Slot) -> Command:
-        told = amount(max(used, 0.0)) if math.isfinite(used) else ""
+        used = max(used, 0.0)
+        told = amount(used) if math.isfinite(used) else ""
         return _call(
             scripts.SETTLE, self._keys.reservation(reservation_id), self._keys.lease(slot),
             self._keys.by_expiry(), self._keys.by_credit(slot),
