@@ -132,7 +132,7 @@ def test_the_rows_are_those_that_two_scripts_write(server, make_caller, kind, ch
 
 @pytest.mark.parametrize("kind", BOTH, ids=str)
 @pytest.mark.parametrize(
-    ("grant", "credits", "expected"),
+    ("grant", "cost", "expected"),
     [(100.0, 100.5, Refused.SHORT), (None, 1.0, Refused.NO_LEASE)],
 )
 def test_what_cannot_be_debited_is_not_recorded(
@@ -140,13 +140,13 @@ def test_what_cannot_be_debited_is_not_recorded(
     make_caller,
     kind,
     grant,
-    credits,
-    expected,  # noqa: A002
+    cost,
+    expected,
 ):
     caller = make_caller(server, kind, at_once=True)
     if grant is not None:
         install(caller, grant)
-    assert caller.do(caller.ask.hold(draft(credits_reserved=credits), TTL)) is expected
+    assert caller.do(caller.ask.hold(draft(credits_reserved=cost), TTL)) is expected
     assert server.command("EXISTS", hold_key(), BY_EXPIRY, BY_CREDIT) == 0
 
 

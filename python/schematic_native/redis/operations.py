@@ -17,7 +17,7 @@ from collections.abc import Generator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from redis.exceptions import ClusterCrossSlotError
+from redis.exceptions import ClusterCrossSlotError, ResponseError
 
 from schematic_native.faults import StoreError
 from schematic_native.redis import scripts
@@ -300,7 +300,9 @@ class Operations:
 
     def _refuses_several(self, reply: object) -> bool:
         """Tell whether a script was not run since its keys are in several places after all."""
-        refuses = isinstance(reply, ClusterCrossSlotError)
+        refuses = isinstance(reply, ClusterCrossSlotError) or (
+            isinstance(reply, ResponseError) and str(reply).startswith("CROSSSLOT")
+        )
         if refuses:
             self._takes_several = False
         return refuses
