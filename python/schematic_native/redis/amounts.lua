@@ -66,7 +66,7 @@ local function terms(grant, ends)
 end
 
 -- Takes credits out of a slot's live lease; down to exactly none is allowed.
--- Returns [balance after, lease id, granted, end, now], or nothing and 2 if it is short, 0 without a live lease.
+-- Returns the balance after it, granted, end, now and the lease's id, or nothing and 2 if it is short, 0 without a live lease.
 local function debit(key, credits, company, credit)
   local at = now()
   local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt', 'companyId', 'creditTypeId', BALANCE, CARRY)
@@ -81,7 +81,7 @@ local function debit(key, credits, company, credit)
   end
   balance, carry = add(balance, carry, -credits)
   write(key, balance, carry, row[7])
-  return { text(balance), row[1], row[2], row[3], string.format('%.0f', at) }
+  return { text(balance), row[2], row[3], string.format('%.0f', at), row[1] }
 end
 
 -- Gives credits back, never above the grant, and with a pin only to the lease it names; tells whether that was there.

@@ -9,11 +9,11 @@ local taken, refused = debit(KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3])
 if not taken then
   return refused
 end
-local ends = string.format('%.0f', taken[5] + ARGV[6])
-redis.call('HSET', KEYS[2], 'id', ARGV[4], 'leaseId', taken[2], 'companyId', ARGV[2], 'creditTypeId', ARGV[3],
+local ends = string.format('%.0f', taken[4] + ARGV[6])
+redis.call('HSET', KEYS[2], 'id', ARGV[4], 'leaseId', taken[5], 'companyId', ARGV[2], 'creditTypeId', ARGV[3],
   'eventSubtype', ARGV[8], 'quantityReserved', ARGV[9], 'creditsReserved', ARGV[1], 'consumptionRate', ARGV[10],
   'expiresAt', ends, 'evalCtx', ARGV[11])
-redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[5] + ARGV[7]))
+redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[7]))
 redis.call('ZADD', KEYS[3], 'NX', ends, ARGV[5])
 redis.call('HSETNX', KEYS[4], ARGV[4], ARGV[1])
-return cjson.encode(taken)
+return table.concat(taken, '\n')

@@ -117,7 +117,7 @@ class SyncServer:
             raise self._noted(unsent(error), error, began) from error
         try:
             _bound(connection, deadline)
-            connection.send_packed_command([data], check_health=False)
+            connection._sock.sendall(data)  # noqa: SLF001
         except FAULTS as error:
             connection.disconnect()
             raise self._noted(unheard(error), error, began) from error
@@ -232,7 +232,7 @@ def leads_elsewhere(replies: Iterable[object]) -> bool:
 
 def is_owed(batch: Batch) -> bool:
     """Tell whether a batch ends what a debit or a claim has begun."""
-    return any(command.is_owed for command in batch)
+    return True in [command.is_owed for command in batch]
 
 
 # Sent before a command whose key is on its way to the server.

@@ -184,7 +184,7 @@ class Operations:
 
         """
         slot, credits = (draft.company_id, draft.credit_type_id), draft.credits_reserved  # noqa: A001
-        if not (yield from self._is_one()):
+        if not (self._takes_several or (yield from self._is_one())):
             return (yield from self.try_reserve(slot, credits))
         if not (math.isfinite(credits) and credits >= 0):
             return Refused.SHORT
@@ -250,7 +250,7 @@ class Operations:
     def _settle(
         self, reservation_id: str, used: float, slot: Slot | None
     ) -> Operation[Claimed | None]:
-        if slot is not None and (yield from self._is_one()):
+        if slot is not None and (self._takes_several or (yield from self._is_one())):
             [reply] = yield [self._settled(reservation_id, used, slot)]
             if not self._refuses_several(reply):
                 return _claimed(reply, lost=True)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native import jsontext
 from schematic_native.faults import StoreError
@@ -161,16 +161,22 @@ def context(reservation: Reservation) -> str:
 
 def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at, at = _read(reply)
+    remaining, granted, expires_at, at, lease_id = _decoded(reply).split("\n", 4)
     ends, made = float(expires_at) / 1000, float(at) / 1000
     return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
 
 
 def read_claim(reply: str | bytes) -> Claimed:
-    """Read the row of a hold that was claimed; a field that was not there is empty."""
-    hold_id, company_id, credit_type_id, lease_id, held, *finished = _read(reply)
-    slot, credits = (company_id or "", credit_type_id or ""), max(0.0, number(held or "0"))  # noqa: A001
-    return Claimed(slot, hold_id or "", lease_id or "", credits, finished == [1])
+    """Read the row of a hold that was claimed; a field that was not there is empty.
+
+    Of one that was given back already it is the credits alone.
+    """
+    words = _decoded(reply)
+    if not words.startswith("["):
+        return Claimed(("", ""), "", "", float(words), is_finished=True)
+    hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(words)
+    slot = company_id or "", credit_type_id or ""
+    return Claimed(slot, hold_id or "", lease_id or "", max(0.0, number(held or "0")))
 
 
 def read_slab(fields: Sequence[object]) -> tuple[Claimed, dict[str, float]]:
@@ -187,10 +193,9 @@ def read_slab(fields: Sequence[object]) -> tuple[Claimed, dict[str, float]]:
     return claimed, settled
 
 
-def _read(reply: str | bytes) -> list[Any]:
+def _decoded(reply: str | bytes) -> str:
     try:
-        fields: list[Any] = jsontext.read(reply)
+        return reply if isinstance(reply, str) else reply.decode()
     except ValueError as error:
         # The script has run; of bytes that are no text nobody can tell what it did.
         raise StoreError(f"Redis answered with what is no text: {error}", lost=True) from error
-    return fields

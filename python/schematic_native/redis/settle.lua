@@ -1,13 +1,13 @@
 -- Ends a hold, once, gives what was not used of it back to its lease and takes it out of the indexes.
 -- KEYS: hold, lease, holds by expiry, the slot's holds. ARGV: credits used ('' for all), company id, credit type id, the hold's
 -- id and its member of the holds by expiry.
--- Returns what claim.lua does, and 1; or 0 if the row is of another slot or hold: then it is ended, and nothing else done.
+-- Returns the credits that were held; or what claim.lua does if the row is of another slot or hold: then it is ended, and
+-- nothing else done.
 local row = redis.call('HMGET', KEYS[1], 'id', 'companyId', 'creditTypeId', 'leaseId', 'creditsReserved')
 if redis.call('DEL', KEYS[1]) == 0 then
   return false
 end
 if row[1] ~= ARGV[4] or row[2] ~= ARGV[2] or row[3] ~= ARGV[3] then
-  row[6] = 0
   return cjson.encode(row)
 end
 local held = math.max(0, decimal(row[5]) or 0)
@@ -17,5 +17,4 @@ if row[4] and row[4] ~= '' and held > used then
 end
 redis.call('HDEL', KEYS[4], ARGV[4])
 redis.call('ZREM', KEYS[3], ARGV[5])
-row[6] = 1
-return cjson.encode(row)
+return text(held)
