@@ -317,9 +317,13 @@ def _read_at_once(connection: Any, count: int, deadline: float | None) -> list[o
 def _bound(connection: Any, deadline: float | None) -> None:
     """Let nothing on a connection wait longer than until the deadline.
 
-    What has come in time is still read after it: a timeout of 0 would be none.
+    What has come in time is still read after it: a timeout of 0 would be none. To set one is a call of
+    the system, for which the interpreter lets go of its lock: a millisecond more or less is let be.
     """
-    connection._sock.settimeout(max(_left(deadline), SHORTEST_WAIT))  # noqa: SLF001
+    left = max(_left(deadline), SHORTEST_WAIT)
+    before = connection._sock.gettimeout()  # noqa: SLF001
+    if before is None or abs(before - left) > SHORTEST_WAIT:
+        connection._sock.settimeout(left)  # noqa: SLF001
 
 
 def _left(deadline: float | None) -> float:
