@@ -155,8 +155,9 @@ def hold_row(reservation: Reservation) -> list[str]:
 
 def context(reservation: Reservation) -> str:
     """Return whom a hold is for, as its row says it."""
-    asked = {"company": reservation.company, "user": reservation.user}
-    return jsontext.write({part: keys for part, keys in asked.items() if keys is not None}).decode()
+    asked = ("company", reservation.company), ("user", reservation.user)
+    parts = [f'"{part}":{jsontext.texts(keys)}' for part, keys in asked if keys is not None]
+    return f"{{{','.join(parts)}}}"
 
 
 def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
