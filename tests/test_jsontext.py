@@ -32,6 +32,11 @@ def test_what_was_written_is_read_again(value: object) -> None:
     assert jsontext.read(jsontext.write(value)) == value
 
 
+@given(st.dictionaries(TEXTS, TEXTS))
+def test_texts_are_written_as_anything_is(values: dict[str, str]) -> None:
+    assert jsontext.texts(values).encode() == jsontext.write(values)
+
+
 def test_it_is_written_compactly_and_in_utf_8() -> None:
     assert jsontext.write({"b": ["é", 1.5], "a": None}) == '{"b":["é",1.5],"a":null}'.encode()
     assert jsontext.write({"b": 1, "a": 2}, sort_keys=True) == b'{"a":2,"b":1}'

@@ -370,7 +370,8 @@ class PendingCheck:
     # plain:   the check is a plain one that cannot be answered from memory: finish it in Python.
     # Where leases live in a shared store, also these; resume(False) when the store refused the request or never got
     # it, resume_lost() when nobody knows:
-    # reserve: debit the slot by `required_credits`, then resume_debited(...) or resume_refused(...).
+    # reserve: debit the slot by `required_credits` and, if the store can do both at once, record `reservation` with the
+    #          lease and the end that the debit tells; then resume_debited(...) or resume_refused(...).
     # record:  record `reservation`, then resume(True).
     # cancel:  claim `reservation` with nothing consumed, then resume(True), or resume_gone() if there is no such hold.
     # refund:  give the credits of `reservation`, which was not recorded, back to its lease, then resume(True).
@@ -379,11 +380,14 @@ class PendingCheck:
     company_id: str | None  # of the slot, unless the check waits to be resolved
     credit_type_id: str | None
     required_credits: float  # credits this check holds when granted
-    reservation: Reservation | None  # for record, cancel and refund
+    reservation: (
+        Reservation | None
+    )  # for record, cancel and refund; for reserve without its lease and its end
+    time_to_live: int  # milliseconds after the debit at which it lapses, for reserve
     def __bool__(self) -> Literal[False]: ...  # it is not decided
     def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
     def resume_debited(
-        self, remaining: float, granted: float, lease_id: str, at: float
+        self, remaining: float, granted: float, lease_id: str, at: float, recorded: bool
     ) -> (
         CheckResult | PendingCheck
     ): ...  # credits of the lease after the debit; by the store's clock

@@ -72,10 +72,12 @@ def finish(
 def _reserve(
     operations: Operations, pending: PendingCheck
 ) -> Operation[CheckResult | PendingCheck]:
-    debit = yield from operations.try_reserve(_slot(pending), pending.required_credits)
+    debit = yield from operations.hold(_hold(pending), pending.time_to_live)
     if isinstance(debit, Refused):
         return pending.resume_refused(debit is Refused.SHORT)
-    return pending.resume_debited(debit.remaining, debit.granted, debit.lease_id, debit.at)
+    return pending.resume_debited(
+        debit.remaining, debit.granted, debit.lease_id, debit.at, debit.recorded
+    )
 
 
 def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
@@ -83,7 +85,7 @@ def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckRes
 
 
 def _cancel(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
-    claimed = yield from operations.consume(_hold(pending).id, 0.0)
+    claimed = yield from operations.consume(_hold(pending).id, 0.0, _slot(pending))
     return pending.resume_gone() if claimed is None else pending.resume(True)
 
 
@@ -106,7 +108,7 @@ def _slot(pending: PendingCheck) -> Slot:
 def _hold(pending: PendingCheck) -> Reservation:
     hold = pending.reservation
     if hold is None:
-        raise RuntimeError("a check that needs its hold kept or ended has one")
+        raise RuntimeError("a check that needs the store has a hold, or a draft of it")
     return hold
 
 
@@ -134,7 +136,8 @@ class Claim:
         """Claim the hold; tells whether it was still there."""
         if (yield from self._make_in_slab(operations, core)):
             return True
-        consumed = yield from operations.consume(self.hold.id, self.credits)
+        slot = self.hold.company_id, self.hold.credit_type_id
+        consumed = yield from operations.consume(self.hold.id, self.credits, slot)
         if self.owed is not None:
             core.claim_ended(self.owed, consumed is not None)
         return consumed is not None

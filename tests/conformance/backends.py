@@ -147,6 +147,8 @@ class InRedis:
         self._program = program
         self._store = store
         self._operations = store.operations
+        # Of the holds that were added, by their ids: with its slot a hold is settled at once.
+        self._slots: dict[str, Slot] = {}
         driver = store._driver
         wrap = FaultySyncLinks if isinstance(store, SyncStore) else FaultyAsyncLinks
         self._links = driver._links = wrap(driver._links)
@@ -182,10 +184,12 @@ class InRedis:
         self._ask(self._operations.extend(slot, granted_total, expires_at, pin))
 
     def add(self, reservation: Reservation) -> None:
+        self._slots[reservation.id] = reservation.company_id, reservation.credit_type_id
         self._ask(self._operations.add(reservation))
 
     def consume(self, reservation_id: str, amount: float) -> float | None:
-        return self._ask(self._operations.consume(reservation_id, amount))
+        slot = self._slots.get(reservation_id)
+        return self._ask(self._operations.consume(reservation_id, amount, slot))
 
     def consume_and_crash(self, reservation_id: str, amount: float) -> None:
         self.fail_next([{"at": "refund", "how": "cut"}])
@@ -211,4 +215,7 @@ class InRedis:
             self._program.work(self._store.close())
 
     def fail_next(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        # A fault between a debit and its hold, or a claim and its refund, needs a store that makes
+        # one after the other.
+        self._operations._takes_several = False
         self._links.script.extend(faults)

@@ -57,19 +57,34 @@ class Caller:
     Args:
         servers: one server, or those of a cluster.
         kind: how it is reached.
+        at_once: whether scripts may have several keys; None: it is for the store to find out.
         options: further ones of the client of redis-py.
 
     """
 
-    def __init__(self, servers: Any, kind: Kind = BOTH[0], **options: Any) -> None:
+    def __init__(
+        self,
+        servers: Any,
+        kind: Kind = BOTH[0],
+        *,
+        at_once: bool | None = None,
+        **options: Any,
+    ) -> None:
         self.loop = asyncio.new_event_loop()
         module = redis.asyncio if kind.is_async else redis
         self.client = servers.connect(module, **dict(kind.options), **options)
         self.store = open_store(self.client, PREFIX)
+        if at_once is not None:
+            self.store.operations._takes_several = at_once
 
     @property
     def ask(self) -> Operations:
         return self.store.operations
+
+    @property
+    def at_once(self) -> bool | None:
+        """Whether scripts have several keys; None if that was not found out yet."""
+        return self.ask._takes_several
 
     def do(self, operation: Operation[T], timeout: float | None = PATIENCE) -> T:
         if isinstance(self.store, SyncStore):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 YEAR_2100 = 4_102_444_800.0
 GRANT = 100.0
 HELD = 20.0
+TTL = 60_000
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class Work:
     round_trips: int
     start: Callable[[Operations], Any]
     after: float | None  # what remains when it was done
+    at_once: bool = True  # whether it is the way of one server
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.at_once else f"{self.name}-apart"
 
 
 WORK = [
@@ -56,11 +58,16 @@ WORK = [
     Work("extend", 1, lambda ask: ask.extend(SLOT, 150, None, "lease_1"), 130),
     Work("drop", 1, lambda ask: ask.drop(SLOT), None),
     Work("add", 1, lambda ask: ask.add(hold("hold_2")), 80),
-    Work("consume", 2, lambda ask: ask.consume("hold_1", 5), 95),
+    Work("hold", 1, lambda ask: ask.hold(hold("hold_2"), TTL), 60),
+    Work("consume", 1, lambda ask: ask.consume("hold_1", 5, SLOT), 95),
     Work("reserved_credits", 1, lambda ask: ask.reserved_credits(SLOT), 80),
-    Work("sweep", 3, lambda ask: ask.sweep(YEAR_2100), 100),
+    Work("sweep", 2, lambda ask: ask.sweep(YEAR_2100), 100),
+    Work("hold", 1, lambda ask: ask.hold(hold("hold_2"), TTL), 60, at_once=False),
+    Work("consume", 2, lambda ask: ask.consume("hold_1", 5, SLOT), 95, at_once=False),
+    Work("sweep", 3, lambda ask: ask.sweep(YEAR_2100), 100, at_once=False),
 ]
 SCRIPTS = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
+ONE_SCRIPT = {"lease", "install", "try_reserve", "refund", "extend", "hold", "consume"}
 CUTS = [
     pytest.param(work, trip, cut, id=f"{work}-{trip}-{cut.value}")
     for work in WORK
@@ -80,7 +87,9 @@ def caller(request, proxy, raw, make_caller) -> Caller:
     """A program that has a connection, and a lease of which one hold has taken a part."""
     for script in SCRIPTS:
         raw.script_load(script.text)
-    caller = make_caller(proxy, request.param)
+    work = request.node.callspec.params.get("work")
+    at_once = request.node.callspec.params.get("at_once", work is None or work.at_once)
+    caller = make_caller(proxy, request.param, at_once=at_once)
     caller.do(caller.ask.install(SLOT, "lease_1", GRANT, YEAR_2100))
     caller.do(caller.ask.try_reserve(SLOT, HELD))
     assert caller.do(caller.ask.add(hold("hold_1")))
@@ -114,7 +123,7 @@ def test_what_was_sent_and_not_answered_is_lost_and_never_sent_again(
 
 
 @pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
-@pytest.mark.parametrize("work", WORK[:5], ids=str)
+@pytest.mark.parametrize("work", [w for w in WORK if w.name in ONE_SCRIPT and w.at_once], ids=str)
 def test_a_script_that_the_server_did_not_know_is_cut_as_truly(caller, proxy, raw, work, cut):
     before = remaining(raw)
     raw.script_flush()
@@ -125,20 +134,51 @@ def test_a_script_that_the_server_did_not_know_is_cut_as_truly(caller, proxy, ra
     assert remaining(raw) == (work.after if cut is Cut.REPLY else before)
 
 
-@pytest.mark.parametrize("trip", [1, 2])
+@pytest.mark.parametrize(("at_once", "trip"), [(True, 1), (False, 1), (False, 2)])
 @pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
 def test_a_settle_that_was_cut_can_be_made_again_and_refunds_once_at_most(
-    caller, proxy, raw, trip, cut
+    caller, proxy, raw, at_once, trip, cut
 ):
     proxy.cut_at(trip, cut)
     with pytest.raises(StoreError):
-        caller.do(caller.ask.consume("hold_1", 5))
-    again = patiently(caller, lambda: caller.ask.consume("hold_1", 5))
+        caller.do(caller.ask.consume("hold_1", 5, SLOT))
+    again = patiently(caller, lambda: caller.ask.consume("hold_1", 5, SLOT))
     claimed_before = trip == 2 or cut is Cut.REPLY
     assert again == (None if claimed_before else 5)
-    refunded = not claimed_before or (trip == 2 and cut is Cut.REPLY)
+    refunded = at_once or not claimed_before or (trip == 2 and cut is Cut.REPLY)
     assert remaining(raw) == (95 if refunded else 80)
     assert not raw.exists(hold_key())
+    if at_once:
+        assert not raw.exists(BY_EXPIRY, BY_CREDIT)
+
+
+@pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
+def test_of_a_debit_with_its_hold_that_was_cut_both_are_there_or_neither(caller, proxy, raw, cut):
+    proxy.cut_at(1, cut)
+    with pytest.raises(StoreError) as failure:
+        caller.do(caller.ask.hold(hold("hold_2"), TTL))
+    assert failure.value.lost
+    is_there = cut is Cut.REPLY
+    assert raw.exists(hold_key("hold_2")) == is_there
+    assert remaining(raw) == (60 if is_there else 80)
+    claimed = patiently(caller, lambda: caller.ask.consume("hold_2", 0, SLOT))
+    assert claimed == (0 if is_there else None)
+    assert remaining(raw) == 80, "nothing leaks"
+
+
+@pytest.mark.parametrize("at_once", [None])
+@pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
+def test_a_server_that_says_nothing_of_several_keys_was_asked_for_nothing_else(
+    caller, proxy, raw, at_once, cut
+):
+    proxy.cut_at(1, cut)
+    with pytest.raises(StoreError) as failure:
+        caller.do(caller.ask.hold(hold("hold_2"), TTL))
+    assert not failure.value.lost
+    assert caller.at_once is at_once
+    assert remaining(raw) == 80
+    assert patiently(caller, lambda: caller.ask.hold(hold("hold_2"), TTL)).recorded
+    assert caller.at_once
 
 
 def patiently(caller: Caller, start: Callable[[], Any]) -> Any:
@@ -154,17 +194,19 @@ def patiently(caller: Caller, start: Callable[[], Any]) -> Any:
     return answers[0]
 
 
-@pytest.mark.parametrize("trip", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("at_once", "trip"), [(True, 1), (True, 2), (False, 1), (False, 2), (False, 3)]
+)
 @pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
 def test_a_sweep_that_was_cut_is_finished_by_the_next_and_refunds_once_at_most(
-    caller, proxy, raw, trip, cut
+    caller, proxy, raw, at_once, trip, cut
 ):
     proxy.cut_at(trip, cut)
     with pytest.raises(StoreError):
         caller.do(caller.ask.sweep(YEAR_2100))
     claimed_before = trip == 3 or (trip, cut) == (2, Cut.REPLY)
     assert patiently(caller, lambda: caller.ask.sweep(YEAR_2100)) == (0 if claimed_before else 1)
-    refunded = not claimed_before or (trip, cut) == (3, Cut.REPLY)
+    refunded = at_once or not claimed_before or (trip, cut) == (3, Cut.REPLY)
     assert remaining(raw) == (100 if refunded else 80)
     assert not raw.exists(hold_key(), BY_EXPIRY, BY_CREDIT)
 

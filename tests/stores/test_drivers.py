@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schematic_native.redis.links import Answered
     from schematic_native.redis.operations import Batch, Replies
 
-ASK = Operations(Keys("schematic:"))
+ASK = Operations(Keys("schematic:"), is_spread=True)
 BROKEN = ConnectionResetError("broken")
 CLAIM = b'["hold_1","comp_acme","credit_inference","lease_1","20"]'
 

@@ -325,7 +325,7 @@ def test_a_hold_is_recorded_once(caller, raw):
 
 def test_a_hold_that_was_never_made_is_not_there(caller):
     assert not caller.do(caller.ask.has_reservation("hold_1"))
-    assert caller.do(caller.ask.consume("hold_1", 5)) is None
+    assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) is None
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 0
     assert caller.do(caller.ask.reservation_count()) == 0
 
@@ -336,7 +336,7 @@ def test_a_hold_that_was_never_made_is_not_there(caller):
 def test_a_settle_keeps_what_was_used_and_refunds_the_rest(caller, raw, asked, consumed):
     install(caller)
     reserve_and_add(caller)
-    assert caller.do(caller.ask.consume("hold_1", asked)) == consumed
+    assert caller.do(caller.ask.consume("hold_1", asked, SLOT)) == consumed
     assert remaining(raw) == 100 - consumed
     assert not raw.exists(hold_key(), BY_CREDIT, BY_EXPIRY)
 
@@ -345,15 +345,15 @@ def test_a_settle_keeps_what_was_used_and_refunds_the_rest(caller, raw, asked, c
 def test_a_settle_of_what_is_no_amount_keeps_the_whole_hold(caller, raw, used):
     install(caller)
     reserve_and_add(caller)
-    assert caller.do(caller.ask.consume("hold_1", used)) == 20
+    assert caller.do(caller.ask.consume("hold_1", used, SLOT)) == 20
     assert remaining(raw) == 80
 
 
 def test_a_hold_is_claimed_once(caller, raw):
     install(caller)
     reserve_and_add(caller)
-    assert caller.do(caller.ask.consume("hold_1", 5)) == 5
-    assert caller.do(caller.ask.consume("hold_1", 0)) is None
+    assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) == 5
+    assert caller.do(caller.ask.consume("hold_1", 0, SLOT)) is None
     assert remaining(raw) == 95
 
 
@@ -363,14 +363,14 @@ def test_a_settle_never_refunds_the_successor_lease(caller, raw):
     expire(raw)
     install(caller, "lease_2")
     caller.do(caller.ask.try_reserve(SLOT, 50))
-    assert caller.do(caller.ask.consume("hold_1", 5)) == 5
+    assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) == 5
     assert remaining(raw) == 50
 
 
 def test_a_hold_without_a_lease_is_claimed_and_not_refunded(caller, raw):
     install(caller)
     reserve_and_add(caller, lease_id="")
-    assert caller.do(caller.ask.consume("hold_1", 5)) == 5
+    assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) == 5
     assert remaining(raw) == 80
     assert not raw.exists(hold_key(), BY_CREDIT, BY_EXPIRY)
 
@@ -382,7 +382,7 @@ def test_what_remains_and_what_is_held_add_up_to_the_grant(caller, raw):
     held = caller.do(caller.ask.reserved_credits(SLOT))
     assert held == pytest.approx(13.3)
     assert remaining(raw) + held == 100
-    caller.do(caller.ask.consume("hold_3", 0))
+    caller.do(caller.ask.consume("hold_3", 0, SLOT))
     assert remaining(raw) == 99
 
 
@@ -500,7 +500,7 @@ def test_of_a_settle_and_a_sweep_that_race_one_gets_the_hold(servers, make_calle
         for at in range(20):
             reserve_and_add(settler, f"hold_{at}", expires_at=now)
             swept = threads.submit(sweeper.do, sweeper.ask.sweep(now))
-            consumed = settler.do(settler.ask.consume(f"hold_{at}", 5))
+            consumed = settler.do(settler.ask.consume(f"hold_{at}", 5, SLOT))
             assert swept.result() == (1 if consumed is None else 0)
             used += consumed or 0
             lease = settler.do(settler.ask.lease(SLOT))
@@ -599,7 +599,7 @@ def test_a_row_of_another_sdk_without_some_fields_is_claimed(caller, raw):
     install(caller)
     caller.do(caller.ask.try_reserve(SLOT, 20))
     raw.hset(hold_key(), mapping={"id": "hold_1", "creditsReserved": "20"})
-    assert caller.do(caller.ask.consume("hold_1", 5)) == 5
+    assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) == 5
     assert remaining(raw) == 80
     assert not raw.exists(hold_key())
 
@@ -609,6 +609,6 @@ def test_a_hold_whose_row_names_no_amount_refunds_nothing(caller, raw, held):
     install(caller)
     reserve_and_add(caller)
     raw.hset(hold_key(), "creditsReserved", held)
-    caller.do(caller.ask.consume("hold_1", 0))
+    caller.do(caller.ask.consume("hold_1", 0, SLOT))
     assert remaining(raw) == 80
     assert not raw.exists(hold_key())

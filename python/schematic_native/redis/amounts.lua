@@ -31,9 +31,8 @@ local function sum(a, b)
   return rounded, (a - (rounded - part)) + (b - part)
 end
 
-local function balance_of(key)
-  local row = redis.call('HMGET', key, BALANCE, CARRY)
-  local balance, carry = decimal(row[1]) or 0, decimal(row[2]) or 0
+local function balance_of(balance, carry)
+  balance, carry = decimal(balance) or 0, carry and decimal(carry) or 0
   if balance + carry ~= balance then carry = 0 end
   return balance, carry
 end
@@ -44,19 +43,14 @@ local function add(balance, carry, amount)
   return sum(rounded, rest + carry)
 end
 
-local function write(key, balance, carry)
-  redis.call('HSET', key, BALANCE, text(balance))
-  if carry == 0 then
-    redis.call('HDEL', key, CARRY)
-  else
-    redis.call('HSET', key, CARRY, text(carry))
+-- Writes what a lease has left; `before` is the carry that its row has.
+local function write(key, balance, carry, before)
+  if carry ~= 0 then
+    redis.call('HSET', key, BALANCE, text(balance), CARRY, text(carry))
+    return
   end
-end
-
--- Whether a lease is that of a slot: ids with a colon can make two slots share a key.
-local function is_of(key, company, credit)
-  local row = redis.call('HMGET', key, 'companyId', 'creditTypeId')
-  return row[1] == company and row[2] == credit
+  redis.call('HSET', key, BALANCE, text(balance))
+  if before then redis.call('HDEL', key, CARRY) end
 end
 
 -- Milliseconds, by the clock of the server.
@@ -71,16 +65,55 @@ local function terms(grant, ends)
   if grant and grant >= 0 and ends then return grant, ends end
 end
 
+-- Takes credits out of a slot's live lease; down to exactly none is allowed.
+-- Returns the balance after it, granted, end, now and the lease's id, or nothing and 2 if it is short, 0 without a live lease.
+local function debit(key, credits, company, credit)
+  local at = now()
+  local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt', 'companyId', 'creditTypeId', BALANCE, CARRY)
+  local granted, ends = terms(row[2], row[3])
+  -- Ids with a colon can make two slots share a key.
+  if not row[1] or not granted or ends <= at or row[4] ~= company or row[5] ~= credit then
+    return nil, 0
+  end
+  local balance, carry = balance_of(row[6], row[7])
+  if balance < credits or (balance == credits and carry < 0) then
+    return nil, 2
+  end
+  balance, carry = add(balance, carry, -credits)
+  write(key, balance, carry, row[7])
+  return { text(balance), row[2], row[3], string.format('%.0f', at), row[1] }
+end
+
+-- Gives credits back, never above the grant, and with a pin only to the lease it names; tells whether that was there.
+-- The two amounts are added one by one: their difference may be no double, and rounded up it would be minted.
+local function give_back(key, pin, credits, used)
+  local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt', BALANCE, CARRY)
+  local granted = terms(row[2], row[3])
+  if not row[1] or not granted or (pin ~= '' and row[1] ~= pin) then
+    return false
+  end
+  local balance, carry = balance_of(row[4], row[5])
+  balance, carry = add(balance, carry, credits)
+  balance, carry = add(balance, carry, -used)
+  if balance > granted or (balance == granted and carry > 0) then
+    balance, carry = granted, 0
+  end
+  write(key, balance, carry, row[5])
+  return true
+end
+
 -- A lease outlives its end by this, so that late refunds still find it.
 local GRACE = 60000
 
 -- Raises a lease's grant to the total and moves its end forward, never back, from the terms that were read.
 local function reconcile(key, granted, before, total, ends)
   if total > granted then
-    local balance, carry = balance_of(key)
+    local row = redis.call('HMGET', key, BALANCE, CARRY)
+    local balance, carry = balance_of(row[1], row[2])
     local gain, cut = sum(total, -granted)
     balance, carry = add(balance, carry, gain)
-    write(key, sum(balance, carry + cut))
+    balance, carry = sum(balance, carry + cut)
+    write(key, balance, carry, row[2])
     redis.call('HSET', key, 'grantedAmount', text(total))
   end
   if ends and ends > before then

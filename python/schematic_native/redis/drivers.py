@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 from redis.exceptions import NoScriptError
 
 from schematic_native.faults import StoreError
+from schematic_native.redis.links import is_owed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ OWED_TIME = 0.25
 
 def time_for(batch: Batch, deadline: float | None, now: float) -> float | None:
     """Return the instant until which a batch may take; None for no limit."""
-    if deadline is None or not any(command.is_owed for command in batch):
+    if deadline is None or not is_owed(batch):
         return deadline
     return max(deadline, now + OWED_TIME)
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from redis._parsers.base import _RESPBase
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -39,6 +40,9 @@ CONNECT_TIMEOUT = 1.0
 SHORTEST_WAIT = 0.001
 # Seconds that a connection which was used is not looked at again before it is used again.
 TRUSTED = 0.1
+# How a reply begins.
+INTEGER, BULK, NULL = b":$_"
+NOTHING = {(BULK, b"-1"), (NULL, b"")}
 # What a server answers instead of carrying a command out.
 REFUSALS = (ResponseError, BusyLoadingError, AuthenticationError)
 
@@ -113,7 +117,7 @@ class SyncServer:
             raise self._noted(unsent(error), error, began) from error
         try:
             _bound(connection, deadline)
-            connection.send_packed_command([data], check_health=False)
+            connection._sock.sendall(data)  # noqa: SLF001
         except FAULTS as error:
             connection.disconnect()
             raise self._noted(unheard(error), error, began) from error
@@ -125,8 +129,8 @@ class SyncServer:
     def receive(self, sent: Sent, deadline: float | None) -> Replies:
         """Read the replies of what was sent."""
         connection = sent.connection
-        replies: list[object] = []
         try:
+            replies = _read_at_once(connection, sent.replies, deadline)
             while len(replies) < sent.replies:
                 replies.append(_read(connection, deadline))
                 if is_refusal(replies[-1]):
@@ -228,7 +232,7 @@ def leads_elsewhere(replies: Iterable[object]) -> bool:
 
 def is_owed(batch: Batch) -> bool:
     """Tell whether a batch ends what a debit or a claim has begun."""
-    return any(command.is_owed for command in batch)
+    return True in [command.is_owed for command in batch]
 
 
 # Sent before a command whose key is on its way to the server.
@@ -260,12 +264,66 @@ def _read(connection: Any, deadline: float | None) -> object:
     return reply
 
 
+def plain_replies(data: bytes, count: int) -> list[object] | None:
+    """Read so many replies that are integers, texts or null; None if it is anything else.
+
+    What a check and a settle are told is that. To read it at once takes a tenth of the time that
+    the parser takes, which waits at each word.
+    """
+    replies: list[object] = []
+    at = 0
+    for _ in range(count):
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            return None
+        kind, number = data[at], data[at + 1 : end]
+        at = end + 2
+        if kind == INTEGER and number.removeprefix(b"-").isdigit():
+            replies.append(int(number))
+        elif kind == BULK and number.isdigit():
+            end = at + int(number)
+            if data[end : end + 2] != b"\r\n":
+                return None
+            replies.append(data[at:end])
+            at = end + 2
+        elif (kind, number) in NOTHING:
+            replies.append(None)
+        else:
+            return None
+    return replies if at == len(data) else None
+
+
+def _read_at_once(connection: Any, count: int, deadline: float | None) -> list[object]:
+    """Read so many replies if they are plain and come in one piece; else none, for the parser to read."""
+    if not isinstance(connection._parser, _RESPBase):  # noqa: SLF001
+        return []
+    unread: Any = connection._parser._buffer  # noqa: SLF001
+    if unread.unread_bytes():
+        return []
+    _bound(connection, deadline)
+    data = connection._sock.recv(unread.socket_read_size)  # noqa: SLF001
+    if not data:
+        raise ConnectionError("Connection closed by server.")
+    replies = plain_replies(data, count)
+    if replies is None:
+        words = unread._buffer  # noqa: SLF001
+        at = words.tell()
+        words.seek(0, os.SEEK_END)
+        words.write(data)
+        words.seek(at)
+    return replies or []
+
+
 def _bound(connection: Any, deadline: float | None) -> None:
     """Let nothing on a connection wait longer than until the deadline.
 
-    What has come in time is still read after it: a timeout of 0 would be none.
+    What has come in time is still read after it: a timeout of 0 would be none. To set one is a call of
+    the system, for which the interpreter lets go of its lock: a millisecond more or less is let be.
     """
-    connection._sock.settimeout(max(_left(deadline), SHORTEST_WAIT))  # noqa: SLF001
+    left = max(_left(deadline), SHORTEST_WAIT)
+    before = connection._sock.gettimeout()  # noqa: SLF001
+    if before is None or abs(before - left) > SHORTEST_WAIT:
+        connection._sock.settimeout(left)  # noqa: SLF001
 
 
 def _left(deadline: float | None) -> float:
@@ -274,6 +332,13 @@ def _left(deadline: float | None) -> float:
 
 def packed(batch: Batch, *, in_full: bool, asking: bool) -> bytes:
     """Write commands as the protocol wants them: in a fifth of the time that redis-py takes."""
+    text = _packed(batch, len, in_full=in_full, asking=asking)
+    if not text.isascii():
+        text = _packed(batch, lambda word: len(encoded(word)), in_full=in_full, asking=asking)
+    return encoded(text)
+
+
+def _packed(batch: Batch, length: Callable[[str], int], *, in_full: bool, asking: bool) -> str:
     parts: list[str] = []
     for key, arguments, script, _ in batch:
         words = arguments
@@ -284,10 +349,8 @@ def packed(batch: Batch, *, in_full: bool, asking: bool) -> bytes:
         else:
             words = (key, *arguments)
             parts.append(f"*{len(words) + 3}\r\n{script.in_full if in_full else script.by_digest}")
-        for word in map(str, words):
-            length = len(word) if word.isascii() else len(encoded(word))
-            parts.append(f"${length}\r\n{word}\r\n")
-    return encoded("".join(parts))
+        parts += [f"${length(word)}\r\n{word}\r\n" for word in map(str, words)]
+    return "".join(parts)
 
 
 def encoded(text: str) -> bytes:

@@ -5,15 +5,19 @@ result. A batch is one round trip. A reply that is an exception is the server's 
 command, or a `StoreError` if only its server of a cluster has failed; what a driver throws in is a
 fault of the whole batch. The order of batches is the promise:
 a debit is there before its hold, a claim before its refund, so that whatever breaks in between only
-ever leaks.
+ever leaks. Where one server has all keys there is no between: a debit and its hold are one script, a
+claim and its refund another.
 """
 
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Generator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from redis.exceptions import ClusterCrossSlotError, ResponseError
 
 from schematic_native.faults import StoreError
 from schematic_native.redis import scripts
@@ -27,6 +31,7 @@ from schematic_native.redis.rows import (
     SharedLease,
     SlabNote,
     amount,
+    context,
     hold_row,
     millis,
     number,
@@ -46,7 +51,7 @@ T = TypeVar("T")
 
 
 class Command(NamedTuple):
-    """One command: a plain one, or a script's call on one key."""
+    """One command: a plain one, or a script's call. Further keys are the first arguments."""
 
     key: str
     arguments: tuple[str | int, ...]
@@ -63,6 +68,12 @@ Operation: TypeAlias = Generator[Batch, Replies, T]
 GRACE = 30_000
 PAGE = 256
 PAGES = 16
+# So many keys are all in one of two places by chance once in a thousand million times.
+PROBES = 30
+
+
+# What a script says that records a hold.
+ID_TAKEN = 1
 
 
 class SweptPage(NamedTuple):
@@ -77,11 +88,14 @@ class Operations:
 
     Args:
         keys: the names of its keys.
+        is_spread: whether they are spread over several servers.
 
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *, is_spread: bool = False) -> None:
         self._keys = keys
+        # Whether a script may have several keys; None until that was found out.
+        self._takes_several: bool | None = False if is_spread else None
 
     # Leases
 
@@ -130,7 +144,7 @@ class Operations:
             return Refused.SHORT
         [reply] = yield [_call(scripts.RESERVE, self._keys.lease(slot), amount(credits), *slot)]
         _accept(reply)
-        return read_debit(reply) if isinstance(reply, (str, bytes)) else Refused(reply)
+        return _debited(reply)
 
     def refund(self, slot: Slot, credits: float, pin: str | None) -> Operation[None]:  # noqa: A002
         """Give credits back to a slot's lease; with a pin, only to that lease."""
@@ -159,6 +173,39 @@ class Operations:
 
     # Holds
 
+    def hold(self, draft: Reservation, time_to_live: int) -> Operation[SharedDebit | Refused]:
+        """Debit a slot's live lease, and record the hold at once if the store can do that.
+
+        If it cannot, the debit says so, and the hold is still to be added.
+
+        Args:
+            draft: the hold, whose lease and end are those of the debit.
+            time_to_live: milliseconds after the debit at which it lapses.
+
+        """
+        slot, credits = (draft.company_id, draft.credit_type_id), draft.credits_reserved  # noqa: A001
+        if not (self._takes_several or (yield from self._is_one())):
+            return (yield from self.try_reserve(slot, credits))
+        if not (math.isfinite(credits) and credits >= 0):
+            return Refused.SHORT
+        hold_id = draft.id
+        [reply] = yield [
+            _call(
+                scripts.HOLD, self._keys.lease(slot), self._keys.reservation(hold_id),
+                self._keys.by_expiry(), self._keys.by_credit(slot),
+                amount(credits), *slot, hold_id, member(slot, hold_id), time_to_live,
+                time_to_live + GRACE, draft.event_subtype, amount(draft.quantity_reserved),
+                amount(draft.consumption_rate), context(draft),
+            )
+        ]  # fmt: skip
+        if self._refuses_several(reply):
+            return (yield from self.try_reserve(slot, credits))
+        # A script that failed half way has made the debit.
+        _accept(reply, lost=True)
+        if reply == ID_TAKEN:
+            raise StoreError(f"there is a hold {hold_id} already", lost=False)
+        return _debited(reply, recorded=True)
+
     def add(self, reservation: Reservation) -> Operation[bool]:
         """Record a hold whose credits were debited; False if its id is taken.
 
@@ -180,18 +227,85 @@ class Operations:
             _accept(reply, lost=True)
         return recorded
 
-    def consume(self, reservation_id: str, credits: float) -> Operation[float | None]:  # noqa: A002
+    def consume(
+        self,
+        reservation_id: str,
+        credits: float,  # noqa: A002
+        slot: Slot | None = None,
+    ) -> Operation[float | None]:
         """Claim a hold, once, and refund what was not used of it to its own lease.
 
-        Returns the credits consumed, within what was held; None if there is no such hold.
+        Returns the credits consumed, within what was held; None if there is no such hold. All of it is
+        done at once if the store can do that, and the slot is known.
         """
-        claimed = yield from self._claim(reservation_id)
+        claimed = yield from self._settle(reservation_id, credits, slot)
         if claimed is None:
             return None
         # What is no number counts as all: too little refunded comes back, too much never does.
         used = max(min(claimed.credits, credits), 0.0)
-        yield from self._finish(claimed, claimed.credits, used)
+        if not claimed.is_finished:
+            yield from self._finish(claimed, claimed.credits, used)
         return used
+
+    def _settle(
+        self, reservation_id: str, used: float, slot: Slot | None
+    ) -> Operation[Claimed | None]:
+        if slot is not None and (self._takes_several or (yield from self._is_one())):
+            [reply] = yield [self._settled(reservation_id, used, slot)]
+            if not self._refuses_several(reply):
+                return _claimed(reply, lost=True)
+        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
+        return _claimed(reply)
+
+    def _settled(self, reservation_id: str, used: float, slot: Slot) -> Command:
+        used = max(used, 0.0)
+        told = amount(used) if math.isfinite(used) else ""
+        return _call(
+            scripts.SETTLE, self._keys.reservation(reservation_id), self._keys.lease(slot),
+            self._keys.by_expiry(), self._keys.by_credit(slot),
+            told, *slot, reservation_id, member(slot, reservation_id),
+        )  # fmt: skip
+
+    # Several keys at once
+
+    def _is_one(self) -> Operation[bool]:
+        """Tell whether one server has all keys, so that a script may have several of them."""
+        if self._takes_several is None:
+            self._takes_several = yield from self._probe()
+        return self._takes_several is True
+
+    def _probe(self) -> Operation[bool | None]:
+        """Find out whether scripts may have several keys; None if no script can be run now.
+
+        A server of a cluster refuses them. Some proxies do not, and send the whole script to where its
+        first key belongs: so each key is looked for where it belongs itself.
+        """
+        token = secrets.token_hex(8)
+        first, *others = [self._keys.reservation(f"probe-{token}-{n}") for n in range(PROBES + 1)]
+        script = "EVAL", scripts.PROBE.text
+        batch = [
+            Command(first, (*script, 1, first)),
+            Command(others[0], (*script, PROBES, *others)),
+            *(Command(key, ("DEL", key)) for key in others),
+            Command(first, ("DEL", first)),
+        ]
+        try:
+            alone, *several = yield batch
+        except StoreError as error:
+            # What it was asked for was not even sent.
+            raise StoreError(str(error), lost=False, is_refusal=error.is_refusal) from error
+        if self._refuses_several(several[0]):
+            return False
+        return None if _failed(alone) else several == [PROBES, *[1] * PROBES, 1]
+
+    def _refuses_several(self, reply: object) -> bool:
+        """Tell whether a script was not run since its keys are in several places after all."""
+        refuses = isinstance(reply, ClusterCrossSlotError) or (
+            isinstance(reply, ResponseError) and str(reply).startswith("CROSSSLOT")
+        )
+        if refuses:
+            self._takes_several = False
+        return refuses
 
     # Slabs
 
@@ -292,17 +406,24 @@ class Operations:
         A hold that could not be ended, or not forgotten, stays in the index for the next sweep.
         """
         holds = {name: found for name in members if (found := read_member(name)) is not None}
+        at_once = bool(holds) and (yield from self._is_one())
         calls = [
-            _call(scripts.CLAIM, self._keys.reservation(hold_id)) for _, hold_id in holds.values()
+            self._settled(hold_id, 0.0, slots[0])
+            if at_once and len(slots) == 1
+            else _call(scripts.CLAIM, self._keys.reservation(hold_id))
+            for slots, hold_id in holds.values()
         ]
-        claims = dict(zip(holds, map(_try_claimed, (yield from _ask(calls))), strict=True))
+        replies = yield from _ask(calls)
+        any(map(self._refuses_several, replies))  # then the next sweep ends them one by one
+        claims = dict(zip(holds, map(_try_claimed, replies), strict=True))
         claimed = {n: claim for n, claim in claims.items() if not isinstance(claim, StoreError)}
         ends = {
             name: self._end(*holds[name], claim, claim.credits if claim else 0.0)
             for name, claim in claimed.items()
+            if claim is None or not claim.is_finished
         }
-        replies = iter((yield from _carry_out([*chain.from_iterable(ends.values())])))
-        outcomes = {name: [*islice(replies, len(commands))] for name, commands in ends.items()}
+        ended = iter((yield from _carry_out([*chain.from_iterable(ends.values())])))
+        outcomes = {name: [*islice(ended, len(commands))] for name, commands in ends.items()}
         left = {
             name
             for name, (slots, _) in holds.items()
@@ -348,10 +469,6 @@ class Operations:
         key = self._keys.by_expiry()
         return Command(key, ("ZREM", key, *members), is_owed=True)
 
-    def _claim(self, reservation_id: str) -> Operation[Claimed | None]:
-        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]
-        return _claimed(reply)
-
     def _forget(self, slot: Slot, reservation_id: str) -> Command:
         key = self._keys.by_credit(slot)
         return Command(key, ("HDEL", key, reservation_id), is_owed=True)
@@ -371,8 +488,12 @@ def _call(script: Script, key: str, *arguments: str | int) -> Command:
     return Command(key, arguments, script)
 
 
-def _claimed(reply: object) -> Claimed | None:
-    _accept(reply)
+def _debited(reply: object, *, recorded: bool = False) -> SharedDebit | Refused:
+    return read_debit(reply, recorded) if isinstance(reply, (str, bytes)) else Refused(reply)
+
+
+def _claimed(reply: object, *, lost: bool = False) -> Claimed | None:
+    _accept(reply, lost=lost)
     return read_claim(reply) if isinstance(reply, (str, bytes)) else None
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native import jsontext
 from schematic_native.faults import StoreError
@@ -48,6 +48,7 @@ class SharedDebit:
     granted: float
     expires_at: float
     at: float  # by the server's clock
+    recorded: bool = False  # whether its hold is recorded, too
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Claimed:
     reservation_id: str
     lease_id: str
     credits: float
+    is_finished: bool = False  # whether the rest was given back already
 
 
 class SlabNote(NamedTuple):
@@ -137,8 +139,6 @@ def number(reply: object) -> float:
 
 def hold_row(reservation: Reservation) -> list[str]:
     """Return the fields and values of a hold's row."""
-    context = {"company": reservation.company, "user": reservation.user}
-    parts = {part: keys for part, keys in context.items() if keys is not None}
     return [
         "id", reservation.id,
         "leaseId", reservation.lease_id,
@@ -149,20 +149,33 @@ def hold_row(reservation: Reservation) -> list[str]:
         "creditsReserved", amount(reservation.credits_reserved),
         "consumptionRate", amount(reservation.consumption_rate),
         "expiresAt", str(millis(reservation.expires_at.timestamp())),
-        "evalCtx", jsontext.write(parts).decode(),
+        "evalCtx", context(reservation),
     ]  # fmt: skip
 
 
-def read_debit(reply: str | bytes) -> SharedDebit:
+def context(reservation: Reservation) -> str:
+    """Return whom a hold is for, as its row says it."""
+    asked = ("company", reservation.company), ("user", reservation.user)
+    parts = [f'"{part}":{jsontext.texts(keys)}' for part, keys in asked if keys is not None]
+    return f"{{{','.join(parts)}}}"
+
+
+def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
-    remaining, lease_id, granted, expires_at, at = _read(reply)
+    remaining, granted, expires_at, at, lease_id = _decoded(reply).split("\n", 4)
     ends, made = float(expires_at) / 1000, float(at) / 1000
-    return SharedDebit(float(remaining), lease_id, float(granted), ends, made)
+    return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
 
 
 def read_claim(reply: str | bytes) -> Claimed:
-    """Read the row of a hold that was claimed; a field that was not there is empty."""
-    hold_id, company_id, credit_type_id, lease_id, held = _read(reply)
+    """Read the row of a hold that was claimed; a field that was not there is empty.
+
+    Of one that was given back already it is the credits alone.
+    """
+    words = _decoded(reply)
+    if not words.startswith("["):
+        return Claimed(("", ""), "", "", float(words), is_finished=True)
+    hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(words)
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", max(0.0, number(held or "0")))
 
@@ -181,10 +194,9 @@ def read_slab(fields: Sequence[object]) -> tuple[Claimed, dict[str, float]]:
     return claimed, settled
 
 
-def _read(reply: str | bytes) -> list[Any]:
+def _decoded(reply: str | bytes) -> str:
     try:
-        fields: list[Any] = jsontext.read(reply)
+        return reply if isinstance(reply, str) else reply.decode()
     except ValueError as error:
         # The script has run; of bytes that are no text nobody can tell what it did.
         raise StoreError(f"Redis answered with what is no text: {error}", lost=True) from error
-    return fields

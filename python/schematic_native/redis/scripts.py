@@ -1,4 +1,4 @@
-"""The Lua scripts. Each touches one key, so that it runs on a cluster, and is atomic."""
+"""The Lua scripts, each atomic. Those with one key run on a cluster, the others on one server alone."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ class Script:
 
     Attributes:
         text: the script itself.
-        by_digest: how a call on one key begins, packed, for a server that knows the script.
+        by_digest: how a call begins, packed, for a server that knows the script.
         in_full: the same for a server that does not.
 
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, keys: int = 1) -> None:
         self.text = text
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        self.by_digest = _packed("EVALSHA", digest, "1")
-        self.in_full = _packed("EVAL", text, "1")
+        self.by_digest = _packed("EVALSHA", digest, str(keys))
+        self.in_full = _packed("EVAL", text, str(keys))
 
 
 def _packed(*words: str) -> str:
     return "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
 
 
-def _load(name: str, *, amounts: bool = True) -> Script:
+def _load(name: str, keys: int = 1, *, amounts: bool = True) -> Script:
     folder = files(__package__)
     names = ["amounts.lua", f"{name}.lua"] if amounts else [f"{name}.lua"]
-    return Script("".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names))
+    text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names)
+    return Script(text, keys)
 
 
 INSTALL = _load("install")
@@ -43,3 +44,7 @@ CLAIM = _load("claim", amounts=False)
 NOTE = _load("note")
 CLOSE = _load("close", amounts=False)
 LOWER = _load("lower", amounts=False)
+# Of several keys
+HOLD = _load("hold", keys=4)
+SETTLE = _load("settle", keys=4)
+PROBE = _load("probe", amounts=False)

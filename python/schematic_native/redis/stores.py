@@ -161,11 +161,12 @@ def open_store(redis_client: object, prefix: str) -> Store:
         TypeError: it is none of these.
 
     """
-    operations = Operations(Keys(prefix))
+    spread = Operations(Keys(prefix), is_spread=True)
     if isinstance(redis_client, redis.RedisCluster):
-        return SyncStore(operations, SyncCluster(redis_client))
+        return SyncStore(spread, SyncCluster(redis_client))
     if isinstance(redis_client, redis.asyncio.RedisCluster):
-        return AsyncStore(operations, AsyncCluster(redis_client))
+        return AsyncStore(spread, AsyncCluster(redis_client))
+    operations = Operations(Keys(prefix))
     if isinstance(redis_client, redis.Redis):
         pool = redis_client.connection_pool
         return SyncStore(operations, SyncServer(pool.connection_class, pool.connection_kwargs))

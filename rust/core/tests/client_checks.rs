@@ -885,12 +885,13 @@ fn a_check_whose_company_went_away_while_it_waited_ends_with_what_it_knew() {
 fn a_shared_store_is_asked_to_debit_to_record_and_nothing_else() {
     let studio = Studio::shared();
     let pending = waiting(studio.check(3.0, FailureMode::Closed));
-    assert_eq!(*pending.need(), Need::Reserve);
+    drafted(&pending);
     let debited = Reply::Debited {
         remaining: 9.0,
         granted: 80.0,
         lease_id: "lease_elsewhere".into(),
         at: NOW - 7000,
+        recorded: false,
     };
     let pending = waiting(studio.client.resume(pending, debited, NOW));
     let Need::Record(hold) = pending.need().clone() else {
@@ -952,9 +953,87 @@ fn a_shared_store_that_is_short_is_extended_once() {
     let pending = waiting(studio.client.resume(pending, refused.clone(), NOW));
     assert_eq!(*pending.need(), Need::Extend);
     let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
-    assert_eq!(*pending.need(), Need::Reserve);
+    drafted(&pending);
     let answer = done(studio.client.resume(pending, refused, NOW));
     assert_eq!(answer.error, Some(Failure::InsufficientBalance));
+}
+
+#[test]
+fn a_shared_store_that_debits_and_records_at_once_is_asked_for_nothing_else() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let (draft, ttl) = drafted(&pending);
+    assert_eq!((&*draft.lease_id, ttl), ("", 20_000));
+    let held = Reply::Debited {
+        remaining: 9.0,
+        granted: 80.0,
+        lease_id: "lease_elsewhere".into(),
+        at: NOW - 7000,
+        recorded: true,
+    };
+    assert!(pending.takes(&held));
+    let answer = done(studio.client.resume(pending, held, NOW));
+    assert!(answer.allowed);
+    let expected = Reservation {
+        lease_id: "lease_elsewhere".into(),
+        expires_at: NOW - 7000 + ttl,
+        ..Reservation::clone(&draft)
+    };
+    assert_eq!(answer.reservation.as_deref(), Some(&expected));
+    assert_eq!(studio.client.ledger().open_holds(), 0);
+}
+
+#[test]
+fn a_hold_that_was_recorded_at_once_is_cancelled_if_the_gate_denies_it() {
+    let studio = Studio::shared();
+    studio.put_flag(&flag(&[on_plan("plan_hobby"), balance_of("cred_render")]));
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let (draft, _) = drafted(&pending);
+    let held = Reply::Debited {
+        remaining: 70.0,
+        granted: 80.0,
+        lease_id: "lease_elsewhere".into(),
+        at: NOW,
+        recorded: true,
+    };
+    let pending = waiting(studio.client.resume(pending, held, NOW));
+    let Need::Cancel(unused) = pending.need() else {
+        panic!("the check waits for {:?}", pending.need());
+    };
+    assert_eq!(unused.id, draft.id);
+    assert!(!done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
+}
+
+#[test]
+fn a_hold_that_may_have_been_debited_and_recorded_at_once_is_claimed_and_nothing_else() {
+    let studio = Studio::shared();
+    for reply in [Reply::Done(true), Reply::Gone, Reply::Lost] {
+        let pending = waiting(studio.check(3.0, FailureMode::Closed));
+        let (draft, _) = drafted(&pending);
+        let pending = waiting(studio.client.resume(pending, Reply::Lost, NOW));
+        assert_eq!(*pending.need(), Need::Cancel(draft));
+        let answer = done(studio.client.resume(pending, reply, NOW));
+        assert_eq!(answer.error, Some(Failure::StoreError));
+        assert_eq!(answer.reservation, None);
+    }
+}
+
+#[test]
+fn a_draft_that_was_refused_is_the_draft_of_the_second_try() {
+    let studio = Studio::shared();
+    let pending = waiting(studio.check(3.0, FailureMode::Closed));
+    let (draft, _) = drafted(&pending);
+    let refused = Reply::Refused(Refusal::Short);
+    let pending = waiting(studio.client.resume(pending, refused, NOW));
+    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert_eq!(drafted(&pending).0, draft);
+}
+
+fn drafted(pending: &Pending) -> (Arc<Reservation>, Millis) {
+    match pending.need() {
+        Need::Reserve { draft, ttl } => (Arc::clone(draft), *ttl),
+        need => panic!("the check waits for {need:?}"),
+    }
 }
 
 fn plenty() -> Reply {
@@ -963,5 +1042,6 @@ fn plenty() -> Reply {
         granted: 80.0,
         lease_id: "lease_elsewhere".into(),
         at: NOW,
+        recorded: false,
     }
 }

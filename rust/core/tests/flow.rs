@@ -35,6 +35,8 @@ struct Trace {
     steps: Vec<Step>,
     /// The hold that was to be recorded.
     hold: Option<Arc<Reservation>>,
+    /// Whether each hold is drafted before its debit is asked for.
+    drafts: bool,
 }
 
 fn holder() -> Holder {
@@ -49,6 +51,7 @@ fn begin(mode: FailureMode) -> Trace {
         steps: vec![flow.step()],
         ids: Ids::new(SEED),
         hold: None,
+        drafts: false,
         flow,
     }
 }
@@ -57,14 +60,28 @@ impl Trace {
     fn tell(&mut self, answer: Answer) -> &mut Self {
         self.flow.advance(answer, NOW, TTL, &self.ids);
         self.steps.push(self.flow.step());
-        if self.flow.step() == Step::Record {
+        if matches!(self.flow.step(), Step::Record | Step::Gate { .. }) {
             self.hold = self.flow.hold().cloned();
+        }
+        if self.drafts && self.flow.step() == Step::Reserve {
+            assert!(self.flow.draft(&self.ids).is_some());
         }
         self
     }
 
     fn after(mode: FailureMode, answers: &[Answer]) -> Self {
-        let mut trace = begin(mode);
+        Self::begun(begin(mode), answers)
+    }
+
+    fn drafting(mode: FailureMode, answers: &[Answer]) -> Self {
+        let drafts = Trace {
+            drafts: true,
+            ..begin(mode)
+        };
+        Self::begun(drafts, answers)
+    }
+
+    fn begun(mut trace: Self, answers: &[Answer]) -> Self {
         for answer in answers {
             trace.tell(answer.clone());
         }
@@ -100,14 +117,22 @@ fn terms(rate: f64) -> Answer {
     })))
 }
 
-fn debited() -> Answer {
-    Answer::Debited(Debit {
+fn debit() -> Debit {
+    Debit {
         remaining: 58.0,
         lease_id: "lease_amber".into(),
         low: true,
         shared_at: None,
         slab: None,
-    })
+    }
+}
+
+fn debited() -> Answer {
+    Answer::Debited(debit())
+}
+
+fn held() -> Answer {
+    Answer::Held(debit())
 }
 
 fn denial(failure: Failure) -> Outcome {
@@ -123,6 +148,39 @@ fn blind_allowance(failure: Failure) -> Outcome {
         allowed: true,
         ..denial(failure)
     }
+}
+
+// Stores that debit and record at once
+
+#[test]
+fn a_hold_that_is_debited_and_recorded_at_once_is_gated_like_any_other() {
+    for value in [Some(true), Some(false), None] {
+        let gated = Answer::Evaluated(value);
+        let at_once = Trace::drafting(FailureMode::Closed, &[metered(), held(), gated.clone()]);
+        let apart = [metered(), debited(), Answer::Recorded, gated];
+        let apart = Trace::after(FailureMode::Closed, &apart);
+        assert_eq!(at_once.flow.step(), apart.flow.step());
+        assert_eq!(
+            at_once.steps[2], apart.steps[3],
+            "gated by the same balance"
+        );
+        let (hold, other) = (at_once.hold(), apart.hold());
+        assert_eq!(hold, other);
+    }
+}
+
+#[test]
+fn a_draft_becomes_the_hold_of_its_debit() {
+    let mut trace = Trace::drafting(FailureMode::Closed, &[metered()]);
+    let draft = trace.flow.hold().cloned().expect("a draft");
+    trace.tell(held());
+    let expected = Reservation {
+        lease_id: "lease_amber".into(),
+        expires_at: NOW + TTL,
+        ..Reservation::clone(&draft)
+    };
+    assert_eq!(*trace.hold(), expected);
+    assert_eq!(trace.flow.slot(), Some(SLOT));
 }
 
 // Stores that fail
@@ -371,6 +429,7 @@ fn answers() -> Vec<Answer> {
         metered(),
         Answer::Probed(None),
         debited(),
+        held(),
         Answer::Refused(Refusal::NoLease),
         Answer::Refused(Refusal::Short),
         Answer::Refused(Refusal::Invalid),
@@ -394,7 +453,11 @@ fn fits(step: Step, answer: &Answer) -> bool {
         (Step::Probe, Answer::Probed(_))
             | (
                 Step::Reserve,
-                Answer::Debited(_) | Answer::Refused(_) | Answer::StoreFailed | Answer::StoreLost
+                Answer::Debited(_)
+                    | Answer::Held(_)
+                    | Answer::Refused(_)
+                    | Answer::StoreFailed
+                    | Answer::StoreLost
             )
             | (Step::Acquire, Answer::Acquired(_))
             | (Step::Extend, Answer::Extended)
@@ -416,13 +479,24 @@ fn fits(step: Step, answer: &Answer) -> bool {
 
 /// Follows every fitting answer from here to every end, and shows each flow on the way.
 fn explore(mode: FailureMode, path: &mut Vec<Answer>, visit: &mut impl FnMut(&[Answer], &Trace)) {
-    let trace = Trace::after(mode, path);
+    for begun in [Trace::after, Trace::drafting] {
+        explore_as(begun, mode, path, visit);
+    }
+}
+
+fn explore_as(
+    begun: fn(FailureMode, &[Answer]) -> Trace,
+    mode: FailureMode,
+    path: &mut Vec<Answer>,
+    visit: &mut impl FnMut(&[Answer], &Trace),
+) {
+    let trace = begun(mode, path);
     visit(path, &trace);
     assert!(path.len() < 12, "a flow that does not end: {path:?}");
     for answer in answers() {
         if fits(trace.flow.step(), &answer) {
             path.push(answer);
-            explore(mode, path, visit);
+            explore_as(begun, mode, path, visit);
             path.pop();
         }
     }
@@ -458,9 +532,10 @@ fn on_every_path_a_debit_ends_as_a_kept_hold_or_is_given_back() {
             let Step::Done(outcome) = trace.flow.step() else {
                 return;
             };
-            let debited = path
-                .iter()
-                .any(|answer| matches!(answer, Answer::Debited(_)));
+            let debited = path.iter().zip(&trace.steps).any(|(answer, step)| {
+                matches!(answer, Answer::Debited(_) | Answer::Held(_))
+                    || (trace.drafts && *step == Step::Reserve && *answer == Answer::StoreLost)
+            });
             let given_back = trace.count(|step| matches!(step, Step::Cancel | Step::Refund));
             let kept = usize::from(trace.flow.hold().is_some());
             assert_eq!(given_back + kept, usize::from(debited), "{path:?}");
@@ -500,6 +575,9 @@ fn an_answer_that_does_not_fit_the_step_leaves_the_flow_where_it_is() {
             let step = trace.flow.step();
             for answer in answers().into_iter().filter(|answer| !fits(step, answer)) {
                 let mut strayed = Trace::after(mode, path);
+                if trace.drafts {
+                    strayed = Trace::drafting(mode, path);
+                }
                 strayed.tell(answer.clone());
                 assert_eq!(strayed.flow.step(), step, "{path:?}, then {answer:?}");
             }

@@ -82,7 +82,7 @@ impl PendingCheck {
             Need::Acquire => "acquire",
             Need::Extend => "extend",
             Need::Plain => "plain",
-            Need::Reserve => "reserve",
+            Need::Reserve { .. } => "reserve",
             Need::Record(_) => "record",
             Need::Cancel(_) => "cancel",
             Need::Refund(_) => "refund",
@@ -117,10 +117,19 @@ impl PendingCheck {
     #[getter]
     fn reservation(&self) -> Option<Reservation> {
         match &self.need {
-            Need::Record(hold) | Need::Cancel(hold) | Need::Refund(hold) => {
-                Some(Reservation(hold.clone()))
-            }
+            Need::Reserve { draft: hold, .. }
+            | Need::Record(hold)
+            | Need::Cancel(hold)
+            | Need::Refund(hold) => Some(Reservation(hold.clone())),
             _ => None,
+        }
+    }
+
+    #[getter]
+    fn time_to_live(&self) -> i64 {
+        match self.need {
+            Need::Reserve { ttl, .. } => ttl,
+            _ => 0,
         }
     }
 
@@ -129,7 +138,7 @@ impl PendingCheck {
         self.go_on(py, Reply::Done(ok))
     }
 
-    /// Goes on after a debit in the shared store.
+    /// Goes on after a debit in the shared store, which may have recorded the hold, too.
     fn resume_debited(
         &self,
         py: Python<'_>,
@@ -137,12 +146,14 @@ impl PendingCheck {
         granted: f64,
         lease_id: &str,
         at: f64,
+        recorded: bool,
     ) -> PyResult<Py<PyAny>> {
         let reply = Reply::Debited {
             remaining,
             granted,
             lease_id: lease_id.into(),
             at: arguments::instant("at", at)?,
+            recorded,
         };
         self.go_on(py, reply)
     }

@@ -64,8 +64,14 @@ pub enum Need {
     Extend,
     /// A plain check that cannot be answered from memory.
     Plain,
-    /// A debit in the shared store, of the slot's lease by the credits required.
-    Reserve,
+    /// A debit in the shared store, of the slot's lease by the credits required, at once with the
+    /// recording of the hold if the store can do that.
+    Reserve {
+        /// The hold, without its lease and its end.
+        draft: Arc<Reservation>,
+        /// How long after the debit the hold lapses.
+        ttl: Millis,
+    },
     /// The recording of a hold in the shared store.
     Record(Arc<Reservation>),
     /// A hold's claim in the shared store, with nothing of it consumed.
@@ -89,6 +95,8 @@ pub enum Reply {
         lease_id: Arc<str>,
         /// When, by the store's clock.
         at: Millis,
+        /// Whether the hold was recorded at once.
+        recorded: bool,
     },
     /// To [`Need::Reserve`].
     Refused(Refusal),
@@ -181,13 +189,15 @@ impl Pending {
     #[must_use]
     pub const fn takes(&self, reply: &Reply) -> bool {
         match reply {
-            Reply::Done(true) => !matches!(self.need, Need::Reserve),
+            Reply::Done(true) => !matches!(self.need, Need::Reserve { .. }),
             Reply::Done(false) => true,
-            Reply::Debited { .. } | Reply::Refused(_) => matches!(self.need, Need::Reserve),
+            Reply::Debited { .. } | Reply::Refused(_) => {
+                matches!(self.need, Need::Reserve { .. })
+            }
             Reply::Gone => matches!(self.need, Need::Cancel(_)),
             Reply::Lost => matches!(
                 self.need,
-                Need::Reserve | Need::Record(_) | Need::Cancel(_) | Need::Refund(_)
+                Need::Reserve { .. } | Need::Record(_) | Need::Cancel(_) | Need::Refund(_)
             ),
         }
     }
@@ -197,24 +207,30 @@ impl Pending {
         Some(match (&self.need, reply) {
             (Need::Acquire, Reply::Done(ok)) => Answer::Acquired(ok),
             (Need::Extend, Reply::Done(_)) => Answer::Extended,
-            (Need::Reserve, Reply::Refused(refusal)) => Answer::Refused(refusal),
+            (Need::Reserve { .. }, Reply::Refused(refusal)) => Answer::Refused(refusal),
             (
-                Need::Reserve,
+                Need::Reserve { .. },
                 Reply::Debited {
                     remaining,
                     granted,
                     lease_id,
                     at,
+                    recorded,
                 },
             ) => {
                 let credit = self.slot()?.credit_type_id;
-                Answer::Debited(Debit {
+                let debit = Debit {
                     remaining,
                     lease_id,
                     low: remaining <= knobs.of(credit).low_at(granted),
                     shared_at: Some(at),
                     slab: None,
-                })
+                };
+                if recorded {
+                    Answer::Held(debit)
+                } else {
+                    Answer::Debited(debit)
+                }
             }
             (Need::Record(_), Reply::Done(true)) => Answer::Recorded,
             (Need::Cancel(_) | Need::Refund(_), Reply::Done(true)) => Answer::Cancelled,
@@ -395,7 +411,10 @@ impl Client {
                         place = debited;
                         answer
                     }
-                    None => return Stop::Waits(Need::Reserve),
+                    None => match self.draft(flow) {
+                        Some(need) => return Stop::Waits(need),
+                        None => Answer::StoreFailed,
+                    },
                 },
                 (Step::Record, Some(hold)) if flow.is_shared() => {
                     return Stop::Waits(Need::Record(Arc::clone(hold)));
@@ -478,6 +497,18 @@ impl Client {
         })
     }
 
+    /// What the shared store is to hold.
+    fn draft(&self, flow: &mut CheckFlow) -> Option<Need> {
+        let draft = flow.draft(&self.ids)?;
+        let usual = self
+            .ledger
+            .knobs()
+            .of(&draft.terms.credit_id)
+            .reservation_ttl;
+        let ttl = flow.ttl().unwrap_or(usual);
+        Some(Need::Reserve { draft, ttl })
+    }
+
     /// Has a slab taken in the background, for the checks to come.
     fn want_slab(&self, slot: SlotKey<'_>, now: Now) {
         if self.ledger.knobs().slabs().is_some() && self.ledger.note_low(slot, now) {
@@ -534,7 +565,7 @@ impl Client {
     fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Now) {
         // Only a debit makes a hold, which needs a time to live.
         let ttl = match (&answer, flow.terms()) {
-            (Answer::Debited(debit), Some(terms)) => {
+            (Answer::Debited(debit) | Answer::Held(debit), Some(terms)) => {
                 let usual = self.ledger.knobs().of(&terms.credit_id).reservation_ttl;
                 match flow.ttl() {
                     // A slab is kept for holds that live as long as usual, and no longer.

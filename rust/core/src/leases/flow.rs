@@ -69,7 +69,8 @@ impl Failure {
 pub enum Step {
     /// Evaluate with the real balance and no preflight: [`Answer::Probed`].
     Probe,
-    /// Debit the slot by the cost: [`Answer::Debited`], [`Answer::Refused`] or [`Answer::StoreFailed`].
+    /// Debit the slot by the cost: [`Answer::Debited`], [`Answer::Held`], [`Answer::Refused`] or
+    /// [`Answer::StoreFailed`].
     Reserve,
     /// Make sure that a live lease is in the slot: [`Answer::Acquired`].
     Acquire,
@@ -102,6 +103,8 @@ pub enum Answer {
     Probed(Option<Arc<Terms>>),
     /// To [`Step::Reserve`].
     Debited(Debit),
+    /// To [`Step::Reserve`]: debited, and the hold that was drafted is recorded, both at once.
+    Held(Debit),
     /// To [`Step::Reserve`].
     Refused(Refusal),
     /// To any store step: it was refused or never reached the store.
@@ -274,7 +277,7 @@ impl CheckFlow {
         }
     }
 
-    /// The credits that were debited and not given back. Of a decided check: what it holds.
+    /// The credits that were debited and not given back, or a draft. Of a decided check: what it holds.
     #[must_use]
     pub const fn hold(&self) -> Option<&Arc<Reservation>> {
         self.hold.as_ref()
@@ -286,7 +289,27 @@ impl CheckFlow {
         self.hold
     }
 
-    /// Whether the debit was made in a store that other processes share.
+    /// The hold that a debit will make, without its lease and its end, for a store that debits and
+    /// records at once. `None` before a probe.
+    pub fn draft(&mut self, ids: &Ids) -> Option<Arc<Reservation>> {
+        if self.hold.is_none() {
+            let (holder, terms) = (self.holder.take()?, self.terms.take()?);
+            self.hold = Some(Arc::new(Reservation {
+                id: ids.next(),
+                lease_id: Arc::default(),
+                mode: Mode::Client,
+                holder,
+                terms,
+                quantity_reserved: self.usage,
+                credits_reserved: self.cost,
+                expires_at: 0,
+                exported: Exported::default(),
+            }));
+        }
+        self.hold.clone()
+    }
+
+    /// Whether the debit was made, or may have been, in a store that other processes share.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
         self.charge.shared
@@ -303,21 +326,25 @@ impl CheckFlow {
         self.step = match (self.step, answer) {
             (Step::Probe, Answer::Probed(terms)) => self.price(terms),
             (Step::Reserve, Answer::Debited(debit)) => self.debited(debit, now, ttl, ids),
+            (Step::Reserve, Answer::Held(debit)) => match self.debited(debit, now, ttl, ids) {
+                Step::Record => self.gate(),
+                step => step,
+            },
             (Step::Reserve, Answer::Refused(refusal)) => self.refused(refusal),
             (Step::Acquire, Answer::Acquired(true)) | (Step::Extend, Answer::Extended) => {
                 Step::Reserve
             }
             (Step::Acquire, Answer::Acquired(false)) => self.fail(Failure::AcquireFailed),
-            (Step::Record, Answer::Recorded) => Step::Gate {
-                balance: self.charge.remaining + self.cost,
-            },
+            (Step::Record, Answer::Recorded) => self.gate(),
             (Step::Record, Answer::StoreFailed) => Step::Refund,
             // If the hold is there, its claim gives it back. If it is not, it may yet be recorded and
             // swept; a refund of the debit besides would give it back twice, so that is left to
             // lapse with the lease.
-            (Step::Record, Answer::StoreLost) => {
-                self.failure = Some(Failure::StoreError);
-                Step::Cancel
+            (Step::Record, Answer::StoreLost) => self.doubt(),
+            // So it is with a draft, which may have been debited and recorded at once.
+            (Step::Reserve, Answer::StoreLost) if self.hold.is_some() => {
+                self.charge.shared = true;
+                self.doubt()
             }
             (Step::Reserve, Answer::StoreFailed | Answer::StoreLost)
             | (Step::Refund, Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
@@ -368,8 +395,16 @@ impl CheckFlow {
     }
 
     fn debited(&mut self, debit: Debit, now: Millis, ttl: Millis, ids: &Ids) -> Step {
-        let (Some(holder), Some(terms)) = (self.holder.take(), self.terms.take()) else {
-            return self.fail(Failure::EngineError);
+        let (drafted, holder, terms) = match self.hold.take() {
+            Some(draft) => (
+                Some(draft.id.clone()),
+                draft.holder.clone(),
+                Arc::clone(&draft.terms),
+            ),
+            None => match (self.holder.take(), self.terms.take()) {
+                (Some(holder), Some(terms)) => (None, holder, terms),
+                _ => return self.fail(Failure::EngineError),
+            },
         };
         self.charge = Charge {
             remaining: debit.remaining,
@@ -378,9 +413,11 @@ impl CheckFlow {
             slab: debit.slab,
         };
         self.hold = Some(Arc::new(Reservation {
-            id: debit
-                .slab
-                .map_or_else(|| ids.next(), |slab| slab.next_hold(ids)),
+            id: match (debit.slab, drafted) {
+                (Some(slab), _) => slab.next_hold(ids),
+                (None, Some(id)) => id,
+                (None, None) => ids.next(),
+            },
             lease_id: debit.lease_id,
             mode: Mode::Client,
             holder,
@@ -392,6 +429,19 @@ impl CheckFlow {
             exported: Exported::default(),
         }));
         Step::Record
+    }
+
+    /// Goes on with a hold that is recorded.
+    fn gate(&self) -> Step {
+        Step::Gate {
+            balance: self.charge.remaining + self.cost,
+        }
+    }
+
+    /// Ends a hold of which nobody knows whether it was recorded.
+    fn doubt(&mut self) -> Step {
+        self.failure = Some(Failure::StoreError);
+        Step::Cancel
     }
 
     fn judge(&mut self, value: Option<bool>) -> Step {
