@@ -146,3 +146,14 @@ def test_a_claim_that_is_refused_is_not_lost(drive):
     with pytest.raises(StoreError) as failure:
         drive(Script([ResponseError("READONLY")]))(ASK.consume("hold_1", 5))
     assert not failure.value.lost
+
+
+@pytest.mark.parametrize("reply", [b"\xff", b"80", "[", b'["hold_1"]', b"once\n1\n2\n3\nlease_1"])
+def test_a_script_whose_reply_cannot_be_read_may_have_done_anything(drive, reply):
+    for operation in (ASK.try_reserve(SLOT, 1), ASK.consume("hold_1", 5)):
+        if (reply, operation.__name__) == (b"80", "consume"):
+            operation.close()
+            continue
+        with pytest.raises(StoreError) as failure:
+            drive(Script([reply]))(operation)
+        assert failure.value.lost

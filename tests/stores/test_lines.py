@@ -239,7 +239,7 @@ class Held:
         """Nothing is open."""
 
 
-DEBIT = b'["89.5","lease_1","100","4102444800000","0"]'
+DEBIT = b"89.5\n100\n4102444800000\n1750000000000\nlease_1"
 
 
 async def left(links: Held, told: list[Any]) -> asyncio.Task[Any]:

@@ -162,9 +162,12 @@ def context(reservation: Reservation) -> str:
 
 def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
-    remaining, granted, expires_at, at, lease_id = _decoded(reply).split("\n", 4)
-    ends, made = float(expires_at) / 1000, float(at) / 1000
-    return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
+    try:
+        remaining, granted, expires_at, at, lease_id = _decoded(reply).split("\n", 4)
+        ends, made = float(expires_at) / 1000, float(at) / 1000
+        return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
+    except ValueError as error:
+        raise _unreadable(error) from error
 
 
 def read_claim(reply: str | bytes) -> Claimed:
@@ -172,10 +175,13 @@ def read_claim(reply: str | bytes) -> Claimed:
 
     Of one that was given back already it is the credits alone.
     """
-    words = _decoded(reply)
-    if not words.startswith("["):
-        return Claimed(("", ""), "", "", float(words), is_finished=True)
-    hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(words)
+    try:
+        words = _decoded(reply)
+        if not words.startswith("["):
+            return Claimed(("", ""), "", "", float(words), is_finished=True)
+        hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(words)
+    except ValueError as error:
+        raise _unreadable(error) from error
     slot = company_id or "", credit_type_id or ""
     return Claimed(slot, hold_id or "", lease_id or "", max(0.0, number(held or "0")))
 
@@ -195,8 +201,9 @@ def read_slab(fields: Sequence[object]) -> tuple[Claimed, dict[str, float]]:
 
 
 def _decoded(reply: str | bytes) -> str:
-    try:
-        return reply if isinstance(reply, str) else reply.decode()
-    except ValueError as error:
-        # The script has run; of bytes that are no text nobody can tell what it did.
-        raise StoreError(f"Redis answered with what is no text: {error}", lost=True) from error
+    return reply if isinstance(reply, str) else reply.decode()
+
+
+def _unreadable(error: ValueError) -> StoreError:
+    """Return the failure of a script that has run; of what it did nobody can tell."""
+    return StoreError(f"Redis answered with what cannot be read: {error}", lost=True)
