@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import flask
 import httpx
 import pytest
@@ -90,3 +93,12 @@ def test_what_was_used_before_an_error_is_billed(browser, client, emulator):
     assert browser.post("/broken/acme").status_code == 500
     eventually(lambda: billed(emulator) == 3)
     assert client.status().open_holds == 0
+
+
+def test_the_package_loads_no_framework():
+    program = (
+        "import sys, schematic_native; "
+        "print([m for m in ('celery', 'django', 'flask', 'starlette', 'fastapi') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
