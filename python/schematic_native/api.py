@@ -72,7 +72,7 @@ class ApiError(Exception):
 
     """
 
-    def __new__(cls, *_arguments: object) -> Self:  # noqa: D102 - it says nothing of its own
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:  # noqa: D102 - it says nothing of its own
         return super().__new__(_as_published(cls))  # whose __init__ is called
 
     def __init__(self, message: str, status: int | None = None) -> None:
