@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 import warnings
 from collections import Counter
@@ -323,6 +326,34 @@ def test_a_shutdown_settles_what_open_holds_have_used(emulator, world, fields):
         hold.use(8)
         client.shutdown()
     assert billed(emulator) == 8
+
+
+def test_a_process_that_is_killed_loses_one_piece_at_most(emulator):
+    program = textwrap.dedent("""
+        import sys, time
+        from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
+        url, key = sys.argv[1:]
+        client = Schematic(key, SchematicConfig(
+            base_url=url, event_capture_url=url, use_datastream=True, event_buffer_period=0.01,
+            credit_leases=CreditLeaseConfig(mode="client"),
+        ))
+        with client.hold("inference", {"id": "acme"}, usage=1000, ttl=0.3) as hold:
+            while True:
+                hold.use(1)
+                print(hold.used, hold._billed, hold._count, flush=True)
+                time.sleep(0.001)
+    """)
+    command = [sys.executable, "-c", program, emulator.base_url, API_KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while len(bills(emulator)) < 3:
+            process.stdout.readline()
+        process.kill()
+        used, settled, pieces = map(int, process.stdout.read().split("\n")[-2].split())
+    assert len(bills(emulator)) >= pieces - 2  # the open one, and one on its way
+    assert billed(emulator) <= settled + 1000
+    assert billed(emulator) <= used + 1
+    emulator.advance(3600)
+    assert emulator.audit()["balanced"]
 
 
 # Streams

@@ -624,6 +624,8 @@ class _Hold(Generic[C]):
 class Hold(_Hold["Schematic"]):
     """Credits held for a block of work: see `Schematic.hold`."""
 
+    _is_left_open: bool = False
+
     def __enter__(self) -> Self:
         """Check, and hold.
 
@@ -646,7 +648,7 @@ class Hold(_Hold["Schematic"]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._stream is not None and self._passes_on(exc):
+        if exc is None and (self._is_left_open or self._stream is not None) and self._is_left():
             return
         if self._ends_at_once():
             return
@@ -655,6 +657,19 @@ class Hold(_Hold["Schematic"]):
                 self._release(owed)
             else:
                 self._client._claim(owed)
+
+    def _leave_open(self) -> None:
+        """Leave the hold open at the end of its block, for `_close` or the collector to end it."""
+        self._is_left_open = True
+
+    def _is_left(self) -> bool:
+        """Tell whether something else than the block ends the hold."""
+        return self._is_left_open or (self._stream is not None and self._passes_on(None))
+
+    def _close(self) -> None:
+        """End a hold that was left open, and wait for it as the block would."""
+        self._is_left_open, self._stream = False, None
+        self.__exit__(None, None, None)
 
     def _release(self, reservation_id: str) -> None:
         limit = self._client._settings.timeout
