@@ -60,6 +60,7 @@ pub(crate) struct Ingested {
     keys: Option<HashMap<String, String>>,
     error: Option<String>,
     skipped: Vec<String>,
+    changed_flags: Vec<String>,
 }
 
 impl Core {
@@ -429,6 +430,7 @@ impl Core {
             keys: ingested.keys,
             error: ingested.error,
             skipped: ingested.skipped,
+            changed_flags: ingested.changed_flags,
         })
     }
 
