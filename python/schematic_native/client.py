@@ -93,6 +93,7 @@ from schematic_native.questions import (
 from schematic_native.resources import AsyncResources, Resources
 from schematic_native.session import Session, at_exit, forget_parent
 from schematic_native.wake import Doorbell
+from schematic_native.watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -166,6 +167,7 @@ class _Client(Attributes, Memory):
         self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
+        self._watchers = Watchers(self._settings.logger)
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -185,6 +187,7 @@ class _Client(Attributes, Memory):
             self._doorbell,
             self._faults,
             self._store,
+            self._watchers,
         )
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False

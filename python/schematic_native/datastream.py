@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core, Ingested
     from schematic_native.faults import Faults
+    from schematic_native.watchers import Watchers
 
 FLAGS = "rulesengine.Flags"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 TOPIC = "DataStream"
+KEY_REFUSED = "the API key was refused"
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 STABLE_AFTER = 30.0
@@ -117,6 +119,7 @@ class DataStream:
         max_message_size: bytes.
         on_ready: called at each set of flags that makes a connection ready.
         on_message: called with each message that the core has taken.
+        watchers: told when the flags are current, are not any more, and change.
         timing, sleep, jitter: for tests.
 
     """
@@ -131,6 +134,7 @@ class DataStream:
         max_message_size: int,
         on_ready: Callable[[], None],
         on_message: Callable[[bytes, Ingested], None] | None = None,
+        watchers: Watchers | None = None,
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -142,6 +146,7 @@ class DataStream:
         self._max_message_size = max_message_size
         self._on_ready = on_ready
         self._on_message = on_message
+        self._watchers = watchers
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
@@ -269,6 +274,8 @@ class DataStream:
     def _disconnected(self) -> None:
         self._socket = None
         self.ready = False
+        if self._watchers is not None:
+            self._watchers.stream(is_ready=False)
         self.first_outcome.set()
         for request in list(self._requests.values()):
             request.resolve(found=False)
@@ -294,6 +301,8 @@ class DataStream:
             if self._on_message is not None:
                 self._on_message(message, ingested)
             self._heed(ingested)
+            if self._watchers is not None:
+                self._watchers.changed(ingested.changed_flags)
 
     def _heed(self, ingested: Ingested) -> None:
         """Act on what a message was: report what could not be read, release who waited for it."""
@@ -327,6 +336,8 @@ class DataStream:
         self.ready = True
         self._faults.cleared(TOPIC)
         self._on_ready()
+        if self._watchers is not None:
+            self._watchers.stream(is_ready=True)
         self.first_outcome.set()
 
     async def _keep_alive(self, socket: ClientConnection) -> None:
@@ -381,7 +392,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status in {401, 403}:
-            return f"the API key was refused (HTTP {status}); trying again"
+            return f"{KEY_REFUSED} (HTTP {status}); trying again"
         return f"the handshake was answered with HTTP {status}; trying again"
     if isinstance(error, ConnectionClosed):
         return "the connection was closed; trying again"
