@@ -15,6 +15,7 @@ MODULES = (
     "schematic_native",
     "schematic_native.cache",
     "schematic_native.emulator",
+    "schematic_native.openfeature",
     "schematic_native.rulesengine",
     "schematic_native.webhooks",
 )
