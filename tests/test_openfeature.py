@@ -725,9 +725,12 @@ def test_a_forked_child_resolves(client: OpenFeatureClient, provider: SchematicP
     assert client.get_boolean_value("inference", False, ACME)
     child = os.fork()
     if child == 0:
-        value = client.get_boolean_value("inference", False, ACME)
-        provider.client.shutdown()
-        os._exit(0 if value else 1)
+        value = False
+        try:
+            value = client.get_boolean_value("inference", False, ACME)
+            provider.client.shutdown()
+        finally:
+            os._exit(0 if value else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

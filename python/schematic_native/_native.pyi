@@ -792,5 +792,8 @@ class Core:
 
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...
+    def denials(
+        self,
+    ) -> dict[str, int]: ...  # lease-backed checks denied, by "rules" or the failure
     # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
     # dropped_flag_checks, checks, settles, swept

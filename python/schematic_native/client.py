@@ -92,6 +92,7 @@ from schematic_native.questions import (
 )
 from schematic_native.resources import AsyncResources, Resources
 from schematic_native.session import Session, at_exit, forget_parent
+from schematic_native.tally import Tally
 from schematic_native.wake import Doorbell
 from schematic_native.watchers import Watchers
 
@@ -168,6 +169,7 @@ class _Client(Attributes, Memory):
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
         self._watchers = Watchers(self._settings.logger)
+        self._tally = Tally()
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -188,6 +190,7 @@ class _Client(Attributes, Memory):
             self._faults,
             self._store,
             self._watchers,
+            self._tally,
         )
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
@@ -211,6 +214,7 @@ class _Client(Attributes, Memory):
         self._dropped.detach()
         _abandoned.append(self._session)
         self._caches = [_fresh(cache) for cache in self._caches]
+        self._tally = self._tally.emptied()
         self._reset()
 
     def _make_core(self) -> Core:
@@ -272,6 +276,17 @@ class _Client(Attributes, Memory):
             dropped_events=dropped + (0 if runtime is None else runtime.refused_events),
             last_error=self._faults.last_error,
         )
+
+    def metrics_text(self, companies: int = 0) -> str:
+        """Return the metrics of this client in this process as a page for Prometheus, without I/O.
+
+        Args:
+            companies: so many companies at most have lines of their own where credits are counted.
+
+        """
+        from schematic_native.metrics import read, write  # noqa: PLC0415 - for who scrapes
+
+        return write(read(self, companies))
 
     @property
     def _idle(self) -> bool:

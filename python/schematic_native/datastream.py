@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -156,6 +157,8 @@ class DataStream:
         self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
         self._flags_arrived = asyncio.Event()
         self.ready = False
+        # When the last message of this connection came, by time.monotonic; None before the first.
+        self.last_message: float | None = None
         # Whether a large message is on its way into the core.
         self.is_reading = False
         # Set once it is known how the first attempt went, well or badly.
@@ -250,6 +253,7 @@ class DataStream:
             logger=_WIRE_LOG,
         )
         self._socket = socket
+        self.last_message = None
         self._flags_arrived.clear()
         services = (
             self._read(socket),
@@ -286,6 +290,7 @@ class DataStream:
         turns = 0
         while True:
             message = await socket.recv(decode=False)
+            self.last_message = time.monotonic()
             if len(message) > LARGE_MESSAGE:
                 self.is_reading = True
                 try:

@@ -37,16 +37,12 @@ from schematic_native.config import (
     TrackWithReservationOptions,
 )
 from schematic_native.questions import (
-    CLOSED,
-    KEY_CONFLICT,
-    REASON_ERROR,
-    REASON_FLAG_NOT_FOUND,
     REASON_OFFLINE,
-    TIMED_OUT,
     FlagQuestion,
     read_keys,
     read_text,
 )
+from schematic_native.verdicts import failure_of, is_targeted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -71,7 +67,6 @@ T = TypeVar("T")
 GRACE = 1.0
 RESERVATION = "reservation"
 _OPTIONS = {value: CheckFlagOptions(default_value=value) for value in (False, True)}
-_DEFAULT_RULE = "default"
 # What a result tells that is one plain value, by the names it has there.
 _OF_ANSWER = ("flag_id", "rule_id", "rule_type", "company_id", "user_id")
 _OF_ENTITLEMENT = tuple(
@@ -388,15 +383,12 @@ class SchematicProvider(AbstractProvider):
     ) -> FlagResolutionDetails[T]:
         """Turn an answer into details; `read` gives the value of a type, None if there is none."""
         answer = told.answer
-        reason, text = Reason.TARGETING_MATCH, answer.reason
-        if answer.rule_id is None:
-            if (failure := _failure(answer)) is not None:
-                return _failed(default, *failure)
-            reason = Reason.DEFAULT
-        elif answer.rule_type == _DEFAULT_RULE:
-            reason = Reason.DEFAULT
+        failure = failure_of(answer)
+        if failure is not None:
+            return _failed(default, ErrorCode(failure.code), failure.message)
+        reason = Reason.TARGETING_MATCH if is_targeted(answer) else Reason.DEFAULT
         metadata = _Metadata(answer)
-        if text == REASON_OFFLINE:
+        if answer.reason == REASON_OFFLINE:
             return FlagResolutionDetails(default, reason=reason, flag_metadata=metadata)
         value = read(answer)
         if value is None:
@@ -562,20 +554,6 @@ def _round_up(value: float) -> int:
     if not math.isfinite(value):
         raise ValueError(f"value must be finite, got {value!r}")
     return math.ceil(value)
-
-
-def _failure(answer: CheckFlagResult) -> tuple[ErrorCode, str] | None:
-    """Tell why there is no answer; None if there is one."""
-    reason = answer.reason
-    if reason.startswith(REASON_FLAG_NOT_FOUND):
-        return ErrorCode.FLAG_NOT_FOUND, f"there is no flag {answer.flag!r}"
-    if reason == KEY_CONFLICT:
-        return ErrorCode.INVALID_CONTEXT, "the keys of the context name different entities"
-    if reason == CLOSED:
-        return ErrorCode.PROVIDER_NOT_READY, "the client is shut down"
-    if answer.error or reason == TIMED_OUT or reason.startswith(REASON_ERROR):
-        return ErrorCode.GENERAL, answer.error or reason
-    return None
 
 
 def _failed(

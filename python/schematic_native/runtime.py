@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from schematic_native.settings import Settings
     from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import SharedStore
+    from schematic_native.tally import Tally
     from schematic_native.wake import Doorbell
     from schematic_native.watchers import Watchers
 
@@ -64,6 +65,7 @@ class Runtime:
         on_streaming: called with True when the DataStream has brought its flags, and in replicator
             mode with whether checks may be decided here.
         watchers: told when the flags are current, are not any more, and change; None without any.
+        tally: where requests are counted; None without one.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -78,6 +80,7 @@ class Runtime:
         store: Store | None,
         on_streaming: Callable[[bool], None],
         watchers: Watchers | None = None,
+        tally: Tally | None = None,
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -86,7 +89,7 @@ class Runtime:
         self._doorbell = doorbell
         self._faults = faults
         self._watchers = watchers
-        self._api = Api(settings)
+        self._api = Api(settings, tally=tally)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -134,6 +137,11 @@ class Runtime:
         """Whether the DataStream is connected and its flags have arrived."""
         source = self._datastream or self._replica
         return source is not None and source.ready
+
+    @property
+    def last_message(self) -> float | None:
+        """When the DataStream's last message came, by time.monotonic; None without any."""
+        return None if self._datastream is None else self._datastream.last_message
 
     @property
     def replica(self) -> Replica | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from schematic_native.redis import Store
     from schematic_native.runtime import LoopThread, Runtime
     from schematic_native.settings import Settings
+    from schematic_native.tally import Tally
     from schematic_native.wake import Doorbell
     from schematic_native.watchers import Watchers
 
@@ -52,6 +53,7 @@ class Session:
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
         watchers: told when the flags are current, are not any more, and change.
+        tally: where requests are counted.
 
     """
 
@@ -64,6 +66,7 @@ class Session:
         faults: Faults,
         store: Store | None,
         watchers: Watchers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -72,6 +75,7 @@ class Session:
         self._faults = faults
         self._store = store
         self._watchers = watchers
+        self._tally = tally
         self.runtime: Runtime | None = None
         # The I/O thread of a synchronous client, and its shutdown once it has begun.
         self.thread: LoopThread | None = None
@@ -99,6 +103,7 @@ class Session:
             store=self._store,
             on_streaming=on_streaming,
             watchers=self._watchers,
+            tally=self._tally,
             previous=self.runtime,
         )
         return self.runtime

@@ -1011,6 +1011,10 @@ impl Core {
         Ok(dict)
     }
 
+    fn denials(&self) -> HashMap<&'static str, u64> {
+        self.client.denials().collect()
+    }
+
     fn __repr__(&self) -> String {
         let cache = self.client.cache();
         let (flags, companies) = (cache.flags().len(), cache.companies().len());
