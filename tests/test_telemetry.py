@@ -38,7 +38,8 @@ Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture
 def client(emulator: Emulator) -> Iterator[Schematic]:
-    with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
+    config = SchematicConfig(**streaming(emulator, event_buffer_period=0.05))
+    with Schematic(API_KEY, config) as client:
         yield client
 
 
@@ -97,7 +98,7 @@ def test_every_number_is_that_of_the_emulators_books(client, emulator: Emulator,
     assert not client.check("exports", ACME, usage=100).allowed
     assert not client.check("inference", ACME, usage=-1).allowed
     client.track_with_reservation(held[0], 7)
-    client.track_with_reservation(held[1], 25)  # more than was held
+    client.track_with_reservation(held[1], 15.5)
     eventually(lambda: client.status().queued_events == 0)
     told, state = numbers(), emulator.state()
     assert told("checks") == 5
@@ -114,13 +115,15 @@ def test_every_number_is_that_of_the_emulators_books(client, emulator: Emulator,
     }
     assert sum(credits_.values()) == lease["granted"]
     assert credits_["held"] == 30 * 2
-    assert credits_["settled"] == lease["tracked"] == (7 + 25) * 2
+    assert credits_["settled"] == lease["tracked"] == (7 + 16) * 2
     assert told("events.sent") == len(emulator.events())
     assert told("events.queued", kind="billing") == told("events.queued", kind="sending") == 0
     assert told("events.dropped", kind="billing") == 0
+    status = client.status()
+    assert (status.checks, status.denied_checks, status.settles) == (5, 2, 2)
     assert (told("stream.connected"), told("stream.ready")) == (1, 1)
     assert told("stream.message.age") >= 0
-    assert told("cache.entries", kind="flag") == 2
+    assert told("cache.entries", kind="flag") == 3
     assert told("cache.entries", kind="company") == 1
     assert told("requests", operation="acquire", outcome="done") == len(state["leases"])
     assert told("requests", operation="acquire", outcome="failed") == 0

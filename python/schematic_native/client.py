@@ -263,6 +263,7 @@ class _Client(Attributes, Memory):
         runtime = self._runtime
         queued = counts["queued_billing"] + counts["queued_flag_checks"]
         dropped = counts["dropped_billing"] + counts["dropped_flag_checks"]
+        last = None if runtime is None else runtime.last_message
         return ClientStatus(
             connected=runtime is not None and runtime.connected,
             ready=runtime is not None and runtime.ready,
@@ -275,6 +276,12 @@ class _Client(Attributes, Memory):
             sent_events=0 if runtime is None else runtime.sent_events,
             dropped_events=dropped + (0 if runtime is None else runtime.refused_events),
             last_error=self._faults.last_error,
+            checks=counts["checks"],
+            denied_checks=sum(self._core.denials().values()),
+            settles=counts["settles"],
+            lapsed_holds=counts["swept"],
+            evicted=counts["evicted"],
+            last_message_age=None if last is None else max(0.0, time.monotonic() - last),
         )
 
     def metrics_text(self, companies: int = 0) -> str:

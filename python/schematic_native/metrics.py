@@ -5,7 +5,6 @@ Everything is read from counts that are kept anyway, when somebody asks: a check
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ def read(client: Schematic | AsyncSchematic | _Client, companies: int = 0) -> li
 
     """
     status = client.status()  # first: it also notices a fork
+    age = status.last_message_age
     core = client._core  # noqa: SLF001 - the same package
     counts = core.counts()
     waits = client._tally.waits  # noqa: SLF001 - the same package
     runtime = client._runtime  # noqa: SLF001 - the same package
-    last = None if runtime is None else runtime.last_message
     refused = 0 if runtime is None else runtime.refused_events
     pending = 0 if runtime is None else runtime.pending_events
     leases, credits_ = _credits(client, companies)
@@ -103,7 +102,7 @@ def read(client: Schematic | AsyncSchematic | _Client, companies: int = 0) -> li
             "gauge",
             "s",
             "Time since the last message of the DataStream's connection.",
-            [] if last is None else [Sample(max(0.0, time.monotonic() - last))],
+            [] if age is None else [Sample(age)],
         ),
         Metric(
             "schematic.cache.entries",
