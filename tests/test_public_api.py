@@ -17,6 +17,7 @@ MODULES = (
     "schematic_native.emulator",
     "schematic_native.openfeature",
     "schematic_native.rulesengine",
+    "schematic_native.telemetry",
     "schematic_native.webhooks",
 )
 

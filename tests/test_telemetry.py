@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import re
 import weakref
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,9 +163,6 @@ def test_a_client_that_has_not_started_has_numbers_too() -> None:
 def test_companies_are_named_only_if_asked_for_and_as_many_as_that(
     client, emulator: Emulator
 ) -> None:
-    import json  # noqa: PLC0415
-    from importlib.resources import files  # noqa: PLC0415
-
     text = files("schematic_native.emulator").joinpath("inference.json").read_text()
     company = json.loads(text)["companies"][0]
     for number in range(3):
@@ -175,6 +175,16 @@ def test_companies_are_named_only_if_asked_for_and_as_many_as_that(
         if name == "schematic.leases"
     }
     assert leases == {"comp_0": 1, "comp_1": 1, "other": 1}
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(client) -> None:
+    dashboard = (Path(__file__).parent.parent / "docs" / "grafana.json").read_text()
+    there = set(re.findall(r"^# TYPE (\w+)", client.metrics_text(), re.MULTILINE))
+    expressions = [
+        target["expr"] for panel in json.loads(dashboard)["panels"] for target in panel["targets"]
+    ]
+    asked = {name for each in expressions for name in re.findall(r"schematic_\w+", each)}
+    assert asked == there
 
 
 def test_labels_are_escaped() -> None:
