@@ -719,6 +719,29 @@ def test_a_client_does_not_hold_who_watches_it(emulator: Emulator) -> None:
         eventually(lambda: native.check_flags(["changed"])[0].error is None)
 
 
+def test_two_providers_of_one_client_are_told_and_one_that_fails_harms_nobody(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(SchematicProvider):
+        def emit(self, event, details):
+            raise RuntimeError("told too much")
+
+    with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as native:
+        failing, provider = Failing(native), SchematicProvider(native)
+        failing.initialize(NOBODY)
+        failing.initialize(NOBODY)
+        api.set_provider_and_wait(provider)
+        events = Events(api.get_client())
+        assert events.next()[0] == ProviderEvent.PROVIDER_READY
+        emulator.set_flag(flag("first"))
+        assert events.next()[1].flags_changed == ["first"]
+        assert caplog.text.count("RuntimeError: told too much") == 1  # watched once
+        failing.shutdown()
+        emulator.set_flag(flag("second"))
+        assert events.next()[1].flags_changed == ["second"]
+        assert caplog.text.count("RuntimeError: told too much") == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_resolves(client: OpenFeatureClient, provider: SchematicProvider) -> None:

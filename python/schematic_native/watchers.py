@@ -28,18 +28,17 @@ class Watchers:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        # Replaced as a whole, so that it needs no lock.
-        self._methods: tuple[weakref.WeakMethod[Watcher], ...] = ()
+        # A dict for the order, and because each change is one step: a fork may find any lock held.
+        self._methods: dict[weakref.WeakMethod[Watcher], None] = {}
         self._is_ready = False
 
     def add(self, method: Watcher) -> None:
         """Tell a bound method from now on, on the thread that has the news; it must not wait."""
-        self.remove(method)
-        self._methods += (weakref.WeakMethod(method),)
+        self._methods[weakref.WeakMethod(method)] = None
 
     def remove(self, method: Watcher) -> None:
         """Tell a method nothing any more."""
-        self._methods = tuple(each for each in self._methods if each() not in {None, method})
+        self._methods.pop(weakref.WeakMethod(method), None)
 
     def stream(self, is_ready: bool) -> None:
         """Tell whether flags are kept current, if that is news."""
@@ -53,9 +52,10 @@ class Watchers:
             self._tell("changed", flags)
 
     def _tell(self, news: News, flags: Sequence[str]) -> None:
-        for each in self._methods:
+        for each in tuple(self._methods):
             method = each()
             if method is None:
+                self._methods.pop(each, None)
                 continue
             try:
                 method(news, flags)
