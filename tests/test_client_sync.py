@@ -589,7 +589,7 @@ def test_importing_the_package_loads_no_network_library():
     program = """
         import sys
         import schematic_native, schematic_native.client
-        loaded = {"httpx", "websockets", "redis", "asyncio", "ssl"} & set(sys.modules)
+        loaded = {"httpx", "websockets", "redis", "asyncio", "ssl", "openfeature", "opentelemetry"} & set(sys.modules)
         assert not loaded, loaded
         config = schematic_native.SchematicConfig(offline=True)
         schematic_native.Schematic("key", config).check_flag("f")

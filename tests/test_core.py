@@ -292,6 +292,26 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(raw: bytes) -> None:
     assert world.core.has_flags()
 
 
+def test_a_message_names_the_flags_that_it_changed() -> None:
+    def told(core: Core, entity_type: str, message_type: str, data: object) -> list[str]:
+        message = {"entity_type": entity_type, "message_type": message_type, "data": data}
+        return sorted(core.ingest(json.dumps(message)).changed_flags)
+
+    core = Core(api_key="k")
+    other = FLAG | {"id": "f2", "key": "other"}
+    flags, flag = "rulesengine.Flags", "rulesengine.Flag"
+    assert told(core, flags, "full", [FLAG, other]) == []  # all of them are news
+    assert told(core, flags, "full", [other, FLAG]) == []
+    assert told(core, flag, "full", FLAG) == []
+    assert told(core, flag, "full", FLAG | {"default_value": True}) == ["inference"]
+    assert told(core, flags, "full", [FLAG, other]) == ["inference"]
+    assert told(core, flag, "full", other | {"key": "renamed"}) == ["other", "renamed"]
+    assert told(core, flags, "full", [FLAG | {"id": "f3"}]) == ["inference", "renamed"]
+    assert told(core, flag, "delete", {"key": "INFERENCE"}) == ["inference"]
+    assert told(core, flag, "delete", {"id": "f3"}) == []
+    assert told(core, "rulesengine.Company", "full", COMPANY) == []
+
+
 def test_one_unreadable_flag_does_not_take_the_others_along() -> None:
     world = World()
     ingested = world.core.ingest(

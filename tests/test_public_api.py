@@ -15,7 +15,9 @@ MODULES = (
     "schematic_native",
     "schematic_native.cache",
     "schematic_native.emulator",
+    "schematic_native.openfeature",
     "schematic_native.rulesengine",
+    "schematic_native.telemetry",
     "schematic_native.webhooks",
 )
 

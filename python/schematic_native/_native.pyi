@@ -357,6 +357,9 @@ class Ingested:
     )  # of a full company or user: all its keys; of an error: the keys whose waiters fail
     error: str | None  # of an error message
     skipped: list[str]  # one sentence for each thing that could not be read, for the log
+    changed_flags: list[
+        str
+    ]  # keys of flags that are other ones now, new or gone; none of the first set
 
 @final
 class PendingCheck:
@@ -815,5 +818,8 @@ class Core:
 
     # Counts, without I/O
     def counts(self) -> dict[str, int]: ...
+    def denials(
+        self,
+    ) -> dict[str, int]: ...  # lease-backed checks denied, by "rules" or the failure
     # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
     # dropped_flag_checks, checks, settles, swept

@@ -35,6 +35,7 @@ from schematic_native.answers import (
 from schematic_native.clients import Answer, adapted, over_httpx
 from schematic_native.config import CreditBalance
 from schematic_native.settings import is_loopback
+from schematic_native.tally import Tally, operation_of
 from schematic_native.transport import (
     KEEPING_REDIRECTS,
     MOST_REDIRECTS,
@@ -207,6 +208,7 @@ class Api:
 
     Args:
         settings: where and how.
+        tally: where requests are counted; None keeps a count that nobody sees.
         sleep, clock, jitter: for tests; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
@@ -217,11 +219,13 @@ class Api:
         self,
         settings: Settings,
         *,
+        tally: Tally | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
+        self._tally = tally or Tally()
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
@@ -383,6 +387,12 @@ class Api:
             ApiConnectionError: there was no answer.
 
         """
+        with self._tally.waiting("events") as wait:
+            posted = await self._post_events(batch)
+            wait.has_failed = posted.status // 100 != 2  # noqa: PLR2004
+            return posted
+
+    async def _post_events(self, batch: EventBatch) -> Posted:
         url, timeout = f"{self._settings.event_capture_url}/batch", self._settings.timeout
         if self._transport is not None and not self._closed:
             try:
@@ -422,6 +432,12 @@ class Api:
         self, method: str, path: str, body: object, deadline: float | None
     ) -> tuple[object, int]:
         """Make one call; return the answer's data, and how many attempts it took."""
+        with self._tally.waiting(operation_of(path)):
+            return await self._try(method, path, body, deadline)
+
+    async def _try(
+        self, method: str, path: str, body: object, deadline: float | None
+    ) -> tuple[object, int]:
         content = None if body is None else jsontext.write(body)
         url = f"{self._settings.base_url}/{path}"
         attempt = 0

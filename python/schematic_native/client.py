@@ -92,7 +92,9 @@ from schematic_native.questions import (
 )
 from schematic_native.resources import AsyncResources, Resources
 from schematic_native.session import Session, at_exit, end_all, forget_parent
+from schematic_native.tally import Tally
 from schematic_native.wake import Doorbell
+from schematic_native.watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -170,6 +172,8 @@ class _Client(Attributes, Memory):
         self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
+        self._watchers = Watchers(self._settings.logger)
+        self._tally = Tally()
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -189,6 +193,8 @@ class _Client(Attributes, Memory):
             self._doorbell,
             self._faults,
             self._store,
+            self._watchers,
+            self._tally,
         )
         self._holds = Holds(self._session, self._settings.leases)
         self._dropped = weakref.finalize(self, self._session.abandon)
@@ -210,6 +216,7 @@ class _Client(Attributes, Memory):
         self._dropped.detach()
         _abandoned.append(self._session)
         self._caches = [_fresh(cache) for cache in self._caches]
+        self._tally = self._tally.emptied()
         self._reset()
 
     def _make_core(self) -> Core:
@@ -258,6 +265,7 @@ class _Client(Attributes, Memory):
         runtime = self._runtime
         queued = counts["queued_billing"] + counts["queued_flag_checks"]
         dropped = counts["dropped_billing"] + counts["dropped_flag_checks"]
+        last = None if runtime is None else runtime.last_message
         return ClientStatus(
             connected=runtime is not None and runtime.connected,
             ready=runtime is not None and runtime.ready,
@@ -270,7 +278,24 @@ class _Client(Attributes, Memory):
             sent_events=0 if runtime is None else runtime.sent_events,
             dropped_events=dropped + (0 if runtime is None else runtime.refused_events),
             last_error=self._faults.last_error,
+            checks=counts["checks"],
+            denied_checks=sum(self._core.denials().values()),
+            settles=counts["settles"],
+            lapsed_holds=counts["swept"],
+            evicted=counts["evicted"],
+            last_message_age=None if last is None else max(0.0, time.monotonic() - last),
         )
+
+    def metrics_text(self, companies: int = 0) -> str:
+        """Return the metrics of this client in this process as a page for Prometheus, without I/O.
+
+        Args:
+            companies: so many companies at most have lines of their own where credits are counted.
+
+        """
+        from schematic_native.metrics import read, write  # noqa: PLC0415 - for who scrapes
+
+        return write(read(self, companies))
 
     @property
     def _idle(self) -> bool:

@@ -229,6 +229,12 @@ class ClientStatus:
         sent_events: events that the server took.
         dropped_events: events lost to a full queue or refused by the server.
         last_error: the latest fault that was reported, None if all of them have passed.
+        checks: checks that may hold credits, since the start of this process's client, as all counts.
+        denied_checks: those of them that were denied.
+        settles: reservations that were settled.
+        lapsed_holds: reservations that expired.
+        evicted: companies and users that made room in memory.
+        last_message_age: seconds since the DataStream's last message; None without any.
 
     """
 
@@ -243,6 +249,12 @@ class ClientStatus:
     sent_events: int
     dropped_events: int
     last_error: str | None
+    checks: int = 0
+    denied_checks: int = 0
+    settles: int = 0
+    lapsed_holds: int = 0
+    evicted: int = 0
+    last_message_age: float | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core, Ingested
     from schematic_native.faults import Faults
+    from schematic_native.watchers import Watchers
 
 FLAGS = "rulesengine.Flags"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 TOPIC = "DataStream"
+KEY_REFUSED = "the API key was refused"
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 STABLE_AFTER = 30.0
@@ -117,6 +120,7 @@ class DataStream:
         max_message_size: bytes.
         on_ready: called at each set of flags that makes a connection ready.
         on_message: called with each message that the core has taken.
+        watchers: told when the flags are current, are not any more, and change.
         timing, sleep, jitter: for tests.
 
     """
@@ -131,6 +135,7 @@ class DataStream:
         max_message_size: int,
         on_ready: Callable[[], None],
         on_message: Callable[[bytes, Ingested], None] | None = None,
+        watchers: Watchers | None = None,
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -142,6 +147,7 @@ class DataStream:
         self._max_message_size = max_message_size
         self._on_ready = on_ready
         self._on_message = on_message
+        self._watchers = watchers
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
@@ -151,6 +157,8 @@ class DataStream:
         self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
         self._flags_arrived = asyncio.Event()
         self.ready = False
+        # When the last message of this connection came, by time.monotonic; None before the first.
+        self.last_message: float | None = None
         # Whether a large message is on its way into the core.
         self.is_reading = False
         # Set once it is known how the first attempt went, well or badly.
@@ -245,6 +253,7 @@ class DataStream:
             logger=_WIRE_LOG,
         )
         self._socket = socket
+        self.last_message = None
         self._flags_arrived.clear()
         services = (
             self._read(socket),
@@ -269,6 +278,8 @@ class DataStream:
     def _disconnected(self) -> None:
         self._socket = None
         self.ready = False
+        if self._watchers is not None:
+            self._watchers.stream(is_ready=False)
         self.first_outcome.set()
         for request in list(self._requests.values()):
             request.resolve(found=False)
@@ -279,6 +290,7 @@ class DataStream:
         turns = 0
         while True:
             message = await socket.recv(decode=False)
+            self.last_message = time.monotonic()
             if len(message) > LARGE_MESSAGE:
                 self.is_reading = True
                 try:
@@ -294,6 +306,8 @@ class DataStream:
             if self._on_message is not None:
                 self._on_message(message, ingested)
             self._heed(ingested)
+            if self._watchers is not None:
+                self._watchers.changed(ingested.changed_flags)
 
     def _heed(self, ingested: Ingested) -> None:
         """Act on what a message was: report what could not be read, release who waited for it."""
@@ -327,6 +341,8 @@ class DataStream:
         self.ready = True
         self._faults.cleared(TOPIC)
         self._on_ready()
+        if self._watchers is not None:
+            self._watchers.stream(is_ready=True)
         self.first_outcome.set()
 
     async def _keep_alive(self, socket: ClientConnection) -> None:
@@ -381,7 +397,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status in {401, 403}:
-            return f"the API key was refused (HTTP {status}); trying again"
+            return f"{KEY_REFUSED} (HTTP {status}); trying again"
         return f"the handshake was answered with HTTP {status}; trying again"
     if isinstance(error, ConnectionClosed):
         return "the connection was closed; trying again"

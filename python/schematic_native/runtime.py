@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from schematic_native.settings import Settings
     from schematic_native.shared_cache import EntityCaches
     from schematic_native.sharing import SharedStore
+    from schematic_native.tally import Tally
     from schematic_native.wake import Doorbell
+    from schematic_native.watchers import Watchers
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ class Runtime:
         store: where leases live that other processes share; None without one.
         on_streaming: called with True when the DataStream has brought its flags, and in replicator
             mode with whether checks may be decided here.
+        watchers: told when the flags are current, are not any more, and change; None without any.
+        tally: where requests are counted; None without one.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
@@ -78,6 +82,8 @@ class Runtime:
         *,
         store: Store | None,
         on_streaming: Callable[[bool], None],
+        watchers: Watchers | None = None,
+        tally: Tally | None = None,
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -85,7 +91,8 @@ class Runtime:
         self._core = core
         self._doorbell = doorbell
         self._faults = faults
-        self._api = Api(settings)
+        self._watchers = watchers
+        self._api = Api(settings, tally=tally)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -133,6 +140,11 @@ class Runtime:
         """Whether the DataStream is connected and its flags have arrived."""
         source = self._datastream or self._replica
         return source is not None and source.ready
+
+    @property
+    def last_message(self) -> float | None:
+        """When the DataStream's last message came, by time.monotonic; None without any."""
+        return None if self._datastream is None else self._datastream.last_message
 
     @property
     def replica(self) -> Replica | None:
@@ -282,13 +294,18 @@ class Runtime:
             return None
         from schematic_native.replica import Replica  # noqa: PLC0415 - only in replicator mode
 
+        def tell(is_ready: bool) -> None:
+            on_ready(is_ready)
+            if self._watchers is not None:
+                self._watchers.stream(is_ready)
+
         return Replica(
             settings.replica,
             settings.caches,
             self._core,
             self._faults,
             version=ENGINE_VERSION_KEY,
-            on_ready=on_ready,
+            on_ready=tell,
         )
 
     def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
@@ -300,6 +317,7 @@ class Runtime:
             max_message_size=self._settings.max_message_size,
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
+            watchers=self._watchers,
         )
 
     def _note(self, message: bytes, ingested: Ingested) -> None:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from schematic_native.redis import Store
     from schematic_native.runtime import LoopThread, Runtime
     from schematic_native.settings import Settings
+    from schematic_native.tally import Tally
     from schematic_native.wake import Doorbell
+    from schematic_native.watchers import Watchers
 
 # Seconds that a shutdown also has to close its connections.
 GRACE = 1.0
@@ -50,6 +52,8 @@ class Session:
         doorbell: the core's wake-ups.
         faults: where failures are reported.
         store: where leases live that other processes share; None without one.
+        watchers: told when the flags are current, are not any more, and change.
+        tally: where requests are counted.
 
     """
 
@@ -61,6 +65,8 @@ class Session:
         doorbell: Doorbell,
         faults: Faults,
         store: Store | None,
+        watchers: Watchers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -68,6 +74,8 @@ class Session:
         self._doorbell = doorbell
         self._faults = faults
         self._store = store
+        self._watchers = watchers
+        self._tally = tally
         self.runtime: Runtime | None = None
         # The I/O thread of a synchronous client.
         self.thread: LoopThread | None = None
@@ -93,6 +101,8 @@ class Session:
             self._faults,
             store=self._store,
             on_streaming=on_streaming,
+            watchers=self._watchers,
+            tally=self._tally,
             previous=self.runtime,
         )
         return self.runtime

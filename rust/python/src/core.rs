@@ -60,6 +60,7 @@ pub(crate) struct Ingested {
     keys: Option<HashMap<String, String>>,
     error: Option<String>,
     skipped: Vec<String>,
+    changed_flags: Vec<String>,
 }
 
 impl Core {
@@ -448,6 +449,7 @@ impl Core {
             keys: ingested.keys,
             error: ingested.error,
             skipped: ingested.skipped,
+            changed_flags: ingested.changed_flags,
         })
     }
 
@@ -1083,6 +1085,10 @@ impl Core {
         dict.set_item("settles", settles)?;
         dict.set_item("swept", ledger.swept())?;
         Ok(dict)
+    }
+
+    fn denials(&self) -> HashMap<&'static str, u64> {
+        self.client.denials().collect()
     }
 
     fn __repr__(&self) -> String {

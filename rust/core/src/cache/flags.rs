@@ -16,35 +16,56 @@ impl Flags {
     /// The flag with this key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Arc<Flag>> {
-        let flags = self.0.read();
-        flags
-            .find(hash_caseless(key), |flag| same_caseless(flag.key(), key))
-            .cloned()
+        find(&self.0.read(), key).cloned()
     }
 
-    /// Replaces the whole set.
-    pub fn replace(&self, flags: Vec<Flag>) {
+    /// Replaces the whole set; returns the keys of those that were added, removed or are not the same.
+    pub fn replace(&self, flags: Vec<Flag>) -> Vec<String> {
         let mut table = HashTable::with_capacity(flags.len());
         for flag in flags {
             put(&mut table, Arc::new(flag));
         }
-        *self.0.write() = table;
+        let before = std::mem::replace(&mut *self.0.write(), table.clone());
+        let added = table.iter().filter(|flag| !has(&before, flag));
+        let gone = before
+            .iter()
+            .filter(|flag| find(&table, flag.key()).is_none());
+        added.chain(gone).map(|flag| key_of(flag)).collect()
     }
 
-    /// Puts one flag in place of the one with its id or key.
-    pub fn put(&self, flag: Flag) {
+    /// Puts one flag in place of the one with its id or key; returns the keys that changed by it.
+    pub fn put(&self, flag: Flag) -> Vec<String> {
         let mut table = self.0.write();
-        table.retain(|other| other.id() != flag.id());
+        if has(&table, &flag) {
+            return Vec::new();
+        }
+        let mut changed = vec![key_of(&flag)];
+        table.retain(|other| {
+            let stays = other.id() != flag.id();
+            if !stays && !same_caseless(other.key(), flag.key()) {
+                changed.push(key_of(other));
+            }
+            stays
+        });
         put(&mut table, Arc::new(flag));
+        changed
     }
 
-    /// Forgets the flag with this id, or with this key if no id is known.
-    pub fn remove(&self, id: Option<&str>, key: Option<&str>) {
-        self.0.write().retain(|flag| match (id, key) {
-            (Some(id), _) => **flag.id() != *id,
-            (None, Some(key)) => !same_caseless(flag.key(), key),
-            (None, None) => true,
+    /// Forgets the flag with this id, or with this key if no id is known; returns the keys that are gone.
+    pub fn remove(&self, id: Option<&str>, key: Option<&str>) -> Vec<String> {
+        let mut gone = Vec::new();
+        self.0.write().retain(|flag| {
+            let stays = match (id, key) {
+                (Some(id), _) => **flag.id() != *id,
+                (None, Some(key)) => !same_caseless(flag.key(), key),
+                (None, None) => true,
+            };
+            if !stays {
+                gone.push(key_of(flag));
+            }
+            stays
         });
+        gone
     }
 
     /// How many flags there are.
@@ -68,6 +89,20 @@ impl Flags {
             .map(|flag| Arc::clone(flag.key()))
             .collect()
     }
+}
+
+fn find<'a>(table: &'a HashTable<Arc<Flag>>, key: &str) -> Option<&'a Arc<Flag>> {
+    table.find(hash_caseless(key), |flag| same_caseless(flag.key(), key))
+}
+
+/// Whether a table has just this flag.
+fn has(table: &HashTable<Arc<Flag>>, flag: &Flag) -> bool {
+    find(table, flag.key())
+        .is_some_and(|other| other.fingerprint() == flag.fingerprint() && other.id() == flag.id())
+}
+
+fn key_of(flag: &Flag) -> String {
+    flag.key().to_string()
 }
 
 fn put(table: &mut HashTable<Arc<Flag>>, flag: Arc<Flag>) {

@@ -23,6 +23,8 @@ pub struct Ingested {
     pub error: Option<String>,
     /// A sentence for each thing that could not be read.
     pub skipped: Vec<String>,
+    /// Of flags: the keys of those that are other ones now than before, new or gone; none of the first set.
+    pub changed_flags: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -94,14 +96,18 @@ impl Cache {
             (_, "error") => ingested.take_fault(data),
             ("rulesengine.Flags", "full") => {
                 let (flags, skipped) = wire::parse_flags(data)?;
-                self.flags.replace(flags);
-                self.has_flags.store(true, Relaxed);
+                let changed = self.flags.replace(flags);
+                if self.has_flags.swap(true, Relaxed) {
+                    ingested.changed_flags = changed;
+                }
                 ingested.skipped = skipped;
             }
-            ("rulesengine.Flag", "full") => self.flags.put(wire::parse_flag(data)?),
+            ("rulesengine.Flag", "full") => {
+                ingested.changed_flags = self.flags.put(wire::parse_flag(data)?);
+            }
             ("rulesengine.Flag", "delete") => {
                 let gone = ingested.gone(data);
-                self.flags.remove(gone.id.as_deref(), gone.key.as_deref());
+                ingested.changed_flags = self.flags.remove(gone.id.as_deref(), gone.key.as_deref());
             }
             ("rulesengine.Company", "full") => {
                 let company = wire::parse_company(data)?;

@@ -601,6 +601,7 @@ impl Client {
             _ => (static_reason(outcome), None),
         };
         let failure = outcome.failure();
+        self.count_denied(outcome.allowed, failure);
         if asked.record {
             self.record_event(|| FlagCheck {
                 error: failure.map(|failure| Text::Static(failure.as_str())),
@@ -640,6 +641,7 @@ impl Client {
         };
         let verdict = scene.evaluate(&preflight, Some(now));
         let reason = verdict.kept_reason();
+        self.count_denied(verdict.value, None);
         if asked.record {
             self.record_event(|| FlagCheck {
                 preflight: true,
@@ -661,6 +663,7 @@ impl Client {
     fn refuse(&self, request: &CheckRequest<'_>) -> CheckAnswer {
         let failure = Failure::InvalidUsage;
         let allowed = request.mode == FailureMode::Open;
+        self.count_denied(allowed, Some(failure));
         let reason = KeptReason::Text(Text::Static(if allowed {
             failure.as_fail_open()
         } else {

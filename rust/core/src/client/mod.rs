@@ -26,7 +26,7 @@ use crate::{
     cache::Cache,
     engine::Terms,
     events::{Batch, Queue},
-    leases::{Exported, Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
+    leases::{Exported, Failure, Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
 
 /// Stands for the event in the reservation of a slab, which is never billed as such.
@@ -80,6 +80,8 @@ pub struct Client {
     engine: Option<Box<dyn Engine>>,
     checks: AtomicU64,
     settles: AtomicU64,
+    /// Lease-backed checks that were denied: by the rules, and by each failure.
+    denied: [AtomicU64; 1 + Failure::ALL.len()],
 }
 
 impl Client {
@@ -101,6 +103,7 @@ impl Client {
             engine: settings.engine,
             checks: AtomicU64::new(0),
             settles: AtomicU64::new(0),
+            denied: Default::default(),
         }
     }
 
@@ -163,5 +166,22 @@ impl Client {
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         (self.checks.load(Relaxed), self.settles.load(Relaxed))
+    }
+
+    /// Lease-backed checks that were denied so far, by why.
+    pub fn denials(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let failures = Failure::ALL.map(Failure::as_str);
+        std::iter::once("rules")
+            .chain(failures)
+            .zip(self.denied.each_ref().map(|count| count.load(Relaxed)))
+    }
+
+    fn count_denied(&self, allowed: bool, failure: Option<Failure>) {
+        if !allowed {
+            let place = failure.map_or(0, |failure| 1 + failure as usize);
+            if let Some(count) = self.denied.get(place) {
+                count.fetch_add(1, Relaxed);
+            }
+        }
     }
 }

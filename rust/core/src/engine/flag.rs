@@ -25,6 +25,7 @@ pub struct Flag {
     pub(super) feature: Key,
     default_value: bool,
     pub(super) rules: Box<[Rule]>,
+    fingerprint: u64,
 }
 
 impl Flag {
@@ -41,6 +42,16 @@ impl Flag {
             feature: Key::new(key),
             default_value,
             rules,
+            fingerprint: 0,
+        }
+    }
+
+    /// Itself, with the hash of what it was read from.
+    #[must_use]
+    pub(crate) fn with_fingerprint(self, fingerprint: u64) -> Self {
+        Self {
+            fingerprint,
+            ..self
         }
     }
 
@@ -66,5 +77,11 @@ impl Flag {
     #[must_use]
     pub fn default_value(&self) -> bool {
         self.default_value
+    }
+
+    /// The hash of what it was read from: another one is another definition.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 }

@@ -39,6 +39,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every failure, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::InvalidUsage,
+        Self::AcquireFailed,
+        Self::InsufficientBalance,
+        Self::StoreError,
+        Self::EngineError,
+    ];
+
     /// The word for it in reasons and errors.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

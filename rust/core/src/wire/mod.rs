@@ -16,12 +16,15 @@ mod models;
 mod result;
 mod text;
 
-use std::str::Utf8Error;
+use std::{hash::BuildHasher, str::Utf8Error};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::engine::{Company, Flag, User};
+use crate::{
+    engine::{Company, Flag, User},
+    hash::HASHER,
+};
 pub use result::{check_flag_json, check_flags_json};
 
 /// Why a message cannot be read.
@@ -60,7 +63,8 @@ pub enum WireError {
 /// # Errors
 /// The message is not a whole flag.
 pub fn parse_flag(message: &[u8]) -> Result<Flag, WireError> {
-    read("flag", message).map(|flag| compile::flag(&flag))
+    read("flag", message)
+        .map(|flag| compile::flag(&flag).with_fingerprint(HASHER.hash_one(message)))
 }
 
 /// Reads a list of flags, and says in a sentence each which elements of it cannot be read.
