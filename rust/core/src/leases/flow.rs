@@ -4,8 +4,8 @@ use crate::{
     Millis,
     engine::Terms,
     leases::{
-        Debit, Exported, Holder, Ids, Mode, Refusal, Reservation, SlabId, SlotKey, credits_used,
-        valid_quantity,
+        Debit, Exported, Holder, Ids, Mode, Refusal, Reservation, ReservationId, SlabId, SlotKey,
+        credits_used, valid_quantity,
     },
 };
 
@@ -404,16 +404,13 @@ impl CheckFlow {
     }
 
     fn debited(&mut self, debit: Debit, now: Millis, ttl: Millis, ids: &Ids) -> Step {
-        let (drafted, holder, terms) = match self.hold.take() {
-            Some(draft) => (
-                Some(draft.id.clone()),
-                draft.holder.clone(),
-                Arc::clone(&draft.terms),
-            ),
-            None => match (self.holder.take(), self.terms.take()) {
-                (Some(holder), Some(terms)) => (None, holder, terms),
-                _ => return self.fail(Failure::EngineError),
-            },
+        let drafted = if self.hold.is_some() {
+            self.undraft()
+        } else {
+            None
+        };
+        let (Some(holder), Some(terms)) = (self.holder.take(), self.terms.take()) else {
+            return self.fail(Failure::EngineError);
         };
         self.charge = Charge {
             remaining: debit.remaining,
@@ -438,6 +435,15 @@ impl CheckFlow {
             exported: Exported::default(),
         }));
         Step::Record
+    }
+
+    /// Takes a draft apart, which a debit makes a hold of.
+    #[cold]
+    fn undraft(&mut self) -> Option<ReservationId> {
+        let draft = self.hold.take()?;
+        self.holder = Some(draft.holder.clone());
+        self.terms = Some(Arc::clone(&draft.terms));
+        Some(draft.id.clone())
     }
 
     /// Goes on with a hold that is recorded.
