@@ -404,6 +404,8 @@ BY_SIGNAL = {
 def test_what_a_signal_leaves_of_a_process(emulator, number, handler, delivers):
     program = textwrap.dedent(CLIENT) + textwrap.dedent(f"""
         import os, signal
+        # Whoever started the tests in the background has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         client = Schematic(key, SchematicConfig(**fields))
         {handler}
         result = client.check("inference", acme, usage=4)

@@ -135,6 +135,8 @@ import os, signal, sys
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 
 url, how = sys.argv[1:]
+# Whoever started the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Schematic("sch_dev_emulator", SchematicConfig(
     base_url=url, event_capture_url=url, use_datastream=True,
     credit_leases=CreditLeaseConfig(mode="client"),

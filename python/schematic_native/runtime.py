@@ -455,6 +455,7 @@ class LoopThread:
         # What nobody has told the end of: told when the loop ends, whatever has become of it.
         self._open: set[_Work[Any]] = set()
         self._has_ended = False
+        self._ended: Outcome[None] = Outcome()
         self._workers = Workers(thread_name_prefix="schematic-native worker")
         self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
@@ -547,12 +548,15 @@ class LoopThread:
         A worker thread stuck in a user's httpx.Client is not waited for longer.
         """
         until = time.monotonic() + timeout
-        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0:
             # Again and again: asyncio drops an OSError out of a signal handler together with the call
             # that wakes its loop.
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
                 self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(min(left, WAKE_AGAIN))
+            if self._ended.wait(min(left, WAKE_AGAIN)):
+                break
+        # It ends at once, then. A thread that a signal handler has interrupted in here is not joined.
+        self._thread.join(WAKE_AGAIN)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -569,6 +573,7 @@ class LoopThread:
             self._has_ended = True
             for outcome in self._open.copy():
                 self._end(outcome, None, LoopEndedError(ENDED))
+            self._ended.end(None, None)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
