@@ -159,11 +159,16 @@ class ClusterServers:
         """Find the server that has a key's slot, unless it was moved."""
         return self.servers[self._part_of(key_slot(key.encode()))]
 
-    def migrate(self, key: str, target: RedisServer, *, finish: bool) -> None:
-        """Move a key to another server; its slot as well, or leave that in the middle of it."""
+    def migrate(
+        self, key: str, target: RedisServer, *, finish: bool, source: RedisServer | None = None
+    ) -> None:
+        """Move a key to another server; its slot as well, or leave that in the middle of it.
+
+        From its first owner, unless `source` is given.
+        """
         # Whoever takes a slot in without knowing the latest epoch may be taken for the older owner.
         eventually(self._has_one_epoch)
-        source, slot = self.owner_of(key), key_slot(key.encode())
+        source, slot = source or self.owner_of(key), key_slot(key.encode())
         with source.connect() as old, target.connect() as new:
             old_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
             new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.crc import key_slot
 
 from schematic_native.faults import StoreError
 from tests.conftest import eventually
@@ -108,16 +107,10 @@ def test_a_key_that_is_made_while_its_place_is_on_its_way_is_made_at_the_target(
 
 def test_a_key_that_moves_and_comes_back_is_followed(caller, cluster):
     source = cluster.owner_of(LEASE)
-    cluster.migrate(LEASE, another(cluster, source), finish=True)
+    target = another(cluster, source)
+    cluster.migrate(LEASE, target, finish=True)
     assert caller.do(caller.ask.lease(SLOT)).remaining == 80
-    with source.connect() as old, another(cluster, source).connect() as new:
-        slot = key_slot(LEASE.encode())
-        own_id, new_id = (client.execute_command("CLUSTER MYID") for client in (old, new))
-        old.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", new_id)
-        new.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", own_id)
-        new.migrate("127.0.0.1", source.port, LEASE, 0, 5000)
-        for client in (old, new):
-            client.execute_command("CLUSTER SETSLOT", slot, "NODE", own_id)
+    cluster.migrate(LEASE, source, finish=True, source=target)
     live_through(caller)
 
 
