@@ -374,6 +374,7 @@ def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(e
     warnings = [line for line in done.stderr.splitlines() if "ResourceWarning: " in line]
     named = [line for line in warnings if f": {kind} of {emulator.base_url} was " in line]
     assert len(named) == 1, done.stderr
+    assert ("call await shutdown()" in named[0]) == (kind == "AsyncSchematic")
     # Of a loop that the program has left open with its transports, and of where the client was made.
     known = ("unclosed event loop", "unclosed transport", "Enable tracemalloc")
     others = [line for line in warnings if not any(part in line for part in (*known, *named))]

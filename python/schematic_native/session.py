@@ -153,12 +153,14 @@ class Session:
         """
         if self not in _open or self._core.forked:
             return
-        loop = None if self.thread is not None or self.runtime is None else self.runtime.loop
+        # Asked for before the ending begins, which takes the thread away.
+        is_threaded = self.thread is not None
+        loop = None if is_threaded or self.runtime is None else self.runtime.loop
         # A loop that stands still may run again; if it does not, the interpreter's end is left.
         if loop is None or loop.is_running() or loop.is_closed():
             self._ending = on_new_thread(self._end)
         # Last: a program may have made errors of its warnings.
-        self._warn("was garbage collected without a shutdown")
+        self._warn("was garbage collected without a shutdown", "" if is_threaded else "await ")
 
     def end_with_interpreter(self) -> None:
         """Deliver and release what is left, within the budget of a shutdown."""
@@ -168,7 +170,7 @@ class Session:
             self.shut_down()
         else:
             self._end()
-            self._warn("was not shut down")
+            self._warn("was not shut down", "await ")
 
     def _end(self) -> None:
         if self.thread is not None:
@@ -207,11 +209,10 @@ class Session:
             workers.shutdown(wait=False)
             loop.close()
 
-    def _warn(self, what: str) -> None:
-        shutdown = "shutdown()" if self.thread is not None else "await shutdown()"
+    def _warn(self, what: str, how: str) -> None:
         warnings.warn(
             f"{self._name} of {self._settings.base_url} {what}: its events are delivered and its "
-            f"leases released all the same; call {shutdown}, or use it as a context manager",
+            f"leases released all the same; call {how}shutdown(), or use it as a context manager",
             ResourceWarning,
             stacklevel=2,
             source=self,
