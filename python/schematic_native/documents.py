@@ -1,13 +1,37 @@
-"""Entities as JSON documents: what a partial update makes of one.
+"""Entities as JSON documents: how the core reads one, and what a partial update makes of one.
 
 The core merges what it decides with; this merges what is written for others to read.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from schematic_native import jsontext
+
+if TYPE_CHECKING:
+    from schematic_native._native import Core
+    from schematic_native.faults import Faults
 
 Document = dict[str, Any]
+
+
+def ingest(
+    core: Core, faults: Faults, topic: str, entity_type: str, message_type: str, data: Any
+) -> bool:
+    """Let the core read what a cache holds, as a message of the DataStream; tells whether it could.
+
+    What it cannot read is logged under the topic.
+    """
+    message = {"entity_type": entity_type, "message_type": message_type, "data": data}
+    try:
+        ingested = core.ingest(jsontext.write(message))
+    except TypeError as error:
+        faults.noted(f"{topic}: an entity that is no JSON: {error}")
+        return False
+    for sentence in ingested.skipped:
+        faults.noted(f"{topic}: {sentence}")
+    return not ingested.skipped
 
 
 def merged_company(document: Document, partial: Document) -> Document:

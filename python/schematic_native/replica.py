@@ -17,7 +17,7 @@ import httpx
 
 from schematic_native import jsontext
 from schematic_native.datastream import COMPANY, FLAGS, USER
-from schematic_native.documents import with_usage
+from schematic_native.documents import ingest, with_usage
 from schematic_native.faults import CacheError
 from schematic_native.limits import within
 from schematic_native.settings import is_loopback
@@ -343,15 +343,7 @@ class Replica:
         return value, not reading.is_stale
 
     def _ingest(self, entity_type: str, message_type: str, data: Any) -> bool:
-        message = {"entity_type": entity_type, "message_type": message_type, "data": data}
-        try:
-            ingested = self._core.ingest(jsontext.write(message))
-        except TypeError as error:
-            self._faults.noted(f"{TOPIC}: an entity that is no JSON: {error}")
-            return False
-        for sentence in ingested.skipped:
-            self._faults.noted(f"{TOPIC}: {sentence}")
-        return not ingested.skipped
+        return ingest(self._core, self._faults, TOPIC, entity_type, message_type, data)
 
     # Forgetting
 

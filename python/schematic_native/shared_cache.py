@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schematic_native import jsontext
 from schematic_native.datastream import COMPANY, FLAGS, LARGE_MESSAGE, USER
-from schematic_native.documents import merged_company, merged_user
+from schematic_native.documents import ingest, merged_company, merged_user
 from schematic_native.limits import within
 
 if TYPE_CHECKING:
@@ -142,15 +142,7 @@ class EntityCaches:
         return known(keys) is not None
 
     def _ingest(self, entity_type: str, message_type: str, data: Document) -> bool:
-        message = {"entity_type": entity_type, "message_type": message_type, "data": data}
-        try:
-            ingested = self._core.ingest(jsontext.write(message))
-        except TypeError as error:
-            self._faults.noted(f"{TOPIC}: an entity that is no JSON: {error}")
-            return False
-        for sentence in ingested.skipped:
-            self._faults.noted(f"{TOPIC}: {sentence}")
-        return not ingested.skipped
+        return ingest(self._core, self._faults, TOPIC, entity_type, message_type, data)
 
     def forget(self, entity_type: str, entity_id: str) -> None:
         """Forget an entity that the service does not know, here and in the cache."""
