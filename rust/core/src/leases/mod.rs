@@ -21,7 +21,10 @@ mod slab;
 pub use credits::Credits;
 pub use flow::{Answer, Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step};
 pub use ids::{Ids, ReservationId};
-pub use knobs::{Knobs, LeaseKnobs};
+pub use knobs::{
+    Knobs, LARGEST_LEASE, LEASE_DURATION, LEASE_SIZE, LONGEST_TERM, LOW_WATER_MARK, LeaseKnobs,
+    RESERVATION_TTL,
+};
 pub use ledger::{
     AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Place, Refusal,
     SharedBalance, SlotKey,
