@@ -31,22 +31,19 @@ from schematic_native.client.attributes import Attributes, read_caches
 from schematic_native.client.flag_defaults import FlagDefault, read_flag_defaults
 from schematic_native.client.hold import AsyncHold, Hold, Holds, metered
 from schematic_native.client.session import Session, at_exit, end_all, forget_parent
+from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
+from schematic_native.config.defaults import INITIAL_WAIT
 from schematic_native.config.options import (
-    INITIAL_WAIT,
-    AsyncSchematicConfig,
     CheckFlagOptions,
     CheckOptions,
-    ClientStatus,
-    CreditBalance,
     DefaultValue,
     EventBodyIdentifyCompany,
-    FlagCache,
     IdentifyOptions,
     LookupKeys,
-    SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
 )
+from schematic_native.config.results import ClientStatus, CreditBalance
 from schematic_native.ground.arguments import (
     Keys,
     check_default,
@@ -92,6 +89,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import FailureMode, OwedClaim, PendingCheck
     from schematic_native.client.runtime import Runtime
+    from schematic_native.config.providers import FlagCache
     from schematic_native.redis import Store
 
 T = TypeVar("T")

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from schematic_native.client.clients import AsyncSchematic, Schematic, _Client
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.session import Session
+    from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.config.options import DefaultValue, LookupKeys
-    from schematic_native.config.settings import LeaseSettings
 
 C = TypeVar("C", bound="_Client")
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
-from schematic_native.config.options import INITIAL_WAIT, SHUTDOWN_BUDGET
+from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.ground.threads import Outcome, ThreadPool
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Replica
-    from schematic_native.config.options import CreditBalance
+    from schematic_native.config.results import CreditBalance
     from schematic_native.config.settings import Settings
     from schematic_native.ground.arguments import Keys
     from schematic_native.ground.fault_log import FaultLog
