@@ -352,7 +352,7 @@ def test_keys_of_two_companies_are_an_invalid_context(details, emulator: Emulato
 
 
 def keys_asked(provider: SchematicProvider, context: EvaluationContext) -> Any:
-    return provider._read("inference", context)[1:]
+    return provider._contexts.read("inference", context)[1:]
 
 
 def test_the_targeting_key_is_the_users_id_or_what_is_said(provider: SchematicProvider) -> None:
