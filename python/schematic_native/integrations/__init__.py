@@ -1,1 +1,4 @@
-"""Holds in frameworks: each module needs its own, and nothing here is loaded by `schematic_native`."""
+"""Holds in frameworks: one module for each framework, which must be installed.
+
+`schematic_native` never imports a module from here by itself.
+"""
