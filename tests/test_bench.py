@@ -22,7 +22,7 @@ from schematic_native.tools.bench.rounds import measure
 from schematic_native.tools.bench.series import Series
 from schematic_native.tools.bench.subjects import ASYNC, CHECK, CHECK_FLAG, SETTLE, SYNC, Subject
 from schematic_native.tools.bench.table import amount, changes, lines
-from schematic_native.tools.cli import main
+from schematic_native.tools.subcommands import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -281,7 +281,7 @@ def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message
 
 
 def test_the_command_measures_saves_and_compares(tmp_path: Path):
-    command = [sys.executable, "-m", "schematic_native.tools.cli", "bench", "--samples", "2"]
+    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "bench", "--samples", "2"]
     command += ["--worlds", "small", "--calls-only"]
 
     def run(*more: str) -> str:

@@ -16,7 +16,7 @@ EXAMPLE = Path(demo.__file__).parents[1] / "emulator" / "inference.json"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "schematic_native.tools.cli", "demo", *arguments]
+    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -81,7 +81,7 @@ def test_a_demo_that_held_no_credits_has_not_succeeded(tmp_path: Path, lacking: 
     seed.write_text(json.dumps(json.loads(EXAMPLE.read_text()) | {lacking: []}))
     done = run("--seconds", "0.2", "--seed", str(seed))
     assert done.returncode == 1
-    assert "no check came to hold credits" in done.stderr
+    assert "no check held credits" in done.stderr
 
 
 def test_an_audit_that_does_not_balance_fails() -> None:
