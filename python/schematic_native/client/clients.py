@@ -1315,7 +1315,7 @@ class Schematic(_Client, Synchronous, Resources):
             if self._closed:
                 return None
             if session.runtime is None:
-                from schematic_native.client.runtime import LoopThread  # noqa: PLC0415 - for I/O only
+                from schematic_native.client.loop_thread import LoopThread  # noqa: PLC0415 - for I/O only
 
                 async def start() -> None:
                     # On the loop: it comes to its end even if the caller is interrupted.
@@ -1343,7 +1343,7 @@ class Schematic(_Client, Synchronous, Resources):
 
         `late` if it is not done.
         """
-        from schematic_native.client.runtime import LateError, LoopEndedError  # noqa: PLC0415 - for I/O only
+        from schematic_native.client.loop_thread import LateError, LoopEndedError  # noqa: PLC0415 - for I/O only
 
         runtime = self._ensure_running()
         thread = self._session.thread

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schematic_native._native import Core
-    from schematic_native.client.runtime import LoopThread, Runtime
+    from schematic_native.client.loop_thread import LoopThread
+    from schematic_native.client.runtime import Runtime
     from schematic_native.config.settings import Settings
     from schematic_native.ground.fault_log import Faults
     from schematic_native.ground.listeners import Watchers
@@ -126,7 +127,7 @@ class Session:
             return
         thread.refuse_own()
         until = time.monotonic() + SHUTDOWN_BUDGET
-        from schematic_native.client.runtime import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
+        from schematic_native.client.loop_thread import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
 
         async def close() -> None:
             # Asked for on the loop, where a start that was interrupted has ended by then.
