@@ -6,7 +6,8 @@
 //! randomness through a seed, so one seed replays a whole run.
 
 pub mod cache;
-pub mod client;
+pub mod decider;
+
 pub mod engine;
 pub mod events;
 pub mod leases;

@@ -64,7 +64,7 @@ struct Inner<E> {
 struct Entry<E> {
     entity: Arc<E>,
     used: AtomicU64,
-    asked: Asked,
+    spellings: Spellings,
     /// Tells the entry from an earlier one in the same place.
     serial: u64,
 }
@@ -72,7 +72,7 @@ struct Entry<E> {
 /// The keys that an entity was asked for with, in the order in which they came: a program spells them in a few ways,
 /// again and again. Reading takes no lock.
 #[derive(Debug, Default)]
-struct Asked(OnceLock<Spelling>);
+struct Spellings(OnceLock<Spelling>);
 
 #[derive(Debug)]
 struct Spelling {
@@ -216,35 +216,35 @@ impl<E: Entity> Entry<E> {
             let own = spelling.party.keys.as_ref();
             own.is_some_and(|own| own.are(keys))
         };
-        if let Some(spelling) = self.asked.spellings().find(same) {
+        if let Some(spelling) = self.spellings.iter().find(same) {
             return Arc::clone(&spelling.party);
         }
         let party = Arc::new(Party {
             id: Some(Arc::clone(self.entity.id())),
             keys: Some(Keys::new(keys)),
         });
-        self.asked.remember(keys, &party);
+        self.spellings.remember(keys, &party);
         party
     }
 
     /// Who this key alone asks for, if it did before, letter by letter.
-    fn asked_again(&self, name: &str, value: &str) -> Option<&Arc<Party>> {
+    fn matching(&self, name: &str, value: &str) -> Option<&Arc<Party>> {
         let same = |spelling: &&Spelling| {
             let single = spelling.single.as_ref();
             single.is_some_and(|(own_name, own_value)| own_value.is(value) && own_name.is(name))
         };
-        let spelling = self.asked.spellings().find(same)?;
+        let spelling = self.spellings.iter().find(same)?;
         Some(&spelling.party)
     }
 
     /// The keys asked with may be of another entry now, and their hash that of another key of this one.
-    fn forget_asked(&mut self) {
-        self.asked = Asked::default();
+    fn forget_spellings(&mut self) {
+        self.spellings = Spellings::default();
     }
 }
 
-impl Asked {
-    fn spellings(&self) -> impl Iterator<Item = &Spelling> {
+impl Spellings {
+    fn iter(&self) -> impl Iterator<Item = &Spelling> {
         std::iter::successors(self.0.get(), |spelling| {
             spelling.others.get().map(|other| &**other)
         })
@@ -260,7 +260,7 @@ impl Asked {
             },
             others: OnceLock::new(),
         };
-        match self.spellings().enumerate().last() {
+        match self.iter().enumerate().last() {
             None => drop(self.0.set(spelling)),
             Some((nth, last)) if nth + 1 < SPELLINGS => {
                 drop(last.others.set(Box::new(spelling)));
@@ -315,7 +315,7 @@ impl<E: Entity> Inner<E> {
         let at = self.by_key.find(hash, |at| {
             if at.hash == hash {
                 let entry = self.entry(at.entry);
-                party = entry.and_then(|entry| entry.asked_again(name, value));
+                party = entry.and_then(|entry| entry.matching(name, value));
             }
             party.is_some()
         })?;
@@ -334,7 +334,7 @@ impl<E: Entity> Inner<E> {
         let entry = Entry {
             entity,
             used: AtomicU64::new(stamp),
-            asked: Asked::default(),
+            spellings: Spellings::default(),
             serial: self.serial,
         };
         let id_hash = HASHER.hash_one(&**entry.entity.id());
@@ -362,7 +362,7 @@ impl<E: Entity> Inner<E> {
         self.drop_keys(at);
         if let Some(entry) = &mut self.entries[at as usize] {
             if !entity.keys().eq(entry.entity.keys()) {
-                entry.forget_asked();
+                entry.forget_spellings();
             }
             entry.entity = entity;
         }
@@ -391,7 +391,7 @@ impl<E: Entity> Inner<E> {
             {
                 found.remove();
                 if let Some(loser) = &mut self.entries[old.entry as usize] {
-                    loser.forget_asked();
+                    loser.forget_spellings();
                 }
             }
             self.by_key.insert_unique(hash, key, |other| other.hash);

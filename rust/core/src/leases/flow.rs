@@ -76,28 +76,28 @@ impl Failure {
 /// What the flow asks for next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// Evaluate with the real balance and no preflight: [`Answer::Probed`].
+    /// Evaluate with the real balance and no preflight: [`StepResult::Probed`].
     Probe,
-    /// Debit the slot by the cost: [`Answer::Debited`], [`Answer::Held`], [`Answer::Refused`] or
-    /// [`Answer::StoreFailed`].
+    /// Debit the slot by the cost: [`StepResult::Debited`], [`StepResult::Held`], [`StepResult::Refused`] or
+    /// [`StepResult::StoreFailed`].
     Reserve,
-    /// Make sure that a live lease is in the slot: [`Answer::Acquired`].
+    /// Make sure that a live lease is in the slot: [`StepResult::Acquired`].
     Acquire,
-    /// Extend the lease by what the cost needs, best effort: [`Answer::Extended`].
+    /// Extend the lease by what the cost needs, best effort: [`StepResult::Extended`].
     Extend,
-    /// Record the hold: [`Answer::Recorded`] or [`Answer::StoreFailed`].
+    /// Record the hold: [`StepResult::Recorded`] or [`StepResult::StoreFailed`].
     Record,
-    /// Evaluate with this balance as overlay and the cost as preflight: [`Answer::Evaluated`].
+    /// Evaluate with this balance as overlay and the cost as preflight: [`StepResult::Evaluated`].
     Gate {
         /// The balance before this check's debit, in credits.
         balance: f64,
     },
-    /// Consume none of the hold and give it back: [`Answer::Cancelled`] or [`Answer::StoreFailed`].
+    /// Consume none of the hold and give it back: [`StepResult::Cancelled`] or [`StepResult::StoreFailed`].
     Cancel,
     /// Give back a debit whose hold was not recorded, pinned to the lease that was charged:
-    /// [`Answer::Cancelled`] or [`Answer::StoreFailed`].
+    /// [`StepResult::Cancelled`] or [`StepResult::StoreFailed`].
     Refund,
-    /// Evaluate with an unlimited balance and the caller's usage: [`Answer::Evaluated`].
+    /// Evaluate with an unlimited balance and the caller's usage: [`StepResult::Evaluated`].
     Open,
     /// Nothing is metered here: this is a plain check.
     Plain,
@@ -107,7 +107,7 @@ pub enum Step {
 
 /// An answer to a [`Step`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum StepResult {
     /// To [`Step::Probe`]: how the feature is metered, if it is.
     Probed(Option<Arc<Terms>>),
     /// To [`Step::Reserve`].
@@ -331,41 +331,45 @@ impl CheckFlow {
     }
 
     /// Takes the answer to the step and moves to the next.
-    pub fn advance(&mut self, answer: Answer, now: Millis, ttl: Millis, ids: &Ids) {
+    pub fn advance(&mut self, answer: StepResult, now: Millis, ttl: Millis, ids: &Ids) {
         self.step = match (self.step, answer) {
-            (Step::Probe, Answer::Probed(terms)) => self.price(terms),
-            (Step::Reserve, Answer::Debited(debit)) => self.debited(debit, now, ttl, ids),
-            (Step::Reserve, Answer::Held(debit)) => match self.debited(debit, now, ttl, ids) {
+            (Step::Probe, StepResult::Probed(terms)) => self.price(terms),
+            (Step::Reserve, StepResult::Debited(debit)) => self.debited(debit, now, ttl, ids),
+            (Step::Reserve, StepResult::Held(debit)) => match self.debited(debit, now, ttl, ids) {
                 Step::Record => self.gate(),
                 step => step,
             },
-            (Step::Reserve, Answer::Refused(refusal)) => self.refused(refusal),
-            (Step::Acquire, Answer::Acquired(true)) | (Step::Extend, Answer::Extended) => {
+            (Step::Reserve, StepResult::Refused(refusal)) => self.refused(refusal),
+            (Step::Acquire, StepResult::Acquired(true)) | (Step::Extend, StepResult::Extended) => {
                 Step::Reserve
             }
-            (Step::Acquire, Answer::Acquired(false)) => self.fail(Failure::AcquireFailed),
-            (Step::Record, Answer::Recorded) => self.gate(),
-            (Step::Record, Answer::StoreFailed) => Step::Refund,
+            (Step::Acquire, StepResult::Acquired(false)) => self.fail(Failure::AcquireFailed),
+            (Step::Record, StepResult::Recorded) => self.gate(),
+            (Step::Record, StepResult::StoreFailed) => Step::Refund,
             // If the hold is there, its claim gives it back. If it is not, it may yet be recorded and
             // swept; a refund of the debit besides would give it back twice, so that is left to
             // lapse with the lease.
-            (Step::Record, Answer::StoreLost) => self.doubt(),
+            (Step::Record, StepResult::StoreLost) => self.doubt(),
             // So it is with a draft, which may have been debited and recorded at once.
-            (Step::Reserve, Answer::StoreLost) if self.hold.is_some() => {
+            (Step::Reserve, StepResult::StoreLost) if self.hold.is_some() => {
                 self.charge.shared = true;
                 self.doubt()
             }
-            (Step::Reserve, Answer::StoreFailed | Answer::StoreLost)
-            | (Step::Refund, Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
-                self.fail(Failure::StoreError)
-            }
-            (Step::Gate { .. }, Answer::Evaluated(value)) => self.judge(value),
+            (Step::Reserve, StepResult::StoreFailed | StepResult::StoreLost)
+            | (
+                Step::Refund,
+                StepResult::Cancelled | StepResult::StoreFailed | StepResult::StoreLost,
+            ) => self.fail(Failure::StoreError),
+            (Step::Gate { .. }, StepResult::Evaluated(value)) => self.judge(value),
             // A cancel that fails leaks the hold until its time to live; the verdict stands.
             (
                 Step::Cancel,
-                Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost,
+                StepResult::Cancelled
+                | StepResult::Gone
+                | StepResult::StoreFailed
+                | StepResult::StoreLost,
             ) => self.denied(),
-            (Step::Open, Answer::Evaluated(value)) => self.opened(value),
+            (Step::Open, StepResult::Evaluated(value)) => self.opened(value),
             (step, _) => step,
         };
     }

@@ -19,7 +19,9 @@ mod settlement;
 mod slab;
 
 pub use credits::Credits;
-pub use flow::{Answer, Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step};
+pub use flow::{
+    Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step, StepResult,
+};
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{

@@ -2,15 +2,15 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     Millis, Now,
-    client::{
-        CheckAnswer, Client, FlagRequest, Judgement, Missing, Topic,
-        plain::{Asked, Scene},
+    decider::{
+        CheckAnswer, Decider, FlagRequest, Judgement, Missing, Topic,
+        flag_check::{Inputs, Subject},
     },
     engine::{FlagName, KeptReason, Preflight, Terms},
     events::FlagCheck,
     leases::{
-        Answer, Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs,
-        MAX_SAFE_INTEGER, Outcome, Party, Place, Refusal, Reservation, SlabId, SlotKey, Step,
+        Basis, CheckFlow, Debit, Failure, FailureMode, Holder, Keys, Knobs, MAX_SAFE_INTEGER,
+        Outcome, Party, Place, Refusal, Reservation, SlabId, SlotKey, Step, StepResult,
         valid_quantity, whole_units,
     },
     text::Text,
@@ -132,8 +132,8 @@ pub struct Pending {
 /// How far the flow of a check that waits has come.
 #[derive(Debug)]
 struct Started {
-    scene: Scene,
-    asked: Asked,
+    inputs: Inputs,
+    subject: Subject,
     flow: CheckFlow,
     /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
     judgement: Option<Judgement>,
@@ -143,20 +143,20 @@ impl Started {
     /// Begins the flow of a check; a check without a company has none.
     fn begin(
         request: &CheckRequest<'_>,
-        scene: Scene,
-        asked: Asked,
-    ) -> Result<Self, (Scene, Asked)> {
-        let (Some(_), Some(company)) = (&scene.company, &asked.company) else {
-            return Err((scene, asked));
+        inputs: Inputs,
+        subject: Subject,
+    ) -> Result<Self, (Inputs, Subject)> {
+        let (Some(_), Some(company)) = (&inputs.company, &subject.company) else {
+            return Err((inputs, subject));
         };
         let holder = Holder {
             company: Arc::clone(company),
-            user: asked.user.clone(),
+            user: subject.user.clone(),
         };
         let event = request.event_subtype.map(Arc::from);
         Ok(Self {
-            scene,
-            asked,
+            inputs,
+            subject,
             flow: CheckFlow::begin(request.usage, event, request.mode, holder)
                 .living_for(request.ttl),
             judgement: None,
@@ -203,11 +203,11 @@ impl Pending {
     }
 
     /// The flow's answer that a reply to a lease or to the shared store comes to.
-    fn answer(&self, reply: Reply, knobs: &Knobs) -> Option<Answer> {
+    fn answer(&self, reply: Reply, knobs: &Knobs) -> Option<StepResult> {
         Some(match (&self.need, reply) {
-            (Need::Acquire, Reply::Done(ok)) => Answer::Acquired(ok),
-            (Need::Extend, Reply::Done(_)) => Answer::Extended,
-            (Need::Reserve { .. }, Reply::Refused(refusal)) => Answer::Refused(refusal),
+            (Need::Acquire, Reply::Done(ok)) => StepResult::Acquired(ok),
+            (Need::Extend, Reply::Done(_)) => StepResult::Extended,
+            (Need::Reserve { .. }, Reply::Refused(refusal)) => StepResult::Refused(refusal),
             (
                 Need::Reserve { .. },
                 Reply::Debited {
@@ -227,16 +227,16 @@ impl Pending {
                     slab: None,
                 };
                 if recorded {
-                    Answer::Held(debit)
+                    StepResult::Held(debit)
                 } else {
-                    Answer::Debited(debit)
+                    StepResult::Debited(debit)
                 }
             }
-            (Need::Record(_), Reply::Done(true)) => Answer::Recorded,
-            (Need::Cancel(_) | Need::Refund(_), Reply::Done(true)) => Answer::Cancelled,
-            (Need::Cancel(_), Reply::Gone) => Answer::Gone,
-            (_, Reply::Lost) => Answer::StoreLost,
-            _ => Answer::StoreFailed,
+            (Need::Record(_), Reply::Done(true)) => StepResult::Recorded,
+            (Need::Cancel(_) | Need::Refund(_), Reply::Done(true)) => StepResult::Cancelled,
+            (Need::Cancel(_), Reply::Gone) => StepResult::Gone,
+            (_, Reply::Lost) => StepResult::StoreLost,
+            _ => StepResult::StoreFailed,
         })
     }
 
@@ -261,7 +261,7 @@ enum Stop {
     Plain,
 }
 
-impl Client {
+impl Decider {
     /// Begins a lease-backed check and takes it as far as memory allows.
     pub fn check(&self, request: &CheckRequest<'_>, now: impl Into<Now>) -> Progress {
         self.checks.fetch_add(1, Relaxed);
@@ -283,21 +283,24 @@ impl Client {
             record,
             ..request.plain()
         };
-        let (scene, asked) = self.scene(&plain).ok()?;
-        let mut started = match Started::begin(request, scene, asked) {
+        let (inputs, subject) = self.inputs(&plain).ok()?;
+        let mut started = match Started::begin(request, inputs, subject) {
             Ok(started) => started,
-            Err((scene, asked)) => return Some(self.plain(request, &scene, asked, now.wall)),
+            Err((inputs, subject)) => return Some(self.plain(request, &inputs, subject, now.wall)),
         };
-        let probed = Answer::Probed(self.probe(&started.scene));
+        let probed = StepResult::Probed(self.probe(&started.inputs));
         self.answer(&mut started.flow, probed, now);
-        for answer in [Answer::Refused(Refusal::NoLease), Answer::Acquired(false)] {
+        for answer in [
+            StepResult::Refused(Refusal::NoLease),
+            StepResult::Acquired(false),
+        ] {
             if matches!(started.flow.step(), Step::Reserve | Step::Acquire) {
                 self.answer(&mut started.flow, answer, now);
             }
         }
         match self.run(&mut started, now) {
             Stop::Decided(outcome) => Some(self.finish(started, outcome, now)),
-            Stop::Plain => Some(self.plain(request, &started.scene, started.asked, now.wall)),
+            Stop::Plain => Some(self.plain(request, &started.inputs, started.subject, now.wall)),
             Stop::Waits(_) => None,
         }
     }
@@ -344,13 +347,13 @@ impl Client {
         }
     }
 
-    /// The scene as it is after a wait; as it was, should the keys name another company now or none.
+    /// Reads the inputs anew after a wait, unless the keys name another company now, or none.
     fn refresh(&self, request: &CheckRequest<'_>, started: &mut Started) {
-        let id = |scene: &Scene| Some(Arc::clone(scene.company.as_ref()?.id()));
-        if let Ok((scene, asked)) = self.scene(&request.plain())
-            && id(&scene) == id(&started.scene)
+        let id = |inputs: &Inputs| Some(Arc::clone(inputs.company.as_ref()?.id()));
+        if let Ok((inputs, subject)) = self.inputs(&request.plain())
+            && id(&inputs) == id(&started.inputs)
         {
-            (started.scene, started.asked) = (scene, asked);
+            (started.inputs, started.subject) = (inputs, subject);
         }
     }
 
@@ -365,7 +368,7 @@ impl Client {
                 Need::Resolve { company, user }
             }
         };
-        let (scene, asked) = match self.scene(&request.plain()) {
+        let (inputs, subject) = match self.inputs(&request.plain()) {
             Ok(found) => found,
             Err(missing) => {
                 let need = match missing {
@@ -377,9 +380,11 @@ impl Client {
                 return Progress::Pending(Pending::new(request, need, None));
             }
         };
-        match Started::begin(request, scene, asked) {
+        match Started::begin(request, inputs, subject) {
             Ok(started) => self.drive(request, started, now),
-            Err((scene, asked)) => Progress::Done(self.plain(request, &scene, asked, now.wall)),
+            Err((inputs, subject)) => {
+                Progress::Done(self.plain(request, &inputs, subject, now.wall))
+            }
         }
     }
 
@@ -387,7 +392,7 @@ impl Client {
         match self.run(&mut started, now) {
             Stop::Decided(outcome) => Progress::Done(self.finish(started, outcome, now)),
             Stop::Plain => {
-                Progress::Done(self.plain(request, &started.scene, started.asked, now.wall))
+                Progress::Done(self.plain(request, &started.inputs, started.subject, now.wall))
             }
             Stop::Waits(need) => Progress::Pending(Pending::new(request, need, Some(started))),
         }
@@ -396,7 +401,7 @@ impl Client {
     /// Answers every step that memory can answer.
     fn run(&self, started: &mut Started, now: Now) -> Stop {
         let Started {
-            scene,
+            inputs,
             flow,
             judgement,
             ..
@@ -405,7 +410,7 @@ impl Client {
         let mut place = None;
         loop {
             let answer = match (flow.step(), flow.hold()) {
-                (Step::Probe, _) => Answer::Probed(self.probe(scene)),
+                (Step::Probe, _) => StepResult::Probed(self.probe(inputs)),
                 (Step::Reserve, _) => match self.reserve(flow, now) {
                     Some((answer, debited)) => {
                         place = debited;
@@ -413,7 +418,7 @@ impl Client {
                     }
                     None => match self.draft(flow) {
                         Some(need) => return Stop::Waits(need),
-                        None => Answer::StoreFailed,
+                        None => StepResult::StoreFailed,
                     },
                 },
                 (Step::Record, Some(hold)) if flow.is_shared() => {
@@ -431,67 +436,69 @@ impl Client {
                         None => self.ledger.add(hold, flow.slab(), now),
                     };
                     if recorded {
-                        Answer::Recorded
+                        StepResult::Recorded
                     } else {
-                        Answer::StoreFailed
+                        StepResult::StoreFailed
                     }
                 }
                 (Step::Gate { balance }, _) => {
-                    let gate = self.gate(scene, flow, balance, now.wall);
-                    Answer::Evaluated(judgement.insert(gate).value())
+                    let gate = self.gate(inputs, flow, balance, now.wall);
+                    StepResult::Evaluated(judgement.insert(gate).value())
                 }
                 (Step::Open, _) => {
-                    let open = self.open(scene, flow, now.wall);
-                    Answer::Evaluated(judgement.insert(open).value())
+                    let open = self.open(inputs, flow, now.wall);
+                    StepResult::Evaluated(judgement.insert(open).value())
                 }
                 (Step::Cancel, Some(hold)) => match self.ledger.consume(hold, 0.0) {
-                    Some(_) => Answer::Cancelled,
-                    None => Answer::Gone,
+                    Some(_) => StepResult::Cancelled,
+                    None => StepResult::Gone,
                 },
                 (Step::Refund, Some(hold)) => {
                     self.undo(hold, flow.slab());
-                    Answer::Cancelled
+                    StepResult::Cancelled
                 }
-                (Step::Acquire, _) if self.is_spent(scene, flow, now) => Answer::Acquired(false),
-                (Step::Extend, _) if self.is_spent(scene, flow, now) => {
+                (Step::Acquire, _) if self.is_spent(inputs, flow, now) => {
+                    StepResult::Acquired(false)
+                }
+                (Step::Extend, _) if self.is_spent(inputs, flow, now) => {
                     // As an extend that was refused: what is left was just found to be too little.
-                    self.answer(flow, Answer::Extended, now);
-                    Answer::Refused(Refusal::Short)
+                    self.answer(flow, StepResult::Extended, now);
+                    StepResult::Refused(Refusal::Short)
                 }
                 (Step::Acquire, _) => return Stop::Waits(Need::Acquire),
                 (Step::Extend, _) => return Stop::Waits(Need::Extend),
                 (Step::Plain, _) => return Stop::Plain,
                 (Step::Done(outcome), _) => return Stop::Decided(outcome),
                 // Nothing to record, cancel or refund is a fault of the store like any other.
-                (Step::Record | Step::Cancel | Step::Refund, _) => Answer::StoreFailed,
+                (Step::Record | Step::Cancel | Step::Refund, _) => StepResult::StoreFailed,
             };
             self.answer(flow, answer, now);
         }
     }
 
     /// Debits the ledger; `None` if that is for the shared store to do.
-    fn reserve(&self, flow: &CheckFlow, now: Now) -> Option<(Answer, Option<Place<'_>>)> {
+    fn reserve(&self, flow: &CheckFlow, now: Now) -> Option<(StepResult, Option<Place<'_>>)> {
         let Some(slot) = flow.slot() else {
-            return Some((Answer::StoreFailed, None));
+            return Some((StepResult::StoreFailed, None));
         };
         let mut place = self.ledger.place(slot);
         match place.try_reserve(flow.cost(), now) {
-            Ok(debit) => Some((Answer::Debited(debit), Some(place))),
+            Ok(debit) => Some((StepResult::Debited(debit), Some(place))),
             Err(refusal) => {
                 drop(place);
                 if self.shared {
                     self.want_slab(slot, now);
                     return None;
                 }
-                Some((Answer::Refused(refusal), None))
+                Some((StepResult::Refused(refusal), None))
             }
         }
     }
 
     /// Whether the service has just said that the company has too few credits for this check.
-    fn is_spent(&self, scene: &Scene, flow: &CheckFlow, now: Now) -> bool {
+    fn is_spent(&self, inputs: &Inputs, flow: &CheckFlow, now: Now) -> bool {
         flow.slot().is_some_and(|slot| {
-            let company = scene.company.as_ref();
+            let company = inputs.company.as_ref();
             let balance = company.and_then(|company| company.balance(slot.credit_type_id));
             self.ledger.is_spent(slot, flow.cost(), balance, now.wall)
         })
@@ -523,28 +530,28 @@ impl Client {
 
     /// How the feature is metered: the entitlement of an evaluation without a preflight, which
     /// does not depend on the rules, so they are not gone through.
-    fn probe(&self, scene: &Scene) -> Option<Arc<Terms>> {
+    fn probe(&self, inputs: &Inputs) -> Option<Arc<Terms>> {
         match &self.engine {
-            None => scene.company.as_ref()?.terms_of(&scene.flag).cloned(),
+            None => inputs.company.as_ref()?.terms_of(&inputs.flag).cloned(),
             Some(engine) => {
-                let probe = engine.judge(scene.question(&Preflight::default()));
+                let probe = engine.judge(inputs.request(&Preflight::default()));
                 Terms::of(probe.entitlement.as_deref().filter(|_| !probe.failed)?)
             }
         }
     }
 
-    fn gate(&self, scene: &Scene, flow: &CheckFlow, balance: f64, now: Millis) -> Judgement {
+    fn gate(&self, inputs: &Inputs, flow: &CheckFlow, balance: f64, now: Millis) -> Judgement {
         let credit = flow.terms().map_or("", |terms| &terms.credit_id);
         let preflight = Preflight {
             credit_cost: &[(credit, flow.cost())],
             balance: Some((credit, balance)),
             ..Preflight::default()
         };
-        self.judge(scene, &preflight, now)
+        self.judge(inputs, &preflight, now)
     }
 
     /// The evaluation that decides a fail-open check: unlimited credits, the caller's usage.
-    fn open(&self, scene: &Scene, flow: &CheckFlow, now: Millis) -> Judgement {
+    fn open(&self, inputs: &Inputs, flow: &CheckFlow, now: Millis) -> Judgement {
         let credit = flow.terms().map_or("", |terms| &terms.credit_id);
         let units = whole_units(flow.usage());
         let preflight = Preflight {
@@ -552,20 +559,20 @@ impl Client {
             balance: Some((credit, MAX_SAFE_INTEGER)),
             ..Preflight::default()
         };
-        self.judge(scene, &preflight, now)
+        self.judge(inputs, &preflight, now)
     }
 
-    fn judge(&self, scene: &Scene, preflight: &Preflight<'_>, now: Millis) -> Judgement {
+    fn judge(&self, inputs: &Inputs, preflight: &Preflight<'_>, now: Millis) -> Judgement {
         match &self.engine {
-            None => Judgement::of(&scene.evaluate(preflight, Some(now))),
-            Some(engine) => engine.judge(scene.question(preflight)),
+            None => Judgement::of(&inputs.evaluate(preflight, Some(now))),
+            Some(engine) => engine.judge(inputs.request(preflight)),
         }
     }
 
-    fn answer(&self, flow: &mut CheckFlow, answer: Answer, now: Now) {
+    fn answer(&self, flow: &mut CheckFlow, answer: StepResult, now: Now) {
         // Only a debit makes a hold, which needs a time to live.
         let ttl = match (&answer, flow.terms()) {
-            (Answer::Debited(debit) | Answer::Held(debit), Some(terms)) => {
+            (StepResult::Debited(debit) | StepResult::Held(debit), Some(terms)) => {
                 let usual = self.ledger.knobs().of(&terms.credit_id).reservation_ttl;
                 match flow.ttl() {
                     // A slab is kept for holds that live as long as usual, and no longer.
@@ -582,8 +589,8 @@ impl Client {
     /// Turns a decided flow into the caller's answer and records it.
     fn finish(&self, started: Started, outcome: Outcome, now: Now) -> CheckAnswer {
         let Started {
-            scene,
-            asked,
+            inputs,
+            subject,
             flow,
             judgement,
         } = started;
@@ -602,10 +609,10 @@ impl Client {
         };
         let failure = outcome.failure();
         self.count_denied(outcome.allowed, failure);
-        if asked.record {
+        if subject.record {
             self.record_event(|| FlagCheck {
                 error: failure.map(|failure| Text::Static(failure.as_str())),
-                ..asked.record(&scene.flag, outcome.allowed, reason.clone())
+                ..subject.record(&inputs.flag, outcome.allowed, reason.clone())
             });
         }
         if outcome.low
@@ -618,7 +625,7 @@ impl Client {
             allowed: outcome.allowed,
             value: outcome.allowed,
             reason,
-            flag: Arc::clone(scene.flag.name()),
+            flag: Arc::clone(inputs.flag.name()),
             reservation: flow.into_hold(),
             entitlement,
             error: failure,
@@ -629,8 +636,8 @@ impl Client {
     fn plain(
         &self,
         request: &CheckRequest<'_>,
-        scene: &Scene,
-        asked: Asked,
+        inputs: &Inputs,
+        subject: Subject,
         now: Millis,
     ) -> CheckAnswer {
         let units = whole_units(request.usage);
@@ -639,20 +646,20 @@ impl Client {
             event_usage: request.event_subtype.map(|event| (event, units)),
             ..Preflight::default()
         };
-        let verdict = scene.evaluate(&preflight, Some(now));
+        let verdict = inputs.evaluate(&preflight, Some(now));
         let reason = verdict.kept_reason();
         self.count_denied(verdict.value, None);
-        if asked.record {
+        if subject.record {
             self.record_event(|| FlagCheck {
                 preflight: true,
-                ..asked.record(&scene.flag, verdict.value, reason.clone())
+                ..subject.record(&inputs.flag, verdict.value, reason.clone())
             });
         }
         CheckAnswer {
             allowed: verdict.value,
             value: verdict.value,
             reason,
-            flag: Arc::clone(scene.flag.name()),
+            flag: Arc::clone(inputs.flag.name()),
             reservation: None,
             entitlement: verdict.entitlement.cloned(),
             error: None,
