@@ -5,8 +5,8 @@ use super::condition::{
     Condition, CreditCondition, Membership, MetricCondition, TraitCondition, TraitOwner,
 };
 use super::cost::{Cost, cost};
+use super::facts::{Facts, NOBODY};
 use super::flag::Flag;
-use super::gate::{Facts, NOBODY};
 use super::metric::Metric;
 use super::period::MetricPeriod;
 use super::preflight::Preflight;
