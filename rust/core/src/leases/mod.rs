@@ -9,25 +9,27 @@
 //! ([`Credits`]), a hold ends once, and a refund reaches only the lease that was charged.
 
 mod credits;
+mod debit;
 mod flow;
-mod holds;
 mod ids;
 mod knobs;
 mod ledger;
+mod plan;
 mod reservation;
 mod settlement;
 mod slab;
+mod slot_key;
 
 pub use credits::Credits;
+pub use debit::{Debit, Refusal};
 pub use flow::{
     Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step, StepResult,
 };
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
-pub use ledger::{
-    AcquirePlan, Debit, ExtendPlan, Installed, LeaseState, Ledger, NewLease, Place, Refusal,
-    SharedBalance, SlotKey,
-};
+pub use ledger::{Installed, LeaseState, Ledger, NewLease, Place};
+pub use plan::{AcquirePlan, ExtendPlan, SharedBalance};
 pub use reservation::{Exported, Holder, Keys, Mode, Party, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
 pub use slab::{Lapsed, SlabId, SlabKnobs, SlabLoss, SlabPlan, SlabUse};
+pub use slot_key::SlotKey;
