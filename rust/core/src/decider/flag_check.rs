@@ -1,9 +1,13 @@
+//! Plain checks: a flag's value for a company and a user, answered from memory.
+//!
+//! Nothing is held or spent here. What memory lacks is named, for the caller to fetch.
+
 use std::sync::Arc;
 
 use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
-    decider::{Decider, FlagAnswer, Topic},
+    decider::{Decider, FlagAnswer, FlagRequest, Topic},
     engine::{Company, Flag, KeptReason, Preflight, User, Verdict, evaluate},
     events::FlagCheck,
     leases::Party,
@@ -23,21 +27,6 @@ pub enum Missing {
     Both,
     /// The keys of the company, or of the user, belong to different entities.
     Conflict,
-}
-
-/// What a plain check asks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FlagRequest<'a> {
-    /// The flag's key.
-    pub flag_key: &'a str,
-    /// Company keys.
-    pub company: Option<&'a [(&'a str, &'a str)]>,
-    /// User keys.
-    pub user: Option<&'a [(&'a str, &'a str)]>,
-    /// Answer with the entities that are there.
-    pub partial: bool,
-    /// Queue the record of the check.
-    pub record: bool,
 }
 
 /// What a check is evaluated from.

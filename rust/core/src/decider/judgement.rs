@@ -1,3 +1,7 @@
+//! What an engine is asked in a lease-backed check, and what it makes of it.
+//!
+//! The rules engine answers unless a test puts another one in its place, to script what the flow is told.
+
 use std::sync::Arc;
 
 use crate::{

@@ -9,6 +9,7 @@ mod flag_check;
 mod judgement;
 mod lease_check;
 mod owed_claims;
+mod request;
 mod settle;
 
 use std::sync::{
@@ -17,10 +18,11 @@ use std::sync::{
 };
 
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
-pub use flag_check::{FlagRequest, Missing};
+pub use flag_check::Missing;
 pub use judgement::{Engine, EngineRequest, Judgement};
-pub use lease_check::{CheckRequest, Need, Pending, Progress, Reply};
+pub use lease_check::{Need, Pending, Progress, Reply};
 pub use owed_claims::OwedClaim;
+pub use request::{CheckRequest, FlagRequest};
 
 use crate::{
     Millis,

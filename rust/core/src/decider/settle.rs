@@ -1,3 +1,7 @@
+//! Settles: holds that end with what was really used, and usage that is billed.
+//!
+//! A settle bills exactly once, whatever has become of the hold; only the claim decides whether local state moves.
+
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
