@@ -8,9 +8,10 @@
 //! Nothing here may spend a credit twice or give one back that was not taken: an amount is exact
 //! ([`Credits`]), a hold ends once, and a refund reaches only the lease that was charged.
 
+mod check_flow;
 mod credits;
 mod debit;
-mod flow;
+mod failure;
 mod ids;
 mod knobs;
 mod ledger;
@@ -19,12 +20,12 @@ mod reservation;
 mod settlement;
 mod slab;
 mod slot_key;
+mod step;
 
+pub use check_flow::{CheckFlow, MAX_SAFE_INTEGER};
 pub use credits::Credits;
 pub use debit::{Debit, Refusal};
-pub use flow::{
-    Basis, CheckFlow, Failure, FailureMode, MAX_SAFE_INTEGER, Outcome, Step, StepResult,
-};
+pub use failure::{Failure, FailureMode};
 pub use ids::{Ids, ReservationId};
 pub use knobs::{Knobs, LeaseKnobs};
 pub use ledger::{Installed, LeaseState, Ledger, NewLease, Place};
@@ -33,3 +34,4 @@ pub use reservation::{Exported, Holder, Keys, Mode, Party, Reservation};
 pub use settlement::{Settlement, credits_used, valid_quantity, whole_units};
 pub use slab::{Lapsed, SlabId, SlabKnobs, SlabLoss, SlabPlan, SlabUse};
 pub use slot_key::SlotKey;
+pub use step::{Basis, Outcome, Step, StepResult};

@@ -31,6 +31,17 @@ pub struct ExtendPlan {
     pub expires_at: Millis,
 }
 
+impl LeaseKnobs {
+    /// The lease to ask for now.
+    #[must_use]
+    pub const fn acquire(&self, now: Millis) -> AcquirePlan {
+        AcquirePlan {
+            requested_amount: self.lease_size,
+            expires_at: now.saturating_add(self.lease_duration),
+        }
+    }
+}
+
 impl ExtendPlan {
     /// The extend that is due for a lease, or that `required` credits need; `None` if none is.
     pub(super) fn of(

@@ -1,171 +1,23 @@
+//! The order of a lease-backed check: debit, record, gate, keep or cancel.
+//!
+//! The flow waits for nothing and touches no store, so one order holds for the ledger of this process and for a store
+//! that processes share.
+
 use std::sync::Arc;
 
 use crate::{
     Millis,
     engine::Terms,
     leases::{
-        Debit, Exported, Holder, Ids, Mode, Refusal, Reservation, ReservationId, SlabId, SlotKey,
-        credits_used, valid_quantity,
+        Basis, Debit, Exported, Failure, FailureMode, Holder, Ids, Mode, Outcome, Refusal,
+        Reservation, ReservationId, SlabId, SlotKey, Step, StepResult, credits_used,
+        valid_quantity,
     },
 };
 
 /// The balance that stands for "no credit limit" in a fail-open evaluation: the largest integer
 /// that every JSON reader keeps exact.
 pub const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-
-/// What a check does when credits cannot be held for a reason that is not the customer's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FailureMode {
-    /// Deny.
-    #[default]
-    Closed,
-    /// Let the rules decide as if credits were unlimited.
-    Open,
-}
-
-/// Why credits could not be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The usage is not a finite, non-negative number.
-    InvalidUsage,
-    /// No lease could be had.
-    AcquireFailed,
-    /// The lease is short and could not be extended by enough.
-    InsufficientBalance,
-    /// The store failed.
-    StoreError,
-    /// The engine failed at the gate.
-    EngineError,
-}
-
-impl Failure {
-    /// Every failure, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::InvalidUsage,
-        Self::AcquireFailed,
-        Self::InsufficientBalance,
-        Self::StoreError,
-        Self::EngineError,
-    ];
-
-    /// The word for it in reasons and errors.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidUsage => "invalid_usage",
-            Self::AcquireFailed => "lease_acquire_failed",
-            Self::InsufficientBalance => "insufficient_lease_balance",
-            Self::StoreError => "lease_store_error",
-            Self::EngineError => "engine_error",
-        }
-    }
-
-    /// The reason of a check that allows without asking the engine.
-    #[must_use]
-    pub const fn as_fail_open(self) -> &'static str {
-        match self {
-            Self::InvalidUsage => "invalid_usage_fail_open",
-            Self::AcquireFailed => "lease_acquire_failed_fail_open",
-            Self::InsufficientBalance => "insufficient_lease_balance_fail_open",
-            Self::StoreError => "lease_store_error_fail_open",
-            Self::EngineError => "engine_error_fail_open",
-        }
-    }
-}
-
-/// What the flow asks for next.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
-    /// Evaluate with the real balance and no preflight: [`StepResult::Probed`].
-    Probe,
-    /// Debit the slot by the cost: [`StepResult::Debited`], [`StepResult::Held`], [`StepResult::Refused`] or
-    /// [`StepResult::StoreFailed`].
-    Reserve,
-    /// Make sure that a live lease is in the slot: [`StepResult::Acquired`].
-    Acquire,
-    /// Extend the lease by what the cost needs, best effort: [`StepResult::Extended`].
-    Extend,
-    /// Record the hold: [`StepResult::Recorded`] or [`StepResult::StoreFailed`].
-    Record,
-    /// Evaluate with this balance as overlay and the cost as preflight: [`StepResult::Evaluated`].
-    Gate {
-        /// The balance before this check's debit, in credits.
-        balance: f64,
-    },
-    /// Consume none of the hold and give it back: [`StepResult::Cancelled`] or [`StepResult::StoreFailed`].
-    Cancel,
-    /// Give back a debit whose hold was not recorded, pinned to the lease that was charged:
-    /// [`StepResult::Cancelled`] or [`StepResult::StoreFailed`].
-    Refund,
-    /// Evaluate with an unlimited balance and the caller's usage: [`StepResult::Evaluated`].
-    Open,
-    /// Nothing is metered here: this is a plain check.
-    Plain,
-    /// The check is decided.
-    Done(Outcome),
-}
-
-/// An answer to a [`Step`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum StepResult {
-    /// To [`Step::Probe`]: how the feature is metered, if it is.
-    Probed(Option<Arc<Terms>>),
-    /// To [`Step::Reserve`].
-    Debited(Debit),
-    /// To [`Step::Reserve`]: debited, and the hold that was drafted is recorded, both at once.
-    Held(Debit),
-    /// To [`Step::Reserve`].
-    Refused(Refusal),
-    /// To any store step: it was refused or never reached the store.
-    StoreFailed,
-    /// To any store step: nobody knows whether it was, or yet will be, carried out.
-    StoreLost,
-    /// To [`Step::Acquire`]: whether a live lease is there.
-    Acquired(bool),
-    /// To [`Step::Extend`].
-    Extended,
-    /// To [`Step::Record`].
-    Recorded,
-    /// To [`Step::Gate`] and [`Step::Open`]: the engine's value, or `None` if it failed.
-    Evaluated(Option<bool>),
-    /// To [`Step::Cancel`] and [`Step::Refund`].
-    Cancelled,
-    /// To [`Step::Cancel`]: there is no such hold.
-    Gone,
-}
-
-/// Where a decided check has its reason from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
-    /// The gate's evaluation.
-    Gate,
-    /// The fail-open evaluation; the failure is appended to its reason.
-    Open(Failure),
-    /// No evaluation: the failure itself is the reason.
-    Static(Failure),
-}
-
-/// A decided check. The hold of one that the gate allowed is [`CheckFlow::hold`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether the caller may go on.
-    pub allowed: bool,
-    /// Where the reason is from.
-    pub basis: Basis,
-    /// Whether the lease is due for a background extend.
-    pub low: bool,
-}
-
-impl Outcome {
-    /// The failure, if credits could not be held.
-    #[must_use]
-    pub const fn failure(&self) -> Option<Failure> {
-        match self.basis {
-            Basis::Gate => None,
-            Basis::Open(failure) | Basis::Static(failure) => Some(failure),
-        }
-    }
-}
 
 /// One lease-backed check: it owns the order debit, record, gate, keep or cancel.
 ///
@@ -210,7 +62,7 @@ impl CheckFlow {
         holder: Holder,
     ) -> Self {
         let step = if !valid_quantity(usage) {
-            Step::Done(static_outcome(mode, Failure::InvalidUsage))
+            Step::Done(Outcome::of_failure(mode, Failure::InvalidUsage))
         } else if usage == 0.0 {
             Step::Plain
         } else {
@@ -480,7 +332,7 @@ impl CheckFlow {
 
     fn denied(&mut self) -> Step {
         let outcome = match self.failure {
-            Some(failure @ Failure::EngineError) => static_outcome(self.mode, failure),
+            Some(failure @ Failure::EngineError) => Outcome::of_failure(self.mode, failure),
             Some(failure) => return self.fail(failure),
             None => Outcome {
                 allowed: false,
@@ -500,7 +352,7 @@ impl CheckFlow {
             self.terms = Some(Arc::clone(&hold.terms));
         }
         match self.mode {
-            FailureMode::Closed => Step::Done(static_outcome(self.mode, failure)),
+            FailureMode::Closed => Step::Done(Outcome::of_failure(self.mode, failure)),
             FailureMode::Open => Step::Open,
         }
     }
@@ -508,20 +360,12 @@ impl CheckFlow {
     fn opened(&self, value: Option<bool>) -> Step {
         let failure = self.failure.unwrap_or(Failure::EngineError);
         Step::Done(value.map_or_else(
-            || static_outcome(self.mode, failure),
+            || Outcome::of_failure(self.mode, failure),
             |allowed| Outcome {
                 allowed,
                 basis: Basis::Open(failure),
                 low: false,
             },
         ))
-    }
-}
-
-const fn static_outcome(mode: FailureMode, failure: Failure) -> Outcome {
-    Outcome {
-        allowed: matches!(mode, FailureMode::Open),
-        basis: Basis::Static(failure),
-        low: false,
     }
 }
