@@ -1,3 +1,7 @@
+//! The answers of checks.
+//!
+//! An answer shares what it tells with the entities it came from and outlives them.
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};

@@ -1,7 +1,11 @@
+//! What an engine is asked in a lease-backed check, and what it makes of it.
+//!
+//! The rules engine answers unless a test puts another one in its place, to script what the flow is told.
+
 use std::sync::Arc;
 
 use crate::{
-    client::plain::Scene,
+    decider::flag_check::Inputs,
     engine::{Entitlement, KeptReason, Preflight, Verdict},
 };
 
@@ -36,7 +40,7 @@ impl Judgement {
 
 /// What a lease-backed check asks an [`Engine`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Question<'a> {
+pub struct EngineRequest<'a> {
     /// The flag.
     pub flag_key: &'a str,
     /// The company's id.
@@ -53,13 +57,13 @@ pub struct Question<'a> {
 ///
 /// The seam by which a test scripts what the flow around the engine is told.
 pub trait Engine: Send + Sync {
-    /// Answers one question.
-    fn judge(&self, question: Question<'_>) -> Judgement;
+    /// Answers one request.
+    fn judge(&self, request: EngineRequest<'_>) -> Judgement;
 }
 
-impl Scene {
-    pub fn question<'a>(&'a self, preflight: &Preflight<'a>) -> Question<'a> {
-        Question {
+impl Inputs {
+    pub fn request<'a>(&'a self, preflight: &Preflight<'a>) -> EngineRequest<'a> {
+        EngineRequest {
             flag_key: self.flag.key(),
             company_id: self.company.as_ref().map(|company| &**company.id()),
             balance: preflight.balance,

@@ -1,13 +1,15 @@
-//! One client's whole state and every decision it takes.
+//! Every decision that one process takes, and the state it decides from.
 //!
-//! [`Client`] joins the cache, the engine, the ledger and the event queue. A call that finds all it
-//! needs in memory answers at once; a lease-backed check that must wait becomes a [`Pending`].
+//! [`Decider`] joins the cache, the engine, the ledger and the event queue. A call that finds all it
+//! needs in memory answers at once; a lease-backed check that must wait becomes a [`Pending`] check, which the caller resumes with a
+//! [`Reply`]. Nothing here waits, reads a clock or opens a connection.
 
 mod answer;
-mod check;
+mod flag_check;
 mod judgement;
-mod owed;
-mod plain;
+mod lease_check;
+mod owed_claims;
+mod request;
 mod settle;
 
 use std::sync::{
@@ -16,10 +18,11 @@ use std::sync::{
 };
 
 pub use answer::{CheckAnswer, FlagAnswer, Usage};
-pub use check::{CheckRequest, Need, Pending, Progress, Reply};
-pub use judgement::{Engine, Judgement, Question};
-pub use owed::OwedClaim;
-pub use plain::{FlagRequest, Missing};
+pub use flag_check::Missing;
+pub use judgement::{Engine, EngineRequest, Judgement};
+pub use lease_check::{Need, Pending, Progress, Reply};
+pub use owed_claims::OwedClaim;
+pub use request::{CheckRequest, FlagRequest};
 
 use crate::{
     Millis,
@@ -44,8 +47,8 @@ pub enum Topic {
 /// Called, with no lock held, when a topic needs attention; once until it is attended to.
 pub type Wake = Box<dyn Fn(Topic) + Send + Sync>;
 
-/// What a client is made with.
-pub struct ClientSettings {
+/// What a decider is made with.
+pub struct DeciderSettings {
     /// Goes out with every event.
     pub api_key: String,
     /// Companies cached at most.
@@ -68,12 +71,12 @@ pub struct ClientSettings {
     pub engine: Option<Box<dyn Engine>>,
 }
 
-/// One client's state.
-pub struct Client {
+/// The state of one process: what it knows of the service, its leases and its events.
+pub struct Decider {
     cache: Cache,
     ledger: Ledger,
     events: Queue,
-    owed: owed::OwedClaims,
+    owed: owed_claims::OwedClaims,
     ids: Ids,
     wake: Wake,
     shared: bool,
@@ -84,10 +87,10 @@ pub struct Client {
     denied: [AtomicU64; 1 + Failure::ALL.len()],
 }
 
-impl Client {
-    /// A client that knows nothing yet.
+impl Decider {
+    /// A decider with an empty cache and no leases.
     #[must_use]
-    pub fn new(settings: ClientSettings) -> Self {
+    pub fn new(settings: DeciderSettings) -> Self {
         Self {
             cache: Cache::new(settings.max_companies, settings.max_users),
             ledger: Ledger::new(settings.knobs),
@@ -96,7 +99,7 @@ impl Client {
                 settings.max_billing_events,
                 settings.max_flag_check_events,
             ),
-            owed: owed::OwedClaims::default(),
+            owed: owed_claims::OwedClaims::default(),
             ids: Ids::new(settings.seed),
             wake: settings.wake,
             shared: settings.shared,

@@ -2,15 +2,15 @@
 
 #![allow(
     clippy::expect_used,
-    reason = "a client that is not where a test put it is to stop the test"
+    reason = "a decider that is not where a test put it is to stop the test"
 )]
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use schematic_core::{
     Millis,
-    client::{
-        CheckAnswer, CheckRequest, Client, ClientSettings, FlagRequest, Need, Pending, Progress,
+    decider::{
+        CheckAnswer, CheckRequest, Decider, DeciderSettings, FlagRequest, Need, Pending, Progress,
         Reply, Topic,
     },
     engine::{Preflight, Terms},
@@ -87,10 +87,10 @@ fn user() -> Value {
     owned(json!({"id": "user_ada", "keys": {"email": "ada@heron.example"}}))
 }
 
-// A client
+// A decider
 
 struct Studio {
-    client: Client,
+    decider: Decider,
     woken: Arc<Mutex<Vec<Topic>>>,
 }
 
@@ -122,7 +122,7 @@ impl Studio {
         knobs.set("cred_patient", patient);
         let woken = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&woken);
-        let client = Client::new(ClientSettings {
+        let decider = Decider::new(DeciderSettings {
             api_key: "key".to_owned(),
             max_companies: 10,
             max_users: 10,
@@ -138,7 +138,7 @@ impl Studio {
             shared,
             engine: None,
         });
-        Self { client, woken }
+        Self { decider, woken }
     }
 
     fn with(flag: &Value, company: &Value) -> Self {
@@ -157,17 +157,17 @@ impl Studio {
 
     fn put_flag(&self, flag: &Value) {
         let flag = parse_flag(flag.to_string().as_bytes()).expect("a flag");
-        self.client.cache().flags().put(flag);
+        self.decider.cache().flags().put(flag);
     }
 
     fn put_company(&self, company: &Value) {
         let company = parse_company(company.to_string().as_bytes()).expect("a company");
-        self.client.cache().companies().put(company);
+        self.decider.cache().companies().put(company);
     }
 
     fn put_user(&self, user: &Value) {
         let user = parse_user(user.to_string().as_bytes()).expect("a user");
-        self.client.cache().users().put(user);
+        self.decider.cache().users().put(user);
     }
 
     fn install(&self, lease_id: &str, granted: f64, expires_at: Millis) {
@@ -176,7 +176,7 @@ impl Studio {
             granted,
             expires_at,
         };
-        assert!(self.client.ledger().install(SLOT, &lease, NOW).written);
+        assert!(self.decider.ledger().install(SLOT, &lease, NOW).written);
     }
 
     fn check(&self, usage: f64, mode: FailureMode) -> Progress {
@@ -186,7 +186,7 @@ impl Studio {
             ttl: None,
             ..request()
         };
-        self.client.check(&request, NOW)
+        self.decider.check(&request, NOW)
     }
 
     fn allow(&self, usage: f64) -> Arc<Reservation> {
@@ -196,12 +196,12 @@ impl Studio {
     }
 
     fn remaining(&self) -> f64 {
-        let lease = self.client.ledger().lease(SLOT);
+        let lease = self.decider.ledger().lease(SLOT);
         lease.expect("the lease is there").remaining
     }
 
     fn assert_nothing_is_held(&self) {
-        let ledger = self.client.ledger();
+        let ledger = self.decider.ledger();
         assert_eq!(
             (ledger.open_holds(), ledger.reserved_credits(SLOT)),
             (0, 0.0)
@@ -210,7 +210,7 @@ impl Studio {
 
     /// Every event that waits, oldest billing first.
     fn events(&self) -> Vec<Value> {
-        let Some(batch) = self.client.take_batch() else {
+        let Some(batch) = self.decider.take_batch() else {
             return Vec::new();
         };
         let body: Value = serde_json::from_slice(&batch.body()).expect("a batch is JSON");
@@ -265,7 +265,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     let studio = Studio::empty();
     studio.put_flag(&flag(&[balance_of("cred_render")]));
 
-    let pending = waiting(studio.client.check(&request(), NOW));
+    let pending = waiting(studio.decider.check(&request(), NOW));
     let need = Need::Resolve {
         company: true,
         user: false,
@@ -274,7 +274,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     assert_eq!(pending.slot(), None);
 
     studio.put_company(&company());
-    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert_eq!(*pending.need(), Need::Acquire);
     let slot = pending
         .slot()
@@ -283,7 +283,7 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     assert_eq!(pending.required_credits(), 30.0);
 
     studio.install("lease_new", 500.0, NOW + 90_000);
-    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW + 7));
+    let answer = done(studio.decider.resume(pending, Reply::Done(true), NOW + 7));
     assert!(answer.allowed && answer.value);
     assert_eq!(
         &*answer.reason,
@@ -300,8 +300,8 @@ fn a_check_waits_for_its_company_then_for_its_lease_and_then_is_allowed() {
     assert_eq!(hold.id, Ids::new(SEED).next());
     assert!(hold.company().is_some_and(|keys| keys.are(COMPANY)));
     assert_eq!(studio.remaining(), 470.0);
-    assert_eq!(studio.client.ledger().reserved_credits(SLOT), 30.0);
-    assert_eq!(studio.client.traffic(), (1, 0));
+    assert_eq!(studio.decider.ledger().reserved_credits(SLOT), 30.0);
+    assert_eq!(studio.decider.traffic(), (1, 0));
 
     let check = studio.event("flag_check");
     let expected = json!({
@@ -321,14 +321,14 @@ fn a_check_says_which_entity_it_lacks() {
         ..request()
     };
     let resolve = |company, user| Need::Resolve { company, user };
-    let need = || waiting(studio.client.check(&asked, NOW)).need().clone();
+    let need = || waiting(studio.decider.check(&asked, NOW)).need().clone();
     assert_eq!(need(), resolve(true, true));
     studio.put_company(&company());
     assert_eq!(need(), resolve(false, true));
     studio.put_user(&user());
     assert_eq!(need(), Need::Acquire);
     studio.install("lease_amber", 80.0, NOW + 40_000);
-    let hold = done(studio.client.check(&asked, NOW)).reservation;
+    let hold = done(studio.decider.check(&asked, NOW)).reservation;
     let hold = hold.expect("credits are held");
     assert!(hold.user().is_some_and(|keys| keys.are(USER)));
     assert_eq!(studio.event("flag_check")["user_id"], "user_ada");
@@ -337,14 +337,14 @@ fn a_check_says_which_entity_it_lacks() {
 #[test]
 fn what_cannot_be_resolved_is_left_to_a_plain_check_and_recorded_by_it() {
     let studio = Studio::empty();
-    let pending = waiting(studio.client.check(&request(), NOW));
+    let pending = waiting(studio.decider.check(&request(), NOW));
     assert_eq!(*pending.need(), Need::Plain);
 
     studio.put_flag(&flag(&[balance_of("cred_render")]));
-    let pending = waiting(studio.client.check(&request(), NOW));
-    let pending = waiting(studio.client.resume(pending, Reply::Done(false), NOW));
+    let pending = waiting(studio.decider.check(&request(), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(false), NOW));
     assert_eq!(*pending.need(), Need::Plain);
-    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert_eq!(*pending.need(), Need::Plain);
 
     let mut heron = company();
@@ -356,7 +356,7 @@ fn what_cannot_be_resolved_is_left_to_a_plain_check_and_recorded_by_it() {
         company: Some(&[("slug", "heron"), ("tag", "i")]),
         ..request()
     };
-    let pending = waiting(studio.client.check(&conflicting, NOW));
+    let pending = waiting(studio.decider.check(&conflicting, NOW));
     assert_eq!(*pending.need(), Need::Plain);
     assert_eq!(studio.events(), Vec::<Value>::new());
 }
@@ -365,8 +365,8 @@ fn what_cannot_be_resolved_is_left_to_a_plain_check_and_recorded_by_it() {
 fn without_a_lease_a_closed_check_is_denied_and_recorded_once() {
     let studio = Studio::with(&flag(&[balance_of("cred_render")]), &company());
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
-    assert_eq!(studio.client.events().counts().analytics, 0);
-    let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
+    assert_eq!(studio.decider.events().counts().analytics, 0);
+    let answer = done(studio.decider.resume(pending, Reply::Done(false), NOW));
     assert!(!answer.allowed && !answer.value);
     assert_eq!(&*answer.reason, "lease_acquire_failed");
     assert_eq!(answer.error, Some(Failure::AcquireFailed));
@@ -385,7 +385,7 @@ fn without_a_lease_an_open_check_is_decided_by_the_rules() {
         let rules = flag(&[on_plan(plan), balance_of("cred_render")]);
         let studio = Studio::with(&rules, &heron);
         let pending = waiting(studio.check(15.0, FailureMode::Open));
-        let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
+        let answer = done(studio.decider.resume(pending, Reply::Done(false), NOW));
         assert_eq!(answer.allowed, allowed, "{plan}");
         let suffix = " (lease_acquire_failed_fail_open)";
         assert!(answer.reason.ends_with(suffix), "{}", &*answer.reason);
@@ -408,7 +408,7 @@ fn an_open_check_still_counts_its_usage_against_other_limits() {
         let rules = flag(&[metric.clone(), balance_of("cred_render")]);
         let studio = Studio::with(&rules, &company());
         let pending = waiting(studio.check(usage, FailureMode::Open));
-        let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
+        let answer = done(studio.decider.resume(pending, Reply::Done(false), NOW));
         assert_eq!(answer.allowed, allowed, "{usage}");
         assert_eq!(answer.error, Some(Failure::AcquireFailed));
     }
@@ -420,13 +420,13 @@ fn a_short_lease_is_waited_for_once() {
     let pending = waiting(studio.check(100.0, FailureMode::Closed));
     assert_eq!(*pending.need(), Need::Extend);
     assert_eq!(pending.required_credits(), 200.0);
-    assert!(studio.client.ledger().extend(SLOT, 580.0, None, None));
-    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    assert!(studio.decider.ledger().extend(SLOT, 580.0, None, None));
+    let answer = done(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert!(answer.allowed);
     assert_eq!(studio.remaining(), 380.0);
 
     let pending = waiting(studio.check(300.0, FailureMode::Closed));
-    let answer = done(studio.client.resume(pending, Reply::Done(false), NOW));
+    let answer = done(studio.decider.resume(pending, Reply::Done(false), NOW));
     assert_eq!(answer.error, Some(Failure::InsufficientBalance));
     assert_eq!(studio.remaining(), 380.0);
     assert_eq!(studio.events().len(), 2);
@@ -489,7 +489,7 @@ fn the_value_of_a_flag_follows_the_windows_of_spend_policies() {
             user: Some(USER),
             ..FlagRequest::default()
         };
-        studio.client.flag_value(&request, || now)
+        studio.decider.flag_value(&request, || now)
     };
     let mut heron = company();
     heron["credit_spend_policies"] = policy("company");
@@ -535,7 +535,7 @@ fn the_lease_stands_in_for_the_companys_own_balance() {
 fn a_hold_whose_id_is_taken_is_undone_and_leaves_the_other_hold_alone() {
     for mode in [FailureMode::Closed, FailureMode::Open] {
         let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
-        let ledger = studio.client.ledger();
+        let ledger = studio.decider.ledger();
         let debit = ledger.try_reserve(SLOT, 7.0, NOW).expect("a debit");
         let squatter = Arc::new(Reservation {
             id: Ids::new(SEED).next(),
@@ -635,7 +635,7 @@ fn a_feature_without_a_credit_entitlement_is_checked_plainly_with_its_usage() {
             event_subtype,
             ..request()
         };
-        let answer = done(studio.client.check(&asked, NOW));
+        let answer = done(studio.decider.check(&asked, NOW));
         assert_eq!(answer.allowed, allowed, "{usage} {event_subtype:?}");
         assert!(answer.reservation.is_none());
         assert_eq!(studio.event("flag_check")["preflight"], true);
@@ -668,7 +668,7 @@ fn a_check_without_a_company_is_plain() {
             company: keys,
             ..request()
         };
-        let answer = done(studio.client.check(&asked, NOW));
+        let answer = done(studio.decider.check(&asked, NOW));
         assert!(answer.allowed && answer.reservation.is_none());
         assert_eq!(studio.events().len(), 1);
     }
@@ -683,10 +683,10 @@ fn the_callers_event_is_held_and_billed() {
         event_subtype: Some("thumbnails"),
         ..request()
     };
-    let hold = done(studio.client.check(&asked, NOW)).reservation;
+    let hold = done(studio.decider.check(&asked, NOW)).reservation;
     let hold = hold.expect("credits are held");
     studio.events();
-    assert_eq!(studio.client.settle(&hold, 1.0, None), Some(true));
+    assert_eq!(studio.decider.settle(&hold, 1.0, None), Some(true));
     assert_eq!(studio.event("track")["event"], "thumbnails");
 }
 
@@ -705,8 +705,8 @@ fn a_credit_type_may_have_a_time_to_live_of_its_own() {
         granted: 10.0,
         expires_at: NOW + 90_000,
     };
-    studio.client.ledger().install(slot, &lease, NOW);
-    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    studio.decider.ledger().install(slot, &lease, NOW);
+    let answer = done(studio.decider.resume(pending, Reply::Done(true), NOW));
     let hold = answer.reservation.expect("credits are held");
     assert_eq!(hold.expires_at, NOW + 33_000);
 }
@@ -718,7 +718,7 @@ fn a_settle_bills_once_under_the_reservations_key() {
     let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
     let hold = studio.allow(15.0);
     let traits = Some(r#"{"scene": "harbour"}"#);
-    assert_eq!(studio.client.settle(&hold, 11.2, traits), Some(true));
+    assert_eq!(studio.decider.settle(&hold, 11.2, traits), Some(true));
     assert_eq!(studio.remaining(), 56.0);
     let events = studio.events();
     assert_eq!(events.len(), 2);
@@ -733,9 +733,9 @@ fn a_settle_bills_once_under_the_reservations_key() {
     });
     assert_eq!(events[0], expected);
     assert_eq!(events[1]["type"], "flag_check");
-    assert_eq!(studio.client.traffic(), (1, 1));
+    assert_eq!(studio.decider.traffic(), (1, 1));
 
-    assert_eq!(studio.client.settle(&hold, 40.0, None), Some(false));
+    assert_eq!(studio.decider.settle(&hold, 40.0, None), Some(false));
     assert_eq!(studio.remaining(), 56.0);
     let repeated = studio.events();
     assert_eq!(repeated[0]["idempotency_key"], events[0]["idempotency_key"]);
@@ -751,9 +751,9 @@ fn a_settle_of_the_services_hold_names_the_reservation_and_no_lease() {
         mode: Mode::Server,
         ..(*ours).clone()
     });
-    assert_eq!(studio.client.settle(&theirs, 4.0, None), Some(false));
+    assert_eq!(studio.decider.settle(&theirs, 4.0, None), Some(false));
     assert_eq!(studio.remaining(), 50.0);
-    assert!(studio.client.ledger().holds(&ours.id));
+    assert!(studio.decider.ledger().holds(&ours.id));
     let body = studio.event("track");
     assert_eq!(body["reservation_id"], ours.id.to_string());
     assert_eq!(body.get("lease_id"), None);
@@ -765,11 +765,11 @@ fn what_is_no_quantity_is_neither_settled_nor_billed() {
     let hold = studio.allow(15.0);
     studio.events();
     for quantity in [-1.0, f64::NAN, f64::INFINITY] {
-        assert_eq!(studio.client.settle(&hold, quantity, None), None);
+        assert_eq!(studio.decider.settle(&hold, quantity, None), None);
     }
     assert_eq!(studio.events(), Vec::<Value>::new());
-    assert!(studio.client.ledger().holds(&hold.id));
-    assert_eq!(studio.client.traffic(), (1, 0));
+    assert!(studio.decider.ledger().holds(&hold.id));
+    assert_eq!(studio.decider.traffic(), (1, 0));
 }
 
 #[test]
@@ -790,17 +790,19 @@ fn only_a_settle_that_claimed_its_hold_moves_the_cached_usage() {
             company: Some(COMPANY),
             ..FlagRequest::default()
         };
-        let answer = studio.client.check_flag(&asked, &Preflight::default(), NOW);
+        let answer = studio
+            .decider
+            .check_flag(&asked, &Preflight::default(), NOW);
         answer.expect("it is cached").usage.map(|usage| usage.usage)
     };
     let (first, second) = (studio.allow(5.0), studio.allow(5.0));
     assert_eq!(usage(), Some(100));
-    studio.client.settle(&first, 2.5, None);
+    studio.decider.settle(&first, 2.5, None);
     assert_eq!(usage(), Some(103));
-    studio.client.settle(&first, 2.5, None);
+    studio.decider.settle(&first, 2.5, None);
     assert_eq!(usage(), Some(103));
-    assert_eq!(studio.client.ledger().sweep(NOW + 20_000), 1);
-    studio.client.settle(&second, 5.0, None);
+    assert_eq!(studio.decider.ledger().sweep(NOW + 20_000), 1);
+    studio.decider.settle(&second, 5.0, None);
     assert_eq!(usage(), Some(103));
 }
 
@@ -816,10 +818,10 @@ fn a_low_lease_is_told_of_once_until_it_was_extended() {
     studio.allow(1.0);
     studio.allow(1.0);
     assert_eq!(studio.wakes(Topic::Extend), 1);
-    let low: Vec<_> = studio.client.ledger().take_low();
+    let low: Vec<_> = studio.decider.ledger().take_low();
     assert_eq!(low, [("comp_heron".into(), "cred_render".into())]);
 
-    assert!(studio.client.ledger().extend(SLOT, 100.0, None, None));
+    assert!(studio.decider.ledger().extend(SLOT, 100.0, None, None));
     studio.allow(2.0);
     assert_eq!(studio.wakes(Topic::Extend), 1);
     studio.allow(5.0);
@@ -831,7 +833,7 @@ fn a_lease_that_stays_low_is_told_of_again_after_a_second() {
     let studio = Studio::with_lease(&flag(&[balance_of("cred_render")]), &company());
     studio.allow(35.0);
     let later = |after| {
-        studio.client.check(
+        studio.decider.check(
             &CheckRequest {
                 usage: 1.0,
                 ..request()
@@ -863,7 +865,7 @@ fn a_check_that_waited_is_gated_by_what_came_meanwhile() {
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
     studio.put_flag(&flag(&[on_plan("plan_hobby"), balance_of("cred_render")]));
     studio.install("lease_new", 500.0, NOW + 90_000);
-    assert!(!done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
+    assert!(!done(studio.decider.resume(pending, Reply::Done(true), NOW)).allowed);
     assert_eq!(studio.remaining(), 500.0);
     studio.assert_nothing_is_held();
 }
@@ -874,9 +876,9 @@ fn a_check_whose_company_went_away_while_it_waited_ends_with_what_it_knew() {
     studio.put_flag(&flag(&[balance_of("cred_render")]));
     studio.put_company(&company());
     let pending = waiting(studio.check(15.0, FailureMode::Closed));
-    assert!(studio.client.cache().companies().remove("comp_heron"));
+    assert!(studio.decider.cache().companies().remove("comp_heron"));
     studio.install("lease_new", 500.0, NOW + 90_000);
-    assert!(done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
+    assert!(done(studio.decider.resume(pending, Reply::Done(true), NOW)).allowed);
 }
 
 // A store that other processes share
@@ -893,16 +895,16 @@ fn a_shared_store_is_asked_to_debit_to_record_and_nothing_else() {
         at: NOW - 7000,
         recorded: false,
     };
-    let pending = waiting(studio.client.resume(pending, debited, NOW));
+    let pending = waiting(studio.decider.resume(pending, debited, NOW));
     let Need::Record(hold) = pending.need().clone() else {
         panic!("the check waits for {:?}", pending.need());
     };
     assert_eq!(&*hold.lease_id, "lease_elsewhere");
     assert_eq!(hold.expires_at, NOW - 7000 + 20_000, "by the store's clock");
-    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    let answer = done(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert!(answer.allowed);
     assert_eq!(answer.reservation, Some(hold));
-    assert_eq!(studio.client.ledger().open_holds(), 0);
+    assert_eq!(studio.decider.ledger().open_holds(), 0);
     assert_eq!(studio.wakes(Topic::Extend), 1, "9 of 80 is low");
 }
 
@@ -910,10 +912,10 @@ fn a_shared_store_is_asked_to_debit_to_record_and_nothing_else() {
 fn a_hold_that_the_shared_store_refuses_is_refunded_there() {
     let studio = Studio::shared();
     let pending = waiting(studio.check(3.0, FailureMode::Closed));
-    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
-    let pending = waiting(studio.client.resume(pending, Reply::Done(false), NOW));
+    let pending = waiting(studio.decider.resume(pending, plenty(), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(false), NOW));
     assert!(matches!(pending.need(), Need::Refund(_)));
-    let answer = done(studio.client.resume(pending, Reply::Done(true), NOW));
+    let answer = done(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert_eq!(answer.error, Some(Failure::StoreError));
 }
 
@@ -921,10 +923,10 @@ fn a_hold_that_the_shared_store_refuses_is_refunded_there() {
 fn a_hold_of_which_the_shared_store_said_nothing_is_claimed_and_not_refunded_besides() {
     let studio = Studio::shared();
     let pending = waiting(studio.check(3.0, FailureMode::Closed));
-    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
-    let pending = waiting(studio.client.resume(pending, Reply::Lost, NOW));
+    let pending = waiting(studio.decider.resume(pending, plenty(), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Lost, NOW));
     assert!(matches!(pending.need(), Need::Cancel(_)));
-    let answer = done(studio.client.resume(pending, Reply::Gone, NOW));
+    let answer = done(studio.decider.resume(pending, Reply::Gone, NOW));
     assert_eq!(answer.error, Some(Failure::StoreError));
 }
 
@@ -939,7 +941,7 @@ fn a_reply_to_another_need_is_not_taken() {
     assert!(!pending.takes(&Reply::Gone));
     assert!(pending.takes(&Reply::Done(false)));
     assert!(pending.takes(&Reply::Lost));
-    let pending = waiting(studio.client.resume(pending, plenty(), NOW));
+    let pending = waiting(studio.decider.resume(pending, plenty(), NOW));
     assert!(!pending.takes(&plenty()));
     assert!(!pending.takes(&Reply::Refused(Refusal::Short)));
     assert!(!pending.takes(&Reply::Gone));
@@ -950,11 +952,11 @@ fn a_shared_store_that_is_short_is_extended_once() {
     let studio = Studio::shared();
     let pending = waiting(studio.check(3.0, FailureMode::Closed));
     let refused = Reply::Refused(Refusal::Short);
-    let pending = waiting(studio.client.resume(pending, refused.clone(), NOW));
+    let pending = waiting(studio.decider.resume(pending, refused.clone(), NOW));
     assert_eq!(*pending.need(), Need::Extend);
-    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(true), NOW));
     drafted(&pending);
-    let answer = done(studio.client.resume(pending, refused, NOW));
+    let answer = done(studio.decider.resume(pending, refused, NOW));
     assert_eq!(answer.error, Some(Failure::InsufficientBalance));
 }
 
@@ -972,7 +974,7 @@ fn a_shared_store_that_debits_and_records_at_once_is_asked_for_nothing_else() {
         recorded: true,
     };
     assert!(pending.takes(&held));
-    let answer = done(studio.client.resume(pending, held, NOW));
+    let answer = done(studio.decider.resume(pending, held, NOW));
     assert!(answer.allowed);
     let expected = Reservation {
         lease_id: "lease_elsewhere".into(),
@@ -980,7 +982,7 @@ fn a_shared_store_that_debits_and_records_at_once_is_asked_for_nothing_else() {
         ..Reservation::clone(&draft)
     };
     assert_eq!(answer.reservation.as_deref(), Some(&expected));
-    assert_eq!(studio.client.ledger().open_holds(), 0);
+    assert_eq!(studio.decider.ledger().open_holds(), 0);
 }
 
 #[test]
@@ -996,12 +998,12 @@ fn a_hold_that_was_recorded_at_once_is_cancelled_if_the_gate_denies_it() {
         at: NOW,
         recorded: true,
     };
-    let pending = waiting(studio.client.resume(pending, held, NOW));
+    let pending = waiting(studio.decider.resume(pending, held, NOW));
     let Need::Cancel(unused) = pending.need() else {
         panic!("the check waits for {:?}", pending.need());
     };
     assert_eq!(unused.id, draft.id);
-    assert!(!done(studio.client.resume(pending, Reply::Done(true), NOW)).allowed);
+    assert!(!done(studio.decider.resume(pending, Reply::Done(true), NOW)).allowed);
 }
 
 #[test]
@@ -1010,9 +1012,9 @@ fn a_hold_that_may_have_been_debited_and_recorded_at_once_is_claimed_and_nothing
     for reply in [Reply::Done(true), Reply::Gone, Reply::Lost] {
         let pending = waiting(studio.check(3.0, FailureMode::Closed));
         let (draft, _) = drafted(&pending);
-        let pending = waiting(studio.client.resume(pending, Reply::Lost, NOW));
+        let pending = waiting(studio.decider.resume(pending, Reply::Lost, NOW));
         assert_eq!(*pending.need(), Need::Cancel(draft));
-        let answer = done(studio.client.resume(pending, reply, NOW));
+        let answer = done(studio.decider.resume(pending, reply, NOW));
         assert_eq!(answer.error, Some(Failure::StoreError));
         assert_eq!(answer.reservation, None);
     }
@@ -1024,8 +1026,8 @@ fn a_draft_that_was_refused_is_the_draft_of_the_second_try() {
     let pending = waiting(studio.check(3.0, FailureMode::Closed));
     let (draft, _) = drafted(&pending);
     let refused = Reply::Refused(Refusal::Short);
-    let pending = waiting(studio.client.resume(pending, refused, NOW));
-    let pending = waiting(studio.client.resume(pending, Reply::Done(true), NOW));
+    let pending = waiting(studio.decider.resume(pending, refused, NOW));
+    let pending = waiting(studio.decider.resume(pending, Reply::Done(true), NOW));
     assert_eq!(drafted(&pending).0, draft);
 }
 

@@ -1,13 +1,17 @@
+//! Settles: holds that end with what was really used, and usage that is billed.
+//!
+//! A settle bills exactly once, whatever has become of the hold; only the claim decides whether local state moves.
+
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     cache::Lookup,
-    client::{Client, OwedClaim, Topic},
+    decider::{Decider, OwedClaim, Topic},
     events::{Billing, IdempotencyKey, Identify, SettleExtras, Track},
     leases::{Reservation, Settlement, whole_units},
 };
 
-impl Client {
+impl Decider {
     /// Settles a reservation with what was really used and bills it.
     ///
     /// Returns whether local state moved, or `None` if the quantity cannot be settled: then nothing
@@ -25,10 +29,10 @@ impl Client {
         Some(moved)
     }
 
-    /// Settles as [`Client::settle`] does, where leases live in a shared store.
+    /// Settles as [`Decider::settle`] does, where leases live in a shared store.
     ///
     /// Returns the claim that the store is owed, if the hold is there: it stays open until
-    /// [`Client::claim_ended`].
+    /// [`Decider::claim_ended`].
     pub fn settle_shared(
         &self,
         reservation: &Arc<Reservation>,
@@ -38,7 +42,7 @@ impl Client {
         self.settle_part(reservation, actual_quantity, traits, None)
     }
 
-    /// Settles as [`Client::settle_shared`] does, billed under a key of the caller's.
+    /// Settles as [`Decider::settle_shared`] does, billed under a key of the caller's.
     pub fn settle_part(
         &self,
         reservation: &Arc<Reservation>,
@@ -55,7 +59,7 @@ impl Client {
 
     /// Gives a hold back of which nothing was used: nothing is billed.
     ///
-    /// Returns the claim that the shared store is owed, as [`Client::settle_shared`] does. A hold
+    /// Returns the claim that the shared store is owed, as [`Decider::settle_shared`] does. A hold
     /// that the service keeps is not given back here.
     pub fn release(&self, reservation: &Arc<Reservation>) -> Option<OwedClaim> {
         let settlement = Settlement::begin(reservation, 0.0)?;
@@ -159,7 +163,7 @@ impl Client {
         self.bill(Billing::Track(Box::new(track)));
     }
 
-    /// Queues who somebody is, with an idempotency key as [`Client::track`] gives it.
+    /// Queues who somebody is, with an idempotency key as [`Decider::track`] gives it.
     pub fn identify(&self, mut identify: Identify) {
         identify
             .idempotency_key

@@ -23,7 +23,7 @@ pub struct OwedClaim {
     pub quantity: f64,
 }
 
-/// The claims of one client, oldest first.
+/// The open claims of this process, oldest first.
 #[derive(Default)]
 pub(super) struct OwedClaims(Mutex<Claims>);
 

@@ -1,171 +1,23 @@
+//! The order of a lease-backed check: debit, record, gate, keep or cancel.
+//!
+//! The flow waits for nothing and touches no store, so one order holds for the ledger of this process and for a store
+//! that processes share.
+
 use std::sync::Arc;
 
 use crate::{
     Millis,
     engine::Terms,
     leases::{
-        Debit, Exported, Holder, Ids, Mode, Refusal, Reservation, ReservationId, SlabId, SlotKey,
-        credits_used, valid_quantity,
+        Basis, Debit, Exported, Failure, FailureMode, Holder, Ids, Mode, Outcome, Refusal,
+        Reservation, ReservationId, SlabId, SlotKey, Step, StepResult, credits_used,
+        valid_quantity,
     },
 };
 
 /// The balance that stands for "no credit limit" in a fail-open evaluation: the largest integer
 /// that every JSON reader keeps exact.
 pub const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-
-/// What a check does when credits cannot be held for a reason that is not the customer's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FailureMode {
-    /// Deny.
-    #[default]
-    Closed,
-    /// Let the rules decide as if credits were unlimited.
-    Open,
-}
-
-/// Why credits could not be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The usage is not a finite, non-negative number.
-    InvalidUsage,
-    /// No lease could be had.
-    AcquireFailed,
-    /// The lease is short and could not be extended by enough.
-    InsufficientBalance,
-    /// The store failed.
-    StoreError,
-    /// The engine failed at the gate.
-    EngineError,
-}
-
-impl Failure {
-    /// Every failure, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
-        Self::InvalidUsage,
-        Self::AcquireFailed,
-        Self::InsufficientBalance,
-        Self::StoreError,
-        Self::EngineError,
-    ];
-
-    /// The word for it in reasons and errors.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidUsage => "invalid_usage",
-            Self::AcquireFailed => "lease_acquire_failed",
-            Self::InsufficientBalance => "insufficient_lease_balance",
-            Self::StoreError => "lease_store_error",
-            Self::EngineError => "engine_error",
-        }
-    }
-
-    /// The reason of a check that allows without asking the engine.
-    #[must_use]
-    pub const fn as_fail_open(self) -> &'static str {
-        match self {
-            Self::InvalidUsage => "invalid_usage_fail_open",
-            Self::AcquireFailed => "lease_acquire_failed_fail_open",
-            Self::InsufficientBalance => "insufficient_lease_balance_fail_open",
-            Self::StoreError => "lease_store_error_fail_open",
-            Self::EngineError => "engine_error_fail_open",
-        }
-    }
-}
-
-/// What the flow asks for next.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Step {
-    /// Evaluate with the real balance and no preflight: [`Answer::Probed`].
-    Probe,
-    /// Debit the slot by the cost: [`Answer::Debited`], [`Answer::Held`], [`Answer::Refused`] or
-    /// [`Answer::StoreFailed`].
-    Reserve,
-    /// Make sure that a live lease is in the slot: [`Answer::Acquired`].
-    Acquire,
-    /// Extend the lease by what the cost needs, best effort: [`Answer::Extended`].
-    Extend,
-    /// Record the hold: [`Answer::Recorded`] or [`Answer::StoreFailed`].
-    Record,
-    /// Evaluate with this balance as overlay and the cost as preflight: [`Answer::Evaluated`].
-    Gate {
-        /// The balance before this check's debit, in credits.
-        balance: f64,
-    },
-    /// Consume none of the hold and give it back: [`Answer::Cancelled`] or [`Answer::StoreFailed`].
-    Cancel,
-    /// Give back a debit whose hold was not recorded, pinned to the lease that was charged:
-    /// [`Answer::Cancelled`] or [`Answer::StoreFailed`].
-    Refund,
-    /// Evaluate with an unlimited balance and the caller's usage: [`Answer::Evaluated`].
-    Open,
-    /// Nothing is metered here: this is a plain check.
-    Plain,
-    /// The check is decided.
-    Done(Outcome),
-}
-
-/// An answer to a [`Step`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// To [`Step::Probe`]: how the feature is metered, if it is.
-    Probed(Option<Arc<Terms>>),
-    /// To [`Step::Reserve`].
-    Debited(Debit),
-    /// To [`Step::Reserve`]: debited, and the hold that was drafted is recorded, both at once.
-    Held(Debit),
-    /// To [`Step::Reserve`].
-    Refused(Refusal),
-    /// To any store step: it was refused or never reached the store.
-    StoreFailed,
-    /// To any store step: nobody knows whether it was, or yet will be, carried out.
-    StoreLost,
-    /// To [`Step::Acquire`]: whether a live lease is there.
-    Acquired(bool),
-    /// To [`Step::Extend`].
-    Extended,
-    /// To [`Step::Record`].
-    Recorded,
-    /// To [`Step::Gate`] and [`Step::Open`]: the engine's value, or `None` if it failed.
-    Evaluated(Option<bool>),
-    /// To [`Step::Cancel`] and [`Step::Refund`].
-    Cancelled,
-    /// To [`Step::Cancel`]: there is no such hold.
-    Gone,
-}
-
-/// Where a decided check has its reason from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
-    /// The gate's evaluation.
-    Gate,
-    /// The fail-open evaluation; the failure is appended to its reason.
-    Open(Failure),
-    /// No evaluation: the failure itself is the reason.
-    Static(Failure),
-}
-
-/// A decided check. The hold of one that the gate allowed is [`CheckFlow::hold`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether the caller may go on.
-    pub allowed: bool,
-    /// Where the reason is from.
-    pub basis: Basis,
-    /// Whether the lease is due for a background extend.
-    pub low: bool,
-}
-
-impl Outcome {
-    /// The failure, if credits could not be held.
-    #[must_use]
-    pub const fn failure(&self) -> Option<Failure> {
-        match self.basis {
-            Basis::Gate => None,
-            Basis::Open(failure) | Basis::Static(failure) => Some(failure),
-        }
-    }
-}
 
 /// One lease-backed check: it owns the order debit, record, gate, keep or cancel.
 ///
@@ -210,7 +62,7 @@ impl CheckFlow {
         holder: Holder,
     ) -> Self {
         let step = if !valid_quantity(usage) {
-            Step::Done(static_outcome(mode, Failure::InvalidUsage))
+            Step::Done(Outcome::of_failure(mode, Failure::InvalidUsage))
         } else if usage == 0.0 {
             Step::Plain
         } else {
@@ -331,41 +183,45 @@ impl CheckFlow {
     }
 
     /// Takes the answer to the step and moves to the next.
-    pub fn advance(&mut self, answer: Answer, now: Millis, ttl: Millis, ids: &Ids) {
+    pub fn advance(&mut self, answer: StepResult, now: Millis, ttl: Millis, ids: &Ids) {
         self.step = match (self.step, answer) {
-            (Step::Probe, Answer::Probed(terms)) => self.price(terms),
-            (Step::Reserve, Answer::Debited(debit)) => self.debited(debit, now, ttl, ids),
-            (Step::Reserve, Answer::Held(debit)) => match self.debited(debit, now, ttl, ids) {
+            (Step::Probe, StepResult::Probed(terms)) => self.price(terms),
+            (Step::Reserve, StepResult::Debited(debit)) => self.debited(debit, now, ttl, ids),
+            (Step::Reserve, StepResult::Held(debit)) => match self.debited(debit, now, ttl, ids) {
                 Step::Record => self.gate(),
                 step => step,
             },
-            (Step::Reserve, Answer::Refused(refusal)) => self.refused(refusal),
-            (Step::Acquire, Answer::Acquired(true)) | (Step::Extend, Answer::Extended) => {
+            (Step::Reserve, StepResult::Refused(refusal)) => self.refused(refusal),
+            (Step::Acquire, StepResult::Acquired(true)) | (Step::Extend, StepResult::Extended) => {
                 Step::Reserve
             }
-            (Step::Acquire, Answer::Acquired(false)) => self.fail(Failure::AcquireFailed),
-            (Step::Record, Answer::Recorded) => self.gate(),
-            (Step::Record, Answer::StoreFailed) => Step::Refund,
+            (Step::Acquire, StepResult::Acquired(false)) => self.fail(Failure::AcquireFailed),
+            (Step::Record, StepResult::Recorded) => self.gate(),
+            (Step::Record, StepResult::StoreFailed) => Step::Refund,
             // If the hold is there, its claim gives it back. If it is not, it may yet be recorded and
             // swept; a refund of the debit besides would give it back twice, so that is left to
             // lapse with the lease.
-            (Step::Record, Answer::StoreLost) => self.doubt(),
+            (Step::Record, StepResult::StoreLost) => self.doubt(),
             // So it is with a draft, which may have been debited and recorded at once.
-            (Step::Reserve, Answer::StoreLost) if self.hold.is_some() => {
+            (Step::Reserve, StepResult::StoreLost) if self.hold.is_some() => {
                 self.charge.shared = true;
                 self.doubt()
             }
-            (Step::Reserve, Answer::StoreFailed | Answer::StoreLost)
-            | (Step::Refund, Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost) => {
-                self.fail(Failure::StoreError)
-            }
-            (Step::Gate { .. }, Answer::Evaluated(value)) => self.judge(value),
+            (Step::Reserve, StepResult::StoreFailed | StepResult::StoreLost)
+            | (
+                Step::Refund,
+                StepResult::Cancelled | StepResult::StoreFailed | StepResult::StoreLost,
+            ) => self.fail(Failure::StoreError),
+            (Step::Gate { .. }, StepResult::Evaluated(value)) => self.judge(value),
             // A cancel that fails leaks the hold until its time to live; the verdict stands.
             (
                 Step::Cancel,
-                Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost,
+                StepResult::Cancelled
+                | StepResult::Gone
+                | StepResult::StoreFailed
+                | StepResult::StoreLost,
             ) => self.denied(),
-            (Step::Open, Answer::Evaluated(value)) => self.opened(value),
+            (Step::Open, StepResult::Evaluated(value)) => self.opened(value),
             (step, _) => step,
         };
     }
@@ -476,7 +332,7 @@ impl CheckFlow {
 
     fn denied(&mut self) -> Step {
         let outcome = match self.failure {
-            Some(failure @ Failure::EngineError) => static_outcome(self.mode, failure),
+            Some(failure @ Failure::EngineError) => Outcome::of_failure(self.mode, failure),
             Some(failure) => return self.fail(failure),
             None => Outcome {
                 allowed: false,
@@ -496,7 +352,7 @@ impl CheckFlow {
             self.terms = Some(Arc::clone(&hold.terms));
         }
         match self.mode {
-            FailureMode::Closed => Step::Done(static_outcome(self.mode, failure)),
+            FailureMode::Closed => Step::Done(Outcome::of_failure(self.mode, failure)),
             FailureMode::Open => Step::Open,
         }
     }
@@ -504,20 +360,12 @@ impl CheckFlow {
     fn opened(&self, value: Option<bool>) -> Step {
         let failure = self.failure.unwrap_or(Failure::EngineError);
         Step::Done(value.map_or_else(
-            || static_outcome(self.mode, failure),
+            || Outcome::of_failure(self.mode, failure),
             |allowed| Outcome {
                 allowed,
                 basis: Basis::Open(failure),
                 low: false,
             },
         ))
-    }
-}
-
-const fn static_outcome(mode: FailureMode, failure: Failure) -> Outcome {
-    Outcome {
-        allowed: matches!(mode, FailureMode::Open),
-        basis: Basis::Static(failure),
-        low: false,
     }
 }

@@ -1,15 +1,19 @@
+//! The open holds of one shard, found by id or by expiry.
+//!
+//! A hold is taken out once: whoever gets it is the only one to end it.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::HashTable;
 
 use crate::{
     Millis,
-    leases::{Credits, Reservation, ReservationId, slab::SlabId},
+    leases::{Credits, Reservation, ReservationId, SlabId},
 };
 
-/// The open holds of one shard, found by id or by expiry.
+/// Holds by id and by expiry.
 ///
-/// Holds that lapse in the same second form a doubly linked list through their rows, so adding and
+/// Those that lapse in the same second form a doubly linked list through their rows, so adding and
 /// ending one costs the same whatever the number of open holds, and a sweep visits only what is due.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
@@ -40,6 +44,15 @@ pub(super) struct Hold {
     pub slab: Option<SlabId>,
     /// When it lapses, by the clock that this ledger's holds go by.
     pub lapses_at: Millis,
+}
+
+impl Hold {
+    /// Credits used of it, within what it holds.
+    pub fn within(&self, used: f64) -> Credits {
+        Credits::new(used.max(0.0))
+            .unwrap_or(self.credits)
+            .min(self.credits)
+    }
 }
 
 const NONE: u32 = u32::MAX;

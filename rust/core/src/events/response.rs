@@ -1,16 +1,16 @@
-//! Reading the answer to one HTTP/1.1 request, from bytes that somebody else has waited for.
+//! The response to one HTTP/1.1 request, read from bytes that somebody else has waited for.
 
 use thiserror::Error;
 
 /// What is before the body takes no more bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// Of the answer to a batch nobody needs more.
+/// No response to a batch is longer.
 const LONGEST_BODY: usize = 1024 * 1024;
 const MOST_HEADERS: usize = 100;
 
-/// A whole answer.
+/// A whole response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status; never an interim one.
     pub status: u16,
     /// Names and values of the headers, as they came.
@@ -21,17 +21,17 @@ pub struct Answer {
     pub reusable: bool,
 }
 
-/// Bytes that are no answer.
+/// Why the bytes received are not a response.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum NoAnswer {
+pub enum ResponseError {
     /// Something else than HTTP/1.
-    #[error("the answer is not HTTP/1.1")]
+    #[error("the response is not HTTP/1.1")]
     Malformed,
     /// More than anybody needs.
-    #[error("the answer is too long")]
+    #[error("the response is too long")]
     TooLong,
     /// The connection ended within it.
-    #[error("the connection ended before the answer did")]
+    #[error("the connection ended before the response did")]
     CutShort,
 }
 
@@ -43,35 +43,35 @@ enum Framing {
     UntilEnd,
 }
 
-impl Answer {
+impl Response {
     /// Reads all that has been received; None if more is to come. `ended` says that nothing will, and `tunnel` that a
     /// success has no body, as it opens a tunnel.
     ///
     /// # Errors
     ///
-    /// What was received is no answer.
-    pub fn read(received: &[u8], ended: bool, tunnel: bool) -> Result<Option<Self>, NoAnswer> {
-        let answer = Self::find(received, ended, tunnel)?;
-        if answer.is_none() && ended {
-            return Err(NoAnswer::CutShort);
+    /// The bytes are not a response.
+    pub fn read(received: &[u8], ended: bool, tunnel: bool) -> Result<Option<Self>, ResponseError> {
+        let response = Self::find(received, ended, tunnel)?;
+        if response.is_none() && ended {
+            return Err(ResponseError::CutShort);
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn find(mut received: &[u8], ended: bool, tunnel: bool) -> Result<Option<Self>, NoAnswer> {
+    fn find(mut received: &[u8], ended: bool, tunnel: bool) -> Result<Option<Self>, ResponseError> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
             let mut head = httparse::Response::new(&mut headers);
             let length = match head.parse(received) {
                 Ok(httparse::Status::Complete(length)) => length,
                 Ok(httparse::Status::Partial) if received.len() > LONGEST_HEAD => {
-                    return Err(NoAnswer::TooLong);
+                    return Err(ResponseError::TooLong);
                 }
                 Ok(httparse::Status::Partial) => return Ok(None),
-                Err(_) => return Err(NoAnswer::Malformed),
+                Err(_) => return Err(ResponseError::Malformed),
             };
             let (Some(status), Some(minor)) = (head.code, head.version) else {
-                return Err(NoAnswer::Malformed);
+                return Err(ResponseError::Malformed);
             };
             let rest = &received[length..];
             if (100..200).contains(&status) && status != 101 {
@@ -120,7 +120,7 @@ fn values<'a>(
     headers.iter().filter(named).map(|header| header.value)
 }
 
-fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing, NoAnswer> {
+fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing, ResponseError> {
     if let Some(coding) = values(headers, "transfer-encoding").last() {
         let chunked = coding
             .rsplit(|&byte| byte == b',')
@@ -134,52 +134,57 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<Framing, NoAnswer> {
     }
     let mut length = None;
     for value in values(headers, "content-length") {
-        let value = std::str::from_utf8(value.trim_ascii()).map_err(|_| NoAnswer::Malformed)?;
+        let value =
+            std::str::from_utf8(value.trim_ascii()).map_err(|_| ResponseError::Malformed)?;
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(NoAnswer::Malformed);
+            return Err(ResponseError::Malformed);
         }
-        let value: usize = value.parse().map_err(|_| NoAnswer::TooLong)?;
-        // Two lengths that differ are how one answer is passed off as two.
+        let value: usize = value.parse().map_err(|_| ResponseError::TooLong)?;
+        // Two lengths that differ are how a response is smuggled past a proxy.
         if length.is_some_and(|other| other != value) {
-            return Err(NoAnswer::Malformed);
+            return Err(ResponseError::Malformed);
         }
         length = Some(value);
     }
     match length {
-        Some(length) if length > LONGEST_BODY => Err(NoAnswer::TooLong),
+        Some(length) if length > LONGEST_BODY => Err(ResponseError::TooLong),
         Some(length) => Ok(Framing::Length(length)),
         None => Ok(Framing::UntilEnd),
     }
 }
 
 /// The body and how many bytes it took with its framing; None if more is to come.
-fn body(rest: &[u8], framing: Framing, ended: bool) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
+fn body(
+    rest: &[u8],
+    framing: Framing,
+    ended: bool,
+) -> Result<Option<(Vec<u8>, usize)>, ResponseError> {
     match framing {
         Framing::Length(length) => Ok(rest.get(..length).map(|body| (body.to_vec(), length))),
         Framing::Chunked => chunks(rest),
-        Framing::UntilEnd if rest.len() > LONGEST_BODY => Err(NoAnswer::TooLong),
+        Framing::UntilEnd if rest.len() > LONGEST_BODY => Err(ResponseError::TooLong),
         Framing::UntilEnd => Ok(ended.then(|| (rest.to_vec(), rest.len()))),
     }
 }
 
-fn chunks(rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
+fn chunks(rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ResponseError> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
         // With what frames the chunks, which may be as small as one byte.
         if at > 16 * LONGEST_BODY || body.len() > LONGEST_BODY {
-            return Err(NoAnswer::TooLong);
+            return Err(ResponseError::TooLong);
         }
         let (start, size) = match httparse::parse_chunk_size(&rest[at..]) {
             Ok(httparse::Status::Complete(found)) => found,
             Ok(httparse::Status::Partial) if rest.len() - at > LONGEST_HEAD => {
-                return Err(NoAnswer::TooLong);
+                return Err(ResponseError::TooLong);
             }
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(NoAnswer::Malformed),
+            Err(_) => return Err(ResponseError::Malformed),
         };
-        let size = usize::try_from(size).map_err(|_| NoAnswer::TooLong)?;
+        let size = usize::try_from(size).map_err(|_| ResponseError::TooLong)?;
         if size > LONGEST_BODY {
-            return Err(NoAnswer::TooLong);
+            return Err(ResponseError::TooLong);
         }
         at += start;
         if size == 0 {
@@ -189,7 +194,7 @@ fn chunks(rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
             return Ok(None);
         };
         let Some(chunk) = chunk.strip_suffix(b"\r\n") else {
-            return Err(NoAnswer::Malformed);
+            return Err(ResponseError::Malformed);
         };
         body.extend_from_slice(chunk);
         at += size + 2;
@@ -197,13 +202,13 @@ fn chunks(rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, NoAnswer> {
 }
 
 /// The length of what follows the last chunk; None if more is to come.
-fn trailer(rest: &[u8]) -> Result<Option<usize>, NoAnswer> {
+fn trailer(rest: &[u8]) -> Result<Option<usize>, ResponseError> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     match httparse::parse_headers(rest, &mut headers) {
         Ok(httparse::Status::Complete((length, _))) => Ok(Some(length)),
-        Ok(httparse::Status::Partial) if rest.len() > LONGEST_HEAD => Err(NoAnswer::TooLong),
+        Ok(httparse::Status::Partial) if rest.len() > LONGEST_HEAD => Err(ResponseError::TooLong),
         Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err(NoAnswer::Malformed),
+        Err(_) => Err(ResponseError::Malformed),
     }
 }
 
@@ -218,20 +223,20 @@ fn keeps_alive(minor: u8, headers: &[httparse::Header<'_>]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, LONGEST_BODY, LONGEST_HEAD, NoAnswer};
+    use super::{LONGEST_BODY, LONGEST_HEAD, Response, ResponseError};
     use proptest::prelude::*;
     use std::fmt::Write;
 
-    fn read(text: &str) -> Result<Option<Answer>, NoAnswer> {
-        Answer::read(text.as_bytes(), false, false)
+    fn read(text: &str) -> Result<Option<Response>, ResponseError> {
+        Response::read(text.as_bytes(), false, false)
     }
 
-    fn whole(text: &str) -> Answer {
+    fn whole(text: &str) -> Response {
         read(text).unwrap().unwrap()
     }
 
     #[test]
-    fn an_answer_is_whole_with_the_last_byte_and_not_before() {
+    fn a_response_is_whole_with_the_last_byte_and_not_before() {
         for text in [
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\n{}",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;ext=1\r\n{\r\n1\r\n}\r\n0\r\nEtag: 1\r\n\r\n",
@@ -239,12 +244,12 @@ mod tests {
         ] {
             for end in 0..text.len() {
                 assert_eq!(read(&text[..end]), Ok(None), "{:?}", &text[..end]);
-                let cut = Answer::read(&text.as_bytes()[..end], true, false);
-                assert_eq!(cut, Err(NoAnswer::CutShort));
+                let cut = Response::read(&text.as_bytes()[..end], true, false);
+                assert_eq!(cut, Err(ResponseError::CutShort));
             }
-            let answer = whole(text);
+            let response = whole(text);
             assert_eq!(
-                (answer.status, &*answer.body, answer.reusable),
+                (response.status, &*response.body, response.reusable),
                 (200, &b"{}"[..], true)
             );
         }
@@ -253,10 +258,10 @@ mod tests {
     #[test]
     fn a_body_without_a_length_ends_with_the_connection() {
         let text = b"HTTP/1.1 500 Oops\r\n\r\nhalf";
-        assert_eq!(Answer::read(text, false, false), Ok(None));
-        let answer = Answer::read(text, true, false).unwrap().unwrap();
+        assert_eq!(Response::read(text, false, false), Ok(None));
+        let response = Response::read(text, true, false).unwrap().unwrap();
         assert_eq!(
-            (answer.status, &*answer.body, answer.reusable),
+            (response.status, &*response.body, response.reusable),
             (500, &b"half"[..], false)
         );
     }
@@ -267,15 +272,15 @@ mod tests {
             "HTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
         ] {
-            let answer = whole(text);
-            assert!(answer.body.is_empty() && answer.reusable);
+            let response = whole(text);
+            assert!(response.body.is_empty() && response.reusable);
         }
         let tunnel = b"HTTP/1.1 200 Connection established\r\n\r\n";
-        assert_eq!(Answer::read(tunnel, false, false), Ok(None));
-        assert!(Answer::read(tunnel, false, true).unwrap().is_some());
+        assert_eq!(Response::read(tunnel, false, false), Ok(None));
+        assert!(Response::read(tunnel, false, true).unwrap().is_some());
         let refused = b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno";
         assert_eq!(
-            Answer::read(refused, false, true).unwrap().unwrap().body,
+            Response::read(refused, false, true).unwrap().unwrap().body,
             b"no"
         );
     }
@@ -304,52 +309,55 @@ mod tests {
 
     #[test]
     fn headers_are_found_whatever_their_case() {
-        let answer = whole("HTTP/1.1 307 x\r\nLOCATION: /there\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(answer.header("Location"), Some(&b"/there"[..]));
-        assert_eq!(answer.header("Retry-After"), None);
+        let response = whole("HTTP/1.1 307 x\r\nLOCATION: /there\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(response.header("Location"), Some(&b"/there"[..]));
+        assert_eq!(response.header("Retry-After"), None);
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn what_is_no_response_is_refused() {
         for (text, why) in [
-            ("SSH-2.0-OpenSSH\r\n", NoAnswer::Malformed),
-            ("HTTP/2 200\r\n\r\n", NoAnswer::Malformed),
+            ("SSH-2.0-OpenSSH\r\n", ResponseError::Malformed),
+            ("HTTP/2 200\r\n\r\n", ResponseError::Malformed),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-                NoAnswer::Malformed,
+                ResponseError::Malformed,
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
-                NoAnswer::Malformed,
+                ResponseError::Malformed,
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-                NoAnswer::TooLong,
+                ResponseError::TooLong,
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n",
-                NoAnswer::TooLong,
+                ResponseError::TooLong,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-                NoAnswer::Malformed,
+                ResponseError::Malformed,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
-                NoAnswer::TooLong,
+                ResponseError::TooLong,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz",
-                NoAnswer::Malformed,
+                ResponseError::Malformed,
             ),
         ] {
             assert_eq!(read(text), Err(why), "{text}");
         }
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(LONGEST_HEAD));
-        assert_eq!(read(&endless), Err(NoAnswer::TooLong));
+        assert_eq!(read(&endless), Err(ResponseError::TooLong));
         let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(LONGEST_BODY + 1));
-        assert_eq!(read(&endless), Err(NoAnswer::TooLong));
-        assert_eq!(Answer::read(b"", true, false), Err(NoAnswer::CutShort));
+        assert_eq!(read(&endless), Err(ResponseError::TooLong));
+        assert_eq!(
+            Response::read(b"", true, false),
+            Err(ResponseError::CutShort)
+        );
     }
 
     proptest! {
@@ -363,7 +371,7 @@ mod tests {
             rest in proptest::collection::vec(any::<u8>(), 0..200),
             ended: bool,
         ) {
-            let _ = Answer::read(&[start.as_bytes(), &rest].concat(), ended, false);
+            let _ = Response::read(&[start.as_bytes(), &rest].concat(), ended, false);
         }
 
         #[test]

@@ -1,9 +1,13 @@
+//! Plain checks: a flag's value for a company and a user, answered from memory.
+//!
+//! Nothing is held or spent here. What memory lacks is named, for the caller to fetch.
+
 use std::sync::Arc;
 
 use crate::{
     Millis,
     cache::{Entity, Lookup, Table},
-    client::{Client, FlagAnswer, Topic},
+    decider::{Decider, FlagAnswer, FlagRequest, Topic},
     engine::{Company, Flag, KeptReason, Preflight, User, Verdict, evaluate},
     events::FlagCheck,
     leases::Party,
@@ -25,24 +29,9 @@ pub enum Missing {
     Conflict,
 }
 
-/// What a plain check asks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FlagRequest<'a> {
-    /// The flag's key.
-    pub flag_key: &'a str,
-    /// Company keys.
-    pub company: Option<&'a [(&'a str, &'a str)]>,
-    /// User keys.
-    pub user: Option<&'a [(&'a str, &'a str)]>,
-    /// Answer with the entities that are there.
-    pub partial: bool,
-    /// Queue the record of the check.
-    pub record: bool,
-}
-
 /// What a check is evaluated from.
 #[derive(Clone, Debug)]
-pub(super) struct Scene {
+pub(super) struct Inputs {
     pub flag: Arc<Flag>,
     pub company: Option<Arc<Company>>,
     pub user: Option<Arc<User>>,
@@ -50,14 +39,14 @@ pub(super) struct Scene {
 
 /// Whom a check is about.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct Subject {
     pub company: Option<Arc<Party>>,
     pub user: Option<Arc<Party>>,
     /// Whether the record of the check is to be queued.
     pub record: bool,
 }
 
-impl Asked {
+impl Subject {
     /// The record of a check that came to this value: whom it was about moves into it.
     pub fn record(self, flag: &Flag, value: bool, reason: KeptReason) -> FlagCheck {
         FlagCheck {
@@ -72,10 +61,10 @@ impl Asked {
     }
 }
 
-/// An entity and the keys asked with; `None` for both where nobody asked.
+/// An entity and the keys asked with; `None` for both where the request names none.
 type Sought<E> = (Option<Arc<E>>, Option<Arc<Party>>);
 
-impl Client {
+impl Decider {
     /// Answers a plain check from memory.
     ///
     /// # Errors
@@ -86,12 +75,12 @@ impl Client {
         preflight: &Preflight<'_>,
         now: Millis,
     ) -> Result<FlagAnswer, Missing> {
-        let (scene, asked) = self.scene(request)?;
-        let verdict = scene.evaluate(preflight, Some(now));
+        let (inputs, subject) = self.inputs(request)?;
+        let verdict = inputs.evaluate(preflight, Some(now));
         if request.record {
-            self.record(asked, &scene.flag, &verdict, is_preflighted(preflight));
+            self.record(subject, &inputs.flag, &verdict, is_preflighted(preflight));
         }
-        Ok(scene.answer(&verdict))
+        Ok(inputs.answer(&verdict))
     }
 
     /// Answers a plain check without a preflight from memory, with no more than the value. The clock is read only where
@@ -104,16 +93,16 @@ impl Client {
         request: &FlagRequest<'_>,
         clock: impl FnOnce() -> Millis,
     ) -> Result<bool, Missing> {
-        let (scene, asked) = self.scene(request)?;
-        let now = scene.has_windows().then(clock);
-        let verdict = scene.evaluate(&Preflight::default(), now);
+        let (inputs, subject) = self.inputs(request)?;
+        let now = inputs.has_windows().then(clock);
+        let verdict = inputs.evaluate(&Preflight::default(), now);
         if request.record {
-            self.record(asked, &scene.flag, &verdict, false);
+            self.record(subject, &inputs.flag, &verdict, false);
         }
         Ok(verdict.value)
     }
 
-    pub(super) fn scene(&self, request: &FlagRequest<'_>) -> Result<(Scene, Asked), Missing> {
+    pub(super) fn inputs(&self, request: &FlagRequest<'_>) -> Result<(Inputs, Subject), Missing> {
         let flag = self
             .cache
             .flags()
@@ -128,25 +117,25 @@ impl Client {
             (Some(_), None) => return Err(Missing::User),
             (None, None) => return Err(Missing::Both),
         };
-        let scene = Scene {
+        let inputs = Inputs {
             flag,
             company,
             user,
         };
-        let asked = Asked {
+        let subject = Subject {
             company: asked_company,
             user: asked_user,
             record: request.record,
         };
-        Ok((scene, asked))
+        Ok((inputs, subject))
     }
 
     /// Queues the record of a plain check.
-    fn record(&self, asked: Asked, flag: &Flag, verdict: &Verdict<'_>, preflight: bool) {
+    fn record(&self, subject: Subject, flag: &Flag, verdict: &Verdict<'_>, preflight: bool) {
         self.record_event(|| FlagCheck {
             error: verdict.error.map(|error| Text::from(error.to_string())),
             preflight,
-            ..asked.record(flag, verdict.value, verdict.kept_reason())
+            ..subject.record(flag, verdict.value, verdict.kept_reason())
         });
     }
 
@@ -182,7 +171,7 @@ const fn is_preflighted(preflight: &Preflight<'_>) -> bool {
         || !preflight.credit_cost.is_empty()
 }
 
-impl Scene {
+impl Inputs {
     pub fn evaluate(&self, preflight: &Preflight<'_>, now: Option<Millis>) -> Verdict<'_> {
         evaluate(
             &self.flag,
