@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schematic_native import jsontext
-from schematic_native.emulator import capture
 from schematic_native.emulator.clock import Clock
+from schematic_native.emulator.endpoints import capture
 from schematic_native.emulator.errors import ServiceError
 from schematic_native.emulator.seed import load_seed
-from schematic_native.emulator.service import Service
+from schematic_native.emulator.state.service import Service
 
 SEED = load_seed()
 JSON = st.recursive(
@@ -65,6 +65,6 @@ def test_no_batch_breaks_the_books(batches: list[list[Any]]) -> None:
             taken += capture.take(service, body)
         except ServiceError:
             continue
-    assert service.state()["events"] == taken == len(service.events())
+    assert service.summary()["events"] == taken == len(service.events())
     report = service.audit()
     assert report["balanced"], report["problems"]

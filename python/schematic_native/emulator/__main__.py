@@ -14,7 +14,8 @@ import threading
 from typing import Any
 
 from schematic_native import jsontext
-from schematic_native.emulator.seed import SeedError, load_seed
+from schematic_native.emulator.seed import load_seed
+from schematic_native.emulator.seed_schema import SeedError
 from schematic_native.emulator.server import Server
 
 

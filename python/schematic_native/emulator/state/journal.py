@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schematic_native import jsontext
-from schematic_native.emulator.lock import lock
+from schematic_native.emulator.state.file_lock import lock
 
 _FORMAT = 1
 
