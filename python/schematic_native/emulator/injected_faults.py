@@ -1,4 +1,4 @@
-"""Faults on request: what goes wrong, where, how often.
+"""Injected faults: what is to go wrong, where, how often. What happens then is `fault_injector`'s.
 
 | kind | what a request meets |
 | --- | --- |
@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, get_args
 
 from schematic_native.emulator.errors import InvalidRequestError
@@ -25,62 +26,53 @@ FAULT_PLACES: tuple[str, ...] = get_args(FaultPlace)
 _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 
+@dataclass(eq=False)
 class Fault:
-    """One fault: it fires at matching requests until `times` is used up or it is cleared."""
+    """One fault: it fires at matching requests until `times` is used up or it is cleared.
 
-    def __init__(
-        self,
-        fault_id: int,
-        kind: str,
-        on: str = "any",
-        *,
-        times: int | None = None,
-        probability: float = 1.0,
-        seed: int = 0,
-        status: int = 503,
-        seconds: float = 1.0,
-        retry_after: float | None = None,
-    ) -> None:
-        """Check the arguments.
+    Raises:
+        InvalidRequestError: A field is not what it should be; the message names it.
 
-        Raises:
-            InvalidRequestError: One of them is not what it should be; the message names it.
+    """
 
-        """
+    id: int
+    kind: str
+    on: str = "any"
+    _: KW_ONLY
+    times: int | None = None
+    probability: float = 1.0
+    seed: int = 0
+    status: int = 503
+    seconds: float = 1.0
+    retry_after: float | None = None
+    fired: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._check_reach()
+        self._check_effect()
+        self._random = random.Random(self.seed)  # noqa: S311  # Faults must repeat, not surprise.
+
+    def _check_reach(self) -> None:
+        """Check what says which requests it hits."""
+        kind, on, times = self.kind, self.on, self.times
         _require(kind in FAULT_KINDS, "kind", f"one of {', '.join(FAULT_KINDS)}", kind)
         _require(on in FAULT_PLACES, "on", f"one of {', '.join(FAULT_PLACES)}", on)
         if times is not None:
             _require(_is_whole(times) and times > 0, "times", "a whole number above 0", times)
             endless = kind == "refuse" and on == "any"
             _require(not endless, "times", "nothing: refuse on any lasts until cleared", times)
-        _require(
-            _is_number(probability) and 0 <= probability <= 1, "probability", "0 to 1", probability
-        )
-        _require(_is_whole(seed), "seed", "a whole number", seed)
-        _require(
-            _is_whole(status) and _FIRST_ERROR <= status <= _LAST_ERROR,
-            "status",
-            "400 to 599",
-            status,
-        )
+        chance = self.probability
+        _require(_is_number(chance) and 0 <= chance <= 1, "probability", "0 to 1", chance)
+        _require(_is_whole(self.seed), "seed", "a whole number", self.seed)
+
+    def _check_effect(self) -> None:
+        """Check what says what happens to a request."""
+        status, seconds, after = self.status, self.seconds, self.retry_after
+        is_error = _is_whole(status) and _FIRST_ERROR <= status <= _LAST_ERROR
+        _require(is_error, "status", "400 to 599", status)
         _require(_is_number(seconds) and seconds >= 0, "seconds", "0 or more", seconds)
-        if retry_after is not None:
-            _require(
-                _is_number(retry_after) and retry_after >= 0,
-                "retry_after",
-                "0 or more",
-                retry_after,
-            )
-        self.id = fault_id
-        self.kind = kind
-        self.on = on
-        self.times = times
-        self.probability = probability
-        self.status = status
-        self.seconds = seconds
-        self.retry_after = retry_after
-        self.fired = 0
-        self._random = random.Random(seed)  # noqa: S311  # Faults must repeat, not surprise.
+        if after is not None:
+            _require(_is_number(after) and after >= 0, "retry_after", "0 or more", after)
 
     @property
     def spent(self) -> bool:
@@ -111,7 +103,7 @@ class Faults:
     """The faults in force, in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self.faults: dict[int, Fault] = {}
+        self.in_force: dict[int, Fault] = {}
         self._last_id = 0
 
     def add(self, arguments: dict[str, Any]) -> Fault:
@@ -126,20 +118,20 @@ class Faults:
             fault = Fault(self._last_id, **arguments)
         except TypeError as error:
             raise InvalidRequestError(f"fail: {error}") from error
-        self.faults[fault.id] = fault
+        self.in_force[fault.id] = fault
         return fault
 
     def clear(self, fault_id: int | None = None) -> None:
         """Take one fault, or all of them, out of force."""
         if fault_id is None:
-            self.faults.clear()
+            self.in_force.clear()
         else:
-            self.faults.pop(fault_id, None)
+            self.in_force.pop(fault_id, None)
 
     def strike(self, place: str) -> tuple[float, Fault | None]:
         """Return the seconds to wait and the fault, if any, for the next request at a place."""
         wait, hit = 0.0, None
-        for fault in self.faults.values():
+        for fault in self.in_force.values():
             if fault.kind == "delay":
                 wait += fault.seconds if fault.fires(place) else 0.0
             elif hit is None and fault.fires(place):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.emulator.amounts import to_credits
 from schematic_native.emulator.clock import format_instant
+from schematic_native.emulator.credits.amounts import to_credits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from schematic_native.emulator.grants import Grant
-    from schematic_native.emulator.service import Service
+    from schematic_native.emulator.credits.grants import Grant
+    from schematic_native.emulator.state.service import Service
 
 Entity = dict[str, Any]
 
@@ -238,7 +238,7 @@ def credit(credit_id: str) -> Entity:
 
 def grant(service: Service, given: Grant) -> Entity:
     """Write a grant of credits."""
-    left = service.grant_left(given)
+    left = service.state.grant_left(given)
     record = service.directory.records.get(given.company_id, {})
     ended = given.ended_at
     return {
@@ -272,7 +272,7 @@ def balances(service: Service, company_id: str) -> list[Entity]:
             "total": line.total,
             "source": "schematic",
         }
-        for credit_id, line in sorted(service.lines(company_id).items())
+        for credit_id, line in sorted(service.state.lines(company_id).items())
     ]
 
 

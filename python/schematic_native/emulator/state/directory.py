@@ -1,7 +1,7 @@
 """Flags, companies and users: found by id or key, and written as DataStream sends them.
 
 Balances belong to the ledger and come in as arguments; metrics live here, in the very rows that are
-sent.
+sent. What an event costs is for `metering` to say.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.emulator.clock import format_instant
 from schematic_native.emulator.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Entity = dict[str, Any]
-I64_MAX = 2**63 - 1
 # The fields of a metric row that conditions and entitlements find it by.
 RowName = tuple[str, str, str]  # event subtype, period, month reset
 
@@ -147,70 +145,10 @@ class Directory:
                 changed["traits"] = entity["traits"]
         return changed
 
-    # Metering
+    # What entities name
 
-    def rates(self, company_id: str, event: str) -> Iterator[tuple[str, float, bool]]:
-        """Yield (credit type id, credits per unit, whether the company is entitled) for an event.
-
-        The company's entitlements come first, then the credit conditions of its own rules and of
-        all flags.
-        """
-        company = self.companies.get(company_id)
-        for entitlement in (company or {}).get("entitlements") or []:
-            credit = entitlement.get("credit_id")
-            subtype = entitlement.get("event_subtype") or entitlement.get("event_name")
-            if entitlement["value_type"] == "credit" and credit and subtype == event:
-                yield credit, _rate(entitlement), True
-        for condition in self._conditions(company):
-            credit = condition.get("credit_id")
-            if (
-                condition["condition_type"] == "credit"
-                and credit
-                and condition.get("event_subtype") == event
-            ):
-                yield credit, _rate(condition), False
-
-    def metric_rows(self, company_id: str, event: str, now: float) -> list[Entity]:
-        """Return the company's rows for an event; make those that a rule or entitlement reads."""
-        company = self.companies.get(company_id)
-        if company is None:
-            return []
-        rows = [row for row in company["metrics"] if row["event_subtype"] == event]
-        names = {_row_name(row) for row in rows}
-        for name in sorted(self._rows_read(company, event) - names):
-            row = {
-                "account_id": company["account_id"],
-                "environment_id": company["environment_id"],
-                "company_id": company_id,
-                "event_subtype": name[0],
-                "period": name[1],
-                "month_reset": name[2],
-                "value": 0,
-                "created_at": format_instant(now),
-                "valid_until": None,
-            }
-            company["metrics"].append(row)
-            rows.append(row)
-        return rows
-
-    def _rows_read(self, company: Entity, event: str) -> set[RowName]:
-        read = {
-            (
-                event,
-                c.get("metric_period") or "all_time",
-                c.get("metric_period_month_reset") or "first_of_month",
-            )
-            for c in self._conditions(company)
-            if c["condition_type"] == "metric" and c.get("event_subtype") == event
-        }
-        read |= {
-            _entitlement_row(entitlement)
-            for entitlement in company.get("entitlements") or []
-            if entitlement.get("event_name") == event
-        }
-        return read
-
-    def _conditions(self, company: Entity | None) -> Iterator[Entity]:
+    def conditions(self, company: Entity | None) -> Iterator[Entity]:
+        """Yield the conditions of a company's own rules, if one is given, and of all flags."""
         for holder in [*([company] if company else []), *self.flags.values()]:
             for rule in holder.get("rules") or []:
                 yield from rule.get("conditions") or []
@@ -221,7 +159,7 @@ class Directory:
         """Return the credit types that entitlements and conditions name."""
         companies = list(self.companies.values())
         named = [e for company in companies for e in company.get("entitlements") or []]
-        named += [c for holder in [None, *companies] for c in self._conditions(holder)]
+        named += [c for holder in [None, *companies] for c in self.conditions(holder)]
         return {each["credit_id"] for each in named if each.get("credit_id")}
 
     def plans(self) -> set[str]:
@@ -231,7 +169,7 @@ class Directory:
             plans.update(plan for plan in [company.get("base_plan_id")] if plan)
             plans.update(company.get("plan_ids") or [])
         for holder in [None, *self.companies.values()]:
-            for condition in self._conditions(holder):
+            for condition in self.conditions(holder):
                 if condition["condition_type"] in {"plan", "base_plan"}:
                     plans.update(condition.get("resource_ids") or [])
         return plans
@@ -250,7 +188,7 @@ class Directory:
         company = dict(self.companies[company_id])
         company["credit_balances"] = {credit: line.remaining for credit, line in lines.items()}
         if company.get("entitlements"):
-            rows = {_row_name(row): row["value"] for row in reversed(company["metrics"])}
+            rows = {row_name(row): row["value"] for row in reversed(company["metrics"])}
             company["entitlements"] = [
                 _current(entitlement, rows, lines) for entitlement in company["entitlements"]
             ]
@@ -262,7 +200,7 @@ def _current(
 ) -> Entity:
     """Bring up to date what the seed says of usage and credits; what it leaves out stays out."""
     current = dict(entitlement)
-    usage = rows.get(_entitlement_row(entitlement))
+    usage = rows.get(entitlement_row(entitlement))
     if usage is not None and entitlement.get("usage") is not None:
         current["usage"] = usage
     line = lines.get(entitlement.get("credit_id") or "")
@@ -278,21 +216,18 @@ def _current(
     return current
 
 
-def _row_name(row: Entity) -> RowName:
+def row_name(row: Entity) -> RowName:
+    """Return what conditions and entitlements find a metric row by."""
     return (row["event_subtype"], row["period"], row["month_reset"])
 
 
-def _entitlement_row(entitlement: Entity) -> RowName:
+def entitlement_row(entitlement: Entity) -> RowName:
+    """Return the name of the metric row that an entitlement reads."""
     return (
         entitlement.get("event_name") or "",
         entitlement.get("metric_period") or "all_time",
         entitlement.get("month_reset") or "first_of_month",
     )
-
-
-def _rate(holder: Entity) -> float:
-    rate = holder.get("consumption_rate")
-    return 1 if rate is None else rate
 
 
 def _trait_text(value: object) -> str:

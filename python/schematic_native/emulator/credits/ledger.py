@@ -8,12 +8,13 @@ it is made and gives back what was not spent when it ends; spent credits only ev
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-from schematic_native.emulator import book as accounts
-from schematic_native.emulator.amounts import to_credits
-from schematic_native.emulator.book import Account, Book
+from schematic_native.emulator.credits import book as accounts
+from schematic_native.emulator.credits.amounts import to_credits
+from schematic_native.emulator.credits.book import Account, Book
+from schematic_native.emulator.credits.holds import Lease, Reservation, Slot
 from schematic_native.emulator.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
@@ -22,63 +23,6 @@ from schematic_native.emulator.errors import (
 
 LONGEST_HOLD = 3600.0  # seconds: how far ahead a lease or a reservation may expire
 REPEAT_WINDOW = 86_400.0  # seconds for which an idempotency key is remembered
-
-Slot = tuple[str, str]  # company id, credit type id
-
-
-@dataclass(slots=True)
-class Lease:
-    """A tranche of credits that has left the company's balance."""
-
-    id: str
-    company_id: str
-    credit_type_id: str
-    granted: int
-    expires_at: float
-    created_at: float
-    updated_at: float
-    tracked: int = 0
-    refunded: int = 0
-    status: str = "active"  # then "released" or "expired"
-    released_at: float | None = None
-    account: Account = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.account = ("lease", self.id, "")
-
-    @property
-    def unspent(self) -> int:
-        """What the lease still holds, in units."""
-        return self.granted - self.tracked - self.refunded
-
-
-@dataclass(slots=True)
-class Reservation:
-    """Credits that one check has taken out of the company's balance."""
-
-    id: str
-    company_id: str
-    credit_type_id: str
-    event_subtype: str | None
-    rate: int
-    quantity: int
-    reserved: int
-    expires_at: float
-    created_at: float
-    updated_at: float
-    settled: int = 0
-    refunded: int = 0
-    status: str = "held"  # then "settled", "released" or "expired"
-    released_at: float | None = None
-    account: Account = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.account = ("reservation", self.id, "")
-
-    @property
-    def unspent(self) -> int:
-        """What the reservation still holds, in units."""
-        return self.reserved - self.settled - self.refunded
 
 
 class Consumption(NamedTuple):

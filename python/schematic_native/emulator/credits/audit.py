@@ -1,15 +1,19 @@
-"""The audit: the book must agree with the ledger, and every credit must be somewhere."""
+"""The audit: the book must agree with the ledger, and every credit must be somewhere.
+
+It reads and compares; it never repairs.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.emulator.amounts import to_credits
-from schematic_native.emulator.ledger import Lease
+from schematic_native.emulator.credits.amounts import to_credits
+from schematic_native.emulator.credits.holds import Lease
 
 if TYPE_CHECKING:
-    from schematic_native.emulator.book import Account, Entry
-    from schematic_native.emulator.ledger import Ledger, Reservation, Slot
+    from schematic_native.emulator.credits.book import Account, Entry
+    from schematic_native.emulator.credits.holds import Reservation, Slot
+    from schematic_native.emulator.credits.ledger import Ledger
 
 _SUMS = ("opening", "granted", "balance", "leased", "reserved", "billed", "overage")
 

@@ -16,7 +16,7 @@ from schematic_native.emulator.errors import InvalidRequestError, UnknownIdError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from schematic_native.emulator.ledger import Slot
+    from schematic_native.emulator.credits.holds import Slot
 
 
 @dataclass(slots=True)

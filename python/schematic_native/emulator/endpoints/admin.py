@@ -1,4 +1,7 @@
-"""The admin API under `/_emulator`: state, events, time, faults, entities; for loopback only."""
+"""The admin API under `/_emulator`: state, events, time, faults, entities; for loopback only.
+
+It is the emulator's own: the service has nothing like it, and no client of the service may need it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from schematic_native.emulator import answers, seed
-from schematic_native.emulator.datastream import COMPANY, FLAG, USER
+from schematic_native.emulator.endpoints import request_body, responses
+from schematic_native.emulator.endpoints.datastream import COMPANY, FLAG, USER
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnknownIdError
+from schematic_native.emulator.seed_schema import (
+    SeedError,
+    check_company,
+    check_flag,
+    check_user,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,15 +26,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from schematic_native.emulator.app import App
+    from schematic_native.emulator.endpoints.datastream import DataStream
+    from schematic_native.emulator.fault_injector import FaultInjector
+    from schematic_native.emulator.state.service import Service
+    from schematic_native.emulator.traffic import Traffic
 
     Handle = Callable[[Request], Awaitable[Any]]
 
 PREFIX = "/_emulator"
 _KINDS = {
-    "flag": (FLAG, seed.check_flag),
-    "company": (COMPANY, seed.check_company),
-    "user": (USER, seed.check_user),
+    "flag": (FLAG, check_flag),
+    "company": (COMPANY, check_company),
+    "user": (USER, check_user),
 }
 
 
@@ -35,14 +47,16 @@ class NotLoopbackError(ServiceError):
     status = 403
 
 
-def routes(app: App) -> list[Route]:
-    """Return the admin routes over one application."""
-    admin = _Admin(app)
+def routes(
+    service: Service, stream: DataStream, injector: FaultInjector, traffic: Traffic
+) -> list[Route]:
+    """Return the admin routes."""
+    admin = _Admin(service, stream, injector, traffic)
 
     def route(method: str, path: str, handle: Handle) -> Route:
         async def endpoint(request: Request) -> Response:
             _require_loopback(request)
-            return answers.JSONAnswer(await handle(request))
+            return responses.JSONResponse(await handle(request))
 
         return Route(PREFIX + path, endpoint, methods=[method])
 
@@ -75,13 +89,18 @@ def _require_loopback(request: Request) -> None:
 class _Admin:
     """One handler for each call."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(
+        self, service: Service, stream: DataStream, injector: FaultInjector, traffic: Traffic
+    ) -> None:
+        self._service = service
+        self._stream = stream
+        self._injector = injector
+        self._traffic = traffic
 
     async def state(self, _request: Request) -> Any:
-        return self._app.service.state() | {
-            "requests": dict(self._app.requests),
-            "unknown": dict(self._app.unknown),
+        return self._service.summary() | {
+            "requests": dict(self._traffic.requests),
+            "unknown": dict(self._traffic.unknown),
         }
 
     async def events(self, request: Request) -> Any:
@@ -90,17 +109,19 @@ class _Admin:
             limit = int(request.query_params.get("limit", "10000"))
         except ValueError as error:
             raise InvalidRequestError(f"after and limit must be whole numbers: {error}") from error
-        return self._app.service.events(max(after, 0), max(limit, 0))
+        return self._service.events(max(after, 0), max(limit, 0))
 
     async def audit(self, _request: Request) -> Any:
-        return self._app.service.audit()
+        return self._service.audit()
 
     async def turn_clock(self, request: Request) -> Any:
         """Advance by seconds, freeze (at an instant in epoch seconds, or now: true) or resume."""
-        body = await answers.read_object(request)
-        service = self._app.service
+        body = await request_body.read_object(request)
+        service = self._service
         if "freeze" in body:
-            service.freeze_clock(None if body["freeze"] is True else answers.number(body, "freeze"))
+            service.freeze_clock(
+                None if body["freeze"] is True else request_body.number(body, "freeze")
+            )
         if body.get("resume"):
             service.resume_clock()
         if "advance" in body:
@@ -108,52 +129,52 @@ class _Admin:
         return {"now": service.clock.now()}
 
     async def fail(self, request: Request) -> Any:
-        return (await self._app.fail(await answers.read_object(request))).describe()
+        return (await self._injector.fail(await request_body.read_object(request))).describe()
 
     async def faults(self, _request: Request) -> Any:
-        return [fault.describe() for fault in self._app.faults.faults.values()]
+        return [fault.describe() for fault in self._injector.faults.in_force.values()]
 
     async def heal(self, request: Request) -> Any:
-        body = await answers.read_object(request)
-        await self._app.heal(body.get("id"))
+        body = await request_body.read_object(request)
+        await self._injector.heal(body.get("id"))
         return {}
 
     async def drop_sockets(self, _request: Request) -> Any:
-        return {"dropped": self._app.drop_sockets()}
+        return {"dropped": self._injector.drop_sockets()}
 
     async def send_raw(self, request: Request) -> Any:
-        return {"sent": self._app.stream.send_raw((await request.body()).decode())}
+        return {"sent": self._stream.send_raw((await request.body()).decode())}
 
     async def set_balance(self, request: Request) -> Any:
-        body = await answers.read_object(request)
-        self._app.service.set_balance(
-            answers.text(body, "company_id"),
-            answers.text(body, "credit_type_id"),
-            answers.number(body, "amount"),
+        body = await request_body.read_object(request)
+        self._service.set_balance(
+            request_body.text(body, "company_id"),
+            request_body.text(body, "credit_type_id"),
+            request_body.number(body, "amount"),
         )
         return {}
 
     async def put_entity(self, request: Request) -> Any:
         kind = request.path_params["kind"]
         entity_type, check = _KINDS.get(kind) or _unknown_kind(kind)
-        entity = await answers.read_object(request)
+        entity = await request_body.read_object(request)
         try:
             check(entity, kind)
-        except seed.SeedError as error:
+        except SeedError as error:
             raise InvalidRequestError(str(error)) from error
-        service = self._app.service
-        self._app.stream.push_moved()  # what moved before must not arrive after the whole entity
+        service = self._service
+        self._stream.push_changes()  # what changed before must not arrive after the whole entity
         {"flag": service.set_flag, "company": service.set_company, "user": service.set_user}[kind](
             entity
         )
-        self._app.stream.push_full(entity_type, entity["id"])
+        self._stream.push_full(entity_type, entity["id"])
         return {}
 
     async def delete_entity(self, request: Request) -> Any:
         kind, entity_id = request.path_params["kind"], request.path_params["id"]
         entity_type, _ = _KINDS.get(kind) or _unknown_kind(kind)
-        self._app.service.delete(kind, entity_id)
-        self._app.stream.push_delete(entity_type, entity_id)
+        self._service.delete(kind, entity_id)
+        self._stream.push_delete(entity_type, entity_id)
         return {}
 
 

@@ -1,4 +1,7 @@
-"""DataStream: the WebSocket over which clients follow flags, companies and users."""
+"""DataStream: the WebSocket over which clients follow flags, companies and users.
+
+It pushes what the state says has changed, and changes nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect
 
-from schematic_native.emulator.answers import deny, refused
-from schematic_native.emulator.directory import KeyConflictError
+from schematic_native.emulator.endpoints.keyed_routes import require_key
+from schematic_native.emulator.endpoints.responses import deny, refused
 from schematic_native.emulator.errors import InvalidRequestError, UnauthorizedError
-from schematic_native.emulator.rest import require_key
+from schematic_native.emulator.state.directory import KeyConflictError
 from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-    from schematic_native.emulator.service import Moved, Service
+    from schematic_native.emulator.state.changes import Change
+    from schematic_native.emulator.state.service import Service
 
 Entity = dict[str, Any]
 
-PUSH_INTERVAL = 0.05  # seconds: movements within it go out as one partial update
+PUSH_INTERVAL = 0.05  # seconds: changes within it go out as one partial update
 FLAGS, FLAG = "rulesengine.Flags", "rulesengine.Flag"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 
@@ -55,7 +59,7 @@ class DataStream:
         self._service = service
         self.connections: set[Connection] = set()
         self._push_due: asyncio.TimerHandle | None = None
-        service.on_move = self._schedule_push
+        service.changes.listener = self._schedule_push
 
     # One connection
 
@@ -149,26 +153,27 @@ class DataStream:
 
     def _schedule_push(self) -> None:
         if self._push_due is None:
-            self._push_due = asyncio.get_running_loop().call_later(PUSH_INTERVAL, self.push_moved)
+            self._push_due = asyncio.get_running_loop().call_later(PUSH_INTERVAL, self.push_changes)
 
-    def push_moved(self) -> None:
-        """Send one partial update for each company or user that has moved since the last push."""
+    def push_changes(self) -> None:
+        """Send one partial update for each company or user that has changed since the last push."""
         if self._push_due is not None:
             self._push_due.cancel()
             self._push_due = None
         directory = self._service.directory
-        for entity_id, moved in self._service.take_moved().items():
+        for entity_id, change in self._service.changes.take().items():
             if entity_id in directory.companies:
-                data = self._company_partial(entity_id, moved)
+                data = self._company_partial(entity_id, change)
                 self._push(COMPANY, "partial", data, entity_id)
             elif entity_id in directory.users:
-                self._push(USER, "partial", moved.fields, entity_id)
+                self._push(USER, "partial", change.fields, entity_id)
 
-    def _company_partial(self, company_id: str, moved: Moved) -> Entity:
-        data = dict(moved.fields)
-        if moved.credits:
+    def _company_partial(self, company_id: str, change: Change) -> Entity:
+        data = dict(change.fields)
+        if change.credits:
             lines = {
-                credit: self._service.line(company_id, credit) for credit in sorted(moved.credits)
+                credit: self._service.state.line(company_id, credit)
+                for credit in sorted(change.credits)
             }
             data["credit_balances"] = {credit: line.remaining for credit, line in lines.items()}
             leased = {
@@ -178,8 +183,8 @@ class DataStream:
             }
             if leased:
                 data["credit_lease_balance"] = leased
-        if moved.rows:
-            data["metrics"] = list(moved.rows.values())
+        if change.rows:
+            data["metrics"] = list(change.rows.values())
         return data
 
     def send_raw(self, text: str) -> int:

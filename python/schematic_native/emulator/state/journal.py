@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from schematic_native.emulator.lock import lock
+from schematic_native.emulator.state.file_lock import lock
 from schematic_native.ground import json_text
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from schematic_native.emulator import EmulatorError
-from schematic_native.emulator.faults import Fault
+from schematic_native.emulator.injected_faults import Fault
 
 from .test_datastream import Stream
 

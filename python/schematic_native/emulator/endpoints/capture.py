@@ -14,7 +14,7 @@ from schematic_native.ground import json_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from schematic_native.emulator.service import Service
+    from schematic_native.emulator.state.service import Service
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
