@@ -30,11 +30,11 @@ from openfeature.provider import AbstractProvider, Metadata
 from schematic_native._native import CheckFlagResult, FeatureEntitlement, Reservation
 from schematic_native.client import AsyncSchematic, Schematic
 from schematic_native.client.event_arguments import read_track
+from schematic_native.config.client_config import SchematicConfig
+from schematic_native.config.defaults import INITIAL_WAIT
 from schematic_native.config.options import (
-    INITIAL_WAIT,
     CheckFlagOptions,
     LookupKeys,
-    SchematicConfig,
     TrackWithReservationOptions,
 )
 from schematic_native.ground.arguments import read_keys, read_text

@@ -9,7 +9,7 @@ from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.event_arguments import read_identify, read_track
 from schematic_native.client.hold.asynchronous import AsyncHold
 from schematic_native.client.hold.metering import Metering, metered
-from schematic_native.config.options import AsyncSchematicConfig
+from schematic_native.config.client_config import AsyncSchematicConfig
 from schematic_native.ground.arguments import wrong_kind
 from schematic_native.service.resources import AsyncResources
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from schematic_native.config.options import (
         CheckFlagOptions,
         CheckOptions,
-        CreditBalance,
         DefaultValue,
         EventBodyIdentifyCompany,
         IdentifyOptions,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         TrackOptions,
         TrackWithReservationOptions,
     )
+    from schematic_native.config.results import CreditBalance
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

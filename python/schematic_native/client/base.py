@@ -18,7 +18,8 @@ from schematic_native.client.hold.schedule import Holds
 from schematic_native.client.parts import Parts
 from schematic_native.client.session import Session
 from schematic_native.client.waiting import Waiting, outcome_of
-from schematic_native.config.options import INITIAL_WAIT, ClientStatus
+from schematic_native.config.defaults import INITIAL_WAIT
+from schematic_native.config.results import ClientStatus
 from schematic_native.ground.arguments import check_text
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.ground.listeners import Listeners
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from schematic_native.client.runtime import Runtime
-    from schematic_native.config.options import AsyncSchematicConfig, FlagCache, SchematicConfig
+    from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
+    from schematic_native.config.providers import FlagCache
     from schematic_native.ground.arguments import Keys
     from schematic_native.redis import Store
 

@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 
     from schematic_native._native import PendingCheck, Reservation
     from schematic_native.client.event_arguments import Settlement
-    from schematic_native.config.options import (
-        CreditBalance,
-        LookupKeys,
-        TrackWithReservationOptions,
-    )
+    from schematic_native.config.options import LookupKeys, TrackWithReservationOptions
+    from schematic_native.config.results import CreditBalance
     from schematic_native.leases.requests import CheckArguments
 
 CheckOutcome: TypeAlias = "CheckResult | ServiceAnswer | NoAnswer"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
-    from schematic_native.config.options import ClientStatus
+    from schematic_native.config.results import ClientStatus
     from schematic_native.service.timings import Timings
 
 OTHER = "other"

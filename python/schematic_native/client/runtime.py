@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.client.loop_thread import cancel_all
-from schematic_native.config.options import INITIAL_WAIT, SHUTDOWN_BUDGET
+from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
 from schematic_native.service.datastream import COMPANY, DataStream
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Replica
     from schematic_native.client.parts import Parts
-    from schematic_native.config.options import CreditBalance
+    from schematic_native.config.results import CreditBalance
     from schematic_native.ground.arguments import Keys
     from schematic_native.leases.requests import (
         CheckRequest,

@@ -15,7 +15,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from schematic_native.config.options import SHUTDOWN_BUDGET
+from schematic_native.config.defaults import SHUTDOWN_BUDGET
 from schematic_native.ground.threads import Outcome, on_new_thread
 
 if TYPE_CHECKING:

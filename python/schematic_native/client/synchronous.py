@@ -14,7 +14,7 @@ from schematic_native.client.blocking import BlockingClient
 from schematic_native.client.event_arguments import read_identify, read_track
 from schematic_native.client.hold.metering import Metering, metered
 from schematic_native.client.hold.synchronous import Hold
-from schematic_native.config.options import SchematicConfig
+from schematic_native.config.client_config import SchematicConfig
 from schematic_native.ground.arguments import wrong_kind
 from schematic_native.service.resources import Resources
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from schematic_native._native import FailureMode, Reservation
     from schematic_native.config.options import (
         CheckFlagOptions,
-        CreditBalance,
         DefaultValue,
         EventBodyIdentifyCompany,
         IdentifyOptions,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         TrackOptions,
         TrackWithReservationOptions,
     )
+    from schematic_native.config.results import CreditBalance
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
-from schematic_native.config.options import CreditBalance
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
+from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
 from schematic_native.leases.process_store import ProcessStore
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Found, Replica
-    from schematic_native.config.options import CreditLeaseMode
-    from schematic_native.config.settings import LeaseSettings
+    from schematic_native.config.client_config import CreditLeaseMode
+    from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
     from schematic_native.ground.fault_log import FaultLog
     from schematic_native.leases.manager import Leases

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.session import Session
-    from schematic_native.config.settings import LeaseSettings
+    from schematic_native.config.lease_settings import LeaseSettings
 
 # A hold is renewed when this part of its time to live has passed: the rest is for further tries.
 RENEWED_AT = 2 / 3
