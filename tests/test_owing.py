@@ -23,7 +23,9 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.leases.shared_store import Claim, SharedStore, SlabClaim, Slabs
+from schematic_native.leases.claims import Claim, SlabClaim
+from schematic_native.leases.shared_store import SharedStore
+from schematic_native.leases.slabs import Slabs
 from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.rows import Noted

@@ -70,7 +70,8 @@ class Stage:
         monkeypatch.setattr("schematic_native.client.clients.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
         monkeypatch.setattr("schematic_native.client.clients.GRACE", LIMIT)
-        monkeypatch.setattr("schematic_native.leases.shared_store.STORE_TIMEOUT", LIMIT)
+        for module in ("lease_store", "shared_store", "slabs"):
+            monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
         monkeypatch.setattr("schematic_native.leases.manager.EXPIRY_JITTER", 0.0)
         from schematic_native.leases import manager  # noqa: PLC0415 - what is wrapped

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from schematic_native.config.settings import LeaseSettings
     from schematic_native.ground.fault_log import Faults
     from schematic_native.ground.slots import Slot
-    from schematic_native.leases.process_store import HeldLease, LeaseStore
+    from schematic_native.leases.lease_store import HeldLease, LeaseStore
     from schematic_native.service.responses import GrantedLease
     from schematic_native.service.rest import Api
 
