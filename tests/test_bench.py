@@ -281,7 +281,14 @@ def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message
 
 
 def test_the_command_measures_saves_and_compares(tmp_path: Path):
-    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "bench", "--samples", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "schematic_native.tools.subcommands",
+        "bench",
+        "--samples",
+        "2",
+    ]
     command += ["--worlds", "small", "--calls-only"]
 
     def run(*more: str) -> str:

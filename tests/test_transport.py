@@ -223,7 +223,7 @@ async def test_half_an_answer_is_a_failure_also_on_a_kept_connection():
     with Peer(serve) as peer:
         async with sending() as sender:
             assert await status(sender, peer.url) == 200
-            with pytest.raises(ValueError, match="ended before the answer did"):
+            with pytest.raises(ValueError, match="ended before the response did"):
                 await status(sender, peer.url)
         assert peer.connections == 1
 

@@ -1,4 +1,9 @@
-"""Holds in frameworks: one module for each framework, which must be installed.
+"""Holds in frameworks, and the tokens of model responses.
 
-`schematic_native` never imports a module from here by itself.
+Each module but `tokens` needs the framework that it is named after. `schematic_native` never imports a module from
+here by itself.
 """
+
+from schematic_native.integrations.tokens import TokenCount, units_of
+
+__all__ = ["TokenCount", "units_of"]

@@ -20,12 +20,13 @@ from openfeature.exception import (
 )
 from openfeature.provider import AbstractProvider, Metadata
 
-from schematic_native.client.clients import AsyncSchematic, Schematic
+from schematic_native.client import AsyncSchematic, Schematic
+from schematic_native.client.event_arguments import read_track
 from schematic_native.config.client_config import SchematicConfig
 from schematic_native.config.defaults import INITIAL_WAIT
 from schematic_native.config.options import CheckFlagOptions, TrackWithReservationOptions
 from schematic_native.ground.arguments import read_text
-from schematic_native.leases.requests import FlagQuestion
+from schematic_native.leases.requests import FlagRequest
 from schematic_native.openfeature.context import ContextMapping, ContextReader
 from schematic_native.openfeature.details import (
     Checked,
@@ -125,7 +126,7 @@ class SchematicProvider(AbstractProvider):
             client = self._client = self._make()
         self._state = "starting"
         self._is_ready.clear()
-        client._watchers.add(self._on_stream_event)  # noqa: SLF001 - the same package
+        client._listeners.add(self._on_stream_event)  # noqa: SLF001 - the same package
         if isinstance(client, Schematic):
             client.initialize()
         elif not self._streams():
@@ -143,7 +144,7 @@ class SchematicProvider(AbstractProvider):
 
     def shutdown(self) -> None:
         """Shut down the client that the provider has made, within 5 s; leave any other running."""
-        self._client._watchers.remove(self._on_stream_event)  # noqa: SLF001 - the same package
+        self._client._listeners.remove(self._on_stream_event)  # noqa: SLF001 - the same package
         self._state = "new"
         if self._make is not None and isinstance(self._client, Schematic):
             self._client.shutdown()
@@ -334,7 +335,7 @@ class SchematicProvider(AbstractProvider):
     def _check_in_memory(self, subject: Subject, default: bool) -> Checked | None:
         """Check without waiting, if that is possible."""
         client = self._client
-        answer = client._answer_now(FlagQuestion(*subject), default)  # noqa: SLF001 - the same package
+        answer = client._answer_now(FlagRequest(*subject, default=default))  # noqa: SLF001 - the same package
         if answer is None:
             return None
         return Checked(answer, is_cached=not client._streaming)  # noqa: SLF001 - the same package
@@ -387,7 +388,7 @@ class SchematicProvider(AbstractProvider):
         if isinstance(client, Schematic):
             client.track(*fields)
         else:
-            client._read_track(*fields, None)  # noqa: SLF001 - raises wrong arguments to our caller
+            read_track(*fields, None)  # raises wrong arguments to our caller
             self._run(client, client.track(*fields))
 
     def _run(self, client: AsyncSchematic, work: Coroutine[object, object, None]) -> None:
