@@ -81,6 +81,7 @@ lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-pee
 	cargo fmt --check
 	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m scripts.rust_floors
+	$(BIN)/python -m scripts.python_floors
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
