@@ -1,4 +1,4 @@
-"""The demo, as a user starts it: it exits 0 only if the ledger adds up."""
+"""The demo, as a user runs it: it exits with 0 only if the ledger balances."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_impossible_run_is_refused(option: str, value: str) -> None:
     ("content", "says"),
     [(None, "No such file"), ("{", "not valid JSON"), ('{"api_key": 5}', "api_key")],
 )
-def test_a_seed_that_cannot_be_read_is_told_without_a_traceback(
+def test_an_unreadable_seed_is_reported_without_a_traceback(
     tmp_path: Path, content: str | None, says: str
 ) -> None:
     seed = tmp_path / "seed.json"
