@@ -333,7 +333,7 @@ async def test_closing_returns_how_many_events_were_not_delivered(core, faults):
 async def test_one_accepted_batch_ends_the_backoff_of_all_others(core, faults):
     capture = Capture(OUTAGE, OUTAGE, OUTAGE, OUTAGE)
     sender = EventSender(core, capture, 3600, faults, jitter=lambda: 1.0, first_retry_delay=0.01)
-    # The first delivery is retried after 10 ms; if it did not wake the others, they would back off for an hour.
+    # The first retry, after 10 ms, wakes the others, which would otherwise wait as long.
     task = asyncio.create_task(sender.run())
     track(core, *["e"] * 400)
     assert await sender.flush(5)
