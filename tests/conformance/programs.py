@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native._native import Core
+from schematic_native._testing import scripted_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     import pytest
 
+    from schematic_native._native import Core
     from schematic_native.runtime import Runtime
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine
@@ -80,7 +81,7 @@ class Stage:
 
     def _make_core(self, *, wake: Callable[[str], None], **settings: Any) -> Core:
         self.bell = Bell(wake)
-        return Core(wake=self.bell, clock=self._clock, engine=self._engine, **settings)
+        return scripted_core(self._engine, wake=self.bell, clock=self._clock, **settings)
 
     async def _count_join(self, *arguments: Any) -> bool:
         """Count who waits for a wire call, so that a vector can have callers come one by one."""
