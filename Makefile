@@ -39,10 +39,11 @@ $(STAMPS)/deps-%: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install --quiet $(if $(filter runtime,$*),,--group $*)
 	@touch $@
 
-# The extension and the package, installed in place: Python files are read from the checkout.
+# The extension and the package, installed in place: Python files are read from the checkout. The feature `testing` adds
+# what only tests need, in a module of its own, `schematic_native._testing`; no other build has it.
 $(STAMPS)/built: $(STAMPS)/venv $(RUST_SOURCES) pyproject.toml
 	@command -v cargo >/dev/null || { echo "Rust is needed to build the extension: see https://rustup.rs" >&2; exit 1; }
-	$(BIN)/maturin develop --quiet --release --extras emulator
+	$(BIN)/maturin develop --quiet --release --features testing --extras emulator
 	@touch $@
 
 .PHONY: build
@@ -79,14 +80,15 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check
-	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m scripts.rust_floors
+	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typed_program.py
 	$(BIN)/pyright
-	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest schematic_native._native schematic_native._testing \
+		--allowlist tests/stubtest-allowlist.txt
 
 .PHONY: format
 format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
