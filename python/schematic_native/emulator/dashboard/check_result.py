@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from schematic_native.emulator.dashboard.markup import Markup, tag
+from schematic_native.emulator.dashboard.texts import amount
 from schematic_native.emulator.errors import InvalidRequestError, UnknownIdError
 from schematic_native.emulator.state.evaluation import evaluate
 from schematic_native.emulator.state.trace import Context, trace
@@ -66,9 +67,9 @@ def _answer(flag: Entity, answer: Entity) -> list[Markup]:
     facts = [("reason", answer["reason"]), ("error", answer.get("error"))]
     facts += [(name.replace("_", " "), answer.get(name)) for name in ("rule_id", "rule_type")]
     facts += [
-        (name.replace("_", " "), amount)
-        for name, amount in (answer.get("entitlement") or {}).items()
-        if isinstance(amount, (str, int, float))
+        (name.replace("_", " "), fact)
+        for name, fact in (answer.get("entitlement") or {}).items()
+        if isinstance(fact, (str, int, float))
     ]
     verdict = "true" if value else "false"
     return [
@@ -76,7 +77,11 @@ def _answer(flag: Entity, answer: Entity) -> list[Markup]:
         tag(
             "dl",
             [
-                tag("div", tag("dt", name), tag("dd", fact))
+                tag(
+                    "div",
+                    tag("dt", name),
+                    tag("dd", fact if isinstance(fact, str) else amount(fact)),
+                )
                 for name, fact in facts
                 if fact is not None
             ],

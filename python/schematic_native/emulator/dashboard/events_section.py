@@ -29,7 +29,7 @@ def events_section(state: State) -> Markup:
     return section(
         "events",
         "Events",
-        tag("p", count(log.count, "event"), id="events-count"),
+        log.count > 0 and tag("p", count(log.count, "event"), id="events-count"),
         bool(anomalies) and tag("ul", anomalies, class_="anomalies", aria_label="Anomalies"),
         table("events", "Newest events", columns, rows) if rows else nothing("None yet."),
     )

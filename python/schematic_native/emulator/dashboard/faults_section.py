@@ -15,18 +15,18 @@ from schematic_native.emulator.dashboard.layout import (
     table,
 )
 from schematic_native.emulator.dashboard.markup import Markup, tag
-from schematic_native.emulator.injected_faults import FAULT_KINDS, FAULT_PLACES
+from schematic_native.emulator.injected_faults import FAULT_PLACES
 
 if TYPE_CHECKING:
     from schematic_native.emulator.injected_faults import Fault, Faults
 
 _KINDS = {
-    "refuse": "refuse connections",
-    "drop": "drop the connection",
-    "delay": "delay",
     "status": "answer a status",
-    "cut": "do it, then cut the connection",
+    "delay": "delay",
+    "drop": "drop the connection",
+    "cut": "do it, then cut",
     "freeze": "never answer",
+    "refuse": "refuse connections",
 }
 
 
@@ -66,7 +66,7 @@ def _form() -> Markup:
     name = "fault"
     places = sorted(FAULT_PLACES, key=lambda place: place != "any")
     fields = (
-        choice(name, "What", "kind", [(kind, _KINDS[kind]) for kind in sorted(FAULT_KINDS)]),
+        choice(name, "What", "kind", _KINDS.items()),
         choice(name, "Where", "on", [(place, place) for place in places]),
         field(name, "Times (empty: always)", "times", type="number", min=1, step=1),
         field(name, "Status", "status", type="number", min=400, max=599, placeholder="503"),

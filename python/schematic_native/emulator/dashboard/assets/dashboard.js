@@ -92,10 +92,15 @@ async function send(method, path, body) {
   throw new Refusal(message);
 }
 
+const toldFor = 8000; // milliseconds
+let forgetting = 0;
+
 function tell(text, failed = false) {
   const status = element("status");
   status.className = failed ? "failed" : "";
   status.textContent = text;
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => (status.textContent = ""), toldFor);
 }
 
 async function act(source, body) {
