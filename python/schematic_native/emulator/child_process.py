@@ -10,8 +10,8 @@ import sys
 import threading
 from typing import Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.errors import EmulatorError
+from schematic_native.ground import json_text
 
 Entity = dict[str, Any]
 
@@ -36,7 +36,7 @@ class ChildProcess:
         watchdog = threading.Timer(_START_TIMEOUT, self._popen.kill)
         watchdog.start()
         try:
-            self._stdin.write(jsontext.write(job) + b"\n")
+            self._stdin.write(json_text.write(job) + b"\n")
             self._stdin.flush()
             line = self._stdout.readline()
         except BrokenPipeError:
@@ -46,7 +46,7 @@ class ChildProcess:
             watchdog.join()
         answer: Entity = {"error": "the process ended before it was ready"}
         if line:
-            answer = jsontext.read(line)
+            answer = json_text.read(line)
         if "error" in answer:
             self.kill()
             raise EmulatorError(f"the emulator did not start: {answer['error']}")

@@ -12,8 +12,8 @@ import os
 import socket
 from typing import Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.errors import EmulatorError
+from schematic_native.ground import json_text
 
 Entity = dict[str, Any]
 
@@ -42,14 +42,14 @@ class Control:
         payload = content.encode() if content is not None else None
         if body is not None:
             try:
-                payload = jsontext.write(body)
+                payload = json_text.write(body)
             except TypeError as error:
                 raise EmulatorError(f"not JSON: {error}") from error
         try:
             status, answer = self._send(method, _PREFIX + path, payload)
         except (OSError, http.client.HTTPException) as error:
             raise EmulatorError(f"{method} {path}: no answer: {error!r}") from error
-        value = jsontext.read(answer)
+        value = json_text.read(answer)
         if status >= _FIRST_ERROR:
             raise EmulatorError(f"{method} {path}: {value.get('error', answer.decode())}")
         return value

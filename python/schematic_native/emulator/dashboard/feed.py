@@ -10,8 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from schematic_native import jsontext
 from schematic_native.emulator.dashboard.page import main_content
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def feed(components: Components) -> AsyncIterator[bytes]:
             start = time.perf_counter()
             content = main_content(components)
             pause = max(pause, _SHARE * (time.perf_counter() - start))
-            yield b"data: %b\n\n" % jsontext.write(content)
+            yield b"data: %b\n\n" % json_text.write(content)
         else:
             idle = (idle + 1) % _IDLE_LOOKS
             if not idle:

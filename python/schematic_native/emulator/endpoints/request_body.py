@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.clock import parse_instant
 from schematic_native.emulator.credits.amounts import is_finite
 from schematic_native.emulator.errors import InvalidRequestError
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,8 +29,8 @@ async def read_object(request: Request) -> Entity:
     if not content:
         return {}
     try:
-        body = jsontext.read(content)
-    except jsontext.NotJSONError as error:
+        body = json_text.read(content)
+    except json_text.NotJSONError as error:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidRequestError("the body must be a JSON object")

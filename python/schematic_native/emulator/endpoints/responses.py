@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from schematic_native import jsontext
 from schematic_native.emulator.clock import format_instant
 from schematic_native.emulator.credits.amounts import ONE, to_credits
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ class JSONResponse(Response):
 
     def render(self, content: object) -> bytes:
         """Serialise the body."""
-        return jsontext.write(content)
+        return json_text.write(content)
 
 
 def wrapped(data: object) -> JSONResponse:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schematic_native import jsontext
 from schematic_native._native import check_flag_json
+from schematic_native.ground import json_text
 
 Entity = dict[str, Any]
 
@@ -23,7 +23,7 @@ def evaluate(
 
     """
     envelope = {"flag": flag, "company": company, "user": user, "options": options}
-    result = jsontext.read(check_flag_json(jsontext.write(envelope), now=now))
+    result = json_text.read(check_flag_json(json_text.write(envelope), now=now))
     data = {_RENAMED.get(k) or _snake(k): v for k, v in result.items() if v is not None}
     entitlement = data.get("entitlement")
     if entitlement is not None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from schematic_native import jsontext
 from schematic_native.emulator.credits.ledger import REPEAT_WINDOW
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ class EventLog:
         first = max(bisect_right(self._starts, after) - 1, 0)
         for index in range(first, len(self._batches)):
             start, batch = self._starts[index], self._batches[index]
-            for place, event in enumerate(jsontext.read(batch.body)["events"]):
+            for place, event in enumerate(json_text.read(batch.body)["events"]):
                 if start + place >= after:
                     yield LoggedEvent(
                         start + place,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native import jsontext
 from schematic_native.emulator.credits.amounts import is_finite
 from schematic_native.emulator.credits.audit import audit
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError
@@ -18,6 +17,7 @@ from schematic_native.emulator.state import commands
 from schematic_native.emulator.state.changes import Changes
 from schematic_native.emulator.state.state import State
 from schematic_native.emulator.state.summary import summarize, write_seed
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from schematic_native.emulator.clock import Clock
@@ -82,7 +82,7 @@ class Service:
         """Carry out a journaled command again; one that was refused is refused again."""
         do, at = record.pop("do"), record.pop("at")
         if do == "capture":
-            self.state.take(at, jsontext.write(record["body"]), record["body"]["events"])
+            self.state.take(at, json_text.write(record["body"]), record["body"]["events"])
         elif do == "turn":
             self._turn(at, **record)
         elif do == "reset":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.credits.amounts import AmountError, to_credits, to_units
 from schematic_native.emulator.credits.grants import Grant, Grants
 from schematic_native.emulator.credits.holds import Lease, Reservation, Slot
@@ -19,6 +18,7 @@ from schematic_native.emulator.state.billing import Billing
 from schematic_native.emulator.state.directory import CreditLine, Directory
 from schematic_native.emulator.state.event_log import Batch, EventLog
 from schematic_native.emulator.state.metering import Meters
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from schematic_native.emulator.seed import Seed
@@ -58,7 +58,7 @@ class State:
         self._plant(seed)
 
     def _plant(self, seed: Seed) -> None:
-        seed_copy = jsontext.read(jsontext.write([seed.flags, seed.companies, seed.users]))
+        seed_copy = json_text.read(json_text.write([seed.flags, seed.companies, seed.users]))
         for flag in seed_copy[0]:
             self.directory.put_flag(flag)
         for company in seed_copy[1]:
