@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from schematic_native.emulator.dashboard.check_result import check
 from schematic_native.emulator.dashboard.check_section import PATH as CHECK
-from schematic_native.emulator.dashboard.feed import feed
+from schematic_native.emulator.dashboard.feed import Feed
 from schematic_native.emulator.dashboard.page import ASSETS, page
 from schematic_native.emulator.endpoints.own_page_guard import require_own_page
 from schematic_native.emulator.endpoints.request_body import read_object
@@ -44,8 +44,8 @@ def routes(components: Components) -> list[Route]:
         url = f"http://{request.headers['host']}"
         return HTMLResponse(page(components, url, components.control_url), headers=_HEADERS)
 
-    async def stream(_request: Request) -> Response:
-        return StreamingResponse(feed(components), media_type="text/event-stream", headers=_HEADERS)
+    async def stream(_request: Request) -> Feed:
+        return Feed(components, _HEADERS)
 
     async def try_check(request: Request) -> Response:
         result = check(components.service, await read_object(request))
@@ -60,15 +60,17 @@ def routes(components: Components) -> list[Route]:
     ]
 
 
-def _route(method: str, path: str, handle: Callable[[Request], Awaitable[Response]]) -> Route:
-    async def endpoint(request: Request) -> Response:
+def _route(
+    method: str, path: str, handle: Callable[[Request], Awaitable[Response | Feed]]
+) -> Route:
+    async def endpoint(request: Request) -> Response | Feed:
         require_own_page(request)
         return await handle(request)
 
     return Route(path, endpoint, methods=[method])
 
 
-def _asset(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+def _asset(name: str, media_type: str) -> Callable[[Request], Awaitable[Response | Feed]]:
     folder = resources.files("schematic_native.emulator.dashboard").joinpath("assets")
 
     async def serve(_request: Request) -> Response:
