@@ -124,6 +124,11 @@ class Server:
         """Where clients find the service."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
+    @property
+    def dashboard_url(self) -> str:
+        """Where the dashboard is: on the service's port, at an address of this machine."""
+        return f"{self.base_url if is_loopback(self.host) else f'http://127.0.0.1:{self.port}'}/"
+
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `stop` is called."""
         self._lock = asyncio.Lock()

@@ -49,7 +49,15 @@ def clock_section(clock: Clock) -> Markup:
         form(
             "advance",
             _PATH,
-            field("advance", "Seconds", "advance", type="number", min=0, step="any", required=True),
+            field(
+                "advance",
+                "Seconds to move",
+                "advance",
+                type="number",
+                min=0,
+                step="any",
+                required=True,
+            ),
             tag("button", "Move forward", type="submit"),
             class_="inline",
             data_done="Clock moved",

@@ -70,7 +70,9 @@ def _form() -> Markup:
         choice(name, "Where", "on", [(place, place) for place in places]),
         field(name, "Times (empty: always)", "times", type="number", min=1, step=1),
         field(name, "Status", "status", type="number", min=400, max=599, placeholder="503"),
-        field(name, "Seconds", "seconds", type="number", min=0, step="any", placeholder="1"),
+        field(
+            name, "Seconds of delay", "seconds", type="number", min=0, step="any", placeholder="1"
+        ),
         field(name, "Retry-After", "retry_after", type="number", min=0, step="any"),
         field(name, "Probability", "probability", type="number", min=0, max=1, step="any"),
     )

@@ -140,7 +140,7 @@ class _Admin:
         return self._service.as_seed()
 
     async def reset(self, request: Request) -> Any:
-        """Begin anew, from the seed of the start or from the one that the body holds."""
+        """Begin anew, from the same seed or from the one that the body holds."""
         body = await request_body.read_object(request)
         try:
             seed = load_seed(body["seed"]) if body.get("seed") is not None else None

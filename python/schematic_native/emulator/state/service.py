@@ -41,7 +41,6 @@ class Service:
         self.clock = clock
         self.changes = Changes()
         self.obeyed = 0  # how many commands; the dashboard looks at it
-        self._first_seed = seed
         self._begin(seed)
         self._journal: Journal | None = None
         if journal is not None:
@@ -53,6 +52,7 @@ class Service:
         self.changes.take()
 
     def _begin(self, seed: Seed) -> None:
+        self._seed = seed
         self.api_key = seed.api_key
         self.state = State(seed, self.changes)
 
@@ -98,14 +98,14 @@ class Service:
         self.state.sweep(self.clock.now())
 
     def reset(self, seed: Seed | None = None) -> None:
-        """Begin anew, from the seed of the start or another one, with the clock at the real time."""
+        """Begin anew, from the same seed or another one, with the clock at the real time."""
         written = None if seed is None else seed.content()
         self._write("reset", self.clock.now(), {"seed": written})
         self._reset(seed)
 
     def _reset(self, seed: Seed | None) -> None:
         self.clock.reset()
-        self._begin(seed or self._first_seed)
+        self._begin(seed or self._seed)
         self.changes.take()
 
     # Leases and reservations
