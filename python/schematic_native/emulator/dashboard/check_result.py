@@ -53,7 +53,13 @@ def check(service: Service, body: Entity) -> Markup:
         rules = trace(flag, context, answer.get("rule_id"))
     except ValueError as error:
         raise InvalidRequestError(f"usage: {error}") from error
-    return tag("div", _answer(flag, answer), _rules(rules, flag), class_="check-result")
+    return tag(
+        "div",
+        _answer(flag, answer),
+        _rules(rules, flag),
+        _entitlement(answer),
+        class_="check-result",
+    )
 
 
 def _named(entities: dict[str, Entity], kind: str, entity_id: object) -> Entity:
@@ -63,31 +69,35 @@ def _named(entities: dict[str, Entity], kind: str, entity_id: object) -> Entity:
 
 
 def _answer(flag: Entity, answer: Entity) -> list[Markup]:
-    value = answer["value"]
-    facts = [("reason", answer["reason"]), ("error", answer.get("error"))]
-    facts += [(name.replace("_", " "), answer.get(name)) for name in ("rule_id", "rule_type")]
-    facts += [
-        (name.replace("_", " "), fact)
-        for name, fact in (answer.get("entitlement") or {}).items()
-        if isinstance(fact, (str, int, float))
-    ]
-    verdict = "true" if value else "false"
+    verdict = "true" if answer["value"] else "false"
+    names = ("reason", "error", "rule_id", "rule_type")
     return [
         tag("p", tag("strong", f"{flag['key']}: {verdict}"), class_=f"verdict {verdict}"),
-        tag(
-            "dl",
-            [
-                tag(
-                    "div",
-                    tag("dt", name),
-                    tag("dd", fact if isinstance(fact, str) else amount(fact)),
-                )
-                for name, fact in facts
-                if fact is not None
-            ],
-            class_="facts",
-        ),
+        _facts({name: answer.get(name) for name in names}),
     ]
+
+
+def _entitlement(answer: Entity) -> Markup | None:
+    entitlement = answer.get("entitlement")
+    if not entitlement:
+        return None
+    return tag("details", tag("summary", "Entitlement"), _facts(entitlement))
+
+
+def _facts(facts: Entity) -> Markup:
+    return tag(
+        "dl",
+        [
+            tag("div", tag("dt", name.replace("_", " ")), tag("dd", _fact(fact)))
+            for name, fact in facts.items()
+            if isinstance(fact, (str, int, float))
+        ],
+        class_="facts",
+    )
+
+
+def _fact(fact: str | float) -> str:
+    return fact if isinstance(fact, str) else amount(fact)
 
 
 def _rules(rules: list[RuleTrace], flag: Entity) -> list[Markup]:

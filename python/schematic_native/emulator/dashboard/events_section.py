@@ -49,7 +49,7 @@ def _event(logged: LoggedEvent) -> Markup:
         logged.number + 1,
         instant(logged.at),
         _name(kind, body),
-        _pairs(body.get("company")),
+        _pairs(body.get("company") or body.get("req_company") or body.get("company_id")),
         body.get("quantity") if kind == "track" else None,
         tag("span", outcome, class_=f"outcome {mark}"),
     )
