@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import random
+import ssl
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ class Api:
             "User-Agent": USER_AGENT,
         }
         # One client for hosts on this machine and one for all others, each made when it is needed.
-        self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
+        self._owned: dict[tuple[bool, bool], asyncio.Future[httpx.AsyncClient]] = {}
         given = settings.httpx_client
         self._given = None if given is None else adapt(given)
         # What a client was told about redirects goes before the configuration's field, which is there for ours.
@@ -371,7 +372,7 @@ class Api:
             if self._given is not None:
                 answer = await self._given(method, url, content, self._headers, timeout)
             else:
-                client = await self._own_client(is_loopback(url))
+                client = await self._own_client(url)
                 answer = await send_over_httpx(client, method, url, content, self._headers, None)
             location = answer.headers.get("location")
             # Any other redirect would make a GET of it, whose answer tells nothing.
@@ -380,24 +381,29 @@ class Api:
             url = urljoin(url, location)
         raise ApiConnectionError(f"it was redirected more than {MOST_REDIRECTS} times")
 
-    async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
-        """Return our client for hosts on this machine, which no proxy may serve, or for others."""
+    async def _own_client(self, url: str) -> httpx.AsyncClient:
+        """Return our client for a URL: hosts on this machine are reached without a proxy."""
+        loopback = is_loopback(url)
+        plain = loopback and url.startswith("http:")
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
-                return httpx.AsyncClient(trust_env=not loopback)
+                # Without TLS no certificate is needed, and reading the system's takes longest.
+                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
+                return httpx.AsyncClient(trust_env=not loopback, verify=verify)
 
-        if loopback not in self._owned:
+        kind = (loopback, plain)
+        if kind not in self._owned:
             # In a thread, as reading the system's certificates would hold up the loop.
             making = asyncio.to_thread(make)
-            self._owned[loopback] = asyncio.ensure_future(making)
-        owned = self._owned[loopback]
+            self._owned[kind] = asyncio.ensure_future(making)
+        owned = self._owned[kind]
         try:
             return await asyncio.shield(owned)
         except Exception:
             # A proxy that the environment names may be one that httpx cannot speak to.
-            if self._owned.get(loopback) is owned:
-                del self._owned[loopback]
+            if self._owned.get(kind) is owned:
+                del self._owned[kind]
             raise
 
     def _time_left(self, deadline: float | None) -> float:
