@@ -219,6 +219,11 @@ class Emulator:
     # Where it is
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._running is not None
+
+    @property
     def port(self) -> int:
         """The port that clients use."""
         return self._port
