@@ -61,7 +61,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 # The oldest releases that pyproject.toml allows go before the environment's on the path.
@@ -74,6 +74,7 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
+		--ignore tests/emulator/test_dashboard_browser.py \
 		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
 		tests/test_events.py tests/test_owing.py tests/test_replica.py tests/test_shared_cache.py tests/test_sharing.py
 
@@ -124,6 +125,10 @@ stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a leas
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/built $(STAMPS)/deps-browser ## the pictures of the emulator's dashboard in docs/images, with chromium
+	$(BIN)/python -m scripts.screenshots
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build wheels and an sdist into dist/, and verify them
