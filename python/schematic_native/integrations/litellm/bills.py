@@ -3,10 +3,13 @@
 A bill never fails: by the time that it is made out, the provider has done the work.
 """
 
+# ruff: noqa: SLF001 - a hold is a part of this package
+
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from schematic_native.integrations.litellm.estimates import roughly_in, texts, tokens_in
@@ -14,6 +17,8 @@ from schematic_native.integrations.tokens import TokenCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from schematic_native.hold import AsyncHold, Hold
 
 
 class Bill:
@@ -31,6 +36,7 @@ class Bill:
         self._rough = 0.0
         self._has_begun = False
         self._is_cached = False
+        self._last: Any = None
 
     def see(self, item: Any) -> None:
         """Take a response, a chunk, or lines of server-sent events into account."""
@@ -42,7 +48,8 @@ class Bill:
             if text:
                 self._seen.append(text)
                 self._rough += roughly_in(text)
-        if _is_cached(item):
+        self._last = item
+        if _hidden(item, "cache_hit") is True:
             self._is_cached = True
 
     @property
@@ -61,9 +68,25 @@ class Bill:
         if self._is_cached or not self._has_begun:
             return 0
         count = self._count
+        if not count.is_final:
+            # LiteLLM notes a usage that the caller did not ask for on the last chunk.
+            self._count_hidden(_hidden(self._last, "usage"))
+            count = self._count
         if count.is_final:
             return count.prompt + count.answer
         return (count.prompt or self._prompt) + max(count.answer, tokens_in("".join(self._seen)))
+
+    def charge(self, hold: Hold | AsyncHold) -> None:
+        """Count what was used up to a hold that ends now: it need not hold more for that."""
+        hold._low = -math.inf
+        hold.use(self.units)
+
+    def _count_hidden(self, usage: Any) -> None:
+        if usage is not None:
+            count = TokenCount()
+            with contextlib.suppress(TypeError, ValueError):
+                if count({"usage": usage}):
+                    self._count = count
 
 
 def _events(item: Any) -> Iterator[Any]:
@@ -91,7 +114,7 @@ def _answered(item: Any) -> Iterator[str]:
     yield from texts(item)
 
 
-def _is_cached(item: Any) -> bool:
-    """Tell whether LiteLLM answered without a call."""
+def _hidden(item: Any, name: str) -> Any:
+    """Read what LiteLLM notes on its own objects."""
     hidden = getattr(item, "_hidden_params", None)
-    return isinstance(hidden, dict) and hidden.get("cache_hit") is True
+    return hidden.get(name) if isinstance(hidden, dict) else None

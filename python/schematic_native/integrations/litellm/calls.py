@@ -173,7 +173,7 @@ async def leave(hold: Hold | AsyncHold) -> None:
 
 def _settle(hold: Hold | AsyncHold, bill: Bill, response: Any) -> None:
     bill.see(response)
-    hold.use(bill.units)
+    bill.charge(hold)
 
 
 @functools.lru_cache(maxsize=64)

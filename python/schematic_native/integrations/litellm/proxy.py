@@ -194,7 +194,7 @@ class _Request:
     def settle(self) -> None:
         if self.come is not None:
             self.bill.see(self.come)
-        self.hold.use(self.bill.units)
+        self.bill.charge(self.hold)
         self.hold._end_unawaited()
 
 

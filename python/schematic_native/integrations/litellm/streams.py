@@ -56,7 +56,7 @@ class _Held:
 
     def __del__(self) -> None:
         if getattr(self, "_lock", None) is not None and self._ends():
-            self._count_up()
+            self._bill.charge(self.hold)
             self.hold._end_unawaited()
 
     def _ends(self) -> bool:
@@ -66,9 +66,6 @@ class _Held:
                 return False
             self._has_ended = True
             return True
-
-    def _count_up(self) -> None:
-        self.hold.use(self._bill.units)
 
     @property
     def _wanted(self) -> float:
@@ -154,7 +151,7 @@ class HeldStream(_Held):
             if close is not None:
                 close()
         finally:
-            self._count_up()
+            self._bill.charge(self.hold)
             self.hold._close()
 
 
@@ -254,7 +251,7 @@ class AsyncHeldStream(_Held):
             if close is not None:
                 await close()
         finally:
-            self._count_up()
+            self._bill.charge(self.hold)
             if isinstance(self.hold, AsyncHold):
                 await self.hold._finish()
             else:
