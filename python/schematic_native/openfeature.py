@@ -28,21 +28,17 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 from schematic_native._native import CheckFlagResult, FeatureEntitlement, Reservation
-from schematic_native.client import AsyncSchematic, Schematic
-from schematic_native.config import (
+from schematic_native.client.clients import AsyncSchematic, Schematic
+from schematic_native.config.options import (
     INITIAL_WAIT,
     CheckFlagOptions,
     LookupKeys,
     SchematicConfig,
     TrackWithReservationOptions,
 )
-from schematic_native.questions import (
-    REASON_OFFLINE,
-    FlagQuestion,
-    read_keys,
-    read_text,
-)
-from schematic_native.verdicts import failure_of, is_targeted
+from schematic_native.ground.arguments import read_keys, read_text
+from schematic_native.integrations.verdicts import failure_of, is_targeted
+from schematic_native.leases.requests import REASON_OFFLINE, FlagRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -50,8 +46,8 @@ if TYPE_CHECKING:
     from openfeature.flag_evaluation import FlagMetadata, FlagValueType
     from openfeature.track import TrackingEventDetails
 
-    from schematic_native.questions import Keys
-    from schematic_native.watchers import News
+    from schematic_native.ground.arguments import Keys
+    from schematic_native.ground.listeners import StreamEvent
 
 __all__ = ["ContextMapping", "SchematicProvider"]
 
@@ -202,12 +198,12 @@ class SchematicProvider(AbstractProvider):
             self._is_ready.wait(INITIAL_WAIT)
 
     def _not_ready(self, why: str | None) -> OpenFeatureError:
-        from schematic_native.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
+        from schematic_native.service.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
 
         message = why or "the flags have not arrived yet"
         return (ProviderFatalError if KEY_REFUSED in message else ProviderNotReadyError)(message)
 
-    def _heed(self, news: News, flags: Sequence[str]) -> None:
+    def _heed(self, news: StreamEvent, flags: Sequence[str]) -> None:
         """Turn news of the stream into events."""
         state = self._state
         if news == "ready":
@@ -370,7 +366,7 @@ class SchematicProvider(AbstractProvider):
     def _ask_memory(self, asked: _Asked, default: bool) -> _Told | None:
         """Answer without waiting, if that is possible."""
         client = self._client
-        answer = client._answer_now(FlagQuestion(*asked), default)  # noqa: SLF001 - our own
+        answer = client._answer_now(FlagRequest(*asked), default)  # noqa: SLF001 - our own
         if answer is None:
             return None
         return _Told(answer, is_cached=not client._streaming)  # noqa: SLF001 - our own
