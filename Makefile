@@ -84,7 +84,7 @@ $(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml
 
 .PHONY: test-litellm
 test-litellm: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/litellm ## calls through LiteLLM: its SDK, and its proxy as a process
-	PYTHONPATH=$(abspath $(VENV)/litellm) $(BIN)/python -m pytest -W ignore tests/litellm
+	PYTHONPATH=$(abspath $(VENV)/litellm) $(BIN)/python -m pytest -W ignore tests/llm
 
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs

@@ -13,8 +13,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from schematic_native.client import Schematic
-from schematic_native.hold import AsyncHold, Hold
+from schematic_native.client.clients import Schematic
+from schematic_native.client.hold import AsyncHold, Hold
 from schematic_native.integrations.litellm.bills import Bill
 from schematic_native.integrations.litellm.estimates import MOST, estimate
 from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldStream
@@ -22,8 +22,8 @@ from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native.client import AsyncSchematic
-    from schematic_native.config import LookupKeys
+    from schematic_native.client.clients import AsyncSchematic
+    from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -72,7 +72,9 @@ def held(
         if inspect.iscoroutinefunction(function):
             return cast("F", _call_async(terms, function))
         if not isinstance(client, Schematic):
-            raise TypeError(f"{function!r} is not asynchronous: it needs a Schematic, not {client!r}")
+            raise TypeError(
+                f"{function!r} is not asynchronous: it needs a Schematic, not {client!r}"
+            )
         return cast("F", _call(terms, function))
 
     return decorate

@@ -17,7 +17,7 @@ from schematic_native import (
 )
 from schematic_native.integrations.litellm import held
 from tests.conftest import API_KEY, eventually, eventually_async, streaming
-from tests.litellm.provider import ANSWER, PROMPT, WORDS, serving
+from tests.llm.provider import ANSWER, PROMPT, WORDS, serving
 from tests.test_hold import billed, bills
 
 pytestmark = pytest.mark.filterwarnings("ignore")

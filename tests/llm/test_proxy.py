@@ -15,7 +15,7 @@ import litellm
 import pytest
 
 from tests.conftest import API_KEY, eventually
-from tests.litellm.provider import ANSWER, PROMPT, WORDS, serving
+from tests.llm.provider import ANSWER, PROMPT, WORDS, serving
 from tests.stores.servers import free_port
 from tests.test_hold import billed, bills
 
@@ -43,7 +43,11 @@ def configuration(logger, url):
     return {
         "model_list": models,
         "litellm_settings": {"callbacks": [f"callbacks.{logger}"], "num_retries": 0},
-        "router_settings": {"fallbacks": [{"bad": ["good"]}], "num_retries": 0, "disable_cooldowns": True},
+        "router_settings": {
+            "fallbacks": [{"bad": ["good"]}],
+            "num_retries": 0,
+            "disable_cooldowns": True,
+        },
     }
 
 

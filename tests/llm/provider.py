@@ -92,7 +92,9 @@ class Provider:
                     raise ConnectionError("the provider has gone")
                 if model == "slow":
                     await self._going_on.wait()
-            yield _event(model, [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}])
+            yield _event(
+                model, [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]
+            )
         yield _event(model, [{"index": 0, "delta": {}, "finish_reason": "stop"}])
         if tells:
             yield _event(model, [], USAGE)
