@@ -203,13 +203,13 @@ class Operations:
         return {}
 
     def _note_spent(self, fields: Fields) -> Seen:
-        credits = quantity_of(fields, "credits")
-        self._program.client._core.note_spent(*slot_of(fields), credits, fields.get("balance"))
+        amount = quantity_of(fields, "credits")
+        self._program.client._core.note_spent(*slot_of(fields), amount, fields.get("balance"))
         return {}
 
     def _was_refused(self, fields: Fields) -> Seen:
-        credits = quantity_of(fields, "credits")
-        return {"refused": self._program.client._core.was_refused(*slot_of(fields), credits)}
+        amount = quantity_of(fields, "credits")
+        return {"refused": self._program.client._core.was_refused(*slot_of(fields), amount)}
 
     def _add_reservation(self, fields: Fields) -> Seen:
         company_id, credit_type_id = slot_of(fields)

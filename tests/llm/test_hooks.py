@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 
+import litellm
 import pytest
 
-import litellm
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.integrations.litellm import HoldLogger
 from tests.conftest import API_KEY, eventually_async, streaming

@@ -23,8 +23,8 @@ from schematic_native.integrations.litellm.streams import AsyncHeldStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from schematic_native.config.options import LookupKeys
     from schematic_native.client.hold import Hold
+    from schematic_native.config.options import LookupKeys
 
 PAYMENT_REQUIRED = 402
 # What is held for; the proxy calls by these names what its endpoints do.
