@@ -14,11 +14,11 @@ from schematic_native._native import Core
 from schematic_native.service.datastream import (
     COMPANY,
     USER,
-    Backoff,
     DataStream,
     Timing,
     datastream_url,
 )
+from schematic_native.service.reconnects import Backoff
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 
 from schematic_native._native import Core
 from schematic_native.service.errors import ApiConnectionError
+from schematic_native.service.event_posts import Posted
 from schematic_native.service.events import EventSender
-from schematic_native.service.rest import Posted
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:

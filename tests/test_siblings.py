@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from schematic_native._native import Core
-from schematic_native.config.settings import LeaseSettings
+from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.leases.manager import Leases
 from schematic_native.service.responses import GrantedLease

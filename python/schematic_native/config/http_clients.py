@@ -1,6 +1,7 @@
-"""HTTP clients that a program hands us: httpx, httpx2, aiohttp and what is used like them.
+"""Sends requests over an HTTP client of the program: of httpx, httpx2, aiohttp, or one that is used like them.
 
-What a client is, is judged by what it can do: this module imports none of them.
+Clients are told apart by their attributes: this module imports none of these libraries, and never closes a
+client.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Response(NamedTuple):
-    """What an HTTP client has answered."""
+    """The response of an HTTP client."""
 
     status: int
     content: bytes
-    headers: Mapping[str, str]  # whatever the case of their names
+    headers: Mapping[str, str]  # looked up whatever their case
     reason: str
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of success."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004
 
 
-# Makes one request and follows no redirect: method, URL, content, headers, seconds or None.
+# Sends one request, without following redirects: method, URL, content, headers, seconds or None.
 SendRequest: TypeAlias = Callable[
     [str, str, bytes | None, Mapping[str, str], float | None], Awaitable[Response]
 ]
 
 
 def adapt(client: object) -> SendRequest:
-    """Return how requests are made with a client.
+    """Return a function that sends requests over a client.
 
     Raises:
-        TypeError: it is none that we can use.
+        TypeError: it is of no kind that is supported.
 
     """
     if callable(getattr(client, "request", None)):
@@ -65,7 +66,7 @@ async def send_over_httpx(
     headers: Mapping[str, str],
     timeout: float | None,
 ) -> Response:
-    """Make a request with an httpx.AsyncClient."""
+    """Send a request over an httpx.AsyncClient."""
     response = await client.request(
         method, url, content=content, headers=headers, timeout=timeout, follow_redirects=False
     )
@@ -80,7 +81,7 @@ async def _send_in_thread(
     headers: Mapping[str, str],
     timeout: float | None,
 ) -> Response:
-    """Make a request with an httpx.Client, in a worker thread."""
+    """Send a request over an httpx.Client, in a worker thread."""
     response = await asyncio.to_thread(
         client.request,
         method,
@@ -99,9 +100,9 @@ async def _send_over_aiohttp(
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
-    timeout: float | None,  # noqa: ARG001 - the caller's own limit ends it, and the session has one
+    timeout: float | None,  # noqa: ARG001 - the caller enforces it, and the session has its own
 ) -> Response:
-    """Make a request with an aiohttp.ClientSession."""
+    """Send a request over an aiohttp.ClientSession."""
     async with client.request(
         method, url, data=content, headers=headers, allow_redirects=False
     ) as response:

@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
-from schematic_native.config.options import CreditBalance
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
+from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
 from schematic_native.leases.process_store import ProcessStore
@@ -23,6 +23,7 @@ from schematic_native.leases.requests import (
     CheckRequest,
     FlagOutcome,
     FlagRequest,
+    FlagsRequest,
     NoAnswer,
     Outcomes,
     ServiceAnswer,
@@ -33,17 +34,17 @@ from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Found, Replica
-    from schematic_native.config.options import CreditLeaseMode
-    from schematic_native.config.settings import LeaseSettings
+    from schematic_native.config.client_config import CreditLeaseMode
+    from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
     from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.leases.lease_store import LeaseStore
     from schematic_native.leases.manager import Leases
-    from schematic_native.leases.process_store import LeaseStore
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.service.datastream import DataStream
     from schematic_native.service.rest import Api, Reserved
@@ -130,16 +131,11 @@ class Checks:
                 return NoAnswer(KEY_CONFLICT)
         return await self._ask_api(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        deadline: float,
-    ) -> Outcomes | NoAnswer:
+    async def check_flags(self, request: FlagsRequest, deadline: float) -> Outcomes | NoAnswer:
         """Answer plain checks of several flags, or of all; by flag key."""
+        flag_keys, company, user = request.flag_keys, request.each.company, request.each.user
         if self._replica is not None and flag_keys:
-            requests = {key: FlagRequest(key, company, user) for key in flag_keys}
+            requests = {key: request.of(key) for key in flag_keys}
             asked = [self._ask_replica(self._replica, each) for each in requests.values()]
             answered = dict(zip(requests, await asyncio.gather(*asked), strict=True))
             known = {key: answer for key, answer in answered.items() if answer is not None}
@@ -147,7 +143,7 @@ class Checks:
                 return known
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(company, user, deadline)
-            outcomes = decide_all(self._core, flag_keys, company, user)
+            outcomes = decide_all(self._core, request)
             if outcomes is not None:
                 return outcomes
         try:

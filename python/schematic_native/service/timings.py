@@ -1,4 +1,7 @@
-"""How often and how long one client has waited for the service, by what for."""
+"""How often and how long one client has waited for the service, by operation.
+
+Nothing here reports the numbers: `client/metrics.py` and `telemetry.py` do.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-# What a path of the API is about, by how it ends; any other is named by its first word.
+# Operations by the last part of their path; any other is named by the first part.
 _ENDINGS = {
     "extend": "extend",
     "lease": "acquire",
@@ -23,7 +26,7 @@ _ENDINGS = {
 
 @dataclass
 class OperationTiming:
-    """What has been waited for so far; a request and its retries are one."""
+    """How an operation has gone so far. A call counts once, whatever its retries."""
 
     done: int = 0
     failed: int = 0
@@ -32,14 +35,14 @@ class OperationTiming:
 
 @dataclass
 class Measurement:
-    """One wait, which may also fail without an exception."""
+    """One call, which may also fail without an exception."""
 
     has_failed: bool = False
     begun: float = field(default_factory=time.monotonic)
 
 
 class Timings:
-    """Counts requests, and has each followed by whoever traces them."""
+    """Counts and times the calls of one client, and traces each of them if a tracer is set."""
 
     def __init__(
         self, trace: Callable[[str], AbstractContextManager[object]] | None = None
@@ -48,34 +51,34 @@ class Timings:
         self._operations: dict[str, OperationTiming] = {}
 
     def restarted(self) -> Timings:
-        """Return one that starts from nothing and is traced as this one is."""
+        """Return new timings with the same tracer."""
         return Timings(self.trace)
 
     @property
     def by_operation(self) -> dict[str, OperationTiming]:
-        """What has been waited for, by operation."""
+        """The timings so far, by operation."""
         return dict(self._operations)
 
     @contextlib.contextmanager
     def measure(self, operation: str) -> Iterator[Measurement]:
-        """Count the time within; an exception is a failure, and a cancelled wait is not counted."""
+        """Time the body of a with statement. An exception is a failure; a cancelled call is not counted."""
         timing = self._operations.setdefault(operation, OperationTiming())
-        wait = Measurement()
+        measurement = Measurement()
         try:
             with contextlib.nullcontext() if self.trace is None else self.trace(operation):
-                yield wait
+                yield measurement
         except Exception:
-            wait.has_failed = True
+            measurement.has_failed = True
             raise
         finally:
-            if wait.has_failed or sys.exc_info()[0] is None:
-                timing.failed += wait.has_failed
-                timing.done += not wait.has_failed
-                timing.seconds += time.monotonic() - wait.begun
+            if measurement.has_failed or sys.exc_info()[0] is None:
+                timing.failed += measurement.has_failed
+                timing.done += not measurement.has_failed
+                timing.seconds += time.monotonic() - measurement.begun
 
 
 def operation_of(path: str) -> str:
-    """Name what a request to the API is for."""
+    """Return the operation that a path of the API stands for."""
     last = path.rpartition("/")[2]
     if last == "release":
         return "release_reservation" if "/reservations/" in path else "release"
