@@ -78,6 +78,17 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
 		tests/test_events.py tests/test_owing.py tests/test_replica.py tests/test_shared_cache.py tests/test_sharing.py
 
+# LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
+$(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml
+	rm -rf $(VENV)/litellm
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts --target $(VENV)/litellm --group litellm
+	@touch $@
+
+.PHONY: test-litellm
+test-litellm: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/litellm ## calls through LiteLLM: its SDK, and its proxy as a process
+	PYTHONPATH=$(abspath $(VENV)/litellm) $(BIN)/python -m pytest -W ignore tests/llm \
+		'tests/test_docs.py::test_the_examples_of_a_page_run[litellm.md]'
+
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check

@@ -85,6 +85,8 @@ def test_the_examples_of_a_page_run(
     if page == "frameworks.md":
         for framework in ("celery", "django", "fastapi", "flask"):
             pytest.importorskip(framework, reason="pip install --group docs")
+    if page == "litellm.md":
+        pytest.importorskip("litellm", reason="make test-litellm")
     if page in {"migration.md", "testing.md"}:
         pytest.importorskip("schematic.base_client", reason="pip install --group peer")
     monkeypatch.chdir(ROOT)
