@@ -219,3 +219,19 @@ def test_the_picture_of_the_floors_shows_those_that_are_checked() -> None:
     boxes = [set(re.findall(r"\w+", line)) for line in drawn]
     floors = [at for box in boxes for at, floor in enumerate(FLOORS) if box & set(floor)]
     assert floors == list(range(len(FLOORS)))
+
+
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_each_link_of_a_page_outside_the_site_leads_somewhere(name: str) -> None:
+    for path, anchor in LINK.findall((ROOT / name).read_text()):
+        target = ROOT / (path or name)
+        assert target.exists(), path
+        assert not anchor or anchor in anchors_of(target), (path, anchor)
