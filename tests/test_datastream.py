@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from websockets.http11 import Response
 
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 FLAG = {
     "id": "f1",
@@ -119,7 +119,7 @@ class Pauses:
 async def streaming(
     url: str,
     core: Core,
-    faults: Faults,
+    faults: FaultLog,
     *,
     timing: Timing | None = None,
     sleep: Callable[[float], Awaitable[None]] | None = None,

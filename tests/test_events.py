@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from schematic_native._native import EventBatch
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 OUTAGE, BUG = "unreachable", "bug"
 
@@ -71,7 +71,7 @@ class Capture:
 
 @asynccontextmanager
 async def sending(
-    core: Core, capture: Capture, faults: Faults, period: float = 3600.0, **arguments: object
+    core: Core, capture: Capture, faults: FaultLog, period: float = 3600.0, **arguments: object
 ) -> AsyncIterator[EventSender]:
     arguments = {"jitter": lambda: 0.0, "first_retry_delay": 0.001, **arguments}
     sender = EventSender(core, capture, period, faults, **arguments)

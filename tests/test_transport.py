@@ -15,7 +15,7 @@ import trustme
 
 from schematic_native._native import Core, Pace, read_answer
 from schematic_native.config.settings import Settings
-from schematic_native.ground.threads import Workers
+from schematic_native.ground.threads import ThreadPool
 from schematic_native.service import transport
 from schematic_native.service.rest import Api
 from schematic_native.service.transport import SocketTransport, UnknownProxyError, find_target
@@ -221,7 +221,7 @@ async def test_half_an_answer_is_a_failure_also_on_a_kept_connection():
     with Peer(serve) as peer:
         async with sending() as sender:
             assert await status(sender, peer.url) == 200
-            with pytest.raises(ValueError, match="ended before the answer did"):
+            with pytest.raises(ValueError, match="ended before the response did"):
                 await status(sender, peer.url)
         assert peer.connections == 1
 
@@ -354,7 +354,7 @@ async def test_where_no_thread_can_be_had_at_all_httpx_sends(monkeypatch):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    asyncio.get_running_loop().set_default_executor(Workers())
+    asyncio.get_running_loop().set_default_executor(ThreadPool())
     with HttpServer() as server, monkeypatch.context() as patched:
         settings = Settings(api_key="k", event_capture_url=server.url)
         make_server_threads = threading.Thread.start

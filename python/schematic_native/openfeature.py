@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from openfeature.track import TrackingEventDetails
 
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.listeners import News
+    from schematic_native.ground.listeners import StreamEvent
 
 __all__ = ["ContextMapping", "SchematicProvider"]
 
@@ -203,7 +203,7 @@ class SchematicProvider(AbstractProvider):
         message = why or "the flags have not arrived yet"
         return (ProviderFatalError if KEY_REFUSED in message else ProviderNotReadyError)(message)
 
-    def _heed(self, news: News, flags: Sequence[str]) -> None:
+    def _heed(self, news: StreamEvent, flags: Sequence[str]) -> None:
         """Turn news of the stream into events."""
         state = self._state
         if news == "ready":

@@ -11,13 +11,13 @@ from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from schematic_native._native import Core
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 Document = dict[str, Any]
 
 
 def ingest(
-    core: Core, faults: Faults, topic: str, entity_type: str, message_type: str, data: Any
+    core: Core, faults: FaultLog, topic: str, entity_type: str, message_type: str, data: Any
 ) -> bool:
     """Let the core read what a cache holds, as a message of the DataStream; tells whether it could.
 

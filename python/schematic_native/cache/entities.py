@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core, Ingested
     from schematic_native.config.settings import CacheSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the shared cache"
 FLAG = "rulesengine.Flag"
@@ -70,7 +70,7 @@ class EntityCaches:
         self,
         settings: CacheSettings,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         version: str,
         is_reading: Callable[[], bool],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core
     from schematic_native.config.settings import CacheSettings, ReplicaSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the replicator's cache"
 HEALTH_TOPIC = "the replicator"
@@ -99,7 +99,7 @@ class Replica:
         settings: ReplicaSettings,
         caches: CacheSettings,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         version: str,
         on_ready: Callable[[bool], None],

@@ -60,10 +60,10 @@ from schematic_native.ground.arguments import (
     read_timeout,
     wrong_kind,
 )
-from schematic_native.ground.fault_log import Faults
-from schematic_native.ground.listeners import Watchers
+from schematic_native.ground.fault_log import FaultLog
+from schematic_native.ground.listeners import Listeners
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.ground.waker import Doorbell
+from schematic_native.ground.waker import Waker
 from schematic_native.leases.requests import (
     CLOSED,
     KEY_CONFLICT,
@@ -82,7 +82,7 @@ from schematic_native.leases.requests import (
     resolve_default,
 )
 from schematic_native.service.resources import AsyncResources, Resources
-from schematic_native.service.timings import Tally
+from schematic_native.service.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -118,8 +118,8 @@ class _Client(Attributes, Memory):
         self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
-        self._watchers = Watchers(self._settings.logger)
-        self._tally = Tally()
+        self._watchers = Listeners(self._settings.logger)
+        self._tally = Timings()
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -127,8 +127,8 @@ class _Client(Attributes, Memory):
 
     def _reset(self) -> None:
         """Start from nothing: in a new client, and in a new process after a fork."""
-        self._faults = Faults(self._settings.logger, self._settings.api_key)
-        self._doorbell = Doorbell()
+        self._faults = FaultLog(self._settings.logger, self._settings.api_key)
+        self._doorbell = Waker()
         self._core = self._make_core()
         self._store = self._open_store()
         self._take_core(self._core)
@@ -162,7 +162,7 @@ class _Client(Attributes, Memory):
         self._dropped.detach()
         _abandoned.append(self._session)
         self._caches = [_fresh(cache) for cache in self._caches]
-        self._tally = self._tally.emptied()
+        self._tally = self._tally.restarted()
         self._reset()
 
     def _make_core(self) -> Core:

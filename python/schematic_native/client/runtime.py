@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from schematic_native.config.options import CreditBalance
     from schematic_native.config.settings import Settings
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
-    from schematic_native.ground.waker import Doorbell
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.listeners import Listeners
+    from schematic_native.ground.waker import Waker
     from schematic_native.leases.requests import (
         FlagOutcome,
         FlagQuestion,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.redis import Store
-    from schematic_native.service.timings import Tally
+    from schematic_native.service.timings import Timings
 
 T = TypeVar("T")
 
@@ -71,13 +71,13 @@ class Runtime:
         self,
         settings: Settings,
         core: Core,
-        doorbell: Doorbell,
-        faults: Faults,
+        doorbell: Waker,
+        faults: FaultLog,
         *,
         store: Store | None,
         on_streaming: Callable[[bool], None],
-        watchers: Watchers | None = None,
-        tally: Tally | None = None,
+        watchers: Listeners | None = None,
+        tally: Timings | None = None,
         previous: Runtime | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ class Runtime:
         self._doorbell = doorbell
         self._faults = faults
         self._watchers = watchers
-        self._api = Api(settings, tally=tally)
+        self._api = Api(settings, timings=tally)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -291,7 +291,7 @@ class Runtime:
         def tell(is_ready: bool) -> None:
             on_ready(is_ready)
             if self._watchers is not None:
-                self._watchers.stream(is_ready)
+                self._watchers.set_ready(is_ready)
 
         return Replica(
             settings.replica,
@@ -311,7 +311,7 @@ class Runtime:
             max_message_size=self._settings.max_message_size,
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
-            watchers=self._watchers,
+            listeners=self._watchers,
         )
 
     def _note(self, message: bytes, ingested: Ingested) -> None:

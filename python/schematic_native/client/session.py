@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from schematic_native.client.loop_thread import LoopThread
     from schematic_native.client.runtime import Runtime
     from schematic_native.config.settings import Settings
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
-    from schematic_native.ground.waker import Doorbell
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.listeners import Listeners
+    from schematic_native.ground.waker import Waker
     from schematic_native.redis import Store
-    from schematic_native.service.timings import Tally
+    from schematic_native.service.timings import Timings
 
 # Seconds that a shutdown also has to close its connections.
 GRACE = 1.0
@@ -63,11 +63,11 @@ class Session:
         name: str,
         settings: Settings,
         core: Core,
-        doorbell: Doorbell,
-        faults: Faults,
+        doorbell: Waker,
+        faults: FaultLog,
         store: Store | None,
-        watchers: Watchers | None = None,
-        tally: Tally | None = None,
+        watchers: Listeners | None = None,
+        tally: Timings | None = None,
     ) -> None:
         self._name = name
         self._settings = settings
@@ -192,14 +192,14 @@ class Session:
     def _end_on_new_loop(self) -> None:
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        from schematic_native.ground.threads import Workers  # noqa: PLC0415
+        from schematic_native.ground.threads import ThreadPool  # noqa: PLC0415
 
         async def finish() -> None:
             await self.start(lambda _: None).close()
 
         loop = asyncio.new_event_loop()
         # Its threads can be had at the interpreter's end, too.
-        workers = Workers(thread_name_prefix="schematic-native worker")
+        workers = ThreadPool(thread_name_prefix="schematic-native worker")
         loop.set_default_executor(workers)
         try:
             loop.run_until_complete(finish())

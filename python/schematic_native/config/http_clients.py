@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What an HTTP client has answered."""
 
     status: int
@@ -26,12 +26,12 @@ class Answer(NamedTuple):
 
 
 # Makes one request and follows no redirect: method, URL, content, headers, seconds or None.
-Request: TypeAlias = Callable[
-    [str, str, bytes | None, Mapping[str, str], float | None], Awaitable[Answer]
+SendRequest: TypeAlias = Callable[
+    [str, str, bytes | None, Mapping[str, str], float | None], Awaitable[Response]
 ]
 
 
-def adapted(client: object) -> Request:
+def adapt(client: object) -> SendRequest:
     """Return how requests are made with a client.
 
     Raises:
@@ -40,42 +40,46 @@ def adapted(client: object) -> Request:
     """
     if callable(getattr(client, "request", None)):
         if hasattr(client, "follow_redirects"):
-            return partial(over_httpx if hasattr(client, "aclose") else _in_thread, client)
+            return partial(
+                send_over_httpx if hasattr(client, "aclose") else _send_in_thread, client
+            )
         if hasattr(client, "ws_connect") and hasattr(client, "closed"):
-            return partial(_over_aiohttp, client)
+            return partial(_send_over_aiohttp, client)
     raise TypeError(
         "httpx_client must be a client of httpx or httpx2, or an aiohttp.ClientSession, "
         f"got {client!r}"
     )
 
 
-def _of_httpx(response: Any) -> Answer:
-    return Answer(response.status_code, response.content, response.headers, response.reason_phrase)
+def _from_httpx(response: Any) -> Response:
+    return Response(
+        response.status_code, response.content, response.headers, response.reason_phrase
+    )
 
 
-async def over_httpx(
+async def send_over_httpx(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
     timeout: float | None,
-) -> Answer:
+) -> Response:
     """Make a request with an httpx.AsyncClient."""
     response = await client.request(
         method, url, content=content, headers=headers, timeout=timeout, follow_redirects=False
     )
-    return _of_httpx(response)
+    return _from_httpx(response)
 
 
-async def _in_thread(
+async def _send_in_thread(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
     timeout: float | None,
-) -> Answer:
+) -> Response:
     """Make a request with an httpx.Client, in a worker thread."""
     response = await asyncio.to_thread(
         client.request,
@@ -86,20 +90,20 @@ async def _in_thread(
         timeout=timeout,
         follow_redirects=False,
     )
-    return _of_httpx(response)
+    return _from_httpx(response)
 
 
-async def _over_aiohttp(
+async def _send_over_aiohttp(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
     timeout: float | None,  # noqa: ARG001 - the caller's own limit ends it, and the session has one
-) -> Answer:
+) -> Response:
     """Make a request with an aiohttp.ClientSession."""
     async with client.request(
         method, url, data=content, headers=headers, allow_redirects=False
     ) as response:
         content = await response.read()
-        return Answer(response.status, content, response.headers, response.reason or "")
+        return Response(response.status, content, response.headers, response.reason or "")

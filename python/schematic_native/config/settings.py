@@ -215,9 +215,9 @@ def _term(name: str, value: object, default: float, what: Literal["seconds", "cr
 def _read_httpx_client(client: object) -> HttpClient | None:
     if client is None:
         return None
-    from schematic_native.config.http_clients import adapted  # noqa: PLC0415 - few give a client
+    from schematic_native.config.http_clients import adapt  # noqa: PLC0415 - few give a client
 
-    adapted(client)
+    adapt(client)
     return cast("HttpClient", client)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from schematic_native.config.options import CreditLeaseMode
     from schematic_native.config.settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.leases.manager import Leases
     from schematic_native.leases.process_store import LeaseStore
     from schematic_native.leases.shared_store import SharedStore
@@ -79,7 +79,7 @@ class Checks:
         self,
         core: Core,
         api: Api,
-        faults: Faults,
+        faults: FaultLog,
         *,
         datastream: DataStream | None,
         caches: EntityCaches | None = None,

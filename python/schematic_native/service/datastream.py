@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from schematic_native._native import Core, Ingested
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.listeners import Listeners
 
 FLAGS = "rulesengine.Flags"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
@@ -120,7 +120,7 @@ class DataStream:
         max_message_size: bytes.
         on_ready: called at each set of flags that makes a connection ready.
         on_message: called with each message that the core has taken.
-        watchers: told when the flags are current, are not any more, and change.
+        listeners: told when the flags are current, are not any more, and change.
         timing, sleep, jitter: for tests.
 
     """
@@ -130,12 +130,12 @@ class DataStream:
         base_url: str,
         api_key: str,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         max_message_size: int,
         on_ready: Callable[[], None],
         on_message: Callable[[bytes, Ingested], None] | None = None,
-        watchers: Watchers | None = None,
+        listeners: Listeners | None = None,
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -147,7 +147,7 @@ class DataStream:
         self._max_message_size = max_message_size
         self._on_ready = on_ready
         self._on_message = on_message
-        self._watchers = watchers
+        self._listeners = listeners
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
@@ -278,8 +278,8 @@ class DataStream:
     def _disconnected(self) -> None:
         self._socket = None
         self.ready = False
-        if self._watchers is not None:
-            self._watchers.stream(is_ready=False)
+        if self._listeners is not None:
+            self._listeners.set_ready(is_ready=False)
         self.first_outcome.set()
         for request in list(self._requests.values()):
             request.resolve(found=False)
@@ -306,8 +306,8 @@ class DataStream:
             if self._on_message is not None:
                 self._on_message(message, ingested)
             self._heed(ingested)
-            if self._watchers is not None:
-                self._watchers.changed(ingested.changed_flags)
+            if self._listeners is not None:
+                self._listeners.changed(ingested.changed_flags)
 
     def _heed(self, ingested: Ingested) -> None:
         """Act on what a message was: report what could not be read, release who waited for it."""
@@ -341,8 +341,8 @@ class DataStream:
         self.ready = True
         self._faults.cleared(TOPIC)
         self._on_ready()
-        if self._watchers is not None:
-            self._watchers.stream(is_ready=True)
+        if self._listeners is not None:
+            self._listeners.set_ready(is_ready=True)
         self.first_outcome.set()
 
     async def _keep_alive(self, socket: ClientConnection) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from schematic_native._native import Core, EventBatch
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.service.rest import Posted
 
 # Under way at once, before the service has shown that it takes more.
@@ -61,7 +61,7 @@ class EventSender:
         core: Core,
         post: Callable[[EventBatch], Awaitable[Posted]],
         period: float,
-        faults: Faults,
+        faults: FaultLog,
         *,
         max_requests: int = MAX_EVENT_REQUESTS,
         prepare: Callable[[], Awaitable[None]] | None = None,

@@ -17,7 +17,7 @@ from urllib.parse import quote, urljoin
 import httpx
 
 from schematic_native._native import __version__
-from schematic_native.config.http_clients import Answer, adapted, over_httpx
+from schematic_native.config.http_clients import Response, adapt, send_over_httpx
 from schematic_native.config.options import CreditBalance
 from schematic_native.config.settings import is_loopback
 from schematic_native.ground import json_text
@@ -41,7 +41,7 @@ from schematic_native.service.responses import (
     read_reservation,
     write_instant,
 )
-from schematic_native.service.timings import Tally, operation_of
+from schematic_native.service.timings import Timings, operation_of
 from schematic_native.service.transport import (
     KEEPING_REDIRECTS,
     MOST_REDIRECTS,
@@ -87,7 +87,7 @@ class Api:
 
     Args:
         settings: where and how.
-        tally: where requests are counted; None keeps a count that nobody sees.
+        timings: where requests are counted; None keeps a count that nobody sees.
         sleep, clock, jitter: for tests; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
@@ -98,13 +98,13 @@ class Api:
         self,
         settings: Settings,
         *,
-        tally: Tally | None = None,
+        timings: Timings | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
-        self._tally = tally or Tally()
+        self._timings = timings or Timings()
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
@@ -117,7 +117,7 @@ class Api:
         # One client for hosts on this machine and one for all others, each made when it is needed.
         self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
         given = settings.httpx_client
-        self._given = None if given is None else adapted(given)
+        self._given = None if given is None else adapt(given)
         # What a client was told about redirects goes before the configuration's field, which is there for ours.
         self._follows = bool(getattr(given, "follow_redirects", settings.follow_redirects))
         self._transport: SocketTransport | None = None
@@ -266,7 +266,7 @@ class Api:
             ApiConnectionError: there was no answer.
 
         """
-        with self._tally.waiting("events") as wait:
+        with self._timings.measure("events") as wait:
             posted = await self._post_events(batch)
             wait.has_failed = posted.status // 100 != 2  # noqa: PLR2004
             return posted
@@ -311,7 +311,7 @@ class Api:
         self, method: str, path: str, body: object, deadline: float | None
     ) -> tuple[object, int]:
         """Make one call; return the answer's data, and how many attempts it took."""
-        with self._tally.waiting(operation_of(path)):
+        with self._timings.measure(operation_of(path)):
             return await self._try(method, path, body, deadline)
 
     async def _try(
@@ -340,7 +340,7 @@ class Api:
                 raise failure
             await self._sleep(delay)
 
-    async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> Answer:
+    async def _send(self, method: str, url: str, content: bytes | None, timeout: float) -> Response:
         if self._closed:
             raise ApiConnectionError("the client is shut down")
         if timeout <= 0:
@@ -366,13 +366,13 @@ class Api:
 
     async def _request(
         self, method: str, url: str, content: bytes | None, timeout: float
-    ) -> Answer:
+    ) -> Response:
         for _ in range(MOST_REDIRECTS):
             if self._given is not None:
                 answer = await self._given(method, url, content, self._headers, timeout)
             else:
                 client = await self._own_client(is_loopback(url))
-                answer = await over_httpx(client, method, url, content, self._headers, None)
+                answer = await send_over_httpx(client, method, url, content, self._headers, None)
             location = answer.headers.get("location")
             # Any other redirect would make a GET of it, whose answer tells nothing.
             if answer.status not in KEEPING_REDIRECTS or location is None or not self._follows:
@@ -405,7 +405,7 @@ class Api:
             return self._settings.timeout
         return min(self._settings.timeout, deadline - asyncio.get_running_loop().time())
 
-    def _failure(self, response: Answer) -> ApiError:
+    def _failure(self, response: Response) -> ApiError:
         message = _error_text(response).replace(self._settings.api_key or "\0", "***")
         status = response.status
         kinds = {401: AuthenticationError, 403: AuthenticationError, 402: PaymentRequiredError}
@@ -459,7 +459,7 @@ def _read(reader: Callable[[object], T], data: object) -> T:
         raise UnreadableApiAnswerError(str(error)) from error
 
 
-def _data(response: Answer) -> object:
+def _data(response: Response) -> object:
     if not response.content:
         return None
     try:
@@ -469,7 +469,7 @@ def _data(response: Answer) -> object:
     return answer.get("data") if isinstance(answer, dict) else None
 
 
-def _error_text(response: Answer) -> str:
+def _error_text(response: Response) -> str:
     try:
         body = json_text.read(response.content)
     except json_text.NotJSONError:

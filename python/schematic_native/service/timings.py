@@ -22,7 +22,7 @@ _ENDINGS = {
 
 
 @dataclass
-class Waits:
+class OperationTiming:
     """What has been waited for so far; a request and its retries are one."""
 
     done: int = 0
@@ -31,36 +31,36 @@ class Waits:
 
 
 @dataclass
-class Wait:
+class Measurement:
     """One wait, which may also fail without an exception."""
 
     has_failed: bool = False
     begun: float = field(default_factory=time.monotonic)
 
 
-class Tally:
+class Timings:
     """Counts requests, and has each followed by whoever traces them."""
 
     def __init__(
         self, trace: Callable[[str], AbstractContextManager[object]] | None = None
     ) -> None:
         self.trace = trace
-        self._waits: dict[str, Waits] = {}
+        self._operations: dict[str, OperationTiming] = {}
 
-    def emptied(self) -> Tally:
+    def restarted(self) -> Timings:
         """Return one that starts from nothing and is traced as this one is."""
-        return Tally(self.trace)
+        return Timings(self.trace)
 
     @property
-    def waits(self) -> dict[str, Waits]:
+    def by_operation(self) -> dict[str, OperationTiming]:
         """What has been waited for, by operation."""
-        return dict(self._waits)
+        return dict(self._operations)
 
     @contextlib.contextmanager
-    def waiting(self, operation: str) -> Iterator[Wait]:
+    def measure(self, operation: str) -> Iterator[Measurement]:
         """Count the time within; an exception is a failure, and a cancelled wait is not counted."""
-        waits = self._waits.setdefault(operation, Waits())
-        wait = Wait()
+        timing = self._operations.setdefault(operation, OperationTiming())
+        wait = Measurement()
         try:
             with contextlib.nullcontext() if self.trace is None else self.trace(operation):
                 yield wait
@@ -69,9 +69,9 @@ class Tally:
             raise
         finally:
             if wait.has_failed or sys.exc_info()[0] is None:
-                waits.failed += wait.has_failed
-                waits.done += not wait.has_failed
-                waits.seconds += time.monotonic() - wait.begun
+                timing.failed += wait.has_failed
+                timing.done += not wait.has_failed
+                timing.seconds += time.monotonic() - wait.begun
 
 
 def operation_of(path: str) -> str:

@@ -17,7 +17,9 @@ use pyo3::{
 use schematic_core::{
     Millis, Now,
     cache::{Entity, Lookup, Table},
-    client::{CheckRequest, Client, ClientSettings, FlagRequest, Missing, Progress, Topic, Wake},
+    decider::{
+        CheckRequest, Decider, DeciderSettings, FlagRequest, Missing, Progress, Topic, Wake,
+    },
     events::{FlagCheck, IdempotencyKey, Identify, Track},
     leases::{
         Keys, Knobs, LeaseKnobs, NewLease, Party, ReservationId, SharedBalance, SlabKnobs, SlabUse,
@@ -43,7 +45,7 @@ const DETACH_FROM: usize = 2048;
 /// Everything one client decides.
 #[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct Core {
-    client: Arc<Client>,
+    client: Arc<Decider>,
     clock: Option<Py<PyAny>>,
     /// A clock that does not step, in place of the system's.
     steady: Option<Py<PyAny>>,
@@ -64,7 +66,7 @@ pub(crate) struct Ingested {
 }
 
 impl Core {
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Decider {
         &self.client
     }
 
@@ -144,7 +146,7 @@ impl Core {
 
     /// Begins a lease-backed check and takes it as far as memory allows.
     pub fn begin(&self, py: Python<'_>, asked: &AskedCheck<'_, '_>) -> PyResult<Progress> {
-        self.read_check(py, asked, Client::check)
+        self.read_check(py, asked, Decider::check)
     }
 
     /// Reads the arguments of a check and works with them.
@@ -152,7 +154,7 @@ impl Core {
         &self,
         py: Python<'_>,
         asked: &AskedCheck<'_, '_>,
-        work: impl FnOnce(&Client, &CheckRequest<'_>, Now) -> T,
+        work: impl FnOnce(&Decider, &CheckRequest<'_>, Now) -> T,
     ) -> PyResult<T> {
         let (company, user) = (
             BorrowedKeys::of("company", asked.company)?,
@@ -400,7 +402,7 @@ impl Core {
             Some(seed) => [seed, !seed],
             None => Self::seed(py)?,
         };
-        let client = Client::new(ClientSettings {
+        let client = Decider::new(DeciderSettings {
             api_key,
             max_companies,
             max_users,

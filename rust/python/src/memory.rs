@@ -20,7 +20,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyBool, PyDict, PyTuple, PyType},
 };
-use schematic_core::client::Progress;
+use schematic_core::decider::Progress;
 
 use crate::{
     arguments::plain_number,

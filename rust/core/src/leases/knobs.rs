@@ -1,9 +1,10 @@
+//! What leases, holds and slabs are like: sizes, durations, shares.
+//!
+//! Knobs are set when a decider is made and never change after that.
+
 use std::collections::HashMap;
 
-use crate::{
-    Millis,
-    leases::{AcquirePlan, SlabKnobs},
-};
+use crate::{Millis, leases::SlabKnobs};
 
 /// What one credit type's leases are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,15 +24,6 @@ impl LeaseKnobs {
     #[must_use]
     pub const fn low_at(&self, granted: f64) -> f64 {
         self.low_water_mark * granted.max(1.0)
-    }
-
-    /// The lease to ask for now.
-    #[must_use]
-    pub const fn acquire(&self, now: Millis) -> AcquirePlan {
-        AcquirePlan {
-            requested_amount: self.lease_size,
-            expires_at: now.saturating_add(self.lease_duration),
-        }
     }
 }
 
