@@ -38,7 +38,7 @@ from schematic_native.config.options import (
 )
 from schematic_native.ground.arguments import read_keys, read_text
 from schematic_native.integrations.verdicts import failure_of, is_targeted
-from schematic_native.leases.requests import REASON_OFFLINE, FlagQuestion
+from schematic_native.leases.requests import REASON_OFFLINE, FlagRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -366,7 +366,7 @@ class SchematicProvider(AbstractProvider):
     def _ask_memory(self, asked: _Asked, default: bool) -> _Told | None:
         """Answer without waiting, if that is possible."""
         client = self._client
-        answer = client._answer_now(FlagQuestion(*asked), default)  # noqa: SLF001 - our own
+        answer = client._answer_now(FlagRequest(*asked), default)  # noqa: SLF001 - our own
         if answer is None:
             return None
         return _Told(answer, is_cached=not client._streaming)  # noqa: SLF001 - our own

@@ -69,16 +69,16 @@ from schematic_native.leases.requests import (
     KEY_CONFLICT,
     REASON_OFFLINE,
     TIMED_OUT,
+    CheckRequest,
     FlagOutcome,
-    FlagQuestion,
-    LeaseQuestion,
+    FlagRequest,
+    NoAnswer,
     Outcomes,
-    Told,
-    Unanswered,
-    ask_all,
+    ServiceAnswer,
+    decide_all,
     plain_result,
-    read_flag_question,
-    read_lease_question,
+    read_check_request,
+    read_flag_request,
     resolve_default,
 )
 from schematic_native.service.resources import AsyncResources, Resources
@@ -314,9 +314,9 @@ class _Client(Attributes, Memory):
         company: LookupKeys | None,
         user: LookupKeys | None,
         options: CheckFlagOptions | None,
-    ) -> tuple[FlagQuestion, DefaultValue, float]:
+    ) -> tuple[FlagRequest, DefaultValue, float]:
         check_options(options, CheckFlagOptions)
-        question = read_flag_question(flag_key, company, user, options)
+        question = read_flag_request(flag_key, company, user, options)
         if options is None:
             return question, None, self._settings.timeout
         check_default(options.default_value)
@@ -325,27 +325,27 @@ class _Client(Attributes, Memory):
     def _limit(self, timeout: float | None) -> float:
         return self._settings.timeout if timeout is None else read_timeout(timeout)
 
-    def _answer_now(self, question: FlagQuestion, default: DefaultValue) -> CheckFlagResult | None:
+    def _answer_now(self, question: FlagRequest, default: DefaultValue) -> CheckFlagResult | None:
         """Answer a plain check without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return self._conclude(question, Unanswered(REASON_OFFLINE), default)
+            return self._conclude(question, NoAnswer(REASON_OFFLINE), default)
         if self._streaming and self._knows(question.company, question.user):
             # Once shut down, nobody sends the events of checks any more.
-            answer = question.ask(self._core, record=not self._closed)
+            answer = question.decide(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
-                return self._conclude(question, Unanswered(KEY_CONFLICT), default)
+                return self._conclude(question, NoAnswer(KEY_CONFLICT), default)
         if self._closed:
-            return self._conclude(question, Unanswered(CLOSED), default)
+            return self._conclude(question, NoAnswer(CLOSED), default)
         return None if question.preflight else self._recall(question)
 
     def _conclude(
-        self, question: FlagQuestion, outcome: FlagOutcome, default: DefaultValue
+        self, question: FlagRequest, outcome: FlagOutcome, default: DefaultValue
     ) -> CheckFlagResult:
         """Turn an outcome into an answer: the caller's default if there was none."""
-        if isinstance(outcome, Told):
+        if isinstance(outcome, ServiceAnswer):
             self._remember(question, outcome.answer)
             return outcome.answer
         if isinstance(outcome, CheckFlagResult):
@@ -365,7 +365,7 @@ class _Client(Attributes, Memory):
         known = self._flag_defaults.get(flag_key.lower())
         return resolve_default(default, known is not None and known.value)
 
-    def _recall(self, question: FlagQuestion) -> CheckFlagResult | None:
+    def _recall(self, question: FlagRequest) -> CheckFlagResult | None:
         key = cache_key(question.flag_key, question.company, question.user)
         for cache in self._caches:
             try:
@@ -377,7 +377,7 @@ class _Client(Attributes, Memory):
                 return answer
         return None
 
-    def _remember(self, question: FlagQuestion, answer: CheckFlagResult) -> None:
+    def _remember(self, question: FlagRequest, answer: CheckFlagResult) -> None:
         if question.preflight:
             return
         key = cache_key(question.flag_key, question.company, question.user)
@@ -399,19 +399,19 @@ class _Client(Attributes, Memory):
         keys = None if flag_keys is None else _read_texts("flag_keys", flag_keys) or None
         return _FlagsAsked(keys, question.company, question.user, default, timeout)
 
-    def _answer_all_now(self, asked: _FlagsAsked) -> Outcomes | Unanswered | None:
+    def _answer_all_now(self, asked: _FlagsAsked) -> Outcomes | NoAnswer | None:
         """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
         self._own()
         if self._settings.offline:
-            return Unanswered(REASON_OFFLINE)
+            return NoAnswer(REASON_OFFLINE)
         outcomes = None
         # A replica knows no flag before it is asked for.
         if self._streaming and self._settings.replica is None:
-            outcomes = ask_all(
+            outcomes = decide_all(
                 self._core, asked.flag_keys, asked.company, asked.user, record=not self._closed
             )
         if outcomes is None and self._closed:
-            return Unanswered(CLOSED)
+            return NoAnswer(CLOSED)
         return self._recall_all(asked) if outcomes is None else outcomes
 
     def _recall_all(self, asked: _FlagsAsked) -> Outcomes | None:
@@ -425,10 +425,10 @@ class _Client(Attributes, Memory):
         return outcomes or None
 
     def _conclude_all(
-        self, asked: _FlagsAsked, outcomes: Outcomes | Unanswered
+        self, asked: _FlagsAsked, outcomes: Outcomes | NoAnswer
     ) -> list[CheckFlagResult]:
         """Return one answer for each flag asked for, or for each that is known."""
-        if isinstance(outcomes, Unanswered):
+        if isinstance(outcomes, NoAnswer):
             known = asked.flag_keys
             if known is None:
                 known = [default.flag_key for default in self._flag_defaults.values()]
@@ -463,7 +463,7 @@ class _Client(Attributes, Memory):
             )
         check_default(default_value)
         limit = self._limit(timeout)
-        question = read_lease_question(
+        question = read_check_request(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )._replace(ttl=ttl, key=key)
         started = time.monotonic()
@@ -476,7 +476,7 @@ class _Client(Attributes, Memory):
             if (now := self._check_now(question, default_value)) is not None:
                 return now
         elif pending.need == "plain":
-            plain = self._answer_now(question.plain(), default_value)
+            plain = self._answer_now(question.as_flag_request(), default_value)
             if plain is not None:
                 return plain_result(plain)
         left = max(0.0, limit - (time.monotonic() - started))
@@ -486,7 +486,7 @@ class _Client(Attributes, Memory):
         """Take a pending check as far as the caller's own thread can take it."""
         return pending
 
-    def _check_now(self, question: LeaseQuestion, default: DefaultValue) -> CheckResult | None:
+    def _check_now(self, question: CheckRequest, default: DefaultValue) -> CheckResult | None:
         """Answer a check without waiting, if that is possible and it reserves nothing."""
         usage = question.usage
         reserves = self._settings.leases is not None and not self._settings.offline
@@ -497,28 +497,28 @@ class _Client(Attributes, Memory):
             if not self._closed:
                 return None
             return self._conclude_lease(question, self._unheld(question), default)
-        answer = self._answer_now(question.plain(), default)
+        answer = self._answer_now(question.as_flag_request(), default)
         return None if answer is None else plain_result(answer)
 
     def _conclude_lease(
         self,
-        question: LeaseQuestion,
-        outcome: CheckResult | Told | Unanswered,
+        question: CheckRequest,
+        outcome: CheckResult | ServiceAnswer | NoAnswer,
         default: DefaultValue,
     ) -> CheckResult:
         if isinstance(outcome, CheckResult):
             return outcome
-        return plain_result(self._conclude(question.plain(), outcome, default))
+        return plain_result(self._conclude(question.as_flag_request(), outcome, default))
 
-    def _unheld(self, question: LeaseQuestion) -> CheckResult | Unanswered:
+    def _unheld(self, question: CheckRequest) -> CheckResult | NoAnswer:
         """Resolve a check that could not even ask for its hold."""
         leases = self._settings.leases
         if not question.usage or leases is None:
-            return Unanswered(TIMED_OUT)
+            return NoAnswer(TIMED_OUT)
         if leases.mode == "server" or (leases.mode == "auto" and not self._streaming):
             return question.fail_on_server()
         # Once shut down, nobody sends the events of checks any more.
-        return question.unheld(self._core, record=not self._closed)
+        return question.decide_without_lease(self._core, record=not self._closed)
 
     # Events
 
@@ -1068,7 +1068,7 @@ class Schematic(_Client, Synchronous, Resources):
             outcome = self._wait(
                 lambda runtime: runtime.check_flag(question, timeout),
                 timeout,
-                Unanswered(TIMED_OUT),
+                NoAnswer(TIMED_OUT),
             )
             answer = self._conclude(question, outcome, default)
         return answer
@@ -1089,7 +1089,7 @@ class Schematic(_Client, Synchronous, Resources):
                     asked.flag_keys, asked.company, asked.user, asked.timeout
                 ),
                 asked.timeout,
-                Unanswered(TIMED_OUT),
+                NoAnswer(TIMED_OUT),
             )
         return self._conclude_all(asked, outcomes)
 
@@ -1386,15 +1386,15 @@ class _FlagsAsked(NamedTuple):
     default: DefaultValue
     timeout: float
 
-    def question(self, flag_key: str) -> FlagQuestion:
+    def question(self, flag_key: str) -> FlagRequest:
         """Return the plain check of one of the flags."""
-        return FlagQuestion(flag_key, self.company, self.user)
+        return FlagRequest(flag_key, self.company, self.user)
 
 
 class _Waiting(NamedTuple):
     """A check that must wait: what it asks, what the core has begun, and for how many seconds."""
 
-    question: LeaseQuestion
+    question: CheckRequest
     pending: PendingCheck | None
     default: DefaultValue
     timeout: float

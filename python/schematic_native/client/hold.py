@@ -25,7 +25,7 @@ from weakref import ref
 from schematic_native._native import CheckResult, OwedClaim
 from schematic_native.config.options import TrackOptions
 from schematic_native.ground.arguments import is_usage, read_text
-from schematic_native.leases.requests import read_lease_question
+from schematic_native.leases.requests import read_check_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -347,7 +347,7 @@ class _Hold(Generic[C]):
         """Finish a check for more units on the loop."""
         client = self._client
         flag_key, company, user, _, usage, event, mode, default, timeout, _ = self._ask_for(units)
-        question = read_lease_question(flag_key, company, user, usage, event, mode)
+        question = read_check_request(flag_key, company, user, usage, event, mode)
         question = question._replace(ttl=self._ttl, key=self._repeat_key())
         outcome = await runtime.check(question, pending, client._limit(timeout))
         return client._conclude_lease(question, outcome, default)

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from schematic_native.ground.listeners import Listeners
     from schematic_native.ground.waker import Waker
     from schematic_native.leases.requests import (
+        CheckRequest,
         FlagOutcome,
-        FlagQuestion,
-        LeaseQuestion,
+        FlagRequest,
+        NoAnswer,
         Outcomes,
-        Told,
-        Unanswered,
+        ServiceAnswer,
     )
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.redis import Store
@@ -175,7 +175,7 @@ class Runtime:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
-    async def check_flag(self, question: FlagQuestion, timeout: float) -> FlagOutcome:
+    async def check_flag(self, question: FlagRequest, timeout: float) -> FlagOutcome:
         """Finish a plain check within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
@@ -187,15 +187,15 @@ class Runtime:
         company: Keys | None,
         user: Keys | None,
         timeout: float,
-    ) -> Outcomes | Unanswered:
+    ) -> Outcomes | NoAnswer:
         """Finish plain checks of several flags, or of all, within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
         return await self._checks.check_flags(flag_keys, company, user, deadline)
 
     async def check(
-        self, question: LeaseQuestion, pending: PendingCheck | None, timeout: float
-    ) -> CheckResult | Told | Unanswered:
+        self, question: CheckRequest, pending: PendingCheck | None, timeout: float
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
         """Finish a check that may reserve credits within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         if pending is None:

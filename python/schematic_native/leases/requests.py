@@ -1,4 +1,7 @@
-"""What a check asks, checked before anything is done, and the answer that is none."""
+"""The requests of the public check methods, as objects, and the reading of their arguments.
+
+Arguments are refused here, before anything is done; nothing here waits or does I/O.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 REASON_OFFLINE = "offline: default value"
 REASON_FLAG_NOT_FOUND = "flag not found: default value"
-# What went wrong comes after it.
+# Followed by the error's text.
 REASON_ERROR = "error: default value"
 INSUFFICIENT_CREDITS_REASON = "Insufficient credits"
 KEY_CONFLICT = "key conflict"
@@ -33,21 +36,21 @@ TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
 
-class Unanswered(NamedTuple):
-    """No answer could be had: the caller's default applies."""
+class NoAnswer(NamedTuple):
+    """Neither the core nor the service could decide: the caller's default applies."""
 
     reason: str
     error: str | None = None
 
 
-class Told(NamedTuple):
-    """An answer of the API, which the caller's thread keeps for a while."""
+class ServiceAnswer(NamedTuple):
+    """An answer of the service's REST API, which the client caches for a while."""
 
     answer: CheckFlagResult
 
 
 class Preflight(NamedTuple):
-    """What a plain check asks on top of the entities as they are."""
+    """Usage that a plain check is to evaluate as if it had happened already."""
 
     usage: float | None = None
     event_usage: tuple[str, float] | None = None
@@ -58,7 +61,7 @@ class Preflight(NamedTuple):
         return self != NO_PREFLIGHT
 
     def to_wire(self) -> dict[str, object]:
-        """Write it as the REST API takes it, leaving out what is not set."""
+        """Return the fields of a REST request, without those that are not set."""
         wire: dict[str, object] = {}
         if self.usage is not None:
             wire["usage"] = math.ceil(self.usage)
@@ -79,7 +82,7 @@ class Preflight(NamedTuple):
 NO_PREFLIGHT = Preflight()
 
 
-class FlagQuestion(NamedTuple):
+class FlagRequest(NamedTuple):
     """A plain check of one flag."""
 
     flag_key: str
@@ -87,12 +90,13 @@ class FlagQuestion(NamedTuple):
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
 
-    def ask(
+    def decide(
         self, core: Core, *, record: bool = True, partial: bool = False
     ) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing. `record` queues the event of the check.
+        """Evaluate the flag in memory; a str names what is missing for that.
 
-        With `partial`, a company or user that is missing counts as none.
+        `record` queues the event of the check. With `partial`, an unknown company or user is
+        evaluated as if none had been named.
         """
         preflight = self.preflight
         return core.check_flag(
@@ -108,11 +112,11 @@ class FlagQuestion(NamedTuple):
         )
 
 
-FlagOutcome = CheckFlagResult | Told | Unanswered
+FlagOutcome = CheckFlagResult | ServiceAnswer | NoAnswer
 Outcomes = Mapping[str, FlagOutcome]
 
 
-def ask_all(
+def decide_all(
     core: Core,
     flag_keys: Sequence[str] | None,
     company: Keys | None,
@@ -120,14 +124,14 @@ def ask_all(
     *,
     record: bool = True,
 ) -> Outcomes | None:
-    """Ask the core for several flags, or for all; None if an entity is missing."""
+    """Evaluate several flags in memory, or all; None if an entity is missing for that."""
     outcomes: dict[str, FlagOutcome] = {}
     for key in core.flag_keys() if flag_keys is None else flag_keys:
-        answer = FlagQuestion(key, company, user).ask(core, record=record)
+        answer = FlagRequest(key, company, user).decide(core, record=record)
         if isinstance(answer, CheckFlagResult):
             outcomes[key] = answer
         elif answer in _KNOWN_MISSES:
-            outcomes[key] = Unanswered(_KNOWN_MISSES[answer])
+            outcomes[key] = NoAnswer(_KNOWN_MISSES[answer])
         else:
             return None
     return outcomes
@@ -136,7 +140,7 @@ def ask_all(
 _KNOWN_MISSES = {"flag": REASON_FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
-class LeaseQuestion(NamedTuple):
+class CheckRequest(NamedTuple):
     """A check that may reserve credits."""
 
     flag_key: str
@@ -146,17 +150,17 @@ class LeaseQuestion(NamedTuple):
     event_subtype: str | None
     on_acquire_failure: FailureMode
     ttl: float | None = None  # seconds that the hold may live; as configured if None
-    key: str | None = None  # by which the server tells a repeat of it; its own if None
+    key: str | None = None  # the idempotency key; generated if None
 
-    def ask(self, core: Core) -> CheckResult | PendingCheck:
-        """Ask the core."""
+    def decide(self, core: Core) -> CheckResult | PendingCheck:
+        """Begin the check in memory: answered, or pending with what it needs next."""
         answer = core.check(*self._arguments(), self.ttl)
         if answer is None:
             raise RuntimeError("the process was forked in the middle of a call")
         return answer
 
-    def unheld(self, core: Core, *, record: bool) -> CheckResult:
-        """Decide a check for which no lease can be asked for any more.
+    def decide_without_lease(self, core: Core, *, record: bool) -> CheckResult:
+        """Decide a check when no lease can be acquired any more.
 
         Under "fail-open" the rules still decide. Without the entities that they need, the failure
         mode alone does.
@@ -165,13 +169,13 @@ class LeaseQuestion(NamedTuple):
         return self.fail("lease_acquire_failed") if answer is None else answer
 
     def _arguments(self) -> tuple[str, Keys | None, Keys | None, float, str | None, FailureMode]:
-        """Return what the core is asked with: no usage is none of it."""
+        """Return the arguments of the core's methods, which take a missing usage as 0."""
         usage = 0.0 if self.usage is None else self.usage
         who = self.flag_key, self.company, self.user
         return *who, usage, self.event_subtype, self.on_acquire_failure
 
-    def plain(self) -> FlagQuestion:
-        """Return the plain check that asks the same, the usage as its preflight."""
+    def as_flag_request(self) -> FlagRequest:
+        """Return the plain check of the same flag, with the usage as its preflight."""
         usage = self.usage if self.usage is not None and is_usage(self.usage) else None
         if usage is None:
             preflight = NO_PREFLIGHT
@@ -179,10 +183,10 @@ class LeaseQuestion(NamedTuple):
             preflight = Preflight(event_usage=(self.event_subtype, usage))
         else:
             preflight = Preflight(usage=usage)
-        return FlagQuestion(self.flag_key, self.company, self.user, preflight)
+        return FlagRequest(self.flag_key, self.company, self.user, preflight)
 
     def fail(self, failure: str) -> CheckResult:
-        """Resolve the check by its mode, without an evaluation."""
+        """Answer by the failure mode alone, without evaluating the flag."""
         if self.on_acquire_failure == "fail-open":
             return CheckResult(
                 allowed=True,
@@ -195,19 +199,16 @@ class LeaseQuestion(NamedTuple):
             allowed=False, value=False, reason=failure, flag_key=self.flag_key, error=failure
         )
 
-    def fail_on_server(self) -> CheckResult | Unanswered:
-        """Resolve the check by its mode when the server has not held its credits."""
+    def fail_on_server(self) -> CheckResult | NoAnswer:
+        """Answer by the failure mode when the server has not reserved the credits."""
         failure = "server_reservation_failed"
         if self.on_acquire_failure == "fail-open":
-            return Unanswered(f"{failure}_fail_open", failure)
+            return NoAnswer(f"{failure}_fail_open", failure)
         return self.fail(failure)
 
 
 def plain_result(answer: CheckFlagResult) -> CheckResult:
-    """Return a plain check's answer as the answer of `check`.
-
-    Allowed is the value, nothing is held.
-    """
+    """Convert a plain check's answer to one of `check`, which holds nothing."""
     return CheckResult(
         allowed=answer.value,
         value=answer.value,
@@ -219,11 +220,11 @@ def plain_result(answer: CheckFlagResult) -> CheckResult:
     )
 
 
-def read_flag_question(
+def read_flag_request(
     flag_key: object, company: object, user: object, options: CheckFlagOptions | None
-) -> FlagQuestion:
+) -> FlagRequest:
     """Check the arguments of a plain check."""
-    return FlagQuestion(
+    return FlagRequest(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
@@ -231,17 +232,17 @@ def read_flag_question(
     )
 
 
-def read_lease_question(
+def read_check_request(
     flag_key: object,
     company: object,
     user: object,
     usage: object,
     event_subtype: object,
     on_acquire_failure: object,
-) -> LeaseQuestion:
+) -> CheckRequest:
     """Check the arguments of `check`.
 
-    A usage that is no usage is let through: its check says so.
+    A usage that is out of range passes: the check's answer reports it.
     """
     subtype = None if event_subtype is None else check_text("event_subtype", event_subtype)
     if on_acquire_failure is None:
@@ -250,7 +251,7 @@ def read_lease_question(
         raise ValueError(
             f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
         )
-    return LeaseQuestion(
+    return CheckRequest(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
@@ -261,7 +262,7 @@ def read_lease_question(
 
 
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
-    """Return the caller's default, which may be a function, or else the flag's."""
+    """Return the caller's default, calling it if it is a function, or else the flag's."""
     if value is None:
         return flag_default
     answer = value() if callable(value) else value
@@ -271,7 +272,7 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
 
 
 def read_preflight(options: CheckFlagOptions) -> Preflight:
-    """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
+    """Read the usage given in the options, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
         raise wrong_kind("event_usage", EventUsage, event_usage)
