@@ -91,7 +91,10 @@ REPEATED = [
 ]
 TEXT = {"type": "text_delta", "text": "to be"}
 EVENTS = [
-    {"type": "message_start", "message": MESSAGE | {"usage": MESSAGE["usage"] | {"output_tokens": 1}}},
+    {
+        "type": "message_start",
+        "message": MESSAGE | {"usage": MESSAGE["usage"] | {"output_tokens": 1}},
+    },
     {"type": "content_block_delta", "index": 0, "delta": TEXT},
     {
         "type": "message_delta",
@@ -146,12 +149,16 @@ def shaped(request):
     return dict if request.param == "dict" else as_object
 
 
-@pytest.mark.parametrize("whole", [COMPLETION, RESPONSE, MESSAGE, EMBEDDINGS], ids=lambda each: each["model"])
+@pytest.mark.parametrize(
+    "whole", [COMPLETION, RESPONSE, MESSAGE, EMBEDDINGS], ids=lambda each: each["model"]
+)
 def test_a_whole_response_tells_its_tokens(whole, shaped):
     assert units_of(shaped(whole)) == 42
 
 
-@pytest.mark.parametrize("stream", [CHUNKS, EVENTS, ENDED], ids=["openai", "anthropic", "responses"])
+@pytest.mark.parametrize(
+    "stream", [CHUNKS, EVENTS, ENDED], ids=["openai", "anthropic", "responses"]
+)
 def test_the_chunks_of_a_stream_sum_up_to_its_tokens(stream, shaped):
     assert sum(units_of(shaped(each)) for each in stream) == 42
     count = TokenCount()

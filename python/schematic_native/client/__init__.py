@@ -18,15 +18,11 @@ from schematic_native._native import (
 from schematic_native.cache.flag_checks import (
     LocalCache,
 )
-from schematic_native.client.clients import (
-    AsyncSchematic,
-    Schematic,
-)
-from schematic_native.client.hold import (
-    AsyncHold,
-    CreditsDenied,
-    Hold,
-)
+from schematic_native.client.asynchronous import AsyncSchematic
+from schematic_native.client.hold.asynchronous import AsyncHold
+from schematic_native.client.hold.denied import CreditsDenied
+from schematic_native.client.hold.synchronous import Hold
+from schematic_native.client.synchronous import Schematic
 from schematic_native.config.options import (
     AsyncSchematicConfig,
     CacheProvider,

@@ -23,6 +23,7 @@ from schematic_native.leases.requests import (
     CheckRequest,
     FlagOutcome,
     FlagRequest,
+    FlagsRequest,
     NoAnswer,
     Outcomes,
     ServiceAnswer,
@@ -33,7 +34,7 @@ from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
@@ -130,16 +131,11 @@ class Checks:
                 return NoAnswer(KEY_CONFLICT)
         return await self._ask_api(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        deadline: float,
-    ) -> Outcomes | NoAnswer:
+    async def check_flags(self, request: FlagsRequest, deadline: float) -> Outcomes | NoAnswer:
         """Answer plain checks of several flags, or of all; by flag key."""
+        flag_keys, company, user = request.flag_keys, request.each.company, request.each.user
         if self._replica is not None and flag_keys:
-            requests = {key: FlagRequest(key, company, user) for key in flag_keys}
+            requests = {key: request.of(key) for key in flag_keys}
             asked = [self._ask_replica(self._replica, each) for each in requests.values()]
             answered = dict(zip(requests, await asyncio.gather(*asked), strict=True))
             known = {key: answer for key, answer in answered.items() if answer is not None}
@@ -147,7 +143,7 @@ class Checks:
                 return known
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(company, user, deadline)
-            outcomes = decide_all(self._core, flag_keys, company, user)
+            outcomes = decide_all(self._core, request)
             if outcomes is not None:
                 return outcomes
         try:
