@@ -1,0 +1,467 @@
+"""One schedule, run: the world, its servers and pods, and the judge who looks after each step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schematic_native.emulator.amounts import to_credits
+from tests.simulation import worlds
+from tests.simulation.coverage import waiting_at
+from tests.simulation.judge import Held, Judge, Violation
+from tests.simulation.machine import EPOCH, Clock
+from tests.simulation.network import Fate, Link
+from tests.simulation.pods import Pod, make_client
+from tests.simulation.redis_model import RedisModel
+from tests.simulation.redis_server import RedisServer
+from tests.simulation.service_server import ServiceServer
+from tests.simulation.world import EndlessError, World
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable
+
+    from schematic_native import AsyncSchematic, Reservation
+    from tests.simulation.schedules import Schedule, Step
+
+LEASES = b"schematic:credit-lease:"
+RESERVATIONS = b"schematic:credit-reservation"
+STARTING = 0.05
+# Seconds until all that waits is delivered once nothing is wrong any more: the longest pause between two tries.
+DELIVERY = 45.0
+COPY_INTERVAL = 0.25
+
+
+@dataclass
+class Outcome:
+    """What a schedule has come to."""
+
+    schedule: Schedule
+    violation: str | None = None
+    steps: int = 0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+
+
+class Simulation:
+    """A schedule and everything that it happens to.
+
+    Args:
+        schedule: what happens.
+        tell: told what happens, line by line; None tells nobody.
+        logger: of the clients; None is silent.
+
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        tell: Callable[[str], None] | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        scenario = schedule.scenario
+        self.schedule = schedule
+        self.logger = logger
+        self.world = World(schedule.seed)
+        self.judge = Judge(self.has_row)
+        self.hits: Counter[tuple[str, str]] = Counter()
+        self.deaths: Counter[str] = Counter()
+        self.violation: str | None = None
+        self.trace = None if tell is None else self._traced(tell)
+        self.slots = worlds.slots(scenario)
+        self.service = ServiceServer(self.world, worlds.load(scenario), EPOCH)
+        self.service.on_capture = lambda events: self.fail(lambda: self.judge.captured(events))
+        self.redis_clock = Clock(self.world)
+        self.model = RedisModel(self.redis_clock)
+        self.model.is_spread = scenario.is_spread
+        self.redis = RedisServer(self.model)
+        self._copies: list[tuple[float, Any]] = []
+        self._buried: list[Pod | AsyncSchematic] = []
+        self.pods = [Pod(self, number) for number in range(scenario.pods)]
+        self.steps = 0
+        self.is_over = False
+        # Whether something has happened after which credits may be missing until the lease ends.
+        self.may_leak = False
+
+    def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        return lambda text: tell(f"{self.world.now:10.6f}  {text}")
+
+    def tell(self, text: Callable[[], str]) -> None:
+        """Tell what happens, if anybody listens."""
+        if self.trace is not None:
+            self.trace(text())
+
+    def fail(self, look: Callable[[], None]) -> None:
+        """Look whether a promise was broken; the first one that was stands."""
+        if self.is_over:
+            return
+        try:
+            look()
+        except Violation as violation:
+            self.tell(lambda: f"VIOLATION: {violation}")
+            self.violation = self.violation or str(violation)
+
+    def run(self) -> Outcome:
+        """Run the schedule to its end, or to the first promise that is broken."""
+        try:
+            self._run()
+        except Violation as violation:
+            self.violation = self.violation or str(violation)
+        except EndlessError as error:
+            self.violation = str(error)
+        finally:
+            self._dispose()
+        return Outcome(
+            self.schedule, self.violation, self.steps, self.hits, self.deaths, self.judge.seen
+        )
+
+    def _run(self) -> None:
+        self.world.run(STARTING)
+        for step in self.schedule.steps:
+            self._take(step)
+            if self.violation is not None:
+                return
+        self._finish()
+
+    def _take(self, step: Step) -> None:
+        gap, kind, particulars = step
+        if gap:
+            self.world.run(gap)
+            self._look()
+        self.steps += 1
+        self.tell(lambda: f"step {self.steps}: {kind} {particulars}")
+        getattr(self, f"_do_{kind.replace(' ', '_')}")(*particulars)
+
+    def _look(self) -> None:
+        """Have the judge look."""
+        ledger = self.service.service.ledger
+        granted = {lease.id: to_credits(lease.granted) for lease in ledger.leases.values()}
+        granted |= {hold.id: to_credits(hold.reserved) for hold in ledger.reservations.values()}
+        self.judge.check(granted, self.model.rows(LEASES).values())
+        if self.schedule.scenario.store == "memory":
+            for pod in self.pods:
+                for slot in self.slots if pod.runs else ():
+                    lease = pod.client._core.lease(*slot)
+                    if lease is not None:
+                        self.judge.check_share(pod.name, lease)
+        for pod in self.pods:
+            self._look_at_failures(pod)
+
+    def _look_at_failures(self, pod: Pod) -> None:
+        for failure in (*pod.loop.failures, *self.service.loop.failures):
+            raise Violation(f"{pod.name}: nobody took {failure.get('exception') or failure}")
+
+    # Steps
+
+    def _pod(self, number: int) -> Pod:
+        return self.pods[number % len(self.pods)]
+
+    def _do_check(self, pod: int, company: int, usage: float, timeout: float, failure: str) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).check(company, usage, timeout, failure)
+
+    def _do_settle(self, pod: int, which: int, share: float) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).settle(which, share)
+
+    def _do_settle_again(self, pod: int, which: int, share: float) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).settle_again(which, share)
+
+    def _do_settle_elsewhere(self, pod: int, other: int, which: int, share: float) -> None:
+        if self._pod(pod).runs and self._pod(other).runs:
+            self._pod(pod).give(self._pod(other), which, share)
+
+    def _do_cancel(self, pod: int, which: int) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).cancel(which)
+
+    def _do_prewarm(self, pod: int, company: int) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).prewarm(company)
+
+    def _do_wait(self, seconds: float) -> None:
+        self.world.run(seconds)
+
+    def _do_kill(self, pod: int, fuse: int) -> None:
+        self._pod(pod).kill(fuse)
+
+    def _do_freeze(self, pod: int, seconds: float) -> None:
+        if self._pod(pod).runs:
+            self.hits["freeze", "pod"] += 1
+            self._pod(pod).freeze(seconds)
+
+    def _do_shut_down(self, pod: int) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).shut_down()
+
+    def _do_start(self, pod: int) -> None:
+        if self._pod(pod).state in {"dead", "shut"}:
+            self._pod(pod).start()
+
+    def _do_change_loop(self, pod: int) -> None:
+        if self._pod(pod).runs and not self._pod(pod).loop.is_frozen:
+            self.hits["loop changed", "pod"] += 1
+            self._pod(pod).change_loop()
+
+    def _links(self, server: str) -> list[Link]:
+        return [pod.to_service if server == "service" else pod.to_redis for pod in self.pods]
+
+    def _link(self, pod: int, server: str) -> Link:
+        return self._links(server)[pod % len(self.pods)]
+
+    def _do_service_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
+        self._link(pod, "service").fates.append(Fate(kind, status, operation))
+
+    def _do_redis_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
+        self._link(pod, "redis").fates.append(Fate(kind, status, operation))
+
+    def _do_service_status(self, status: int, times: int, operation: str | None) -> None:
+        for link in self._links("service"):
+            link.fates.extend([Fate("status", status, operation)] * times)
+
+    def _do_down(self, pod: int, server: str, seconds: float) -> None:
+        link = self._link(pod, server)
+        link.go_down()
+        self.world.later(seconds, link.heal)
+
+    def _do_silent(self, pod: int, server: str, seconds: float) -> None:
+        link = self._link(pod, server)
+        link.is_silent = True
+        self.world.later(seconds, link.heal)
+
+    def _do_cut(self, pod: int, server: str, _seconds: float) -> None:
+        self._link(pod, server).cut()
+
+    def _do_slow(self, pod: int, server: str, slowness: float, seconds: float) -> None:
+        link = self._link(pod, server)
+        link.slowness = slowness
+        self.world.later(seconds, link.heal)
+
+    def _do_redis_restarts(self) -> None:
+        self.hits["restart", "redis"] += 1
+        for link in self._links("redis"):
+            link.cut()
+        self.model.restart()
+        self._forgotten()
+
+    def _do_redis_fails_over(self, lag: float) -> None:
+        """Go on with a replica that lagged behind: what it has not heard of is lost."""
+        self.hits["failover", "redis"] += 1
+        copies = [copy for at, copy in self._copies if at <= self.world.now - lag]
+        if not copies:
+            return
+        before = self._there()
+        for link in self._links("redis"):
+            link.cut()
+        self.model.fail_over(copies[-1])
+        for lease_id, credits in self._there().items():
+            self.judge.allowance[lease_id] += max(0.0, credits - before.get(lease_id, 0.0))
+        self._forgotten()
+
+    def _forgotten(self) -> None:
+        """Redis has lost rows: what was held there may be gone, or back."""
+        for link in self._links("redis"):
+            link.has_failed = True
+        self.may_leak = True
+
+    def _there(self) -> dict[str, float]:
+        """Return what Redis has of each lease: what is left of it, and what is held."""
+        sums: Counter[str] = Counter()
+        for row in self.model.rows(LEASES).values():
+            sums[row[b"leaseId"].decode()] += float(row[b"localRemainingCredits"])  # type: ignore[assignment]
+        for row in self.model.rows(RESERVATIONS + b":").values():
+            sums[row[b"leaseId"].decode()] += float(row[b"creditsReserved"])  # type: ignore[assignment]
+        return dict(sums)
+
+    def _do_redis_refuses(self, how: str, seconds: float) -> None:
+        self.hits[how, "redis"] += 1
+        for link in self._links("redis"):
+            link.has_failed = True
+        name = "is_read_only" if how == "read only" else "is_full"
+        setattr(self.model, name, True)
+        self.world.later(seconds, setattr, self.model, name, False)
+
+    def _do_clock(self, pod: int, seconds: float) -> None:
+        self.hits["clock jumps", "pod"] += 1
+        mine = self._pod(pod)
+        mine.clock.jump(seconds)
+        if self.schedule.scenario.store != "redis":
+            self.judge.doubt(h for h in self.judge.holds.values() if h.pod == mine.name)
+
+    def _do_redis_clock(self, seconds: float) -> None:
+        self.hits["clock jumps", "redis"] += 1
+        self.redis_clock.jump(seconds)
+
+    def _do_balance(self, company: int, amount: float) -> None:
+        slot = self.slots[company % len(self.slots)]
+        if slot[0] in self.service.service.directory.companies:
+            self.service.push(lambda: self.service.service.set_balance(*slot, amount))
+
+    def _do_delete(self, company: int) -> None:
+        company_id, _ = self.slots[company % len(self.slots)]
+
+        def delete() -> None:
+            if company_id in self.service.service.directory.companies:
+                self.service.service.delete("company", company_id)
+                self.service.stream.push_delete("rulesengine.Company", company_id)
+
+        self.service.push(delete)
+
+    # What pods tell
+
+    def make_client(self, pod: Pod) -> AsyncSchematic:
+        """Make the client of a pod."""
+        return make_client(pod)
+
+    def lapse_of(self, pod: Pod, hold: Reservation) -> Callable[[], bool]:
+        """Return what tells whether a hold has lapsed, by whoever decides that."""
+        ends, store = hold.expires_at.timestamp(), self.schedule.scenario.store
+        clock, redis_clock, world = pod.clock, self.redis_clock, self.world
+        steady_end = world.now + self.schedule.scenario.ttl
+        if hold.mode == "server":
+            return lambda: EPOCH + world.now >= ends
+        if store == "memory":
+            return lambda: clock() >= ends
+        if store == "redis":
+            return lambda: redis_clock() >= ends
+        return lambda: redis_clock() >= ends or clock() >= ends or world.now >= steady_end
+
+    def given_away(self, _pod: Pod, _other: Pod, hold: Reservation) -> Iterable[Held]:
+        """Return what becomes doubtful when a hold is settled by another process."""
+        held = self.judge.holds[hold.id]
+        return [held] if self.schedule.scenario.store == "memory" else []
+
+    def note_death(self, pod: Pod) -> None:
+        """A pod dies: see where."""
+        self.tell(lambda: f"{pod.name}: dies")
+        for place in waiting_at(pod.loop.tasks):
+            self.deaths[place] += 1
+        judge = self.judge
+        judge.undeliverable.add(pod.name)
+        mine = [h for h in judge.holds.values() if h.pod == pod.name and h.is_settling]
+        trouble = self.schedule.scenario.store == "slabs" and pod.to_redis.has_failed
+        judge.doubt(h for h in mine if trouble or h.id not in judge.billed or self.has_row(h.id))
+        if self.schedule.scenario.is_spread or self.schedule.scenario.store == "slabs":
+            self.may_leak = True
+
+    def has_row(self, hold_id: str) -> bool:
+        """Tell whether a hold is open in Redis."""
+        return b"schematic:credit-reservation:" + hold_id.encode() in self.model.data
+
+    def ended(self, pod: Pod) -> None:
+        """A pod has shut down."""
+        self.bury(pod)
+
+    def bury(self, pod: Pod) -> None:
+        """Keep what is left of a process until the end, for it must not be taken apart before."""
+        self._buried.append(_Remains(pod.client, pod.loop))
+
+    # The end
+
+    def _finish(self) -> None:
+        """Heal everything, let it settle, and look whether all is back where it belongs."""
+        self._heal()
+        self._deliver()
+        self._look()
+        self._lapse()
+        for pod in self.pods:
+            if pod.runs:
+                pod.shut_down()
+        self.world.run(7.0)
+        self._look()
+        self._check_rest()
+        self.fail(self.judge.check_billing)
+        self._check_service()
+
+    def _heal(self) -> None:
+        self.tell(lambda: "all is healed")
+        for pod in self.pods:
+            pod.to_service.heal()
+            pod.to_redis.heal()
+        self.model.is_read_only = self.model.is_full = False
+        while any(pod.loop.is_frozen for pod in self.pods):
+            self.world.run(0.5)
+
+    def _deliver(self) -> None:
+        until = self.world.now + DELIVERY
+        while self.world.now < until:
+            self.world.run(1.0)
+            if not any(_is_busy(pod) for pod in self.pods):
+                return
+        late = [pod.name for pod in self.pods if _is_busy(pod)]
+        raise Violation(f"{', '.join(late)}: not all was delivered {DELIVERY:g} s after all was well")
+
+    def _lapse(self) -> None:
+        """Let every hold lapse that is open, and be swept."""
+        scenario = self.schedule.scenario
+        if scenario.store == "memory":
+            return
+        if not any(pod.runs for pod in self.pods):
+            self.pods[0].start()
+        longest = scenario.ttl + 2 * scenario.sweep_interval + 3.5
+        if scenario.store == "slabs":
+            longest += scenario.slab_lifetime + scenario.ttl + 5.0
+        self.world.run(longest)
+        self._look()
+
+    def _check_rest(self) -> None:
+        rows = self.model.rows(RESERVATIONS)
+        scenario = self.schedule.scenario
+        if scenario.store == "redis" and rows:
+            raise Violation(f"after all holds have lapsed there are still {sorted(rows)}")
+        if scenario.store == "memory" or self.may_leak:
+            return
+        for row in self.model.rows(LEASES).values():
+            self.fail(lambda row=row: self.judge.check_rest(row, 0.0))
+
+    def _check_service(self) -> None:
+        """When the leases have ended, all is there again but what was billed."""
+        service = self.service.service
+        ends = [lease.expires_at for lease in service.ledger.leases.values()]
+        self.world.run_until(max([self.world.now, *(end - EPOCH + 1.0 for end in ends)]))
+        audits: list[dict[str, Any]] = []
+        self.service.push(lambda: audits.append(service.audit()))
+        self.world.run(0.1)
+        [audit] = audits
+        if not audit["balanced"]:
+            raise Violation(f"the service's books do not balance: {audit['problems']}")
+        held = {slot: units for slot, units in service.ledger._held.items() if units}
+        if held:
+            raise Violation(f"credits are still lent when all leases have ended: {held}")
+
+    def _dispose(self) -> None:
+        self.is_over = True
+        self.world.close()
+        for pod in self.pods:
+            self.bury(pod)
+        for remains in self._buried:
+            remains.dispose()
+        for task in self.service.loop.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()  # type: ignore[union-attr]
+
+
+def _is_busy(pod: Pod) -> bool:
+    return pod.state == "closing" or (pod.runs and bool(pod.client.status().queued_events))
+
+
+class _Remains:
+    """A client and the loop that it ran on."""
+
+    def __init__(self, client: AsyncSchematic, loop: Any) -> None:
+        self.client = client
+        self.loop = loop
+
+    def dispose(self) -> None:
+        """Leave nothing that the collector would have to take apart."""
+        self.client._dropped.detach()
+        self.client._session.forget()
+        for task in list(self.loop.tasks):
+            task._log_destroy_pending = False
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()
