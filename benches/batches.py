@@ -9,13 +9,13 @@ import logging
 import sys
 
 from schematic_native._native import read_answer
-from schematic_native.api import Api
-from schematic_native.bench import sink
-from schematic_native.bench.scenarios import hot, stocked
-from schematic_native.bench.worlds import API_KEY, COMPANY, FLAG
-from schematic_native.events import EventSender
-from schematic_native.faults import Faults
-from schematic_native.settings import Settings
+from schematic_native.config.settings import Settings
+from schematic_native.ground.fault_log import Faults
+from schematic_native.service.events import EventSender
+from schematic_native.service.rest import Api
+from schematic_native.tools.bench import sink
+from schematic_native.tools.bench.scenarios import hot, stocked
+from schematic_native.tools.bench.worlds import API_KEY, COMPANY, FLAG
 
 # What every loop does before it is counted.
 WARM_UP = 100

@@ -13,7 +13,7 @@ import pytest
 
 from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
-from schematic_native.faults import Faults
+from schematic_native.ground.fault_log import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

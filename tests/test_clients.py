@@ -11,9 +11,10 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native._native import Core
-from schematic_native.api import Api, ApiConnectionError, ApiError, ApiTimeoutError
-from schematic_native.clients import adapted
-from schematic_native.settings import Settings
+from schematic_native.config.http_clients import adapted
+from schematic_native.config.settings import Settings
+from schematic_native.service.errors import ApiConnectionError, ApiError, ApiTimeoutError
+from schematic_native.service.rest import Api
 from tests.servers import Answer, HttpServer, data
 
 if TYPE_CHECKING:

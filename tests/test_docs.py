@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from schematic_native import Schematic, settings
+from schematic_native import Schematic
+from schematic_native.config import settings
 from schematic_native.emulator import Emulator
 
 if TYPE_CHECKING:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schematic_native._native import Core
-from schematic_native.api import ApiConnectionError, Posted
-from schematic_native.events import EventSender
+from schematic_native.service.errors import ApiConnectionError
+from schematic_native.service.events import EventSender
+from schematic_native.service.rest import Posted
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from schematic_native._native import EventBatch
-    from schematic_native.faults import Faults
+    from schematic_native.ground.fault_log import Faults
 
 OUTAGE, BUG = "unreachable", "bug"
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from schematic_native.api import ApiConnectionError, ApiError, PaymentRequiredError
-from schematic_native.faults import MAX_OPEN_FAULTS, Faults
+from schematic_native.ground.fault_log import MAX_OPEN_FAULTS, Faults
+from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
 
 
 @pytest.fixture

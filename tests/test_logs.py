@@ -15,7 +15,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.faults import MAX_STATES, Faults
+from schematic_native.ground.fault_log import MAX_STATES, Faults
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.servers import Answer, HttpServer
 

@@ -6,8 +6,8 @@ import pytest
 
 from schematic_native import CheckFlagOptions, CheckOptions, CheckResult
 from schematic_native._native import Core, Memory, Schematic
-from schematic_native.bench.scenarios import hot, stocked
-from schematic_native.bench.worlds import COMPANY, FLAG
+from schematic_native.tools.bench.scenarios import hot, stocked
+from schematic_native.tools.bench.worlds import COMPANY, FLAG
 
 
 def begin(memory: Memory, *, options: object = None, **asked: object) -> object:

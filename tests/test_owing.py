@@ -22,11 +22,11 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.leases.shared_store import Claim, SharedStore, SlabClaim, Slabs
 from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.rows import Noted
-from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from schematic_native import Reservation
     from schematic_native.emulator import Emulator
-    from schematic_native.faults import Faults
+    from schematic_native.ground.fault_log import Faults
     from schematic_native.redis import Late, Operation
     from tests.stores.servers import RedisServer
 
@@ -429,7 +429,7 @@ class BusyStore:
 
 
 async def test_an_operation_for_which_no_thread_is_free_fails_in_time(monkeypatch):
-    monkeypatch.setattr("schematic_native.redis.stores.MOST_WORKERS", 1)
+    monkeypatch.setattr("schematic_native.redis.store.MOST_WORKERS", 1)
     busy: Any = BusyStore()
     store = ThreadedStore(busy)
     first = asyncio.ensure_future(store.run(store.operations.now()))

@@ -23,7 +23,7 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.cache import RedisCache
-from schematic_native.documents import merged_company, merged_user, with_usage
+from schematic_native.cache.documents import merged_company, merged_user, with_usage
 from schematic_native.rulesengine import ENGINE_VERSION_KEY, check_flag_json
 from tests.conftest import ACME, API_KEY, eventually, eventually_async
 

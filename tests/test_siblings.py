@@ -17,10 +17,10 @@ from hypothesis.stateful import (
 )
 
 from schematic_native._native import Core
-from schematic_native.answers import GrantedLease
-from schematic_native.faults import Faults
-from schematic_native.leases import Leases
-from schematic_native.settings import LeaseSettings
+from schematic_native.config.settings import LeaseSettings
+from schematic_native.ground.fault_log import Faults
+from schematic_native.leases.manager import Leases
+from schematic_native.service.responses import GrantedLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native.metrics import Metric, Sample, write
+from schematic_native.client.metrics import Metric, Sample, write
 from schematic_native.telemetry import instrument
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from schematic_native import transport
 from schematic_native._native import Core, Pace, read_answer
-from schematic_native.api import Api
-from schematic_native.settings import Settings
-from schematic_native.transport import SocketTransport, UnknownProxyError, find_target
-from schematic_native.workers import Workers
+from schematic_native.config.settings import Settings
+from schematic_native.ground.threads import Workers
+from schematic_native.service import transport
+from schematic_native.service.rest import Api
+from schematic_native.service.transport import SocketTransport, UnknownProxyError, find_target
 from tests.conftest import eventually_async
 from tests.servers import Answer, HttpServer
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
-from schematic_native.config import (
+from schematic_native.config.options import (
     CheckFlagOptions,
     CheckOptions,
     DefaultValue,

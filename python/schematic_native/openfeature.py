@@ -28,21 +28,17 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 from schematic_native._native import CheckFlagResult, FeatureEntitlement, Reservation
-from schematic_native.client import AsyncSchematic, Schematic
-from schematic_native.config import (
+from schematic_native.client.clients import AsyncSchematic, Schematic
+from schematic_native.config.options import (
     INITIAL_WAIT,
     CheckFlagOptions,
     LookupKeys,
     SchematicConfig,
     TrackWithReservationOptions,
 )
-from schematic_native.questions import (
-    REASON_OFFLINE,
-    FlagQuestion,
-    read_keys,
-    read_text,
-)
-from schematic_native.verdicts import failure_of, is_targeted
+from schematic_native.ground.arguments import read_keys, read_text
+from schematic_native.integrations.verdicts import failure_of, is_targeted
+from schematic_native.leases.requests import REASON_OFFLINE, FlagQuestion
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -50,8 +46,8 @@ if TYPE_CHECKING:
     from openfeature.flag_evaluation import FlagMetadata, FlagValueType
     from openfeature.track import TrackingEventDetails
 
-    from schematic_native.questions import Keys
-    from schematic_native.watchers import News
+    from schematic_native.ground.arguments import Keys
+    from schematic_native.ground.listeners import News
 
 __all__ = ["ContextMapping", "SchematicProvider"]
 
@@ -202,7 +198,7 @@ class SchematicProvider(AbstractProvider):
             self._is_ready.wait(INITIAL_WAIT)
 
     def _not_ready(self, why: str | None) -> OpenFeatureError:
-        from schematic_native.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
+        from schematic_native.service.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
 
         message = why or "the flags have not arrived yet"
         return (ProviderFatalError if KEY_REFUSED in message else ProviderNotReadyError)(message)

@@ -18,9 +18,9 @@ from opentelemetry.metrics import CallbackOptions, Observation, get_meter
 from opentelemetry.trace import SpanKind, get_tracer
 
 from schematic_native._native import CheckFlagResult, CheckResult, __version__
-from schematic_native.client import AsyncSchematic, Schematic
-from schematic_native.metrics import read
-from schematic_native.verdicts import failure_of, is_targeted
+from schematic_native.client.clients import AsyncSchematic, Schematic
+from schematic_native.client.metrics import read
+from schematic_native.integrations.verdicts import failure_of, is_targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Refused
-from schematic_native.redis.stores import SyncStore
+from schematic_native.redis.store import SyncStore
 from tests.conformance.faults import FaultyAsyncLinks, FaultySyncLinks
 from tests.conformance.programs import LIMIT
 from tests.conformance.vectors import BrokenVectorError

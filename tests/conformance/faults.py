@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schematic_native.redis.links import Answered, AsyncLinks, SyncLinks
+    from schematic_native.redis.connections import Answered, AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Replies
 
 

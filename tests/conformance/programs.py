@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from schematic_native.runtime import Runtime
+    from schematic_native.client.runtime import Runtime
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine
 
@@ -67,16 +67,16 @@ class Stage:
         self._engine = engine
         self.bell: Bell
         self.joined = 0
-        monkeypatch.setattr("schematic_native.client.Core", self._make_core)
+        monkeypatch.setattr("schematic_native.client.clients.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
-        monkeypatch.setattr("schematic_native.client.GRACE", LIMIT)
-        monkeypatch.setattr("schematic_native.sharing.STORE_TIMEOUT", LIMIT)
+        monkeypatch.setattr("schematic_native.client.clients.GRACE", LIMIT)
+        monkeypatch.setattr("schematic_native.leases.shared_store.STORE_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
-        monkeypatch.setattr("schematic_native.leases.EXPIRY_JITTER", 0.0)
-        from schematic_native import leases  # noqa: PLC0415 - what is wrapped
+        monkeypatch.setattr("schematic_native.leases.manager.EXPIRY_JITTER", 0.0)
+        from schematic_native.leases import manager  # noqa: PLC0415 - what is wrapped
 
-        self._join = leases._join
-        monkeypatch.setattr(leases, "_join", self._count_join)
+        self._join = manager._join
+        monkeypatch.setattr(manager, "_join", self._count_join)
 
     def _make_core(self, *, wake: Callable[[str], None], **settings: Any) -> Core:
         self.bell = Bell(wake)

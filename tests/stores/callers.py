@@ -12,7 +12,7 @@ import redis.asyncio
 
 from schematic_native import Reservation
 from schematic_native.redis import open_store
-from schematic_native.redis.stores import SyncStore
+from schematic_native.redis.store import SyncStore
 
 if TYPE_CHECKING:
     from schematic_native.redis import Operation, Operations

@@ -16,11 +16,11 @@ import redis.asyncio
 from redis.crc import key_slot
 
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Operations, Refused
+from schematic_native.redis.connections import SyncServer
 from schematic_native.redis.drivers import SyncDriver
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.links import SyncServer
 from schematic_native.redis.operations import PROBES
 from tests.conftest import API_KEY, eventually, streaming
 from tests.stores.callers import (

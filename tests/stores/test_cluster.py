@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from tests.conftest import eventually
 from tests.stores.callers import (
     BOTH,

@@ -18,8 +18,8 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.faults import StoreError
-from schematic_native.redis.clusters import Map, _Places
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis.cluster import Map, _Places
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.operations import Command
 from tests.conftest import ACME, API_KEY, eventually, streaming
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native import Reservation
-    from schematic_native.leases import Slot
+    from schematic_native.ground.slots import Slot
     from schematic_native.redis import Operation
     from tests.stores.servers import RedisServer
 

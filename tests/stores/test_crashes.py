@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 from tests.conftest import eventually
 from tests.stores.callers import (

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Operations
 from schematic_native.redis.drivers import AsyncDriver, SyncDriver, time_for
-from schematic_native.redis.faults import unheard, unsent
+from schematic_native.redis.failures import unheard, unsent
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.operations import Command
 from tests.stores.callers import SLOT, hold
@@ -19,7 +19,7 @@ from tests.stores.callers import SLOT, hold
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native.redis.links import Answered
+    from schematic_native.redis.connections import Answered
     from schematic_native.redis.operations import Batch, Replies
 
 ASK = Operations(Keys("schematic:"), is_spread=True)

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from redis._parsers import Encoder, _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Operations
+from schematic_native.redis.async_connections import _Exchange, _Line, plain_replies
 from schematic_native.redis.drivers import AsyncDriver
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.lines import _Exchange, _Line, plain_replies
 from tests.stores.callers import BOTH, LEASE, MATRIX, SLOT, Kind, hold
 from tests.stores.proxies import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from schematic_native.redis.links import Answered
+    from schematic_native.redis.connections import Answered
     from schematic_native.redis.operations import Batch
 
 ASK = Operations(Keys("schematic:"))

@@ -12,9 +12,9 @@ import pytest
 import trustme
 from redis.credentials import CredentialProvider
 
-from schematic_native.faults import StoreError
-from schematic_native.redis.faults import unheard
-from schematic_native.redis.rest import FIRST_REST, LONGEST_REST, PATIENCE, Rest
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis.circuit_breaker import FIRST_REST, LONGEST_REST, PATIENCE, Rest
+from schematic_native.redis.failures import unheard
 from tests.conftest import eventually
 from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
 from tests.stores.servers import RedisServer, Sentinel, free_port

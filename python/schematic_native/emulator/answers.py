@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from schematic_native import jsontext
 from schematic_native.emulator.amounts import ONE, is_finite, to_credits
 from schematic_native.emulator.clock import format_instant, parse_instant
 from schematic_native.emulator.errors import InvalidRequestError
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ class JSONAnswer(Response):
 
     def render(self, content: object) -> bytes:
         """Serialise the body."""
-        return jsontext.write(content)
+        return json_text.write(content)
 
 
 def wrapped(data: object) -> JSONAnswer:
@@ -60,8 +60,8 @@ async def read_object(request: Request) -> Entity:
     if not content:
         return {}
     try:
-        body = jsontext.read(content)
-    except jsontext.NotJSONError as error:
+        body = json_text.read(content)
+    except json_text.NotJSONError as error:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidRequestError("the body must be a JSON object")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnauthorizedError
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -39,7 +39,7 @@ async def capture(service: Service, receive: Receive, send: Send) -> None:
     except ServiceError as error:
         status, answer = error.status, {"error": str(error)}
     await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
-    await send({"type": "http.response.body", "body": jsontext.write(answer)})
+    await send({"type": "http.response.body", "body": json_text.write(answer)})
 
 
 async def _body(receive: Receive) -> bytes:
@@ -61,8 +61,8 @@ def take(service: Service, body: bytes) -> int:
 
     """
     try:
-        batch = jsontext.read(body)
-    except jsontext.NotJSONError as error:
+        batch = json_text.read(body)
+    except json_text.NotJSONError as error:
         raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
     events = batch.get("events") if isinstance(batch, dict) else None
     if not isinstance(events, list):

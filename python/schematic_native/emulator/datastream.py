@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect
 
-from schematic_native import jsontext
 from schematic_native.emulator.answers import deny, refused
 from schematic_native.emulator.directory import KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, UnauthorizedError
 from schematic_native.emulator.rest import require_key
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -191,8 +191,8 @@ class DataStream:
 
 def _read_request(text: str) -> tuple[str, str, dict[str, str]]:
     try:
-        request = jsontext.read(text)
-    except jsontext.NotJSONError as error:
+        request = json_text.read(text)
+    except json_text.NotJSONError as error:
         raise InvalidRequestError(f"the message is not valid JSON: {error}") from error
     data = request.get("data") if isinstance(request, dict) else None
     if not isinstance(data, dict):
@@ -217,7 +217,7 @@ def _message(
         message["entity_type"] = entity_type
     if entity_id is not None:
         message["entity_id"] = entity_id
-    return jsontext.write(message).decode()
+    return json_text.write(message).decode()
 
 
 def _error(entity_type: str, keys: dict[str, str], error: str) -> str:

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 import httpx
 
-from schematic_native import jsontext
-from schematic_native.api import own_request
 from schematic_native.emulator.admin import PREFIX
 from schematic_native.emulator.seed import Seed, load_seed
 from schematic_native.emulator.server import Server, require_loopback
+from schematic_native.ground import json_text
+from schematic_native.ground.own_requests import own_request
 
 if TYPE_CHECKING:
     import os
@@ -82,7 +82,7 @@ class _Process:
         watchdog = threading.Timer(_START_TIMEOUT, self._popen.kill)
         watchdog.start()
         try:
-            self._stdin.write(jsontext.write(job) + b"\n")
+            self._stdin.write(json_text.write(job) + b"\n")
             self._stdin.flush()
             line = self._stdout.readline()
         except BrokenPipeError:
@@ -92,7 +92,7 @@ class _Process:
             watchdog.join()
         answer: Entity = {"error": "the process ended before it was ready"}
         if line:
-            answer = jsontext.read(line)
+            answer = json_text.read(line)
         if "error" in answer:
             self.kill()
             raise EmulatorError(f"the emulator did not start: {answer['error']}")
@@ -473,15 +473,15 @@ class Emulator:
         payload = content.encode() if content is not None else None
         if body is not None:
             try:
-                payload = jsontext.write(body)
+                payload = json_text.write(body)
             except TypeError as error:
                 raise EmulatorError(f"not JSON: {error}") from error
         with own_request():
             response = self._http.request(method, path, content=payload)
         if response.is_error:
-            message = jsontext.read(response.content).get("error", response.text)
+            message = json_text.read(response.content).get("error", response.text)
             raise EmulatorError(f"{method} {path}: {message}")
-        return jsontext.read(response.content)
+        return json_text.read(response.content)
 
 
 def _path(kind: str, entity_id: object) -> str:

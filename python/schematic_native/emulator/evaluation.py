@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schematic_native import jsontext
+from schematic_native.ground import json_text
 from schematic_native.rulesengine import check_flag_json
 
 Entity = dict[str, Any]
@@ -23,7 +23,7 @@ def evaluate(
 
     """
     envelope = {"flag": flag, "company": company, "user": user, "options": options}
-    result = jsontext.read(check_flag_json(jsontext.write(envelope), now=now))
+    result = json_text.read(check_flag_json(json_text.write(envelope), now=now))
     data = {_RENAMED.get(k) or _snake(k): v for k, v in result.items() if v is not None}
     entitlement = data.get("entitlement")
     if entitlement is not None:

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.lock import lock
+from schematic_native.ground import json_text
 
 _FORMAT = 1
 
@@ -47,17 +47,17 @@ class Journal:
             raise JournalError(f"{self.path} is in use by another emulator") from error
         os.ftruncate(self._descriptor, whole)
         if not whole:
-            self._write(jsontext.write({"format": _FORMAT, "seed": seed_digest}))
+            self._write(json_text.write({"format": _FORMAT, "seed": seed_digest}))
 
     def append(self, command: dict[str, Any]) -> None:
         """Write one command."""
-        self._write(jsontext.write(command))
+        self._write(json_text.write(command))
 
     def append_batch(self, at: float, body: bytes) -> None:
         """Write one captured batch as it came, without serialising it again."""
         if b"\n" in body or b"\r" in body:
-            body = jsontext.write(jsontext.read(body))
-        self._write(b'{"do":"capture","at":%b,"body":%b}' % (jsontext.write(at), body))
+            body = json_text.write(json_text.read(body))
+        self._write(b'{"do":"capture","at":%b,"body":%b}' % (json_text.write(at), body))
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line + b"\n")
@@ -79,8 +79,8 @@ def _read(path: Path, seed_digest: str) -> tuple[int, list[dict[str, Any]]]:
     if not lines:
         return 0, []
     try:
-        header, *commands = [jsontext.read(line) for line in lines]
-    except jsontext.NotJSONError as error:
+        header, *commands = [json_text.read(line) for line in lines]
+    except json_text.NotJSONError as error:
         raise JournalError(f"{path} is not a journal of the emulator: {error}") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise JournalError(f"{path} is not a journal of the emulator, or of another version")

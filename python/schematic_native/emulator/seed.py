@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schematic_native import jsontext
 from schematic_native.emulator.amounts import AmountError, is_finite, to_units
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     import os
@@ -56,14 +56,14 @@ def load_seed(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) 
         )
     elif isinstance(source, Mapping):
         try:
-            content = jsontext.write(dict(source))
+            content = json_text.write(dict(source))
         except TypeError as error:
             raise SeedError(f"seed: must hold JSON values only: {error}") from error
     else:
         content = Path(source).read_bytes()
     try:
-        value = jsontext.read(content)
-    except jsontext.NotJSONError as error:
+        value = json_text.read(content)
+    except json_text.NotJSONError as error:
         raise SeedError(f"seed: not valid JSON: {error}") from error
     return _check_seed(value)
 
@@ -85,7 +85,7 @@ def _check_seed(value: object) -> Seed:
         for index, entity in enumerate(seed[name]):
             check(entity, f"{name}[{index}]")
         _check_unique(seed[name], name)
-    digest = hashlib.sha256(jsontext.write(seed, sort_keys=True)).hexdigest()
+    digest = hashlib.sha256(json_text.write(seed, sort_keys=True)).hexdigest()
     return Seed(api_key, seed["flags"], seed["companies"], seed["users"], digest)
 
 

@@ -12,13 +12,13 @@ import secrets
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native import jsontext
 from schematic_native.emulator.amounts import ONE, AmountError, is_finite, to_credits, to_units
 from schematic_native.emulator.audit import audit
 from schematic_native.emulator.directory import I64_MAX, CreditLine, Directory, KeyConflictError
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnknownIdError
 from schematic_native.emulator.grants import Grant, Grants
 from schematic_native.emulator.ledger import REPEAT_WINDOW, Lease, Ledger, Reservation
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class Service:
         self.moved = {}
 
     def _plant(self, seed: Seed) -> None:
-        seed_copy = jsontext.read(jsontext.write([seed.flags, seed.companies, seed.users]))
+        seed_copy = json_text.read(json_text.write([seed.flags, seed.companies, seed.users]))
         for flag in seed_copy[0]:
             self.directory.put_flag(flag)
         for company in seed_copy[1]:
@@ -108,7 +108,7 @@ class Service:
         """Carry out a journaled command again; one that was refused is refused again."""
         do, at = command.pop("do"), command.pop("at")
         if do == "capture":
-            self._take(at, jsontext.write(command["body"]), command["body"]["events"])
+            self._take(at, json_text.write(command["body"]), command["body"]["events"])
             return
         try:
             getattr(self, f"_{do}")(at, **command)
@@ -640,7 +640,7 @@ class Service:
         while index < len(self._batches) and len(found) < limit:
             body, duplicates = self._batches[index]
             start = self._batch_starts[index]
-            for place, event in enumerate(jsontext.read(body)["events"]):
+            for place, event in enumerate(json_text.read(body)["events"]):
                 if place in duplicates:
                     event["duplicate"] = True
                 if start + place >= after and len(found) < limit:

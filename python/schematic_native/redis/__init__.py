@@ -7,7 +7,7 @@ connections; `drivers` run the one on the other, on the calling thread or on an 
 from schematic_native.redis.drivers import Late
 from schematic_native.redis.operations import PAGES, Operation, Operations, SweptPage
 from schematic_native.redis.rows import Installed, Refused, SharedDebit, SharedLease, SlabNote
-from schematic_native.redis.stores import (
+from schematic_native.redis.store import (
     AsyncStore,
     Store,
     SyncStore,

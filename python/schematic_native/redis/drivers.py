@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from redis.exceptions import NoScriptError
 
-from schematic_native.faults import StoreError
-from schematic_native.redis.links import is_owed
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis.connections import is_owed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from schematic_native.redis.links import AsyncLinks, SyncLinks
+    from schematic_native.redis.connections import AsyncLinks, SyncLinks
     from schematic_native.redis.operations import Batch, Operation, Replies
 
 T = TypeVar("T")

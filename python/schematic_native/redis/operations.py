@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import ClusterCrossSlotError, ResponseError
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 from schematic_native.redis.keys import Keys, member, read_member
 from schematic_native.redis.rows import (
@@ -44,7 +44,7 @@ from schematic_native.redis.rows import (
 
 if TYPE_CHECKING:
     from schematic_native._native import Reservation
-    from schematic_native.leases import Slot
+    from schematic_native.ground.slots import Slot
     from schematic_native.redis.scripts import Script
 
 T = TypeVar("T")

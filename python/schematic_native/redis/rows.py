@@ -9,14 +9,14 @@ from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from schematic_native import jsontext
-from schematic_native.faults import StoreError
+from schematic_native.ground import json_text
+from schematic_native.ground.store_errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from schematic_native._native import Reservation
-    from schematic_native.leases import Slot
+    from schematic_native.ground.slots import Slot
 
 # JavaScript prints whole numbers below this without an exponent.
 LARGEST_PLAIN = 1e21
@@ -156,7 +156,7 @@ def hold_row(reservation: Reservation) -> list[str]:
 def context(reservation: Reservation) -> str:
     """Return whom a hold is for, as its row says it."""
     asked = ("company", reservation.company), ("user", reservation.user)
-    parts = [f'"{part}":{jsontext.texts(keys)}' for part, keys in asked if keys is not None]
+    parts = [f'"{part}":{json_text.texts(keys)}' for part, keys in asked if keys is not None]
     return f"{{{','.join(parts)}}}"
 
 
@@ -179,7 +179,7 @@ def read_claim(reply: str | bytes) -> Claimed:
         words = _decoded(reply)
         if not words.startswith("["):
             return Claimed(("", ""), "", "", float(words), is_finished=True)
-        hold_id, company_id, credit_type_id, lease_id, held = jsontext.read(words)
+        hold_id, company_id, credit_type_id, lease_id, held = json_text.read(words)
     except ValueError as error:
         raise _unreadable(error) from error
     slot = company_id or "", credit_type_id or ""
