@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from schematic_native.ground.machine import Machine
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.simulation.world import World
 
 EPOCH = 1_800_000_000.0
@@ -35,27 +39,29 @@ class Clock:
         self._since, self._rate = now, rate
 
 
-class Machine:
-    """What a pod takes from the machine it runs on."""
+def make_machine(
+    world: World, clock: Clock, seed: str, connect: Callable[..., Awaitable[Any]]
+) -> Machine:
+    """Return the machine of one process of a pod.
 
-    def __init__(self, world: World, clock: Clock, seed: str) -> None:
-        self._world = world
-        self.clock = clock
-        self._random = random.Random(seed)
-        self.core: dict[str, Any] = {
-            "clock": clock,
-            "steady": self.monotonic,
-            "seed": self._random.getrandbits(63),
-        }
+    Args:
+        world: its steady clock.
+        clock: its wall clock.
+        seed: of all that it draws.
+        connect: opens a WebSocket.
 
-    def monotonic(self) -> float:
-        return self._world.now
+    """
+    drawn = random.Random(seed)
 
-    def random(self) -> float:
-        return self._random.random()
+    def monotonic() -> float:
+        return world.now
 
-    def token(self) -> str:
-        return f"{self._random.getrandbits(64):016x}"
-
-    def key(self) -> str:
-        return f"{self._random.getrandbits(128):032x}"
+    return Machine(
+        clock=clock,
+        monotonic=monotonic,
+        jitter=drawn.random,
+        token=lambda: f"{drawn.getrandbits(64):016x}",
+        unique_key=lambda: f"{drawn.getrandbits(128):032x}",
+        connect=connect,
+        core={"clock": clock, "steady": monotonic, "seed": drawn.getrandbits(63)},
+    )

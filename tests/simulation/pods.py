@@ -17,12 +17,12 @@ from schematic_native import (
 )
 from tests.simulation import redis_server, service_server, worlds
 from tests.simulation.judge import Held
-from tests.simulation.machine import Clock, Machine
+from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
 from tests.simulation.world import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from tests.simulation.simulation import Simulation
 
@@ -62,7 +62,6 @@ class Pod:
         self.starts += 1
         self.name = f"pod{self.number}.{self.starts}"
         self.loop = Loop(world, self.name)
-        self.loop.pod = self  # type: ignore[attr-defined]
         self.loop.on_burnt = self.die
         self.to_service = Link(world, self.loop, "service")
         self.to_redis = Link(world, self.loop, "redis")
@@ -70,13 +69,21 @@ class Pod:
             link.hits = simulation.hits
             link.trace = simulation.trace
         seed = f"{simulation.schedule.seed}/{self.name}"
-        self.machine = Machine(world, self.clock, seed)
-        self.client = simulation.make_client(self)
+        machine = make_machine(world, self.clock, seed, self._connect)
+        kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
+        self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
         self.holds: list[Reservation] = []
         self.settled: list[Reservation] = []
         self.callers: list[asyncio.Task[None]] = []
         self.state = "runs"
         self.loop.create_task(self.client.initialize())
+
+    async def _connect(
+        self, _url: str, *, additional_headers: Mapping[str, str], **_: Any
+    ) -> service_server.ClientSocket:
+        return await service_server.connect(
+            self.simulation.service, self.to_service, additional_headers
+        )
 
     def config(self) -> AsyncSchematicConfig:
         """Return the configuration of the client."""
@@ -267,15 +274,9 @@ class Pod:
         loop.close()
         loop.die()
         self.loop = Loop(world, self.name)
-        self.loop.pod = self  # type: ignore[attr-defined]
         self.loop.on_burnt = self.die
         self.callers = []
         for link in (self.to_service, self.to_redis):
             link.cut()
             link.loop = self.loop
         self.loop.create_task(self.client.initialize())
-
-
-def make_client(pod: Pod) -> AsyncSchematic:
-    """Make the client of a pod."""
-    return AsyncSchematic(worlds.API_KEY, pod.config())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosedError
 
-from schematic_native import jsontext
+from schematic_native.ground import json_text
 from schematic_native.emulator import capture, rest
 from schematic_native.emulator.clock import Clock
 from schematic_native.emulator.datastream import DataStream
@@ -91,8 +91,8 @@ class ServiceServer:
         try:
             if path == "/batch":
                 taken = capture.take(self.service, body)
-                self.on_capture(jsontext.read(body)["events"])
-                return Answer(200, jsontext.write({"events": taken}), {})
+                self.on_capture(json_text.read(body)["events"])
+                return Answer(200, json_text.write({"events": taken}), {})
             for methods, pattern, endpoint in self._routes:
                 found = pattern.fullmatch(path)
                 if found is not None and method in methods:
@@ -113,7 +113,7 @@ def _nobody(_events: list[Any]) -> None:
 
 def refusal(status: int, message: str) -> Answer:
     """Return an error as the service writes it."""
-    return Answer(status, jsontext.write({"error": message}), {})
+    return Answer(status, json_text.write({"error": message}), {})
 
 
 def _routes(service: Service) -> list[tuple[set[str], re.Pattern[str], Any]]:

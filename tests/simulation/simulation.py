@@ -13,7 +13,7 @@ from tests.simulation.coverage import waiting_at
 from tests.simulation.judge import Held, Judge, Violation
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
-from tests.simulation.pods import Pod, make_client
+from tests.simulation.pods import Pod
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.redis_server import RedisServer
 from tests.simulation.service_server import ServiceServer
@@ -79,7 +79,7 @@ class Simulation:
         self.model.is_spread = scenario.is_spread
         self.redis = RedisServer(self.model)
         self._copies: list[tuple[float, Any]] = []
-        self._buried: list[Pod | AsyncSchematic] = []
+        self._buried: list[_Remains] = []
         self.pods = [Pod(self, number) for number in range(scenario.pods)]
         self.steps = 0
         self.is_over = False
@@ -312,10 +312,6 @@ class Simulation:
         self.service.push(delete)
 
     # What pods tell
-
-    def make_client(self, pod: Pod) -> AsyncSchematic:
-        """Make the client of a pod."""
-        return make_client(pod)
 
     def lapse_of(self, pod: Pod, hold: Reservation) -> Callable[[], bool]:
         """Return what tells whether a hold has lapsed, by whoever decides that."""

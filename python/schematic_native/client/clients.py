@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 from schematic_native._native import (
     CheckFlagResult,
@@ -62,6 +62,7 @@ from schematic_native.ground.arguments import (
 )
 from schematic_native.ground.fault_log import Faults
 from schematic_native.ground.listeners import Watchers
+from schematic_native.ground.machine import THIS, Machine
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.ground.waker import Doorbell
 from schematic_native.leases.requests import (
@@ -108,13 +109,16 @@ GRACE = 0.05
 class _Client(Attributes, Memory):
     """What both clients are, apart from how they wait."""
 
+    # What it runs on; a simulation gives another.
+    _machine: ClassVar[Machine] = THIS
+
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
         # Loaded with the first client: neither is needed to import this package.
         import concurrent.futures.thread  # noqa: F401, PLC0415 - not once the main thread has ended
 
         from schematic_native.config.settings import read_config  # noqa: PLC0415
 
-        self._settings = read_config(api_key, config)
+        self._settings = replace(read_config(api_key, config), machine=self._machine)
         self._flag_defaults = _read_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
@@ -168,7 +172,7 @@ class _Client(Attributes, Memory):
     def _make_core(self) -> Core:
         leases = self._settings.leases
         if leases is None:
-            return Core(api_key=self._settings.api_key, wake=self._doorbell)
+            return Core(api_key=self._settings.api_key, wake=self._doorbell, **self._machine.core)
         return Core(
             api_key=self._settings.api_key,
             lease_size=leases.lease_size,
@@ -179,6 +183,7 @@ class _Client(Attributes, Memory):
             wake=self._doorbell,
             shared=leases.redis_client is not None,
             slabs=leases.slabs,
+            **self._machine.core,
         )
 
     def _open_store(self) -> Store | None:
@@ -188,7 +193,7 @@ class _Client(Attributes, Memory):
             return None
         from schematic_native.redis import open_store  # noqa: PLC0415 - only with Redis
 
-        return open_store(leases.redis_client, leases.redis_key_prefix)
+        return open_store(leases.redis_client, leases.redis_key_prefix, self._machine)
 
     def set_flag_default(self, flag_key: str, value: bool) -> None:
         """Set the answer of a flag for when none can be had.
@@ -229,7 +234,7 @@ class _Client(Attributes, Memory):
             settles=counts["settles"],
             lapsed_holds=counts["swept"],
             evicted=counts["evicted"],
-            last_message_age=None if last is None else max(0.0, time.monotonic() - last),
+            last_message_age=None if last is None else max(0.0, self._machine.monotonic() - last),
         )
 
     def metrics_text(self, companies: int = 0) -> str:
@@ -466,7 +471,7 @@ class _Client(Attributes, Memory):
         question = read_lease_question(
             flag_key, company, user, usage, event_subtype, on_acquire_failure
         )._replace(ttl=ttl, key=key)
-        started = time.monotonic()
+        started = self._machine.monotonic()
         if pending is not None:
             answer = self._advance(pending, limit)
             if isinstance(answer, CheckResult):
@@ -479,7 +484,7 @@ class _Client(Attributes, Memory):
             plain = self._answer_now(question.plain(), default_value)
             if plain is not None:
                 return plain_result(plain)
-        left = max(0.0, limit - (time.monotonic() - started))
+        left = max(0.0, limit - (self._machine.monotonic() - started))
         return _Waiting(question, pending, default_value, left)
 
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:  # noqa: ARG002

@@ -86,6 +86,7 @@ class Runtime:
         self._doorbell = doorbell
         self._faults = faults
         self._watchers = watchers
+        self._machine = settings.machine
         self._api = Api(settings, tally=tally)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
@@ -95,6 +96,7 @@ class Runtime:
             faults,
             max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
+            jitter=self._machine.jitter,
         )
         self._replica = self._make_replica(on_streaming)
         streams = settings.use_datastream and self._replica is None
@@ -312,6 +314,8 @@ class Runtime:
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
             watchers=self._watchers,
+            jitter=self._machine.jitter,
+            machine=self._machine,
         )
 
     def _note(self, message: bytes, ingested: Ingested) -> None:
@@ -347,6 +351,7 @@ class Runtime:
             self._faults,
             store=self._shared,
             request_company=request_company,
+            jitter=self._machine.jitter,
         )
 
     def _share(self, store: Store) -> SharedStore:

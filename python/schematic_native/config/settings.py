@@ -24,6 +24,7 @@ from schematic_native.config.options import (
     SchematicConfig,
 )
 from schematic_native.ground.arguments import LONGEST_WAIT, check_text, wrong_kind
+from schematic_native.ground.machine import THIS, Machine
 
 if TYPE_CHECKING:
     from schematic_native.config.options import HttpClient
@@ -108,6 +109,7 @@ class Settings:
     caches: CacheSettings | None = None
     replica: ReplicaSettings | None = None
     leases: LeaseSettings | None = None
+    machine: Machine = THIS
     notices: tuple[tuple[int, str], ...] = ()  # level, text
 
 

@@ -12,13 +12,13 @@ claim and its refund another.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Generator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from redis.exceptions import ClusterCrossSlotError, ResponseError
 
+from schematic_native.ground.machine import THIS
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 from schematic_native.redis.keys import Keys, member, read_member
@@ -43,6 +43,8 @@ from schematic_native.redis.rows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schematic_native._native import Reservation
     from schematic_native.ground.slots import Slot
     from schematic_native.redis.scripts import Script
@@ -89,11 +91,15 @@ class Operations:
     Args:
         keys: the names of its keys.
         is_spread: whether they are spread over several servers.
+        token: draws a text for keys that nobody else has.
 
     """
 
-    def __init__(self, keys: Keys, *, is_spread: bool = False) -> None:
+    def __init__(
+        self, keys: Keys, *, is_spread: bool = False, token: Callable[[], str] = THIS.token
+    ) -> None:
         self._keys = keys
+        self._token = token
         # Whether a script may have several keys; None until that was found out.
         self._takes_several: bool | None = False if is_spread else None
 
@@ -280,7 +286,7 @@ class Operations:
         A server of a cluster refuses them. Some proxies do not, and send the whole script to where its
         first key belongs: so each key is looked for where it belongs itself.
         """
-        token = secrets.token_hex(8)
+        token = self._token()
         first, *others = [self._keys.reservation(f"probe-{token}-{n}") for n in range(PROBES + 1)]
         script = "EVAL", scripts.PROBE.text
         batch = [

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import random
-import time
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urljoin
@@ -88,7 +85,7 @@ class Api:
     Args:
         settings: where and how.
         tally: where requests are counted; None keeps a count that nobody sees.
-        sleep, clock, jitter: for tests; `jitter` returns a number from 0 to 1.
+        sleep, clock, jitter: for tests, in place of the machine's; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
 
@@ -100,14 +97,15 @@ class Api:
         *,
         tally: Tally | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] | None = None,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._tally = tally or Tally()
         self._sleep = sleep
-        self._clock = clock
-        self._jitter = jitter
+        self._machine = settings.machine
+        self._clock = clock or self._machine.clock
+        self._jitter = jitter or self._machine.jitter
         self._headers = {
             "X-Schematic-Api-Key": settings.api_key,
             "Content-Type": "application/json",
@@ -167,7 +165,7 @@ class Api:
         body = {
             "additional_amount": additional_amount,
             "expires_at": write_instant(expires_at),
-            "idempotency_key": str(uuid.uuid4()),
+            "idempotency_key": self._machine.unique_key(),
         }
         path = f"billing/credits/lease/{quote(lease_id, safe='')}/extend"
         return _read(read_lease, await self._change(path, body, deadline))
@@ -244,7 +242,7 @@ class Api:
         body |= {
             "quantity": quantity,
             "expires_at": write_instant(expires_at),
-            "idempotency_key": idempotency_key or str(uuid.uuid4()),
+            "idempotency_key": idempotency_key or self._machine.unique_key(),
             "preflight": preflight,
         }
         path = f"flags/{quote(flag_key, safe='')}/check-and-reserve"
@@ -287,10 +285,10 @@ class Api:
                     return Posted(answer.status, is_explained=False, seconds=seconds)
                 delay = self._asked_delay(answer.header)
                 return Posted(answer.status, _is_explained(answer.body), delay, seconds)
-        begun = time.monotonic()
+        begun = self._machine.monotonic()
         response = await self._send("POST", url, batch.body, timeout)
         delay = self._asked_delay(response.headers.get)
-        seconds = time.monotonic() - begun
+        seconds = self._machine.monotonic() - begun
         return Posted(response.status, _is_explained(response.content), delay, seconds)
 
     async def _change(self, path: str, body: object, deadline: float | None) -> object:
