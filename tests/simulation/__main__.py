@@ -7,6 +7,7 @@ import sys
 import time
 
 from tests.simulation.schedules import draw_schedule
+from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Simulation
 
 
@@ -16,16 +17,22 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="of schedules, each with the next seed")
     parser.add_argument("--steps", type=int, default=50, help="of each schedule")
     parser.add_argument("--replay", action="store_true", help="run one and tell everything that happens")
+    parser.add_argument("--shrink", action="store_true", help="find the smallest schedule that breaks the same")
     options = parser.parse_args()
     begun, broken = time.perf_counter(), 0
-    tell = print if options.replay else None
+    tell = print if options.replay and not options.shrink else None
     count = 1 if options.replay else options.count
     for seed in range(options.seed, options.seed + count):
         schedule = draw_schedule(seed, options.steps)
         outcome = Simulation(schedule, tell).run()
         if outcome.violation is not None:
             broken += 1
-            print(f"seed {seed}, {schedule.scenario.store}: {outcome.violation[:300]}")
+            if options.shrink:
+                small = shrink(schedule)
+                print(as_test(small, breaks(small) or ""))
+                if options.replay:
+                    Simulation(small, print).run()
+            print(f"seed {seed}, {schedule.scenario.store}{' spread' * schedule.scenario.is_spread}{' colons' * schedule.scenario.has_colons}: {outcome.violation[:300]}")
     seconds = time.perf_counter() - begun
     print(f"{count} schedules in {seconds:.1f} s, {count / seconds:.0f} a second: {broken} broke a promise")
     return 1 if broken else 0

@@ -64,6 +64,7 @@ class Judge:
         self.billed: dict[str, int] = {}  # units, by hold
         self.undeliverable: set[str] = set()  # pods that ended before all they settled was delivered
         self.allowance: dict[str, float] = defaultdict(float)  # credits that Redis has forgotten, by lease
+        self.leaks: dict[str, float] = defaultdict(float)  # credits that may be missing, by lease
         self.seen: Counter[str] = Counter()
 
     # What happens
@@ -117,9 +118,18 @@ class Judge:
         """Note which holds have lapsed by now."""
         for hold in self.holds.values():
             if not hold.is_lapsed and hold.lapses():
-                hold.is_lapsed = True
-                # A settle that Redis has not heard of by now comes too late: it is billed all the same.
-                hold.is_doubtful |= hold.is_settling and self._has_row(hold.id)
+                self._lapse(hold)
+
+    def ends(self, hold_id: str) -> None:
+        """A hold is about to end in Redis."""
+        hold = self.holds.get(hold_id)
+        if hold is not None and not hold.is_lapsed and hold.lapses():
+            self._lapse(hold)
+
+    def _lapse(self, hold: Held) -> None:
+        hold.is_lapsed = True
+        # A settle that Redis has not heard of by now comes too late: it is billed all the same.
+        hold.is_doubtful |= hold.is_settling and self._has_row(hold.id)
 
     def spent(self) -> dict[str, float]:
         """Credits that are held or were used, by lease."""
@@ -158,7 +168,7 @@ class Judge:
             if hold.is_settling and hold.id not in self.billed and hold.pod not in self.undeliverable:
                 raise Violation(f"{hold.pod}: the settle of {hold.id} was never billed")
 
-    def check_rest(self, row: Hash, leaked: float) -> None:
+    def check_rest(self, row: Hash) -> None:
         """In the end: all that is missing of a lease in Redis was used, but for what may have leaked."""
         lease_id = row[b"leaseId"].decode()
         missing = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
@@ -167,5 +177,6 @@ class Judge:
             for h in self.holds.values()
             if h.lease_id == lease_id and h.is_settling
         )
+        leaked = self.leaks[lease_id]
         if missing > used + leaked + TOLERANCE:
             raise Violation(f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak")

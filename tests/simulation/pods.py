@@ -22,7 +22,7 @@ from tests.simulation.network import Link
 from tests.simulation.world import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from tests.simulation.simulation import Simulation
 
@@ -129,10 +129,13 @@ class Pod:
     async def _check(self, company: int, usage: float, timeout: float, failure: str) -> None:
         slot = self.simulation.slots[company % len(self.simulation.slots)]
         keys = {"id": slot[0]}
-        checking = self.client.check(
-            worlds.FLAG, keys, usage=usage, timeout=timeout, on_acquire_failure=failure  # type: ignore[arg-type]
-        )
-        result = await self._timed("check", checking, timeout + SLACK)
+
+        def check() -> Coroutine[Any, Any, CheckResult]:
+            return self.client.check(
+                worlds.FLAG, keys, usage=usage, timeout=timeout, on_acquire_failure=failure  # type: ignore[arg-type]
+            )
+
+        result = await self._timed("check", check, timeout + SLACK)
         if result is not None:
             self._answered(result)
 
@@ -183,14 +186,18 @@ class Pod:
     async def _settle(self, hold: Reservation, quantity: float) -> None:
         self.simulation.tell(lambda: f"{self.name}: settle {quantity:g} of {hold.id}")
         self.simulation.judge.settling(hold.id, math.ceil(quantity), self.name)
-        settling = self.client.track_with_reservation(hold, quantity)
-        await self._timed("settle", settling, SETTLE_LIMIT)
+        await self._timed(
+            "settle", lambda: self.client.track_with_reservation(hold, quantity), SETTLE_LIMIT
+        )
 
     def prewarm(self, company: int) -> None:
         """Acquire a lease in advance."""
         company_id, credit = self.simulation.slots[company % len(self.simulation.slots)]
-        warming = self.client.prewarm({"id": company_id}, [credit])
-        self._call(self._timed("prewarm", warming, TIMEOUT + SLACK))
+
+        def warm() -> Coroutine[Any, Any, None]:
+            return self.client.prewarm({"id": company_id}, [credit])
+
+        self._call(self._timed("prewarm", warm, TIMEOUT + SLACK))
 
     def cancel(self, which: int) -> None:
         """Cancel a call where it waits."""
@@ -204,7 +211,7 @@ class Pod:
         self.loop.create_task(self._shut_down())
 
     async def _shut_down(self) -> None:
-        await self._timed("shutdown", self.client.shutdown(), SHUTDOWN_LIMIT)
+        await self._timed("shutdown", self.client.shutdown, SHUTDOWN_LIMIT)
         status = self.client.status()
         self.simulation.tell(lambda: f"{self.name}: has shut down, {status}")
         if status.queued_events:
@@ -216,12 +223,14 @@ class Pod:
         self.callers = [task for task in self.callers if not task.done()]
         self.callers.append(self.loop.create_task(work))
 
-    async def _timed(self, what: str, call: Coroutine[Any, Any, Any], limit: float) -> Any:
+    async def _timed(
+        self, what: str, call: Callable[[], Coroutine[Any, Any, Any]], limit: float
+    ) -> Any:
         """Await a call that must come back in time, and must not raise."""
         world, judge = self.simulation.world, self.simulation.judge
         begun, frozen = world.now, self.frozen_for
         try:
-            result = await call
+            result = await call()
         except asyncio.CancelledError:
             self.simulation.judge.seen[f"a {what} was cancelled"] += 1
             return None

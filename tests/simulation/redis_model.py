@@ -56,8 +56,11 @@ class RedisModel:
         self.is_read_only = False
         self.is_full = False
         self.is_spread = False  # as of a cluster: scripts of several keys are refused
-        # Called with the words of each write that was carried out.
-        self.on_write: Callable[[bytes], None] | None = None
+        # Called with the words of each row that is written, or whose fields are.
+        self.on_row: Callable[[Words], None] | None = None
+        # Called with each key that is deleted.
+        self.on_delete: Callable[[bytes], None] | None = None
+        self._has_written = False  # the script that runs
         self._known: set[bytes] = set()  # digests of scripts that this server knows
         self._commands: dict[bytes, Callable[..., Any]] = {
             name.removeprefix("_do_").upper().encode(): getattr(self, name)
@@ -124,17 +127,19 @@ class RedisModel:
         if name in WRITES:
             if self.is_read_only:
                 raise ReplyError("READONLY You can't write against a read only replica.")
-            if self.is_full and name not in FREES:
+            # A script that has begun to write is not stopped half way.
+            if self.is_full and name not in FREES and not self._has_written:
                 raise ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
         reply = command(*arguments)
-        if self.on_write is not None and name in WRITES:
-            self.on_write(name)
+        if self.on_row is not None and name == b"HSET":
+            self.on_row(arguments)
         return reply
 
     def _call(self, name: bytes, *arguments: Any) -> Any:
         """Carry out what a script calls: what is no text is written as Redis writes it."""
         words = [word if isinstance(word, bytes) else b"%.17g" % word for word in arguments]
         reply = self._carry_out(name, words)
+        self._has_written |= name in WRITES
         if name in LISTS:
             return tuple(False if each is None else each for each in reply)
         return False if reply is None else reply
@@ -143,7 +148,10 @@ class RedisModel:
         count = int(words[2])
         if self.is_spread and count > 1:
             raise ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
-        return self._lua.run(digest, words[3 : 3 + count], words[3 + count :])
+        try:
+            return self._lua.run(digest, words[3 : 3 + count], words[3 + count :])
+        finally:
+            self._has_written = False
 
     def _value(self, key: bytes, kind: str) -> Any:
         ends = self.ends.get(key)
@@ -174,6 +182,8 @@ class RedisModel:
     def _do_del(self, key: bytes) -> int:
         if self._any(key) is None:
             return 0
+        if self.on_delete is not None:
+            self.on_delete(key)
         del self.data[key]
         self.ends.pop(key, None)
         return 1

@@ -14,7 +14,7 @@ from tests.simulation.network import LATE
 from tests.simulation.redis_model import ReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.simulation.network import Link
     from tests.simulation.redis_model import RedisModel
@@ -24,7 +24,9 @@ _NAMES = {
     for name, script in vars(scripts).items()
     if isinstance(script, scripts.Script)
 }
-_CONNECTED = 0.0005
+# Asked at each sweep, and nothing to be told of.
+QUIET = {"time", "zrangebyscore", "lease", "probe", "del"}
+SCRIPTED = {b"EVALSHA", b"EVAL"}
 
 
 def operation_of(commands: Sequence[list[bytes]]) -> str:
@@ -45,10 +47,25 @@ class RedisServer:
     def __init__(self, model: RedisModel) -> None:
         self.model = model
         self.slowness = 0.0  # seconds that each batch takes longer
+        self.trace: Callable[[str], None] | None = None
 
-    def carry_out(self, commands: Sequence[list[bytes]]) -> bytes:
+    def carry_out(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
         """Carry a batch out; the replies as they go over the wire."""
+        if self.trace is not None:
+            return self._carry_out_and_tell(name, commands)
         return b"".join(_written(self.model.execute(words)) for words in commands)
+
+    def _carry_out_and_tell(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
+        replies: list[bytes] = []
+        for words in commands:
+            reply = self.model.execute(words)
+            replies.append(_written(reply))
+            is_news = operation_of([words]) not in QUIET and "NOSCRIPT" not in str(reply)
+            if self.trace is not None and is_news:
+                called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
+                told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
+                self.trace(f"{name}: redis: {operation_of([words])} {told} -> {reply!r}")
+        return b"".join(replies)
 
 
 class Connection:
@@ -129,7 +146,7 @@ class _Transport:
         world.at(self._goes_at, self._arrive, commands, kind)
 
     def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
-        replies = self._server.carry_out(commands)
+        replies = self._server.carry_out(self._loop.name, commands)
         link = self._link
         if link.is_silent or kind == "unanswered":
             return
