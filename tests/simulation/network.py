@@ -85,6 +85,7 @@ class Link:
 
     def cut(self) -> None:
         """Cut each open connection."""
+        self.has_failed |= bool(self.ways)
         for cut in list(self.ways):
             cut()
 

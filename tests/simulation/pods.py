@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 TIMEOUT = 2.0
+BUFFER_PERIOD = 1.0
 # Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
 SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
@@ -54,6 +55,8 @@ class Pod:
         self.state = "none"  # "runs", "dead", "closing", "shut"
         self.name = f"pod{number}"
         self.frozen_for = 0.0
+        # Whether the clock was set since the last sweep, which puts right what goes by it.
+        self.is_clock_new = False
         self.start()
 
     def start(self) -> None:
@@ -99,7 +102,7 @@ class Pod:
             httpx_client=service_server.HttpClient(self.simulation.service, self.to_service),  # type: ignore[arg-type]
             use_datastream=True,
             timeout=TIMEOUT,
-            event_buffer_period=0.1,
+            event_buffer_period=BUFFER_PERIOD,
             logger=self.simulation.logger or _quiet,
             cache_providers=[],
             credit_leases=CreditLeaseConfig(
@@ -155,6 +158,7 @@ class Pod:
                 hold.consumption_rate,
                 self.name,
                 self.simulation.lapse_of(self, hold),
+                is_doubtful=self.is_clock_new,
             )
         )
 
@@ -165,10 +169,13 @@ class Pod:
             self.settled.append(hold)
             self.settle_hold(hold, share)
 
-    def settle_again(self, which: int, share: float) -> None:
-        """Settle a hold that was settled before."""
-        if self.settled:
-            self.settle_hold(self.settled[which % len(self.settled)], share)
+    def settle_again(self, which: int, share: float) -> Reservation | None:
+        """Settle a hold that was settled before, and return it."""
+        if not self.settled:
+            return None
+        hold = self.settled[which % len(self.settled)]
+        self.settle_hold(hold, share)
+        return hold
 
     def give(self, other: Pod, which: int, share: float) -> None:
         """Have a hold settled by another pod."""
@@ -273,7 +280,7 @@ class Pod:
     def change_loop(self) -> None:
         """End the event loop without a shutdown, and go on with another one."""
         loop, world = self.loop, self.simulation.world
-        for task in list(loop.tasks):
+        for task in loop.tasks:
             task.cancel()
         until = world.now + 1.0
         while loop.tasks and world.now < until:

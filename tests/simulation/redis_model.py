@@ -58,6 +58,8 @@ class RedisModel:
         self.is_spread = False  # as of a cluster: scripts of several keys are refused
         # Called with the words of each row that is written, or whose fields are.
         self.on_row: Callable[[Words], None] | None = None
+        # Called with each key that expires, and what was there.
+        self.on_expire: Callable[[bytes, Any], None] | None = None
         # Called with each key that is deleted.
         self.on_delete: Callable[[bytes], None] | None = None
         self._has_written = False  # the script that runs
@@ -156,13 +158,24 @@ class RedisModel:
     def _value(self, key: bytes, kind: str) -> Any:
         ends = self.ends.get(key)
         if ends is not None and ends <= self.now():
-            del self.ends[key]
-            del self.data[key]
+            self._expire(key)
         value = self.data.get(key)
         is_set = isinstance(value, _SortedSet)
         if value is not None and is_set != (kind == "zset"):
             raise ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return value
+
+    def _expire(self, key: bytes) -> None:
+        del self.ends[key]
+        row = self.data.pop(key)
+        if self.on_expire is not None:
+            self.on_expire(key, row)
+
+    def expire(self) -> None:
+        """Let go of all that has expired."""
+        now = self.now()
+        for key in [key for key, ends in self.ends.items() if ends <= now]:
+            self._expire(key)
 
     def _drop_if_empty(self, key: bytes) -> None:
         if not self.data[key]:

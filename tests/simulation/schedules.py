@@ -85,9 +85,9 @@ def draw_scenario(draw: random.Random) -> Scenario:
         rate=draw.choice((1.0, 1.0, 0.1, 2.5)),
         balance=draw.choice((lease_size * 1.5, lease_size * 4, 1e6, 1e6)),
         lease_size=lease_size,
-        duration=draw.choice((6.0, 30.0, 30.0)),
+        duration=draw.choice((6.0, 20.0, 20.0)),
         ttl=draw.choice((2.0, 5.0, 5.0)),
-        sweep_interval=draw.choice((0.5, 1.0, 2.0)),
+        sweep_interval=draw.choice((0.5, 1.0, 2.0, 2.0)),
         mode="server" if store == "memory" and draw.random() < 0.1 else "client",
     )
 
@@ -132,7 +132,7 @@ def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tup
         return kind, (pod, which)
     if kind == "prewarm":
         return kind, (pod, draw.randrange(scenario.companies))
-    return kind, (draw.choice((0.5, 1.0, scenario.ttl, scenario.duration)),)
+    return kind, (draw.choice((0.5, 1.0, 1.0, scenario.ttl, scenario.ttl, scenario.duration)),)
 
 
 def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:

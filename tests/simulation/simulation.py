@@ -79,6 +79,7 @@ class Simulation:
         self.model.is_spread = scenario.is_spread
         self.model.on_row = self._note_row
         self.model.on_delete = self._note_end
+        self.model.on_expire = self._note_expiry
         self.redis = RedisServer(self.model)
         self.redis.trace = self.trace
         self._copies: list[tuple[float, Any]] = []
@@ -88,6 +89,7 @@ class Simulation:
         self.is_over = False
         # Whether something has happened after which credits may be missing until the lease ends.
         self.may_leak = False
+        self.has_redis_failed = False
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         return lambda text: tell(f"{self.world.now:10.6f}  {text}")
@@ -112,7 +114,9 @@ class Simulation:
         try:
             self._run()
         except Violation as violation:
-            self.violation = self.violation or str(violation)
+            told = str(violation)
+            self.tell(lambda: f"VIOLATION: {told}")
+            self.violation = self.violation or told
         except EndlessError as error:
             self.violation = str(error)
         finally:
@@ -170,6 +174,11 @@ class Simulation:
         if key.startswith(RESERVATIONS):
             self.judge.ends(key.rpartition(b":")[2].decode())
 
+    def _note_expiry(self, key: bytes, row: Any) -> None:
+        """Nobody ran who would have swept a hold: its credits come back when the lease ends."""
+        if key.startswith(RESERVATIONS) and b"creditsReserved" in row:
+            self.judge.leaks[row[b"leaseId"].decode()] += float(row[b"creditsReserved"])
+
     # Steps
 
     def _pod(self, number: int) -> Pod:
@@ -185,7 +194,10 @@ class Simulation:
 
     def _do_settle_again(self, pod: int, which: int, share: float) -> None:
         if self._pod(pod).runs:
-            self._pod(pod).settle_again(which, share)
+            hold = self._pod(pod).settle_again(which, share)
+            if hold is not None and self.schedule.scenario.store == "slabs":
+                # Two who settle one hold of a slab may both take its credits off.
+                self.judge.leaks[hold.lease_id] += hold.credits_reserved
 
     def _do_settle_elsewhere(self, pod: int, other: int, which: int, share: float) -> None:
         if self._pod(pod).runs and self._pod(other).runs:
@@ -309,6 +321,10 @@ class Simulation:
         mine.clock.jump(seconds)
         if self.schedule.scenario.store != "redis":
             self.judge.doubt(h for h in self.judge.holds.values() if h.pod == mine.name)
+            mine.is_clock_new = True
+            self.world.later(
+                self.schedule.scenario.sweep_interval + 0.01, setattr, mine, "is_clock_new", False
+            )
 
     def _do_redis_clock(self, seconds: float) -> None:
         self.hits["clock jumps", "redis"] += 1
@@ -376,6 +392,7 @@ class Simulation:
 
     def bury(self, pod: Pod) -> None:
         """Keep what is left of a process until the end, for it must not be taken apart before."""
+        self.has_redis_failed |= pod.to_redis.has_failed
         self._buried.append(_Remains(pod.client, pod.loop))
 
     # The end
@@ -389,7 +406,8 @@ class Simulation:
         for pod in self.pods:
             if pod.runs:
                 pod.shut_down()
-        self.world.run(7.0)
+        while any(pod.state == "closing" for pod in self.pods):
+            self.world.run(0.5)
         self._look()
         self._check_rest()
         self.fail(self.judge.check_billing)
@@ -418,8 +436,11 @@ class Simulation:
         scenario = self.schedule.scenario
         if scenario.store == "memory":
             return
-        if not any(pod.runs for pod in self.pods):
+        running = [pod for pod in self.pods if pod.runs]
+        if not running:
             self.pods[0].start()
+        for pod in running[1:]:
+            pod.shut_down()
         longest = scenario.ttl + 2 * scenario.sweep_interval + 3.5
         if scenario.store == "slabs":
             longest += scenario.slab_lifetime + scenario.ttl + 5.0
@@ -427,12 +448,15 @@ class Simulation:
         self._look()
 
     def _check_rest(self) -> None:
+        self.model.expire()
         rows = self.model.rows(RESERVATIONS)
         scenario = self.schedule.scenario
         if scenario.store == "redis" and rows:
             raise Violation(f"after all holds have lapsed there are still {sorted(rows)}")
-        # A debit and its hold are two commands there, of which one may be lost.
-        is_torn = scenario.is_spread and any(pod.to_redis.has_failed for pod in self.pods)
+        # A debit and its hold are two commands then, of which one may be lost.
+        self.has_redis_failed |= any(pod.to_redis.has_failed for pod in self.pods)
+        is_apart = scenario.is_spread or scenario.store == "slabs"
+        is_torn = is_apart and self.has_redis_failed
         if scenario.store == "memory" or self.may_leak or is_torn:
             return
         for row in self.model.rows(LEASES).values():
@@ -441,7 +465,8 @@ class Simulation:
     def _check_service(self) -> None:
         """When the leases have ended, all is there again but what was billed."""
         service = self.service.service
-        ends = [lease.expires_at for lease in service.ledger.leases.values()]
+        lent = (*service.ledger.leases.values(), *service.ledger.reservations.values())
+        ends = [each.expires_at for each in lent]
         self.world.run_until(max([self.world.now, *(end - EPOCH + 1.0 for end in ends)]))
         audits: list[dict[str, Any]] = []
         self.service.push(lambda: audits.append(service.audit()))
@@ -481,7 +506,7 @@ class _Remains:
         """Leave nothing that the collector would have to take apart."""
         self.client._dropped.detach()
         self.client._session.forget()
-        for task in list(self.loop.tasks):
+        for task in self.loop.tasks:
             task._log_destroy_pending = False
             with contextlib.suppress(BaseException):
                 task.get_coro().close()

@@ -143,9 +143,15 @@ class Loop(asyncio.AbstractEventLoop):
         self.failures: list[dict[str, Any]] = []
         self._handles: deque[events.Handle] = deque()
         self._is_closed = False
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = 64
 
     # What the world asks
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What is under way, oldest first."""
+        return [task for task in self._tasks if not task.done()]
 
     @property
     def has_work(self) -> bool:
@@ -163,21 +169,20 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_some(self) -> int:
         """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""
-        handles, count = self._handles, len(self._handles)
+        handles, count, is_cut_short = self._handles, len(self._handles), False
         self.world.current = self
         events._set_running_loop(self)
-        try:
-            for done in range(count):
-                if self.fuse is not None and not self._burn():
-                    return done + 1
-                handle = handles.popleft()
-                if not handle._cancelled:
-                    handle._run()
-                if self.is_dead or self.is_frozen:
-                    return done + 1
-        finally:
-            events._set_running_loop(None)
-            self.world.current = None
+        for done in range(count):
+            if self.fuse is not None:
+                is_cut_short = not self._burn()
+            if is_cut_short or self.is_dead or self.is_frozen:
+                count = done + 1
+                break
+            handle = handles.popleft()
+            if not handle._cancelled:
+                handle._run()
+        events._set_running_loop(None)
+        self.world.current = None
         return count
 
     def _burn(self) -> bool:
@@ -249,8 +254,11 @@ class Loop(asyncio.AbstractEventLoop):
             task = asyncio.Task(coro, loop=self, name=name)  # type: ignore[arg-type]
         else:
             task = asyncio.Task(coro, loop=self, name=name, context=context)  # type: ignore[arg-type, call-arg]
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        tasks = self._tasks
+        tasks.append(task)
+        if len(tasks) > self._prune_at:
+            self._tasks = self.tasks
+            self._prune_at = 64 + len(self._tasks)
         return task
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
