@@ -20,7 +20,7 @@ KEY = "lease-reservation:"
 TOLERANCE = 1e-6
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """A promise was broken."""
 
 
@@ -62,18 +62,26 @@ class Judge:
         self._has_row = has_row
         self.holds: dict[str, Held] = {}
         self.billed: dict[str, int] = {}  # units, by hold
-        self.undeliverable: set[str] = set()  # pods that ended before all they settled was delivered
-        self.allowance: dict[str, float] = defaultdict(float)  # credits that Redis has forgotten, by lease
+        self.undeliverable: set[str] = (
+            set()
+        )  # pods that ended before all they settled was delivered
+        self.allowance: dict[str, float] = defaultdict(
+            float
+        )  # credits that Redis has forgotten, by lease
         self.leaks: dict[str, float] = defaultdict(float)  # credits that may be missing, by lease
         self.seen: Counter[str] = Counter()
+        self._pods: dict[str, set[str]] = defaultdict(set)  # that held credits, by lease
 
     # What happens
 
     def held(self, hold: Held) -> None:
         """A caller was answered with a hold."""
         if hold.id in self.holds:
-            raise Violation(f"two checks were answered with one hold, {hold.id}")
+            raise ViolationError(f"two checks were answered with one hold, {hold.id}")
         self.holds[hold.id] = hold
+        pods = self._pods[hold.lease_id]
+        pods.add(hold.pod)
+        self.seen["two pods held credits of one lease"] += len(pods) > 1
 
     def settling(self, hold_id: str, units: int, pod: str) -> None:
         """A caller settles a hold."""
@@ -81,6 +89,9 @@ class Judge:
         if not hold.is_settling:
             hold.was_late = hold.is_lapsed or hold.lapses()
             hold.pod = pod
+            self.seen["a settle began after its hold had lapsed"] += hold.was_late
+        elif units not in hold.units:
+            self.seen["a settle was repeated with other units"] += 1
         hold.is_settling = True
         hold.units.append(units)
 
@@ -99,18 +110,21 @@ class Judge:
             hold = self.holds.get(hold_id)
             if hold is None or units not in hold.units:
                 asked = None if hold is None else hold.units
-                raise Violation(f"{units} units were billed of hold {hold_id}, settled with {asked}")
-            if self.billed.setdefault(hold_id, units) != units:
-                self.seen["a settle was billed with the units of the first"] += 1
+                raise ViolationError(
+                    f"{units} units were billed of hold {hold_id}, settled with {asked}"
+                )
+            if hold_id in self.billed:
+                self.seen["an event was taken twice"] += 1
+            self.billed.setdefault(hold_id, units)
 
     def called(self, what: str, seconds: float, limit: float) -> None:
         """A call has come back."""
         if seconds > limit:
-            raise Violation(f"{what} took {seconds:.3f} s, {limit:.3f} s at most were allowed")
+            raise ViolationError(f"{what} took {seconds:.3f} s, {limit:.3f} s at most were allowed")
 
     def raised(self, what: str, error: BaseException) -> None:
         """A call has raised."""
-        raise Violation(f"{what} raised {type(error).__name__}: {error}") from error
+        raise ViolationError(f"{what} raised {type(error).__name__}: {error}") from error
 
     # What must be true
 
@@ -128,8 +142,12 @@ class Judge:
 
     def _lapse(self, hold: Held) -> None:
         hold.is_lapsed = True
-        # A settle that Redis has not heard of by now comes too late: it is billed all the same.
-        hold.is_doubtful |= hold.is_settling and self._has_row(hold.id)
+        if not hold.is_settling:
+            self.seen["a hold lapsed that was never settled"] += 1
+        elif self._has_row(hold.id):
+            # Redis has not heard of the settle by now: that comes too late, and is billed all the same.
+            hold.is_doubtful = True
+            self.seen["a hold lapsed while its settle was under way"] += 1
 
     def spent(self) -> dict[str, float]:
         """Credits that are held or were used, by lease."""
@@ -142,31 +160,45 @@ class Judge:
         """After each step: `granted` by the service, by lease, and the rows of leases in Redis."""
         self.lapse()
         spent = self.spent()
-        for lease_id, credits in spent.items():
-            if credits > granted.get(lease_id, 0.0) + self.allowance[lease_id] + TOLERANCE:
-                raise Violation(f"{credits} of lease {lease_id} are spent or held, {granted[lease_id]} granted")
+        for lease_id, taken in spent.items():
+            if taken > granted.get(lease_id, 0.0) + self.allowance[lease_id] + TOLERANCE:
+                raise ViolationError(
+                    f"{taken} of lease {lease_id} are spent or held, {granted[lease_id]} granted"
+                )
         for row in rows:
             lease_id = row[b"leaseId"].decode()
             left, lent = float(row[b"localRemainingCredits"]), float(row[b"grantedAmount"])
             taken = spent.get(lease_id, 0.0)
             if lent > granted.get(lease_id, 0.0) + TOLERANCE:
-                raise Violation(f"Redis lends {lent} of lease {lease_id}, {granted.get(lease_id)} granted")
+                raise ViolationError(
+                    f"Redis lends {lent} of lease {lease_id}, {granted.get(lease_id)} granted"
+                )
             if left < -TOLERANCE or left > lent + TOLERANCE:
-                raise Violation(f"{left} are left of {lent} of lease {lease_id}")
+                raise ViolationError(f"{left} are left of {lent} of lease {lease_id}")
             if left + taken > lent + self.allowance[lease_id] + TOLERANCE:
-                raise Violation(f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held")
+                raise ViolationError(
+                    f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held"
+                )
 
     def check_share(self, pod: str, lease: Any) -> None:
         """After each step: what one process has of a lease, where no store is shared."""
-        mine = [h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.pod == pod]
+        mine = [
+            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.pod == pod
+        ]
         if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
-            raise Violation(f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held")
+            raise ViolationError(
+                f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held"
+            )
 
     def check_billing(self) -> None:
         """In the end: each settle is billed once."""
         for hold in self.holds.values():
-            if hold.is_settling and hold.id not in self.billed and hold.pod not in self.undeliverable:
-                raise Violation(f"{hold.pod}: the settle of {hold.id} was never billed")
+            if (
+                hold.is_settling
+                and hold.id not in self.billed
+                and hold.pod not in self.undeliverable
+            ):
+                raise ViolationError(f"{hold.pod}: the settle of {hold.id} was never billed")
 
     def check_rest(self, row: Hash) -> None:
         """In the end: all that is missing of a lease in Redis was used, but for what may have leaked."""
@@ -179,4 +211,6 @@ class Judge:
         )
         leaked = self.leaks[lease_id]
         if missing > used + leaked + TOLERANCE:
-            raise Violation(f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak")
+            raise ViolationError(
+                f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak"
+            )

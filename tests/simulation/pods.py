@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schematic_native import (
@@ -135,7 +136,11 @@ class Pod:
 
         def check() -> Coroutine[Any, Any, CheckResult]:
             return self.client.check(
-                worlds.FLAG, keys, usage=usage, timeout=timeout, on_acquire_failure=failure  # type: ignore[arg-type]
+                worlds.FLAG,
+                keys,
+                usage=usage,
+                timeout=timeout,
+                on_acquire_failure=failure,  # type: ignore[arg-type]
             )
 
         result = await self._timed("check", check, timeout + SLACK)
@@ -148,6 +153,10 @@ class Pod:
             lambda: f"{self.name}: check: {result.reason if hold is None else hold}"
         )
         if hold is None:
+            seen = self.simulation.judge.seen
+            credits_lack = "nsufficient" in f"{result.reason}{result.error}"
+            seen["a check was denied for want of credits"] += credits_lack and not result.allowed
+            seen["a check was let through without its hold"] += "fail_open" in result.reason
             return
         self.holds.append(hold)
         self.simulation.judge.held(
@@ -182,6 +191,7 @@ class Pod:
         if self.holds:
             hold = Reservation.from_dict(self.holds.pop(which % len(self.holds)).to_dict())
             other.settled.append(hold)
+            self.simulation.judge.seen["a hold was settled in another process"] += other is not self
             self.simulation.judge.doubt(self.simulation.given_away(self, other, hold))
             other.settle_hold(hold, share)
 
@@ -223,6 +233,7 @@ class Pod:
         self.simulation.tell(lambda: f"{self.name}: has shut down, {status}")
         if status.queued_events:
             self.simulation.judge.undeliverable.add(self.name)
+            self.simulation.judge.seen["a pod shut down with usage that was not delivered"] += 1
         self.state = "shut"
         self.simulation.ended(self)
 
@@ -242,7 +253,7 @@ class Pod:
             self.simulation.judge.seen[f"a {what} was cancelled"] += 1
             return None
         except Exception as error:  # noqa: BLE001 - none may raise
-            self.simulation.fail(lambda: judge.raised(what, error))
+            self.simulation.fail(partial(judge.raised, what, error))
             return None
         seconds = world.now - begun - (self.frozen_for - frozen)
         self.simulation.fail(lambda: judge.called(what, seconds, limit))

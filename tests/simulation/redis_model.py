@@ -83,7 +83,7 @@ class RedisModel:
                     raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
                 return self._run(words[1], words)
             if name == b"EVAL":
-                digest = hashlib.sha1(words[1]).hexdigest().encode()
+                digest = hashlib.sha1(words[1], usedforsecurity=False).hexdigest().encode()
                 self._known.add(digest)
                 self._lua.know(digest, words[1])
                 return self._run(digest, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.redis_model import RedisModel
 
 _NAMES = {
-    hashlib.sha1(script.text.encode()).hexdigest().encode(): name.lower()
+    hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest().encode(): name.lower()
     for name, script in vars(scripts).items()
     if isinstance(script, scripts.Script)
 }
@@ -36,7 +37,7 @@ def operation_of(commands: Sequence[list[bytes]]) -> str:
     if name == b"EVALSHA":
         return _NAMES.get(first[1], "script")
     if name == b"EVAL":
-        digest = hashlib.sha1(first[1]).hexdigest().encode()
+        digest = hashlib.sha1(first[1], usedforsecurity=False).hexdigest().encode()
         return _NAMES.get(digest, "script")
     return name.decode().lower()
 
@@ -48,24 +49,29 @@ class RedisServer:
         self.model = model
         self.slowness = 0.0  # seconds that each batch takes longer
         self.trace: Callable[[str], None] | None = None
+        self.seen: Counter[str] = Counter()  # states that schedules are to reach
+        self.caller = ""  # whose batch is carried out
 
     def carry_out(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
         """Carry a batch out; the replies as they go over the wire."""
-        if self.trace is not None:
-            return self._carry_out_and_tell(name, commands)
-        return b"".join(_written(self.model.execute(words)) for words in commands)
-
-    def _carry_out_and_tell(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
+        self.caller = name
         replies: list[bytes] = []
         for words in commands:
             reply = self.model.execute(words)
             replies.append(_written(reply))
+            if isinstance(reply, list):
+                self._see(operation_of([words]), reply)
             is_news = operation_of([words]) not in QUIET and "NOSCRIPT" not in str(reply)
             if self.trace is not None and is_news:
                 called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
                 told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
                 self.trace(f"{name}: redis: {operation_of([words])} {told} -> {reply!r}")
         return b"".join(replies)
+
+    def _see(self, operation: str, reply: list[Any]) -> None:
+        is_late = operation == "install" and reply[0] == 0
+        self.seen["two pods put a lease into Redis at the same time"] += is_late
+        self.seen["a slab was closed"] += operation == "close" and bool(reply)
 
 
 class Connection:
@@ -93,7 +99,9 @@ class Connection:
         if link.is_down:
             raise ConnectionResetError("connection reset")
         reader = asyncio.StreamReader(loop=link.loop)
-        transport = _Transport(self._server, link, asyncio.StreamReaderProtocol(reader, loop=link.loop))
+        transport = _Transport(
+            self._server, link, asyncio.StreamReaderProtocol(reader, loop=link.loop)
+        )
         self._reader, self._writer = reader, _Writer(transport)
         self._parser._stream = reader  # type: ignore[assignment]
         self._parser._connected = True

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.simulation.network import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Seconds until it happens after the step before, what happens, and its particulars.
 Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
@@ -115,12 +118,23 @@ def _step(draw: random.Random, scenario: Scenario, trouble: float) -> Step:
 def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
     which = draw.randrange(1000)
     kind = draw.choices(
-        ("check", "settle", "settle again", "settle elsewhere", "cancel", "prewarm", "hold", "wait"),
+        (
+            "check",
+            "settle",
+            "settle again",
+            "settle elsewhere",
+            "cancel",
+            "prewarm",
+            "hold",
+            "wait",
+        ),
         (50, 38, 2, 4, 4, 2, 0, 3),
     )[0]
     if kind == "check":
         most = scenario.lease_size / scenario.rate
-        usage = draw.choice((1.0, 3.0, 0.5, round(most * draw.random() * 0.5, 2), round(most * 1.2)))
+        usage = draw.choice(
+            (1.0, 3.0, 0.5, round(most * draw.random() * 0.5, 2), round(most * 1.2))
+        )
         timeout = draw.choice((2.0, 2.0, 2.0, 0.5, 0.05))
         failure = draw.choice(("fail-closed", "fail-closed", "fail-open"))
         return kind, (pod, draw.randrange(scenario.companies), usage, timeout, failure)
@@ -136,43 +150,55 @@ def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tup
 
 
 def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
+    """Draw something that goes wrong."""
     has_redis = scenario.store != "memory"
-    kind = draw.choices(
-        ("service fate", "redis fate", "down", "silent", "slow", "kill", "freeze", "shut down", "start",
-         "change loop", "redis restarts", "redis fails over", "redis refuses", "clock", "balance", "delete",
-         "cut", "redis clock", "service status"),
-        (10, 14 * has_redis, 3, 3, 2, 6, 2, 3, 4,
-         2, 1 * has_redis, 1 * has_redis, 2 * has_redis, 2, 2, 0.5,
-         3, 1 * has_redis, 3),
-    )[0]  # fmt: skip
-    server = draw.choice(("service", "redis")) if has_redis else "service"
-    seconds = draw.choice((0.2, 0.7, 1.5, 4.0))
-    if kind == "service fate":
-        fate = draw.choice(KINDS), draw.choice(STATUSES), draw.choice(SERVICE_OPERATIONS)
-        return kind, (pod, *fate)
-    if kind == "redis fate":
-        return kind, (pod, draw.choice(KINDS[:5]), 0, draw.choice(REDIS_OPERATIONS))
-    if kind in {"down", "silent", "cut"}:
-        return kind, (pod, server, seconds)
-    if kind == "service status":
-        return kind, (draw.choice(STATUSES), draw.randrange(1, 6), draw.choice(SERVICE_OPERATIONS))
-    if kind == "slow":
-        return kind, (pod, server, draw.choice((30.0, 300.0)), seconds)
-    if kind == "kill":
-        return kind, (pod, draw.choice((0, 1, 2, 3, 5, 8, 13, 30)))
-    if kind == "freeze":
-        return kind, (pod, draw.choice((0.3, 1.2, scenario.ttl + 0.5)))
-    if kind in {"shut down", "start", "change loop"}:
-        return kind, (pod,)
-    if kind == "redis fails over":
-        return kind, (draw.choice((0.01, 0.3, 2.0)),)
-    if kind == "redis refuses":
-        return kind, (draw.choice(("read only", "full")), seconds)
-    if kind in {"clock", "redis clock"}:
-        jump = draw.choice((-3.0, -0.4, 0.4, 3.0))
-        return (kind, (pod, jump)) if kind == "clock" else (kind, (jump,))
-    if kind == "balance":
-        return kind, (draw.randrange(scenario.companies), draw.choice((0.0, 50.0, 1000.0)))
-    if kind == "delete":
-        return kind, (draw.randrange(scenario.companies),)
-    return kind, ()
+    kinds = [fault for fault in FAULTS if has_redis or not fault.startswith("redis")]
+    kind = draw.choices(kinds, [FAULTS[each] for each in kinds])[0]
+    return kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
+
+
+# How often each is drawn.
+FAULTS = {
+    "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
+    "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
+    "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
+    "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
+}  # fmt: skip
+SECONDS = (0.2, 0.7, 1.5, 4.0)
+JUMPS = (-3.0, -0.4, 0.4, 3.0)
+
+
+class _Drawing:
+    """What the particulars of a fault are drawn from."""
+
+    def __init__(self, draw: random.Random, scenario: Scenario, pod: int) -> None:
+        self.of = draw.choice
+        self.below = draw.randrange
+        self.scenario = scenario
+        self.pod = pod
+
+    def server(self) -> str:
+        return self.of(("service", "redis")) if self.scenario.store != "memory" else "service"
+
+
+_PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
+    "service fate": lambda d: (d.pod, d.of(KINDS), d.of(STATUSES), d.of(SERVICE_OPERATIONS)),
+    "redis fate": lambda d: (d.pod, d.of(KINDS[:5]), 0, d.of(REDIS_OPERATIONS)),
+    "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
+    "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
+    "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
+    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 300.0)), d.of(SECONDS)),
+    "cut": lambda d: (d.pod, d.server()),
+    "kill": lambda d: (d.pod, d.of((0, 1, 2, 3, 5, 8, 13, 30))),
+    "freeze": lambda d: (d.pod, d.of((0.3, 1.2, d.scenario.ttl + 0.5))),
+    "shut down": lambda d: (d.pod,),
+    "start": lambda d: (d.pod,),
+    "change loop": lambda d: (d.pod,),
+    "redis restarts": lambda _: (),
+    "redis fails over": lambda d: (d.of((0.01, 0.3, 2.0)),),
+    "redis refuses": lambda d: (d.of(("read only", "full")), d.of(SECONDS)),
+    "clock": lambda d: (d.pod, d.of(JUMPS)),
+    "redis clock": lambda d: (d.of(JUMPS),),
+    "balance": lambda d: (d.below(d.scenario.companies), d.of((0.0, 50.0, 1000.0))),
+    "delete": lambda d: (d.below(d.scenario.companies),),
+}

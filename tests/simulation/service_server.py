@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.websockets import WebSocketDisconnect
@@ -58,7 +58,9 @@ class Answer(NamedTuple):
 class _Request:
     """What the emulator's handlers read of a request."""
 
-    def __init__(self, body: bytes, headers: Mapping[str, str], parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, body: bytes, headers: Mapping[str, str], parameters: Mapping[str, str]
+    ) -> None:
         self._body = body
         self.headers = headers
         self.path_params = parameters
@@ -83,10 +85,20 @@ class ServiceServer:
         self.service = Service(seed, Clock(lambda: epoch + world.now))
         self.stream = DataStream(self.service)
         self._routes = _routes(self.service)
+        # States that schedules are to reach.
+        self.seen: Counter[str] = Counter()
         # Told of each batch of events that was taken.
         self.on_capture: Callable[[list[Any]], None] = _nobody
 
     def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Answer a request."""
+        answer, operation = self._answer(method, path, body, headers), operation_of(path)
+        self.seen["a lease was released"] += operation == "release" and answer.status_code == 200
+        is_late = operation == "extend" and answer.status_code == 400
+        self.seen["a lease was extended after it had ended"] += is_late
+        return answer
+
+    def _answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Answer a request; none of the emulator's handlers waits for anything."""
         try:
             if path == "/batch":

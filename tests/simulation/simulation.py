@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native.emulator.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
-from tests.simulation.judge import Held, Judge, Violation
+from tests.simulation.judge import Held, Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
 from tests.simulation.pods import Pod
@@ -82,6 +82,7 @@ class Simulation:
         self.model.on_expire = self._note_expiry
         self.redis = RedisServer(self.model)
         self.redis.trace = self.trace
+        self.redis.seen = self.service.seen = self.judge.seen
         self._copies: list[tuple[float, Any]] = []
         self._buried: list[_Remains] = []
         self.pods = [Pod(self, number) for number in range(scenario.pods)]
@@ -105,20 +106,19 @@ class Simulation:
             return
         try:
             look()
-        except Violation as violation:
-            self.tell(lambda: f"VIOLATION: {violation}")
-            self.violation = self.violation or str(violation)
+        except ViolationError as violation:
+            self._note_violation(str(violation))
+
+    def _note_violation(self, violation: str) -> None:
+        self.tell(lambda: f"VIOLATION: {violation}")
+        self.violation = self.violation or violation
 
     def run(self) -> Outcome:
         """Run the schedule to its end, or to the first promise that is broken."""
         try:
             self._run()
-        except Violation as violation:
-            told = str(violation)
-            self.tell(lambda: f"VIOLATION: {told}")
-            self.violation = self.violation or told
-        except EndlessError as error:
-            self.violation = str(error)
+        except (ViolationError, EndlessError) as violation:
+            self._note_violation(str(violation))
         finally:
             self._dispose()
         return Outcome(
@@ -159,7 +159,7 @@ class Simulation:
 
     def _look_at_failures(self, pod: Pod) -> None:
         for failure in (*pod.loop.failures, *self.service.loop.failures):
-            raise Violation(f"{pod.name}: nobody took {failure.get('exception') or failure}")
+            raise ViolationError(f"{pod.name}: nobody took {failure.get('exception') or failure}")
 
     def _note_row(self, words: list[bytes]) -> None:
         """A lease that is put into Redis may be there not to be spent, as nobody knows what was spent of it."""
@@ -168,11 +168,17 @@ class Simulation:
             row = dict(zip(pairs[::2], pairs[1::2], strict=True))
             unlent = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
             self.judge.leaks[row[b"leaseId"].decode()] += unlent
+            self.judge.seen["a lease was put into Redis anew, with nothing to spend"] += unlent > 0
 
     def _note_end(self, key: bytes) -> None:
         """Let the judge know before a hold ends in Redis whether it has lapsed by then."""
-        if key.startswith(RESERVATIONS):
-            self.judge.ends(key.rpartition(b":")[2].decode())
+        if not key.startswith(RESERVATIONS):
+            return
+        hold_id = key.rpartition(b":")[2].decode()
+        self.judge.ends(hold_id)
+        hold = self.judge.holds.get(hold_id)
+        if hold is not None and hold.is_lapsed and hold.pod != self.redis.caller:
+            self.judge.seen["a sweep ended the hold of another pod"] += 1
 
     def _note_expiry(self, key: bytes, row: Any) -> None:
         """Nobody ran who would have swept a hold: its credits come back when the lease ends."""
@@ -261,7 +267,7 @@ class Simulation:
         link.is_silent = True
         self.world.later(seconds, link.heal)
 
-    def _do_cut(self, pod: int, server: str, _seconds: float) -> None:
+    def _do_cut(self, pod: int, server: str) -> None:
         self._link(pod, server).cut()
 
     def _do_slow(self, pod: int, server: str, slowness: float, seconds: float) -> None:
@@ -286,8 +292,8 @@ class Simulation:
         for link in self._links("redis"):
             link.cut()
         self.model.fail_over(copies[-1])
-        for lease_id, credits in self._there().items():
-            self.judge.allowance[lease_id] += max(0.0, credits - before.get(lease_id, 0.0))
+        for lease_id, there in self._there().items():
+            self.judge.allowance[lease_id] += max(0.0, there - before.get(lease_id, 0.0))
         self._forgotten()
 
     def _forgotten(self) -> None:
@@ -372,6 +378,8 @@ class Simulation:
             self.deaths[place] += 1
         judge = self.judge
         judge.undeliverable.add(pod.name)
+        has_usage = bool(pod.client.status().queued_events)
+        judge.seen["a pod died with usage that was not delivered"] += has_usage
         mine = [h for h in judge.holds.values() if h.pod == pod.name and h.is_settling]
         trouble = self.schedule.scenario.store == "slabs" and pod.to_redis.has_failed
         judge.doubt(h for h in mine if trouble or h.id not in judge.billed or self.has_row(h.id))
@@ -429,7 +437,9 @@ class Simulation:
             if not any(_is_busy(pod) for pod in self.pods):
                 return
         late = [pod.name for pod in self.pods if _is_busy(pod)]
-        raise Violation(f"{', '.join(late)}: not all was delivered {DELIVERY:g} s after all was well")
+        raise ViolationError(
+            f"{', '.join(late)}: not all was delivered {DELIVERY:g} s after all was well"
+        )
 
     def _lapse(self) -> None:
         """Let every hold lapse that is open, and be swept."""
@@ -452,7 +462,7 @@ class Simulation:
         rows = self.model.rows(RESERVATIONS)
         scenario = self.schedule.scenario
         if scenario.store == "redis" and rows:
-            raise Violation(f"after all holds have lapsed there are still {sorted(rows)}")
+            raise ViolationError(f"after all holds have lapsed there are still {sorted(rows)}")
         # A debit and its hold are two commands then, of which one may be lost.
         self.has_redis_failed |= any(pod.to_redis.has_failed for pod in self.pods)
         is_apart = scenario.is_spread or scenario.store == "slabs"
@@ -473,10 +483,10 @@ class Simulation:
         self.world.run(0.1)
         [audit] = audits
         if not audit["balanced"]:
-            raise Violation(f"the service's books do not balance: {audit['problems']}")
+            raise ViolationError(f"the service's books do not balance: {audit['problems']}")
         held = {slot: units for slot, units in service.ledger._held.items() if units}
         if held:
-            raise Violation(f"credits are still lent when all leases have ended: {held}")
+            raise ViolationError(f"credits are still lent when all leases have ended: {held}")
 
     def _dispose(self) -> None:
         self.is_over = True

@@ -46,7 +46,9 @@ def script(of: scripts.Script, keys: list[str], *arguments: Any) -> Any:
     return st.tuples(
         st.just(of),
         st.just(keys),
-        st.tuples(*(each if isinstance(each, st.SearchStrategy) else st.just(each) for each in arguments)),
+        st.tuples(
+            *(each if isinstance(each, st.SearchStrategy) else st.just(each) for each in arguments)
+        ),
     )
 
 
@@ -127,7 +129,7 @@ def without_clock(call: Any, reply: Any) -> Any:
 
 def rows(client: redis.Redis) -> dict[bytes, Any]:
     found: dict[bytes, Any] = {}
-    for key in client.keys():
+    for key in client.scan_iter():
         if client.type(key) == b"zset":
             found[key] = dict(client.zrange(key, 0, -1, withscores=True))
         else:

@@ -29,17 +29,17 @@ def load(scenario: Scenario) -> Seed:
 
 @lru_cache(maxsize=256)
 def _load(slots: tuple[tuple[str, str], ...], rate: float, balance: float) -> Seed:
-    credits = sorted({credit for _, credit in slots})
+    credit_types = sorted({credit for _, credit in slots})
     return load_seed(
         {
             "api_key": API_KEY,
-            "flags": [_flag(credits, rate)],
+            "flags": [_flag(credit_types, rate)],
             "companies": [company(*slot, rate, balance) for slot in slots],
         }
     )
 
 
-def _flag(credits: list[str], rate: float) -> dict[str, Any]:
+def _flag(credit_types: list[str], rate: float) -> dict[str, Any]:
     rules = [
         {
             "id": f"rule_{credit}", **_ACCOUNT, "flag_id": None, "name": "Plan", "value": True,
@@ -52,7 +52,7 @@ def _flag(credits: list[str], rate: float) -> dict[str, Any]:
                 }
             ],
         }
-        for number, credit in enumerate(credits)
+        for number, credit in enumerate(credit_types)
     ]  # fmt: skip
     return {"id": "flag", **_ACCOUNT, "key": FLAG, "default_value": False, "rules": rules}
 
