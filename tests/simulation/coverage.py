@@ -47,24 +47,20 @@ SOMETIMES = (
 
 
 def waiting_at(tasks: Iterable[asyncio.Task[Any]]) -> Iterator[str]:
-    """Name each place of the package at which a task waits: the innermost of each task."""
+    """Name each place of the package at which a task waits, from the outermost to the innermost."""
     for task in tasks:
-        place = _place(task.get_coro())
-        if place is not None:
-            yield place
+        yield from _places(task.get_coro())
 
 
-def _place(coroutine: Any) -> str | None:
-    found = None
+def _places(coroutine: Any) -> Iterator[str]:
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None)
         if frame is None:
             break
         path = Path(frame.f_code.co_filename)
         if ROOT in path.parents and frame.f_lineno is not None:
-            found = f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+            yield f"{path.relative_to(ROOT)}:{frame.f_lineno}"
         coroutine = coroutine.cr_await
-    return found
 
 
 @lru_cache
@@ -108,7 +104,12 @@ class Report:
             yield f"  {kind}: {', '.join(struck)}"
         died = {place for place in awaits() if self._has_died_at(place)}
         yield f"pods died at {len(died)} of {len(awaits())} awaits; never at:"
-        yield from (f"  {place}" for place in sorted(awaits().keys() - died))
+        missed: dict[str, list[int]] = {}
+        for place in awaits().keys() - died:
+            name, _, line = place.rpartition(":")
+            missed.setdefault(name, []).append(int(line))
+        for name, lines in sorted(missed.items()):
+            yield f"  {name}: {' '.join(map(str, sorted(lines)))}"
         yield "states that came up:"
         yield from (f"  {state}: {times}" for state, times in sorted(self.seen.items()))
         yield from (f"  NEVER: {state}" for state in self.never())

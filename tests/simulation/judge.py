@@ -18,6 +18,8 @@ Hash: TypeAlias = "Mapping[bytes, bytes]"
 KEY = "lease-reservation:"
 # Sums of doubles that a Redis row went through.
 TOLERANCE = 1e-6
+# Seconds that an answer may take from the debit to its caller.
+LATEST = 2.5
 
 
 class ViolationError(AssertionError):
@@ -34,6 +36,8 @@ class Held:
     rate: float
     pod: str
     lapses: Callable[[], bool]
+    # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
+    may_be_late: Callable[[], bool]
     is_settling: bool = False
     is_lapsed: bool = False
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
@@ -82,6 +86,13 @@ class Judge:
         pods = self._pods[hold.lease_id]
         pods.add(hold.pod)
         self.seen["two pods held credits of one lease"] += len(pods) > 1
+
+    def taken(self, hold_id: str, lease_id: str, ended_for: float) -> None:
+        """A caller was answered with credits of a lease that ended so many seconds ago, if that is positive."""
+        if ended_for > LATEST:
+            raise ViolationError(
+                f"hold {hold_id} is of lease {lease_id}, ended {ended_for:.3f} s ago"
+            )
 
     def settling(self, hold_id: str, units: int, pod: str) -> None:
         """A caller settles a hold."""
@@ -146,8 +157,8 @@ class Judge:
             self.seen["a hold lapsed that was never settled"] += 1
         elif self._has_row(hold.id):
             # Redis has not heard of the settle by now: that comes too late, and is billed all the same.
-            hold.is_doubtful = True
             self.seen["a hold lapsed while its settle was under way"] += 1
+            hold.is_doubtful |= hold.may_be_late()
 
     def spent(self) -> dict[str, float]:
         """Credits that are held or were used, by lease."""

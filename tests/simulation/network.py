@@ -52,6 +52,7 @@ class Link:
         self.is_silent = False  # nothing arrives, either way
         self.slowness = 1.0
         self.has_failed = False  # at any time
+        self.failed_at = float("-inf")  # last
         self.hits: Counter[tuple[str, str]] = Counter()  # faults that struck: kind, operation
         self.ways: set[Callable[[], None]] = set()  # cut each open connection
         self.trace: Callable[[str], None] | None = None
@@ -79,15 +80,20 @@ class Link:
     def note(self, kind: str, operation: str) -> None:
         """Count a fault that struck."""
         self.hits[kind, operation] += 1
-        self.has_failed = True
+        self.fail()
         if self.trace is not None:
             self.trace(f"{self.loop.name}: {self.name}: {operation}: {kind}")
 
     def cut(self) -> None:
         """Cut each open connection."""
-        self.has_failed |= bool(self.ways)
+        if self.ways:
+            self.fail()
         for cut in list(self.ways):
             cut()
+
+    def fail(self) -> None:
+        """Note that something went wrong now."""
+        self.has_failed, self.failed_at = True, self.world.now
 
     def go_down(self) -> None:
         """Refuse connections, and cut those that are open."""
@@ -96,6 +102,8 @@ class Link:
 
     def heal(self) -> None:
         """Be as at the start."""
+        if self.is_down or self.is_silent or self.slowness > 1.0:
+            self.fail()
         self.is_down = self.is_silent = False
         self.slowness = 1.0
         self.fates.clear()

@@ -78,6 +78,7 @@ class Pod:
         self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
         self.holds: list[Reservation] = []
         self.settled: list[Reservation] = []
+        self.settling_at: dict[str, float] = {}
         self.callers: list[asyncio.Task[None]] = []
         self.state = "runs"
         self.loop.create_task(self.client.initialize())
@@ -159,6 +160,7 @@ class Pod:
             seen["a check was let through without its hold"] += "fail_open" in result.reason
             return
         self.holds.append(hold)
+        self.simulation.look_at_lease(self, hold)
         self.simulation.judge.held(
             Held(
                 hold.id,
@@ -167,6 +169,7 @@ class Pod:
                 hold.consumption_rate,
                 self.name,
                 self.simulation.lapse_of(self, hold),
+                self.simulation.lateness_of(hold.id),
                 is_doubtful=self.is_clock_new,
             )
         )
@@ -203,6 +206,7 @@ class Pod:
     async def _settle(self, hold: Reservation, quantity: float) -> None:
         self.simulation.tell(lambda: f"{self.name}: settle {quantity:g} of {hold.id}")
         self.simulation.judge.settling(hold.id, math.ceil(quantity), self.name)
+        self.settling_at[hold.id] = self.simulation.world.now
         await self._timed(
             "settle", lambda: self.client.track_with_reservation(hold, quantity), SETTLE_LIMIT
         )
@@ -282,10 +286,12 @@ class Pod:
         if self.loop.is_frozen:
             return
         self.loop.freeze()
+        self.to_redis.fail()
         self.simulation.world.later(seconds, self._thaw, seconds)
 
     def _thaw(self, seconds: float) -> None:
         self.frozen_for += seconds
+        self.to_redis.fail()
         self.loop.thaw()
 
     def change_loop(self) -> None:
@@ -305,5 +311,6 @@ class Pod:
         self.callers = []
         for link in (self.to_service, self.to_redis):
             link.cut()
+            link.fail()
             link.loop = self.loop
         self.loop.create_task(self.client.initialize())

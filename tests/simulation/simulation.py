@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,10 @@ RESERVATIONS = b"schematic:credit-reservation"
 STARTING = 0.05
 # Seconds until all that waits is delivered once nothing is wrong any more: the longest pause between two tries.
 DELIVERY = 45.0
-COPY_INTERVAL = 0.25
+# Seconds after an exchange with Redis in which what it came to is made up for, besides a sweep.
+PATIENCE = 3.0
+# Milliseconds that the row of a hold outlives it at least, so that a sweep finds it.
+KEPT = 29_000
 
 
 @dataclass
@@ -83,11 +87,14 @@ class Simulation:
         self.redis = RedisServer(self.model)
         self.redis.trace = self.trace
         self.redis.seen = self.service.seen = self.judge.seen
+        # What a replica has, for schedules in which it takes over.
         self._copies: list[tuple[float, Any]] = []
+        self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
         self._buried: list[_Remains] = []
         self.pods = [Pod(self, number) for number in range(scenario.pods)]
         self.steps = 0
         self.is_over = False
+        self.have_clocks_moved = False
         # Whether something has happened after which credits may be missing until the lease ends.
         self.may_leak = False
         self.has_redis_failed = False
@@ -138,6 +145,8 @@ class Simulation:
         if gap:
             self.world.run(gap)
             self._look()
+        if self._is_copied:
+            self._copies.append((self.world.now, self.model.copy()))
         self.steps += 1
         self.tell(lambda: f"step {self.steps}: {kind} {particulars}")
         getattr(self, f"_do_{kind.replace(' ', '_')}")(*particulars)
@@ -183,6 +192,11 @@ class Simulation:
     def _note_expiry(self, key: bytes, row: Any) -> None:
         """Nobody ran who would have swept a hold: its credits come back when the lease ends."""
         if key.startswith(RESERVATIONS) and b"creditsReserved" in row:
+            kept = self.model.now() - int(row[b"expiresAt"])
+            if kept < KEPT and not self.have_clocks_moved:
+                self._note_violation(
+                    f"the row of a hold was forgotten {kept} ms after it had lapsed"
+                )
             self.judge.leaks[row[b"leaseId"].decode()] += float(row[b"creditsReserved"])
 
     # Steps
@@ -288,41 +302,35 @@ class Simulation:
         copies = [copy for at, copy in self._copies if at <= self.world.now - lag]
         if not copies:
             return
-        before = self._there()
+        for row in self.model.rows(LEASES).values():
+            # All that was taken of a lease may be there again.
+            taken = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
+            self.judge.allowance[row[b"leaseId"].decode()] += taken
         for link in self._links("redis"):
             link.cut()
         self.model.fail_over(copies[-1])
-        for lease_id, there in self._there().items():
-            self.judge.allowance[lease_id] += max(0.0, there - before.get(lease_id, 0.0))
         self._forgotten()
 
     def _forgotten(self) -> None:
         """Redis has lost rows: what was held there may be gone, or back."""
         for link in self._links("redis"):
-            link.has_failed = True
+            link.fail()
         self.may_leak = True
-
-    def _there(self) -> dict[str, float]:
-        """Return what Redis has of each lease: what is left of it, and what is held."""
-        sums: Counter[str] = Counter()
-        for row in self.model.rows(LEASES).values():
-            sums[row[b"leaseId"].decode()] += float(row[b"localRemainingCredits"])  # type: ignore[assignment]
-        for row in self.model.rows(RESERVATIONS + b":").values():
-            sums[row[b"leaseId"].decode()] += float(row[b"creditsReserved"])  # type: ignore[assignment]
-        return dict(sums)
 
     def _do_redis_refuses(self, how: str, seconds: float) -> None:
         self.hits[how, "redis"] += 1
         # A client that is new then takes the way of a cluster, where a debit and its hold may be torn apart.
         self.may_leak = True
         for link in self._links("redis"):
-            link.has_failed = True
+            link.fail()
+            self.world.later(seconds, link.fail)
         name = "is_read_only" if how == "read only" else "is_full"
         setattr(self.model, name, True)
         self.world.later(seconds, setattr, self.model, name, False)
 
     def _do_clock(self, pod: int, seconds: float) -> None:
         self.hits["clock jumps", "pod"] += 1
+        self.have_clocks_moved = True
         mine = self._pod(pod)
         mine.clock.jump(seconds)
         if self.schedule.scenario.store != "redis":
@@ -334,6 +342,7 @@ class Simulation:
 
     def _do_redis_clock(self, seconds: float) -> None:
         self.hits["clock jumps", "redis"] += 1
+        self.have_clocks_moved = True
         self.redis_clock.jump(seconds)
 
     def _do_balance(self, company: int, amount: float) -> None:
@@ -381,10 +390,37 @@ class Simulation:
         has_usage = bool(pod.client.status().queued_events)
         judge.seen["a pod died with usage that was not delivered"] += has_usage
         mine = [h for h in judge.holds.values() if h.pod == pod.name and h.is_settling]
-        trouble = self.schedule.scenario.store == "slabs" and pod.to_redis.has_failed
-        judge.doubt(h for h in mine if trouble or h.id not in judge.billed or self.has_row(h.id))
+        # What was billed was told to Redis before, unless Redis did not hear.
+        was_deaf = pod.to_redis.failed_at > self.world.now - self._patience(pod)
+        judge.doubt(h for h in mine if was_deaf or h.id not in judge.billed)
         if self.schedule.scenario.is_spread or self.schedule.scenario.store == "slabs":
             self.may_leak = True
+
+    def _patience(self, pod: Pod) -> float:
+        """Seconds in which a pod makes the claims that it owes, once Redis answers."""
+        is_frozen = pod.loop.is_frozen
+        return math.inf if is_frozen else self.schedule.scenario.sweep_interval + PATIENCE
+
+    def lateness_of(self, hold_id: str) -> Callable[[], bool]:
+        """Return what tells whether Redis need not have heard yet of the settle of a hold."""
+
+        def may_be_late() -> bool:
+            for pod in self.pods:
+                begun = pod.settling_at.get(hold_id)
+                if begun is not None:
+                    since = max(begun, pod.to_redis.failed_at)
+                    return not pod.runs or since > self.world.now - self._patience(pod)
+            return True
+
+        return may_be_late
+
+    def look_at_lease(self, pod: Pod, hold: Reservation) -> None:
+        """Credits must come from a lease that the service has not ended."""
+        lease = self.service.service.ledger.leases.get(hold.lease_id)
+        if lease is None or self.have_clocks_moved or pod.frozen_for:
+            return
+        ended_for = EPOCH + self.world.now - lease.expires_at
+        self.fail(lambda: self.judge.taken(hold.id, hold.lease_id, ended_for))
 
     def has_row(self, hold_id: str) -> bool:
         """Tell whether a hold is open in Redis."""
