@@ -14,11 +14,11 @@ from schematic_native._native import Core
 from schematic_native.service.datastream import (
     COMPANY,
     USER,
-    Backoff,
     DataStream,
     Timing,
     datastream_url,
 )
+from schematic_native.service.reconnects import Backoff
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from websockets.http11 import Response
 
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 FLAG = {
     "id": "f1",
@@ -119,7 +119,7 @@ class Pauses:
 async def streaming(
     url: str,
     core: Core,
-    faults: Faults,
+    faults: FaultLog,
     *,
     timing: Timing | None = None,
     sleep: Callable[[float], Awaitable[None]] | None = None,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from schematic_native import Reservation
     from schematic_native.emulator import Emulator
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.redis import Late, Operation
     from tests.stores.servers import RedisServer
 
@@ -97,7 +97,7 @@ def core() -> Core:
 
 
 @pytest.fixture
-def shared(gate: Gate, core: Core, faults: Faults) -> SharedStore:
+def shared(gate: Gate, core: Core, faults: FaultLog) -> SharedStore:
     return SharedStore(core, gate, faults)
 
 

@@ -67,9 +67,9 @@ class Stage:
         self._engine = engine
         self.bell: Bell
         self.joined = 0
-        monkeypatch.setattr("schematic_native.client.clients.Core", self._make_core)
+        monkeypatch.setattr("schematic_native.client.base.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
-        monkeypatch.setattr("schematic_native.client.clients.GRACE", LIMIT)
+        monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
         monkeypatch.setattr("schematic_native.leases.shared_store.STORE_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
         monkeypatch.setattr("schematic_native.leases.manager.EXPIRY_JITTER", 0.0)

@@ -27,6 +27,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--shrink", action="store_true", help="find the smallest that breaks the same"
     )
+    parser.add_argument(
+        "--first", action="store_true", help="stop at the first that breaks a promise"
+    )
     parser.add_argument("--coverage", action="store_true", help="tell what was reached")
     return parser.parse_args()
 
@@ -43,6 +46,8 @@ def main() -> int:
         if outcome.violation is not None:
             broken += 1
             tell(outcome, smallest=options.shrink)
+            if options.first:
+                break
         if seed % COLLECT == 0:
             gc.collect()
     seconds = time.perf_counter() - begun

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from schematic_native.ground.threads import Outcome, Workers
+from schematic_native.ground.threads import Outcome, ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -56,7 +56,7 @@ class LoopThread:
         self._open: set[_Work[Any]] = set()
         self._has_ended = False
         self._ended: Outcome[None] = Outcome()
-        self._workers = Workers(thread_name_prefix="schematic-native worker")
+        self._workers = ThreadPool(thread_name_prefix="schematic-native worker")
         self._loop.set_default_executor(self._workers)
         self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
         try:

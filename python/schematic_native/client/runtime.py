@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
 from schematic_native.client.loop_thread import cancel_all
-from schematic_native.config.options import INITIAL_WAIT, SHUTDOWN_BUDGET
+from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
 from schematic_native.service.datastream import COMPANY, DataStream
@@ -21,26 +21,23 @@ from schematic_native.service.rest import Api
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
+    from schematic_native._native import CheckResult, Ingested, OwedClaim, PendingCheck
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Replica
-    from schematic_native.config.options import CreditBalance
-    from schematic_native.config.settings import Settings
+    from schematic_native.client.parts import Parts
+    from schematic_native.config.results import CreditBalance
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
-    from schematic_native.ground.waker import Doorbell
     from schematic_native.leases.requests import (
+        CheckRequest,
         FlagOutcome,
-        FlagQuestion,
-        LeaseQuestion,
+        FlagRequest,
+        FlagsRequest,
+        NoAnswer,
         Outcomes,
-        Told,
-        Unanswered,
+        ServiceAnswer,
     )
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.redis import Store
-    from schematic_native.service.timings import Tally
 
 T = TypeVar("T")
 
@@ -54,40 +51,25 @@ class Runtime:
     Must be made on the loop that it shall run on.
 
     Args:
-        settings: the checked configuration.
-        core: everything that decides.
-        doorbell: the core's wake-ups.
-        faults: where failures are reported.
-        store: where leases live that other processes share; None without one.
+        parts: what the client is made of.
         on_streaming: called with True when the DataStream has brought its flags, and in replicator
             mode with whether checks may be decided here.
-        watchers: told when the flags are current, are not any more, and change; None without any.
-        tally: where requests are counted; None without one.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        core: Core,
-        doorbell: Doorbell,
-        faults: Faults,
-        *,
-        store: Store | None,
-        on_streaming: Callable[[bool], None],
-        watchers: Watchers | None = None,
-        tally: Tally | None = None,
-        previous: Runtime | None = None,
+        self, parts: Parts, on_streaming: Callable[[bool], None], previous: Runtime | None = None
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        settings, core, waker, faults, listeners, timings, store = parts
         self._settings = settings
         self._core = core
-        self._doorbell = doorbell
+        self._waker = waker
         self._faults = faults
-        self._watchers = watchers
+        self._listeners = listeners
         self._machine = settings.machine
-        self._api = Api(settings, tally=tally)
+        self._api = Api(settings, timings=timings)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -177,32 +159,26 @@ class Runtime:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
-    async def check_flag(self, question: FlagQuestion, timeout: float) -> FlagOutcome:
-        """Finish a plain check within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+    async def check_flag(self, request: FlagRequest) -> FlagOutcome:
+        """Finish a plain check within its timeout."""
+        deadline = self.loop.time() + request.timeout
         await self._first_outcome(deadline)
-        return await self._checks.check_flag(question, deadline)
+        return await self._checks.check_flag(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        timeout: float,
-    ) -> Outcomes | Unanswered:
-        """Finish plain checks of several flags, or of all, within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+    async def check_flags(self, request: FlagsRequest) -> Outcomes | NoAnswer:
+        """Finish plain checks of several flags, or of all, within their timeout."""
+        deadline = self.loop.time() + request.each.timeout
         await self._first_outcome(deadline)
-        return await self._checks.check_flags(flag_keys, company, user, deadline)
+        return await self._checks.check_flags(request, deadline)
 
     async def check(
-        self, question: LeaseQuestion, pending: PendingCheck | None, timeout: float
-    ) -> CheckResult | Told | Unanswered:
-        """Finish a check that may reserve credits within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+        self, request: CheckRequest, pending: PendingCheck | None
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
+        """Finish a check that may reserve credits within its timeout."""
+        deadline = self.loop.time() + request.timeout
         if pending is None:
             await self._first_outcome(deadline)
-        return await self._checks.check(question, pending, deadline)
+        return await self._checks.check(request, pending, deadline)
 
     async def credit_balance(
         self, company: Keys, credit_type_id: str, timeout: float
@@ -267,7 +243,7 @@ class Runtime:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
         self._services.append(self._serve("keeper", self._keep))
-        self._doorbell.connect(self.loop, handlers)
+        self._waker.connect(self.loop, handlers)
 
     async def _keep(self) -> None:
         """Close the connections when the loop ends without a shutdown.
@@ -281,7 +257,7 @@ class Runtime:
                 self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
         finally:
             if self._closing is None:
-                self._doorbell.disconnect()
+                self._waker.disconnect()
                 await self._api.close()
 
     def _make_replica(self, on_ready: Callable[[bool], None]) -> Replica | None:
@@ -292,8 +268,7 @@ class Runtime:
 
         def tell(is_ready: bool) -> None:
             on_ready(is_ready)
-            if self._watchers is not None:
-                self._watchers.stream(is_ready)
+            self._listeners.set_ready(is_ready)
 
         return Replica(
             settings.replica,
@@ -313,7 +288,7 @@ class Runtime:
             max_message_size=self._settings.max_message_size,
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
-            watchers=self._watchers,
+            listeners=self._listeners,
             jitter=self._machine.jitter,
             machine=self._machine,
         )
@@ -406,7 +381,7 @@ class Runtime:
             await self._end(self.loop.time(), budget)
         finally:
             # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
-            self._doorbell.disconnect()
+            self._waker.disconnect()
             await self._api.close()
 
     async def _end(self, start: float, budget: float) -> None:

@@ -42,7 +42,7 @@ class _Fault:
         self.states: dict[object, object] = {}
 
 
-class Faults:
+class FaultLog:
     """What is wrong right now, by topic.
 
     Safe to use from any thread, and from a signal handler at any point of a report: it takes no

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Workers(ThreadPoolExecutor):
+class ThreadPool(ThreadPoolExecutor):
     """Threads of our own; what comes when executors have ended already is done in place.
 
     That is so at the end of the interpreter, where no thread can be started any more.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Doorbell:
+class Waker:
     """Carries the core's wake-ups to the loop, whichever thread they come from.
 
     It stands between the core and the runtime so that neither keeps the other alive, and so that a

@@ -12,7 +12,7 @@ from celery.signals import worker_process_shutdown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native.client.clients import Schematic
+    from schematic_native.client import Schematic
     from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")

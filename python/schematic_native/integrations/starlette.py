@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
 
-from schematic_native.client.clients import AsyncSchematic
+from schematic_native.client import AsyncSchematic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from schematic_native.client.hold import AsyncHold
+    from schematic_native.client import AsyncHold
     from schematic_native.config.options import LookupKeys
 
 PAYMENT_REQUIRED = 402

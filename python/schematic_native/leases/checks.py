@@ -10,8 +10,8 @@ import math
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
-from schematic_native.config.options import CreditBalance
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
+from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
 from schematic_native.leases.process_store import ProcessStore
@@ -20,28 +20,29 @@ from schematic_native.leases.requests import (
     KEY_CONFLICT,
     REASON_ERROR,
     REASON_FLAG_NOT_FOUND,
+    CheckRequest,
     FlagOutcome,
-    FlagQuestion,
-    LeaseQuestion,
+    FlagRequest,
+    FlagsRequest,
+    NoAnswer,
     Outcomes,
-    Told,
-    Unanswered,
-    ask_all,
+    ServiceAnswer,
+    decide_all,
     plain_result,
 )
 from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Found, Replica
-    from schematic_native.config.options import CreditLeaseMode
-    from schematic_native.config.settings import LeaseSettings
+    from schematic_native.config.client_config import CreditLeaseMode
+    from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.leases.manager import Leases
     from schematic_native.leases.process_store import LeaseStore
     from schematic_native.leases.shared_store import SharedStore
@@ -79,7 +80,7 @@ class Checks:
         self,
         core: Core,
         api: Api,
-        faults: Faults,
+        faults: FaultLog,
         *,
         datastream: DataStream | None,
         caches: EntityCaches | None = None,
@@ -116,96 +117,91 @@ class Checks:
             return None
         return settings.mode
 
-    async def check_flag(self, question: FlagQuestion, deadline: float) -> FlagOutcome:
+    async def check_flag(self, request: FlagRequest, deadline: float) -> FlagOutcome:
         """Answer a plain check from memory, fetching what is missing, or else over REST."""
         if self._replica is not None:
-            answered = await self._ask_replica(self._replica, question)
-            return await self._ask_api(question, deadline) if answered is None else answered
+            answered = await self._ask_replica(self._replica, request)
+            return await self._ask_api(request, deadline) if answered is None else answered
         if self._datastream is not None and self._core.has_flags():
-            await self._fetch_missing(question.company, question.user, deadline)
-            answer = question.ask(self._core)
+            await self._fetch_missing(request.company, request.user, deadline)
+            answer = request.decide(self._core)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
-                return Unanswered(KEY_CONFLICT)
-        return await self._ask_api(question, deadline)
+                return NoAnswer(KEY_CONFLICT)
+        return await self._ask_api(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        deadline: float,
-    ) -> Outcomes | Unanswered:
+    async def check_flags(self, request: FlagsRequest, deadline: float) -> Outcomes | NoAnswer:
         """Answer plain checks of several flags, or of all; by flag key."""
+        flag_keys, company, user = request.flag_keys, request.each.company, request.each.user
         if self._replica is not None and flag_keys:
-            questions = {key: FlagQuestion(key, company, user) for key in flag_keys}
-            asked = [self._ask_replica(self._replica, each) for each in questions.values()]
-            answered = dict(zip(questions, await asyncio.gather(*asked), strict=True))
+            requests = {key: request.of(key) for key in flag_keys}
+            asked = [self._ask_replica(self._replica, each) for each in requests.values()]
+            answered = dict(zip(requests, await asyncio.gather(*asked), strict=True))
             known = {key: answer for key, answer in answered.items() if answer is not None}
-            if len(known) == len(questions):
+            if len(known) == len(requests):
                 return known
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(company, user, deadline)
-            outcomes = ask_all(self._core, flag_keys, company, user)
+            outcomes = decide_all(self._core, request)
             if outcomes is not None:
                 return outcomes
         try:
             results = await self._api.check_flags(company, user, deadline)
         except ApiError as error:
             self._faults.raised(REST_TOPIC, error)
-            return _unanswered(error)
+            return _no_answer(error)
         self._faults.cleared(REST_TOPIC)
         if flag_keys is None:
-            return {result.flag: Told(result) for result in results}
-        found = {result.flag.lower(): Told(result) for result in results}
-        missing = Unanswered(REASON_FLAG_NOT_FOUND)
+            return {result.flag: ServiceAnswer(result) for result in results}
+        found = {result.flag.lower(): ServiceAnswer(result) for result in results}
+        missing = NoAnswer(REASON_FLAG_NOT_FOUND)
         return {key: found.get(key.lower(), missing) for key in flag_keys}
 
     async def check(
-        self, question: LeaseQuestion, pending: PendingCheck | None, deadline: float
-    ) -> CheckResult | Told | Unanswered:
+        self, request: CheckRequest, pending: PendingCheck | None, deadline: float
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
         """Finish a check that may reserve credits."""
         unread = pending is None or pending.need in {"plain", "resolve"}
         if unread and self._replica is not None and self._replica.ready:
             # What was begun, if it was, did not know the flag, perhaps, or whom the keys name.
             pending = None
-            await self._load(self._replica, question.plain())
+            await self._load(self._replica, request.as_flag_request())
         if pending is not None:
-            return await self._finish(question, pending, deadline)
-        usage, mode = question.usage, self.mode
+            return await self._finish(request, pending, deadline)
+        usage, mode = request.usage, self.mode
         if not usage or mode is None:
-            return await self._plain(question, deadline)
+            return await self._plain(request, deadline)
         if mode == "server":
-            return await self._reserve_on_server(question, usage, deadline)
-        answer = question.ask(self._core)
-        return await self._finish(question, answer, deadline)
+            return await self._reserve_on_server(request, usage, deadline)
+        answer = request.decide(self._core)
+        return await self._finish(request, answer, deadline)
 
     async def _ask_replica(
-        self, replica: Replica, question: FlagQuestion
-    ) -> CheckFlagResult | Unanswered | None:
+        self, replica: Replica, request: FlagRequest
+    ) -> CheckFlagResult | NoAnswer | None:
         """Decide by what the replicator has written; None if that cannot be done.
 
         A company or user that is not there counts as none.
         """
         # Once more if all was forgotten in between.
         for _ in range(2):
-            found = await self._load(replica, question) if replica.ready else None
+            found = await self._load(replica, request) if replica.ready else None
             if found is None or not found.flag:
                 return None
             if found.is_conflict:
-                return Unanswered(KEY_CONFLICT)
-            answer = question.ask(self._core, partial=True)
+                return NoAnswer(KEY_CONFLICT)
+            answer = request.decide(self._core, partial=True)
             if isinstance(answer, CheckFlagResult):
                 return answer
             if answer == "conflict":
-                return Unanswered(KEY_CONFLICT)
+                return NoAnswer(KEY_CONFLICT)
         return None
 
-    async def _load(self, replica: Replica, question: FlagQuestion) -> Found | None:
+    async def _load(self, replica: Replica, request: FlagRequest) -> Found | None:
         """Read what a check is about; None if the cache could not be read."""
         try:
-            return await replica.load(question.flag_key, question.company, question.user)
+            return await replica.load(request.flag_key, request.company, request.user)
         except CacheError:
             return None
 
@@ -224,30 +220,30 @@ class Checks:
         return await self._api.credit_balance(company, credit_type_id, deadline)
 
     async def _finish(
-        self, question: LeaseQuestion, answer: CheckResult | PendingCheck, deadline: float
-    ) -> CheckResult | Told | Unanswered:
+        self, request: CheckRequest, answer: CheckResult | PendingCheck, deadline: float
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
         """Do what a pending check needs, and ask again, until it is answered."""
         while isinstance(answer, PendingCheck):
             if answer.need == "plain":
-                return await self._plain(question, deadline)
+                return await self._plain(request, deadline)
             if answer.need == "resolve":
                 found = await self._fetch(
-                    question.company if answer.missing_company else None,
-                    question.user if answer.missing_user else None,
+                    request.company if answer.missing_company else None,
+                    request.user if answer.missing_user else None,
                     deadline,
                 )
                 answer = answer.resume(found)
             elif self._shared is not None and answer.need not in FUND_NEEDS:
                 left = deadline - asyncio.get_running_loop().time()
                 done = await self._shared.finish(answer, max(0.0, left))
-                answer = self._without_store(question) if done is None else done
+                answer = self._without_store(request) if done is None else done
             else:
                 answer = answer.resume(await self._fund(answer, deadline))
         return answer
 
-    def _without_store(self, question: LeaseQuestion) -> CheckResult | PendingCheck:
+    def _without_store(self, request: CheckRequest) -> CheckResult | PendingCheck:
         """Ask again as if the store had failed: it has not answered in time."""
-        answer = question.ask(self._core)
+        answer = request.decide(self._core)
         if isinstance(answer, PendingCheck) and answer.need == "reserve":
             return answer.resume(False)
         return answer
@@ -268,9 +264,9 @@ class Checks:
         return True
 
     async def _plain(
-        self, question: LeaseQuestion, deadline: float
-    ) -> CheckResult | Told | Unanswered:
-        answer = await self.check_flag(question.plain(), deadline)
+        self, request: CheckRequest, deadline: float
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
+        answer = await self.check_flag(request.as_flag_request(), deadline)
         return plain_result(answer) if isinstance(answer, CheckFlagResult) else answer
 
     async def _fetch(self, company: Keys | None, user: Keys | None, deadline: float) -> bool:
@@ -311,43 +307,43 @@ class Checks:
             deadline,
         )
 
-    async def _ask_api(self, question: FlagQuestion, deadline: float) -> Told | Unanswered:
+    async def _ask_api(self, request: FlagRequest, deadline: float) -> ServiceAnswer | NoAnswer:
         try:
             answer = await self._api.check_flag(
-                question.flag_key,
-                question.company,
-                question.user,
-                question.preflight.to_wire(),
+                request.flag_key,
+                request.company,
+                request.user,
+                request.preflight.to_wire(),
                 deadline,
             )
         except NotFoundError as error:
-            return _unanswered(error)
+            return _no_answer(error)
         except ApiError as error:
             self._faults.raised(REST_TOPIC, error)
-            return _unanswered(error)
+            return _no_answer(error)
         self._faults.cleared(REST_TOPIC)
-        return Told(answer)
+        return ServiceAnswer(answer)
 
     async def _reserve_on_server(
-        self, question: LeaseQuestion, usage: float, deadline: float
-    ) -> CheckResult | Unanswered:
+        self, request: CheckRequest, usage: float, deadline: float
+    ) -> CheckResult | NoAnswer:
         """Check and reserve in one call; the server logs the check."""
         settings = self._lease_settings
         if settings is None or not is_usage(usage):
-            return question.fail("invalid_usage")
-        asked_ttl = settings.reservation_ttl if question.ttl is None else question.ttl
+            return request.fail("invalid_usage")
+        asked_ttl = settings.reservation_ttl if request.ttl is None else request.ttl
         lifetime = min(asked_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
-                question.flag_key,
-                question.company,
-                question.user,
+                request.flag_key,
+                request.company,
+                request.user,
                 math.ceil(usage),
-                question.event_subtype,
+                request.event_subtype,
                 self._core.now() + lifetime,
-                question.plain().preflight.to_wire(),
+                request.as_flag_request().preflight.to_wire(),
                 deadline,
-                question.key,
+                request.key,
             )
         except PaymentRequiredError as error:
             self._faults.cleared(RESERVE_TOPIC)
@@ -355,16 +351,16 @@ class Checks:
                 allowed=False,
                 value=False,
                 reason=INSUFFICIENT_CREDITS_REASON,
-                flag_key=question.flag_key,
+                flag_key=request.flag_key,
                 error=error.message,
             )
         except ApiError as error:
             self._faults.raised(RESERVE_TOPIC, error)
-            return question.fail_on_server()
+            return request.fail_on_server()
         self._faults.cleared(RESERVE_TOPIC)
-        return self._take_hold(question, reserved)
+        return self._take_hold(request, reserved)
 
-    def _take_hold(self, question: LeaseQuestion, reserved: Reserved) -> CheckResult:
+    def _take_hold(self, request: CheckRequest, reserved: Reserved) -> CheckResult:
         """Hand the hold to the caller, unless it could not be settled or is not needed."""
         verdict, hold = reserved.verdict, reserved.reservation
         error = verdict.error
@@ -372,14 +368,14 @@ class Checks:
             self._spawn(self.release(hold.id))
             if not hold.event_subtype:
                 error = "missing_event_subtype"
-                if question.on_acquire_failure == "fail-closed":
-                    return question.fail(error)
+                if request.on_acquire_failure == "fail-closed":
+                    return request.fail(error)
             hold = None
         return CheckResult(
             allowed=verdict.value,
             value=verdict.value,
             reason=verdict.reason,
-            flag_key=question.flag_key,
+            flag_key=request.flag_key,
             reservation=hold,
             entitlement=verdict.entitlement,
             flag_id=verdict.flag_id,
@@ -413,6 +409,6 @@ class Checks:
         return CreditBalance((balance or 0.0) + lease.remaining, reserved, settled)
 
 
-def _unanswered(error: ApiError) -> Unanswered:
+def _no_answer(error: ApiError) -> NoAnswer:
     reason = REASON_FLAG_NOT_FOUND if isinstance(error, NotFoundError) else REASON_ERROR
-    return Unanswered(f"{reason} ({error})", str(error))
+    return NoAnswer(f"{reason} ({error})", str(error))

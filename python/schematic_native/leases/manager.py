@@ -13,7 +13,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.service.errors import ApiError, PaymentRequiredError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from schematic_native._native import AcquirePlan, Core, ExtendPlan
-    from schematic_native.config.settings import LeaseSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.config.lease_settings import LeaseSettings
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.process_store import HeldLease, LeaseStore
     from schematic_native.service.responses import GrantedLease
@@ -101,7 +101,7 @@ class Leases:
         core: Core,
         api: Api,
         settings: LeaseSettings,
-        faults: Faults,
+        faults: FaultLog,
         *,
         store: LeaseStore | None = None,
         request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,

@@ -1,31 +1,49 @@
-"""What a check asks, checked before anything is done, and the answer that is none."""
+"""The requests of the public check methods, as objects, and the reading of their arguments.
+
+Arguments are refused here, before anything is done; nothing here waits or does I/O.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from schematic_native._native import CheckFlagResult, CheckResult, read_quantity
-from schematic_native.config.options import CheckFlagOptions, EventQuantities, EventUsage
+from schematic_native.config.options import (
+    CheckFlagOptions,
+    CheckOptions,
+    EventQuantities,
+    EventUsage,
+)
 from schematic_native.ground.arguments import (
+    LONGEST_WAIT,
     Keys,
+    check_default,
+    check_options,
     check_text,
     is_usage,
     read_amount,
     read_amounts,
     read_keys,
     read_text,
+    read_timeout,
     wrong_kind,
 )
 
 if TYPE_CHECKING:
     from schematic_native._native import Core, FailureMode, PendingCheck
-    from schematic_native.config.options import DefaultValue
+    from schematic_native.config.options import DefaultValue, LookupKeys
+
+# The arguments of `check` as its caller gave them, in the order of its signature.
+CheckArguments: TypeAlias = """tuple[
+    str, LookupKeys | None, LookupKeys | None, CheckOptions | None, float | None, str | None,
+    FailureMode | None, DefaultValue, float | None
+]"""
 
 REASON_OFFLINE = "offline: default value"
 REASON_FLAG_NOT_FOUND = "flag not found: default value"
-# What went wrong comes after it.
+# Followed by the error's text.
 REASON_ERROR = "error: default value"
 INSUFFICIENT_CREDITS_REASON = "Insufficient credits"
 KEY_CONFLICT = "key conflict"
@@ -33,21 +51,21 @@ TIMED_OUT = "timed out: default value"
 CLOSED = "client is shut down: default value"
 
 
-class Unanswered(NamedTuple):
-    """No answer could be had: the caller's default applies."""
+class NoAnswer(NamedTuple):
+    """Neither the core nor the service could decide: the caller's default applies."""
 
     reason: str
     error: str | None = None
 
 
-class Told(NamedTuple):
-    """An answer of the API, which the caller's thread keeps for a while."""
+class ServiceAnswer(NamedTuple):
+    """An answer of the service's REST API, which the client caches for a while."""
 
     answer: CheckFlagResult
 
 
 class Preflight(NamedTuple):
-    """What a plain check asks on top of the entities as they are."""
+    """Usage that a plain check is to evaluate as if it had happened already."""
 
     usage: float | None = None
     event_usage: tuple[str, float] | None = None
@@ -58,7 +76,7 @@ class Preflight(NamedTuple):
         return self != NO_PREFLIGHT
 
     def to_wire(self) -> dict[str, object]:
-        """Write it as the REST API takes it, leaving out what is not set."""
+        """Return the fields of a REST request, without those that are not set."""
         wire: dict[str, object] = {}
         if self.usage is not None:
             wire["usage"] = math.ceil(self.usage)
@@ -79,20 +97,23 @@ class Preflight(NamedTuple):
 NO_PREFLIGHT = Preflight()
 
 
-class FlagQuestion(NamedTuple):
+class FlagRequest(NamedTuple):
     """A plain check of one flag."""
 
     flag_key: str
     company: Keys | None
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
+    default: DefaultValue = None  # the answer if no other can be had; the flag's own if None
+    timeout: float = LONGEST_WAIT  # seconds
 
-    def ask(
+    def decide(
         self, core: Core, *, record: bool = True, partial: bool = False
     ) -> CheckFlagResult | str:
-        """Ask the core; a str names what is missing. `record` queues the event of the check.
+        """Evaluate the flag in memory; a str names what is missing for that.
 
-        With `partial`, a company or user that is missing counts as none.
+        `record` queues the event of the check. With `partial`, an unknown company or user is
+        evaluated as if none had been named.
         """
         preflight = self.preflight
         return core.check_flag(
@@ -108,26 +129,19 @@ class FlagQuestion(NamedTuple):
         )
 
 
-FlagOutcome = CheckFlagResult | Told | Unanswered
+FlagOutcome = CheckFlagResult | ServiceAnswer | NoAnswer
 Outcomes = Mapping[str, FlagOutcome]
 
 
-def ask_all(
-    core: Core,
-    flag_keys: Sequence[str] | None,
-    company: Keys | None,
-    user: Keys | None,
-    *,
-    record: bool = True,
-) -> Outcomes | None:
-    """Ask the core for several flags, or for all; None if an entity is missing."""
+def decide_all(core: Core, request: FlagsRequest, *, record: bool = True) -> Outcomes | None:
+    """Evaluate several flags in memory, or all; None if an entity is missing for that."""
     outcomes: dict[str, FlagOutcome] = {}
-    for key in core.flag_keys() if flag_keys is None else flag_keys:
-        answer = FlagQuestion(key, company, user).ask(core, record=record)
+    for key in core.flag_keys() if request.flag_keys is None else request.flag_keys:
+        answer = request.of(key).decide(core, record=record)
         if isinstance(answer, CheckFlagResult):
             outcomes[key] = answer
         elif answer in _KNOWN_MISSES:
-            outcomes[key] = Unanswered(_KNOWN_MISSES[answer])
+            outcomes[key] = NoAnswer(_KNOWN_MISSES[answer])
         else:
             return None
     return outcomes
@@ -136,7 +150,7 @@ def ask_all(
 _KNOWN_MISSES = {"flag": REASON_FLAG_NOT_FOUND, "conflict": KEY_CONFLICT}
 
 
-class LeaseQuestion(NamedTuple):
+class CheckRequest(NamedTuple):
     """A check that may reserve credits."""
 
     flag_key: str
@@ -145,18 +159,20 @@ class LeaseQuestion(NamedTuple):
     usage: float | None
     event_subtype: str | None
     on_acquire_failure: FailureMode
+    default: DefaultValue  # the answer if no other can be had; the flag's own if None
+    timeout: float  # seconds
     ttl: float | None = None  # seconds that the hold may live; as configured if None
-    key: str | None = None  # by which the server tells a repeat of it; its own if None
+    key: str | None = None  # the idempotency key; generated if None
 
-    def ask(self, core: Core) -> CheckResult | PendingCheck:
-        """Ask the core."""
+    def decide(self, core: Core) -> CheckResult | PendingCheck:
+        """Begin the check in memory: answered, or pending with what it needs next."""
         answer = core.check(*self._arguments(), self.ttl)
         if answer is None:
             raise RuntimeError("the process was forked in the middle of a call")
         return answer
 
-    def unheld(self, core: Core, *, record: bool) -> CheckResult:
-        """Decide a check for which no lease can be asked for any more.
+    def decide_without_lease(self, core: Core, *, record: bool) -> CheckResult:
+        """Decide a check when no lease can be acquired any more.
 
         Under "fail-open" the rules still decide. Without the entities that they need, the failure
         mode alone does.
@@ -165,13 +181,13 @@ class LeaseQuestion(NamedTuple):
         return self.fail("lease_acquire_failed") if answer is None else answer
 
     def _arguments(self) -> tuple[str, Keys | None, Keys | None, float, str | None, FailureMode]:
-        """Return what the core is asked with: no usage is none of it."""
+        """Return the arguments of the core's methods, which take a missing usage as 0."""
         usage = 0.0 if self.usage is None else self.usage
         who = self.flag_key, self.company, self.user
         return *who, usage, self.event_subtype, self.on_acquire_failure
 
-    def plain(self) -> FlagQuestion:
-        """Return the plain check that asks the same, the usage as its preflight."""
+    def as_flag_request(self) -> FlagRequest:
+        """Return the plain check of the same flag, with the usage as its preflight."""
         usage = self.usage if self.usage is not None and is_usage(self.usage) else None
         if usage is None:
             preflight = NO_PREFLIGHT
@@ -179,10 +195,12 @@ class LeaseQuestion(NamedTuple):
             preflight = Preflight(event_usage=(self.event_subtype, usage))
         else:
             preflight = Preflight(usage=usage)
-        return FlagQuestion(self.flag_key, self.company, self.user, preflight)
+        return FlagRequest(
+            self.flag_key, self.company, self.user, preflight, self.default, self.timeout
+        )
 
     def fail(self, failure: str) -> CheckResult:
-        """Resolve the check by its mode, without an evaluation."""
+        """Answer by the failure mode alone, without evaluating the flag."""
         if self.on_acquire_failure == "fail-open":
             return CheckResult(
                 allowed=True,
@@ -195,19 +213,16 @@ class LeaseQuestion(NamedTuple):
             allowed=False, value=False, reason=failure, flag_key=self.flag_key, error=failure
         )
 
-    def fail_on_server(self) -> CheckResult | Unanswered:
-        """Resolve the check by its mode when the server has not held its credits."""
+    def fail_on_server(self) -> CheckResult | NoAnswer:
+        """Answer by the failure mode when the server has not reserved the credits."""
         failure = "server_reservation_failed"
         if self.on_acquire_failure == "fail-open":
-            return Unanswered(f"{failure}_fail_open", failure)
+            return NoAnswer(f"{failure}_fail_open", failure)
         return self.fail(failure)
 
 
 def plain_result(answer: CheckFlagResult) -> CheckResult:
-    """Return a plain check's answer as the answer of `check`.
-
-    Allowed is the value, nothing is held.
-    """
+    """Convert a plain check's answer to one of `check`, which holds nothing."""
     return CheckResult(
         allowed=answer.value,
         value=answer.value,
@@ -219,49 +234,97 @@ def plain_result(answer: CheckFlagResult) -> CheckResult:
     )
 
 
-def read_flag_question(
-    flag_key: object, company: object, user: object, options: CheckFlagOptions | None
-) -> FlagQuestion:
-    """Check the arguments of a plain check."""
-    return FlagQuestion(
+def read_flag_request(
+    flag_key: object,
+    company: object,
+    user: object,
+    options: CheckFlagOptions | None,
+    timeout: float,
+) -> FlagRequest:
+    """Check the arguments of a plain check; `timeout` holds unless the options have one."""
+    check_options(options, CheckFlagOptions)
+    request = FlagRequest(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
         NO_PREFLIGHT if options is None else read_preflight(options),
+        timeout=timeout,
     )
+    if options is None:
+        return request
+    check_default(options.default_value)
+    if options.timeout is not None:
+        timeout = read_timeout(options.timeout)
+    return request._replace(default=options.default_value, timeout=timeout)
 
 
-def read_lease_question(
-    flag_key: object,
-    company: object,
-    user: object,
-    usage: object,
-    event_subtype: object,
-    on_acquire_failure: object,
-) -> LeaseQuestion:
-    """Check the arguments of `check`.
+def read_check_request(arguments: CheckArguments, timeout: float) -> CheckRequest:
+    """Check the arguments of `check`; `timeout` holds unless the caller gave one.
 
-    A usage that is no usage is let through: its check says so.
+    A usage that is out of range passes: the check's answer reports it.
     """
-    subtype = None if event_subtype is None else check_text("event_subtype", event_subtype)
-    if on_acquire_failure is None:
-        on_acquire_failure = "fail-closed"
-    if on_acquire_failure not in ("fail-open", "fail-closed"):
+    given = _Given(*arguments)
+    if given.options is not None:
+        given = given.merged(given.options)
+    check_default(given.default_value)
+    if given.timeout is not None:
+        timeout = read_timeout(given.timeout)
+    subtype = given.event_subtype
+    subtype = None if subtype is None else check_text("event_subtype", subtype)
+    mode = given.on_acquire_failure or "fail-closed"
+    if mode not in ("fail-open", "fail-closed"):
         raise ValueError(
-            f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
+            "on_acquire_failure must be 'fail-closed' or 'fail-open', "
+            f"got {given.on_acquire_failure!r}"
         )
-    return LeaseQuestion(
-        read_text("flag_key", flag_key),
-        read_keys("company", company),
-        read_keys("user", user),
-        None if usage is None else read_quantity("usage", usage),
+    return CheckRequest(
+        read_text("flag_key", given.flag_key),
+        read_keys("company", given.company),
+        read_keys("user", given.user),
+        None if given.usage is None else read_quantity("usage", given.usage),
         subtype or None,
-        on_acquire_failure,
+        mode,
+        given.default_value,
+        timeout,
     )
+
+
+class _Given(NamedTuple):
+    """The arguments of `check` by name."""
+
+    flag_key: str
+    company: LookupKeys | None
+    user: LookupKeys | None
+    options: CheckOptions | None
+    usage: float | None
+    event_subtype: str | None
+    on_acquire_failure: FailureMode | None
+    default_value: DefaultValue
+    timeout: float | None
+
+    def merged(self, options: CheckOptions) -> _Given:
+        """Fill in from the options what no keyword gave."""
+        check_options(options, CheckOptions)
+        kept = {name: getattr(options, name) for name in _IN_OPTIONS if getattr(self, name) is None}
+        return self._replace(**kept)
+
+
+_IN_OPTIONS = ("usage", "event_subtype", "on_acquire_failure", "default_value", "timeout")
+
+
+class FlagsRequest(NamedTuple):
+    """Plain checks of several flags, or of all if `flag_keys` is None."""
+
+    flag_keys: list[str] | None
+    each: FlagRequest  # as which each flag is checked, but for its key
+
+    def of(self, flag_key: str) -> FlagRequest:
+        """Return the plain check of one of the flags."""
+        return self.each._replace(flag_key=flag_key)
 
 
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
-    """Return the caller's default, which may be a function, or else the flag's."""
+    """Return the caller's default, calling it if it is a function, or else the flag's."""
     if value is None:
         return flag_default
     answer = value() if callable(value) else value
@@ -271,7 +334,7 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
 
 
 def read_preflight(options: CheckFlagOptions) -> Preflight:
-    """Read what the options ask on top of the entities, or raise TypeError or ValueError."""
+    """Read the usage given in the options, or raise TypeError or ValueError."""
     event_usage = options.event_usage
     if event_usage is not None and not isinstance(event_usage, EventUsage):
         raise wrong_kind("event_usage", EventUsage, event_usage)

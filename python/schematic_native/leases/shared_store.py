@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Reservation,
         SlabPlan,
     )
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.process_store import HeldLease
     from schematic_native.redis import Late, Operation, Operations, SweptPage, WaitedStore
@@ -52,7 +52,7 @@ SHARE = 4
 
 
 def finish(
-    operations: Operations, pending: PendingCheck, faults: Faults
+    operations: Operations, pending: PendingCheck, faults: FaultLog
 ) -> Operation[CheckResult | PendingCheck]:
     """Do what a pending check needs of the store, until it is answered or needs something else."""
     while pending.need in STORE_NEEDS:
@@ -214,7 +214,7 @@ class SharedStore:
 
     shared = True
 
-    def __init__(self, core: Core, store: WaitedStore, faults: Faults) -> None:
+    def __init__(self, core: Core, store: WaitedStore, faults: FaultLog) -> None:
         self._core = core
         self._store = store
         self._operations = store.operations
@@ -526,7 +526,7 @@ class Slabs:
         core: Core,
         store: WaitedStore,
         settle: Callable[[SlabClaim], None],
-        faults: Faults,
+        faults: FaultLog,
     ) -> None:
         self._core = core
         self._store = store

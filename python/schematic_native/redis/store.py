@@ -13,7 +13,7 @@ import redis.asyncio
 
 from schematic_native.ground.machine import THIS, Machine
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.ground.threads import Workers
+from schematic_native.ground.threads import ThreadPool
 from schematic_native.redis.async_connections import AsyncServer
 from schematic_native.redis.cluster import AsyncCluster, SyncCluster
 from schematic_native.redis.connections import AsyncLinks, SyncLinks, SyncServer
@@ -99,7 +99,7 @@ class ThreadedStore:
     def __init__(self, store: SyncStore) -> None:
         self.operations = store.operations
         self._store = store
-        self._workers = Workers(MOST_WORKERS, "schematic-native Redis")
+        self._workers = ThreadPool(MOST_WORKERS, "schematic-native Redis")
 
     async def run(
         self,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from schematic_native.config.settings import is_loopback
-from schematic_native.service.rest import USER_AGENT
-from schematic_native.service.transport import using_openssl
+from schematic_native.ground.urls import is_loopback
+from schematic_native.service.http_sender import USER_AGENT
+from schematic_native.service.tls import using_openssl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

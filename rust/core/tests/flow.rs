@@ -12,9 +12,9 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        Answer, Basis, CheckFlow, Debit, Exported, Failure, FailureMode, Holder, Ids, Keys, Knobs,
+        Basis, CheckFlow, Debit, Exported, Failure, FailureMode, Holder, Ids, Keys, Knobs,
         LeaseKnobs, Ledger, Mode, NewLease, Outcome, Refusal, Reservation, Settlement, SlotKey,
-        Step, valid_quantity, whole_units,
+        Step, StepResult, valid_quantity, whole_units,
     },
 };
 
@@ -57,7 +57,7 @@ fn begin(mode: FailureMode) -> Trace {
 }
 
 impl Trace {
-    fn tell(&mut self, answer: Answer) -> &mut Self {
+    fn tell(&mut self, answer: StepResult) -> &mut Self {
         self.flow.advance(answer, NOW, TTL, &self.ids);
         self.steps.push(self.flow.step());
         if matches!(self.flow.step(), Step::Record | Step::Gate { .. }) {
@@ -69,11 +69,11 @@ impl Trace {
         self
     }
 
-    fn after(mode: FailureMode, answers: &[Answer]) -> Self {
+    fn after(mode: FailureMode, answers: &[StepResult]) -> Self {
         Self::begun(begin(mode), answers)
     }
 
-    fn drafting(mode: FailureMode, answers: &[Answer]) -> Self {
+    fn drafting(mode: FailureMode, answers: &[StepResult]) -> Self {
         let drafts = Trace {
             drafts: true,
             ..begin(mode)
@@ -81,7 +81,7 @@ impl Trace {
         Self::begun(drafts, answers)
     }
 
-    fn begun(mut trace: Self, answers: &[Answer]) -> Self {
+    fn begun(mut trace: Self, answers: &[StepResult]) -> Self {
         for answer in answers {
             trace.tell(answer.clone());
         }
@@ -105,12 +105,12 @@ impl Trace {
 }
 
 /// Eight whole events at a rate of four: a cost of 32.
-fn metered() -> Answer {
+fn metered() -> StepResult {
     terms(4.0)
 }
 
-fn terms(rate: f64) -> Answer {
-    Answer::Probed(Some(Arc::new(Terms {
+fn terms(rate: f64) -> StepResult {
+    StepResult::Probed(Some(Arc::new(Terms {
         credit_id: SLOT.credit_type_id.into(),
         event_subtype: "frames_rendered".into(),
         rate,
@@ -127,12 +127,12 @@ fn debit() -> Debit {
     }
 }
 
-fn debited() -> Answer {
-    Answer::Debited(debit())
+fn debited() -> StepResult {
+    StepResult::Debited(debit())
 }
 
-fn held() -> Answer {
-    Answer::Held(debit())
+fn held() -> StepResult {
+    StepResult::Held(debit())
 }
 
 fn denial(failure: Failure) -> Outcome {
@@ -155,9 +155,9 @@ fn blind_allowance(failure: Failure) -> Outcome {
 #[test]
 fn a_hold_that_is_debited_and_recorded_at_once_is_gated_like_any_other() {
     for value in [Some(true), Some(false), None] {
-        let gated = Answer::Evaluated(value);
+        let gated = StepResult::Evaluated(value);
         let at_once = Trace::drafting(FailureMode::Closed, &[metered(), held(), gated.clone()]);
-        let apart = [metered(), debited(), Answer::Recorded, gated];
+        let apart = [metered(), debited(), StepResult::Recorded, gated];
         let apart = Trace::after(FailureMode::Closed, &apart);
         assert_eq!(at_once.flow.step(), apart.flow.step());
         assert_eq!(
@@ -187,7 +187,7 @@ fn a_draft_becomes_the_hold_of_its_debit() {
 
 #[test]
 fn a_store_that_fails_at_the_debit_denies_a_closed_check() {
-    let answers = [metered(), Answer::StoreFailed];
+    let answers = [metered(), StepResult::StoreFailed];
     let trace = Trace::after(FailureMode::Closed, &answers);
     assert_eq!(trace.outcome(), denial(Failure::StoreError));
     assert_eq!(Failure::StoreError.as_str(), "lease_store_error");
@@ -198,8 +198,8 @@ fn a_store_that_fails_at_the_debit_lets_the_rules_decide_an_open_check() {
     for value in [true, false] {
         let answers = [
             metered(),
-            Answer::StoreFailed,
-            Answer::Evaluated(Some(value)),
+            StepResult::StoreFailed,
+            StepResult::Evaluated(Some(value)),
         ];
         let trace = Trace::after(FailureMode::Open, &answers);
         assert_eq!(trace.steps[2], Step::Open);
@@ -210,7 +210,11 @@ fn a_store_that_fails_at_the_debit_lets_the_rules_decide_an_open_check() {
         };
         assert_eq!(trace.outcome(), expected);
     }
-    let answers = [metered(), Answer::StoreFailed, Answer::Evaluated(None)];
+    let answers = [
+        metered(),
+        StepResult::StoreFailed,
+        StepResult::Evaluated(None),
+    ];
     let trace = Trace::after(FailureMode::Open, &answers);
     assert_eq!(trace.outcome(), blind_allowance(Failure::StoreError));
     assert_eq!(
@@ -223,9 +227,9 @@ fn a_store_that_fails_at_the_debit_lets_the_rules_decide_an_open_check() {
 fn a_store_that_fails_after_an_extend_is_a_store_error_and_no_shortage() {
     let answers = [
         metered(),
-        Answer::Refused(Refusal::Short),
-        Answer::Extended,
-        Answer::StoreFailed,
+        StepResult::Refused(Refusal::Short),
+        StepResult::Extended,
+        StepResult::StoreFailed,
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
     assert_eq!(trace.outcome(), denial(Failure::StoreError));
@@ -233,8 +237,12 @@ fn a_store_that_fails_after_an_extend_is_a_store_error_and_no_shortage() {
 
 #[test]
 fn a_debit_whose_hold_was_not_recorded_is_refunded_before_the_check_fails() {
-    for undone in [Answer::Cancelled, Answer::StoreFailed, Answer::StoreLost] {
-        let answers = [metered(), debited(), Answer::StoreFailed];
+    for undone in [
+        StepResult::Cancelled,
+        StepResult::StoreFailed,
+        StepResult::StoreLost,
+    ] {
+        let answers = [metered(), debited(), StepResult::StoreFailed];
         let mut trace = Trace::after(FailureMode::Closed, &answers);
         assert_eq!(trace.flow.step(), Step::Refund);
         trace.tell(undone.clone());
@@ -244,7 +252,7 @@ fn a_debit_whose_hold_was_not_recorded_is_refunded_before_the_check_fails() {
         assert_eq!(trace.flow.step(), Step::Refund);
         trace.tell(undone);
         assert_eq!(trace.flow.step(), Step::Open);
-        trace.tell(Answer::Evaluated(Some(true)));
+        trace.tell(StepResult::Evaluated(Some(true)));
         assert_eq!(trace.outcome().basis, Basis::Open(Failure::StoreError));
         assert_eq!(trace.flow.hold(), None);
     }
@@ -253,12 +261,12 @@ fn a_debit_whose_hold_was_not_recorded_is_refunded_before_the_check_fails() {
 #[test]
 fn a_verdict_stands_when_its_cancel_fails() {
     for mode in [FailureMode::Closed, FailureMode::Open] {
-        for cancelled in [Answer::Cancelled, Answer::StoreFailed] {
+        for cancelled in [StepResult::Cancelled, StepResult::StoreFailed] {
             let answers = [
                 metered(),
                 debited(),
-                Answer::Recorded,
-                Answer::Evaluated(Some(false)),
+                StepResult::Recorded,
+                StepResult::Evaluated(Some(false)),
                 cancelled,
             ];
             let trace = Trace::after(mode, &answers);
@@ -275,12 +283,12 @@ fn a_verdict_stands_when_its_cancel_fails() {
 
 #[test]
 fn a_gate_that_fails_is_resolved_by_the_mode_whether_or_not_its_cancel_succeeds() {
-    for cancelled in [Answer::Cancelled, Answer::StoreFailed] {
+    for cancelled in [StepResult::Cancelled, StepResult::StoreFailed] {
         let answers = [
             metered(),
             debited(),
-            Answer::Recorded,
-            Answer::Evaluated(None),
+            StepResult::Recorded,
+            StepResult::Evaluated(None),
             cancelled,
         ];
         let closed = Trace::after(FailureMode::Closed, &answers);
@@ -323,24 +331,24 @@ fn run(fault: Fault, mode: FailureMode) -> (Trace, Ledger) {
     (trace, ledger)
 }
 
-fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
+fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> StepResult {
     let hold = || flow.hold().expect("credits are debited");
     match flow.step() {
         Step::Probe => metered(),
         Step::Reserve => match ledger.try_reserve(SLOT, flow.cost(), NOW) {
-            Ok(debit) => Answer::Debited(debit),
-            Err(refusal) => Answer::Refused(refusal),
+            Ok(debit) => StepResult::Debited(debit),
+            Err(refusal) => StepResult::Refused(refusal),
         },
         Step::Record => match fault {
-            Fault::RecordLost | Fault::RecordLostAndRefund => Answer::StoreFailed,
+            Fault::RecordLost | Fault::RecordLostAndRefund => StepResult::StoreFailed,
             Fault::RecordLandedUnheard | Fault::RecordLandedUnheardAndCancel => {
                 assert!(ledger.add(hold(), None, NOW));
-                Answer::StoreLost
+                StepResult::StoreLost
             }
-            Fault::RecordLandsLate => Answer::StoreLost,
+            Fault::RecordLandsLate => StepResult::StoreLost,
             Fault::Cancel => {
                 assert!(ledger.add(hold(), None, NOW));
-                Answer::Recorded
+                StepResult::Recorded
             }
         },
         Step::Cancel | Step::Refund
@@ -349,19 +357,19 @@ fn answer(ledger: &Ledger, flow: &CheckFlow, fault: Fault) -> Answer {
                 Fault::RecordLostAndRefund | Fault::RecordLandedUnheardAndCancel
             ) =>
         {
-            Answer::StoreFailed
+            StepResult::StoreFailed
         }
         Step::Cancel if fault != Fault::Cancel => match ledger.consume(hold(), 0.0) {
-            Some(_) => Answer::Cancelled,
-            None => Answer::Gone,
+            Some(_) => StepResult::Cancelled,
+            None => StepResult::Gone,
         },
         Step::Refund => {
             let hold = hold();
             ledger.refund(SLOT, hold.credits_reserved, Some(&hold.lease_id));
-            Answer::Cancelled
+            StepResult::Cancelled
         }
-        Step::Gate { .. } | Step::Open => Answer::Evaluated(Some(false)),
-        Step::Cancel => Answer::StoreFailed,
+        Step::Gate { .. } | Step::Open => StepResult::Evaluated(Some(false)),
+        Step::Cancel => StepResult::StoreFailed,
         step => panic!("{step:?} is not asked with a live lease at hand"),
     }
 }
@@ -424,71 +432,78 @@ fn a_hold_that_can_neither_be_refunded_nor_cancelled_leaks_no_longer_than_its_ti
 // The machine as such
 
 /// One answer of each kind.
-fn answers() -> Vec<Answer> {
+fn answers() -> Vec<StepResult> {
     vec![
         metered(),
-        Answer::Probed(None),
+        StepResult::Probed(None),
         debited(),
         held(),
-        Answer::Refused(Refusal::NoLease),
-        Answer::Refused(Refusal::Short),
-        Answer::Refused(Refusal::Invalid),
-        Answer::StoreFailed,
-        Answer::Acquired(true),
-        Answer::Acquired(false),
-        Answer::Extended,
-        Answer::Recorded,
-        Answer::Evaluated(Some(true)),
-        Answer::Evaluated(Some(false)),
-        Answer::Evaluated(None),
-        Answer::Cancelled,
-        Answer::Gone,
-        Answer::StoreLost,
+        StepResult::Refused(Refusal::NoLease),
+        StepResult::Refused(Refusal::Short),
+        StepResult::Refused(Refusal::Invalid),
+        StepResult::StoreFailed,
+        StepResult::Acquired(true),
+        StepResult::Acquired(false),
+        StepResult::Extended,
+        StepResult::Recorded,
+        StepResult::Evaluated(Some(true)),
+        StepResult::Evaluated(Some(false)),
+        StepResult::Evaluated(None),
+        StepResult::Cancelled,
+        StepResult::Gone,
+        StepResult::StoreLost,
     ]
 }
 
-fn fits(step: Step, answer: &Answer) -> bool {
+fn fits(step: Step, answer: &StepResult) -> bool {
     matches!(
         (step, answer),
-        (Step::Probe, Answer::Probed(_))
+        (Step::Probe, StepResult::Probed(_))
             | (
                 Step::Reserve,
-                Answer::Debited(_)
-                    | Answer::Held(_)
-                    | Answer::Refused(_)
-                    | Answer::StoreFailed
-                    | Answer::StoreLost
+                StepResult::Debited(_)
+                    | StepResult::Held(_)
+                    | StepResult::Refused(_)
+                    | StepResult::StoreFailed
+                    | StepResult::StoreLost
             )
-            | (Step::Acquire, Answer::Acquired(_))
-            | (Step::Extend, Answer::Extended)
+            | (Step::Acquire, StepResult::Acquired(_))
+            | (Step::Extend, StepResult::Extended)
             | (
                 Step::Record,
-                Answer::Recorded | Answer::StoreFailed | Answer::StoreLost
+                StepResult::Recorded | StepResult::StoreFailed | StepResult::StoreLost
             )
-            | (Step::Gate { .. } | Step::Open, Answer::Evaluated(_))
+            | (Step::Gate { .. } | Step::Open, StepResult::Evaluated(_))
             | (
                 Step::Cancel,
-                Answer::Cancelled | Answer::Gone | Answer::StoreFailed | Answer::StoreLost
+                StepResult::Cancelled
+                    | StepResult::Gone
+                    | StepResult::StoreFailed
+                    | StepResult::StoreLost
             )
             | (
                 Step::Refund,
-                Answer::Cancelled | Answer::StoreFailed | Answer::StoreLost
+                StepResult::Cancelled | StepResult::StoreFailed | StepResult::StoreLost
             )
     )
 }
 
 /// Follows every fitting answer from here to every end, and shows each flow on the way.
-fn explore(mode: FailureMode, path: &mut Vec<Answer>, visit: &mut impl FnMut(&[Answer], &Trace)) {
+fn explore(
+    mode: FailureMode,
+    path: &mut Vec<StepResult>,
+    visit: &mut impl FnMut(&[StepResult], &Trace),
+) {
     for begun in [Trace::after, Trace::drafting] {
         explore_as(begun, mode, path, visit);
     }
 }
 
 fn explore_as(
-    begun: fn(FailureMode, &[Answer]) -> Trace,
+    begun: fn(FailureMode, &[StepResult]) -> Trace,
     mode: FailureMode,
-    path: &mut Vec<Answer>,
-    visit: &mut impl FnMut(&[Answer], &Trace),
+    path: &mut Vec<StepResult>,
+    visit: &mut impl FnMut(&[StepResult], &Trace),
 ) {
     let trace = begun(mode, path);
     visit(path, &trace);
@@ -533,8 +548,8 @@ fn on_every_path_a_debit_ends_as_a_kept_hold_or_is_given_back() {
                 return;
             };
             let debited = path.iter().zip(&trace.steps).any(|(answer, step)| {
-                matches!(answer, Answer::Debited(_) | Answer::Held(_))
-                    || (trace.drafts && *step == Step::Reserve && *answer == Answer::StoreLost)
+                matches!(answer, StepResult::Debited(_) | StepResult::Held(_))
+                    || (trace.drafts && *step == Step::Reserve && *answer == StepResult::StoreLost)
             });
             let given_back = trace.count(|step| matches!(step, Step::Cancel | Step::Refund));
             let kept = usize::from(trace.flow.hold().is_some());
@@ -557,10 +572,10 @@ fn a_check_is_allowed_only_by_an_evaluation_or_by_the_open_mode() {
             };
             let expected = match outcome.basis {
                 Basis::Static(_) => mode == FailureMode::Open,
-                Basis::Gate => path.contains(&Answer::Evaluated(Some(true))),
+                Basis::Gate => path.contains(&StepResult::Evaluated(Some(true))),
                 Basis::Open(_) => {
                     assert_eq!(mode, FailureMode::Open);
-                    path.last() == Some(&Answer::Evaluated(Some(true)))
+                    path.last() == Some(&StepResult::Evaluated(Some(true)))
                 }
             };
             assert_eq!(outcome.allowed, expected, "{path:?}");
@@ -589,17 +604,17 @@ fn an_answer_that_does_not_fit_the_step_leaves_the_flow_where_it_is() {
 fn a_stray_answer_does_not_change_what_comes_after_it() {
     let mut trace = begin(FailureMode::Closed);
     trace
-        .tell(Answer::Evaluated(None))
+        .tell(StepResult::Evaluated(None))
         .tell(metered())
-        .tell(Answer::Acquired(true))
-        .tell(Answer::Refused(Refusal::NoLease))
-        .tell(Answer::Refused(Refusal::Short))
-        .tell(Answer::Acquired(true))
+        .tell(StepResult::Acquired(true))
+        .tell(StepResult::Refused(Refusal::NoLease))
+        .tell(StepResult::Refused(Refusal::Short))
+        .tell(StepResult::Acquired(true))
         .tell(debited())
-        .tell(Answer::Evaluated(Some(false)))
-        .tell(Answer::Recorded)
-        .tell(Answer::Cancelled)
-        .tell(Answer::Evaluated(Some(true)));
+        .tell(StepResult::Evaluated(Some(false)))
+        .tell(StepResult::Recorded)
+        .tell(StepResult::Cancelled)
+        .tell(StepResult::Evaluated(Some(true)));
     assert!(trace.outcome().allowed);
     assert!(trace.outcome().low);
     // A stray answer at the debit would have drawn a second id.
@@ -608,13 +623,13 @@ fn a_stray_answer_does_not_change_what_comes_after_it() {
 
 #[test]
 fn a_slot_that_never_has_a_live_lease_is_given_up_after_one_acquire() {
-    let none = Answer::Refused(Refusal::NoLease);
+    let none = StepResult::Refused(Refusal::NoLease);
     let answers = [
         metered(),
         none.clone(),
-        Answer::Acquired(true),
+        StepResult::Acquired(true),
         none.clone(),
-        Answer::Extended,
+        StepResult::Extended,
         none,
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
@@ -625,9 +640,9 @@ fn a_slot_that_never_has_a_live_lease_is_given_up_after_one_acquire() {
 fn a_lease_that_is_gone_after_its_extend_is_not_acquired_anew() {
     let answers = [
         metered(),
-        Answer::Refused(Refusal::Short),
-        Answer::Extended,
-        Answer::Refused(Refusal::NoLease),
+        StepResult::Refused(Refusal::Short),
+        StepResult::Extended,
+        StepResult::Refused(Refusal::NoLease),
     ];
     let trace = Trace::after(FailureMode::Closed, &answers);
     assert_eq!(trace.outcome(), denial(Failure::InsufficientBalance));
@@ -636,7 +651,7 @@ fn a_lease_that_is_gone_after_its_extend_is_not_acquired_anew() {
 
 #[test]
 fn a_cost_that_is_no_amount_asks_the_service_for_nothing() {
-    let answers = [metered(), Answer::Refused(Refusal::Invalid)];
+    let answers = [metered(), StepResult::Refused(Refusal::Invalid)];
     let trace = Trace::after(FailureMode::Closed, &answers);
     assert_eq!(trace.outcome(), denial(Failure::InsufficientBalance));
 }
@@ -666,7 +681,7 @@ fn a_hold_is_made_of_the_check_the_debit_and_what_was_passed_in() {
 
 #[test]
 fn the_gate_is_asked_with_the_balance_before_the_debit() {
-    let answers = [metered(), debited(), Answer::Recorded];
+    let answers = [metered(), debited(), StepResult::Recorded];
     let trace = Trace::after(FailureMode::Closed, &answers);
     assert_eq!(trace.flow.step(), Step::Gate { balance: 90.0 });
     assert_eq!(trace.flow.cost(), 32.0);

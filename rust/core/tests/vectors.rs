@@ -22,9 +22,9 @@ use schematic_core::{
     Millis,
     engine::Terms,
     leases::{
-        AcquirePlan, Answer, Basis, CheckFlow, Exported, ExtendPlan, FailureMode, Holder, Ids,
-        Keys, Knobs, LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation,
-        ReservationId, Settlement, SlotKey, Step, whole_units,
+        AcquirePlan, Basis, CheckFlow, Exported, ExtendPlan, FailureMode, Holder, Ids, Keys, Knobs,
+        LeaseKnobs, Ledger, MAX_SAFE_INTEGER, Mode, NewLease, Outcome, Reservation, ReservationId,
+        Settlement, SlotKey, Step, StepResult, whole_units,
     },
 };
 use serde_json::{Map, Value, json};
@@ -402,39 +402,41 @@ impl Run {
         step: Step,
         operation: &Value,
         engine: &mut Engine,
-    ) -> Answer {
+    ) -> StepResult {
         let key = flow.slot().unwrap_or(SlotKey {
             company_id: "",
             credit_type_id: "",
         });
         let hold = || flow.hold().expect("credits are debited");
         match step {
-            Step::Probe => Answer::Probed(engine.probe()),
+            Step::Probe => StepResult::Probed(engine.probe()),
             Step::Reserve => match self.ledger.try_reserve(key, flow.cost(), self.now) {
-                Ok(debit) => Answer::Debited(debit),
-                Err(refusal) => Answer::Refused(refusal),
+                Ok(debit) => StepResult::Debited(debit),
+                Err(refusal) => StepResult::Refused(refusal),
             },
-            Step::Acquire => {
-                Answer::Acquired(self.acquire(key, &operation["server"]["acquire"], &Value::Null))
-            }
+            Step::Acquire => StepResult::Acquired(self.acquire(
+                key,
+                &operation["server"]["acquire"],
+                &Value::Null,
+            )),
             Step::Extend => {
                 self.extend(key, Some(flow.cost()), &operation["server"]["extend"]);
-                Answer::Extended
+                StepResult::Extended
             }
             Step::Record => {
                 assert!(
                     self.ledger.add(hold(), None, self.now),
                     "a fresh id is always recorded"
                 );
-                Answer::Recorded
+                StepResult::Recorded
             }
-            Step::Gate { balance } => Answer::Evaluated(engine.gate(balance, flow.cost())),
+            Step::Gate { balance } => StepResult::Evaluated(engine.gate(balance, flow.cost())),
             Step::Cancel => {
                 self.ledger.consume(hold(), 0.0);
-                Answer::Cancelled
+                StepResult::Cancelled
             }
             Step::Refund => unreachable!("a fresh id is always recorded"),
-            Step::Open => Answer::Evaluated(engine.open(flow)),
+            Step::Open => StepResult::Evaluated(engine.open(flow)),
             Step::Plain | Step::Done(_) => unreachable!("these end the loop"),
         }
     }

@@ -20,7 +20,7 @@ use pyo3::{
     sync::PyOnceLock,
     types::{PyBool, PyDict, PyTuple, PyType},
 };
-use schematic_core::client::Progress;
+use schematic_core::decider::Progress;
 
 use crate::{
     arguments::plain_number,
@@ -437,9 +437,8 @@ impl Synchronous {
             on_acquire_failure,
             default_value,
             timeout,
-            waiting,
         );
-        slf.call_method1(intern!(py, "_check_waiting"), arguments)
+        slf.call_method1(intern!(py, "_check_waiting"), (arguments, waiting))
             .map(Bound::unbind)
     }
 

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use schematic_core::{
-    client::{Need, Pending, Progress, Reply},
+    decider::{Need, Pending, Progress, Reply},
     leases::Refusal,
 };
 

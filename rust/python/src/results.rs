@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyDict, PyMapping, PyTuple},
 };
 use schematic_core::{
-    client::{CheckAnswer, FlagAnswer, Judgement},
+    decider::{CheckAnswer, FlagAnswer, Judgement},
     engine::{
         self, Entitlement, FlagName, KeptReason, MetricPeriod, MonthReset, QuantityRates, RuleName,
         RuleType, Terms, ValueType,

@@ -2,7 +2,7 @@
 
 use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use schematic_core::{
-    client::{Engine, Judgement, Question},
+    decider::{Engine, EngineRequest, Judgement},
     engine::KeptReason,
     text::Text,
 };
@@ -17,7 +17,7 @@ impl ScriptedEngine {
         Box::new(Self(callable))
     }
 
-    fn ask(&self, py: Python<'_>, question: Question<'_>) -> PyResult<Judgement> {
+    fn ask(&self, py: Python<'_>, question: EngineRequest<'_>) -> PyResult<Judgement> {
         let credit_cost = PyDict::new(py);
         for (credit, cost) in question.credit_cost {
             credit_cost.set_item(credit, cost)?;
@@ -39,7 +39,7 @@ impl ScriptedEngine {
 }
 
 impl Engine for ScriptedEngine {
-    fn judge(&self, question: Question<'_>) -> Judgement {
+    fn judge(&self, question: EngineRequest<'_>) -> Judgement {
         Python::attach(|py| {
             self.ask(py, question).unwrap_or_else(|fault| {
                 fault.write_unraisable(py, Some(self.0.bind(py)));

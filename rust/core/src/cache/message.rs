@@ -1,3 +1,7 @@
+//! `DataStream` messages, and what the cache makes of them.
+//!
+//! A message is applied whole or not at all; one that cannot be read changes nothing and is described.
+
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use serde::Deserialize;

@@ -1,3 +1,7 @@
+//! Events, and how the capture service reads them.
+//!
+//! A billing event carries an idempotency key that does not change between attempts.
+
 use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};

@@ -1,3 +1,8 @@
+//! Events that wait for a batch.
+//!
+//! Recording never waits for the network. Billing events are kept in preference to records of checks, and an event is in
+//! one batch at a time.
+
 use std::{
     collections::VecDeque,
     sync::{

@@ -1,3 +1,7 @@
+//! Amounts of credits, exact.
+//!
+//! Balances are never sums of doubles: those forget small parts.
+
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
 /// An exact amount of credits: fixed-point, in units of 2^-64.

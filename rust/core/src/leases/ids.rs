@@ -1,3 +1,7 @@
+//! Ids of reservations.
+//!
+//! No two are the same, in one process or in two; they come from a seed, so that one seed replays a whole run.
+
 use std::{
     fmt,
     hash::BuildHasher,

@@ -1,3 +1,7 @@
+//! Reservations: credits held for one check, and for whom.
+//!
+//! A reservation does not change once it is made, but for the note that a copy has left the process.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},

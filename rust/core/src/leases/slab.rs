@@ -1,3 +1,7 @@
+//! Slabs: parts of a shared lease that one process has taken to serve checks from.
+//!
+//! What is counted here is only what holds of the slab did in this process; its row in the shared store tells the rest.
+
 use std::sync::Arc;
 
 use crate::{

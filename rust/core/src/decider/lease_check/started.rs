@@ -1,0 +1,48 @@
+//! A lease-backed check whose flow has begun.
+//!
+//! It lasts until the check is decided, across every wait, and changes nothing outside itself.
+
+use std::sync::Arc;
+
+use crate::{
+    decider::{
+        CheckRequest, Judgement,
+        flag_check::{Inputs, Subject},
+    },
+    leases::{CheckFlow, Holder},
+};
+
+/// How far the flow of a check that waits has come.
+#[derive(Debug)]
+pub struct Started {
+    pub inputs: Inputs,
+    pub subject: Subject,
+    pub flow: CheckFlow,
+    /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
+    pub judgement: Option<Judgement>,
+}
+
+impl Started {
+    /// Begins the flow of a check; a check without a company has none.
+    pub fn begin(
+        request: &CheckRequest<'_>,
+        inputs: Inputs,
+        subject: Subject,
+    ) -> Result<Self, (Inputs, Subject)> {
+        let (Some(_), Some(company)) = (&inputs.company, &subject.company) else {
+            return Err((inputs, subject));
+        };
+        let holder = Holder {
+            company: Arc::clone(company),
+            user: subject.user.clone(),
+        };
+        let event = request.event_subtype.map(Arc::from);
+        Ok(Self {
+            inputs,
+            subject,
+            flow: CheckFlow::begin(request.usage, event, request.mode, holder)
+                .living_for(request.ttl),
+            judgement: None,
+        })
+    }
+}
