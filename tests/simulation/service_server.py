@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosedError
 
-from schematic_native.ground import json_text
-from schematic_native.emulator import capture, rest
 from schematic_native.emulator.clock import Clock
-from schematic_native.emulator.datastream import DataStream
+from schematic_native.emulator.endpoints import capture, credit_leases, flag_checks
+from schematic_native.emulator.endpoints.datastream import DataStream
 from schematic_native.emulator.errors import ServiceError
-from schematic_native.emulator.service import Service
+from schematic_native.emulator.state.service import Service
+from schematic_native.ground import json_text
 from tests.simulation.network import LATE
 from tests.simulation.world import Loop
 
@@ -132,7 +132,7 @@ def refusal(status: int, message: str) -> Answer:
 
 def _routes(service: Service) -> list[tuple[set[str], re.Pattern[str], Any]]:
     return [
-        (route.methods or set(), route.path_regex, route.endpoint) for route in rest.routes(service)
+        (route.methods or set(), route.path_regex, route.endpoint) for route in (*credit_leases.routes(service), *flag_checks.routes(service))
     ]
 
 
@@ -279,7 +279,7 @@ class ClientSocket:
         serving = self._server.stream.serve(self._end)  # type: ignore[arg-type]
         self._server.loop.call_soon(self._server.loop.create_task, serving)
 
-    async def send(self, message: bytes, text: bool | None = None) -> None:  # noqa: ARG002
+    async def send(self, message: bytes, text: bool | None = None) -> None:
         if self._is_closed:
             raise ConnectionClosedError(None, None)
         link = self._link
@@ -295,7 +295,7 @@ class ClientSocket:
     def _reach(self, text: str | None) -> None:
         self._server.loop.call_soon(self._end.inbox.put_nowait, text)
 
-    async def recv(self, decode: bool | None = None) -> bytes:  # noqa: ARG002
+    async def recv(self, decode: bool | None = None) -> bytes:
         while not self._inbox:
             if self._is_closed:
                 raise ConnectionClosedError(None, None)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.emulator.amounts import to_credits
+from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
 from tests.simulation.judge import Held, Judge, ViolationError

@@ -94,8 +94,7 @@ class World:
             when, _, handle, loop = heapq.heappop(timers)
             if handle._cancelled:
                 continue
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             if loop is None:
                 handle._run()
             else:
