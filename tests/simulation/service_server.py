@@ -132,7 +132,8 @@ def refusal(status: int, message: str) -> Answer:
 
 def _routes(service: Service) -> list[tuple[set[str], re.Pattern[str], Any]]:
     return [
-        (route.methods or set(), route.path_regex, route.endpoint) for route in (*credit_leases.routes(service), *flag_checks.routes(service))
+        (route.methods or set(), route.path_regex, route.endpoint)
+        for route in (*credit_leases.routes(service), *flag_checks.routes(service))
     ]
 
 

@@ -72,7 +72,7 @@ class BlockingClient(LeaseChecks):
         store = self._store
         if store is None:
             return pending
-        from schematic_native.leases.shared_store import HURRY, STORE_NEEDS, finish  # noqa: PLC0415
+        from schematic_native.leases.check_steps import HURRY, STORE_NEEDS, finish  # noqa: PLC0415
         from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
 
         if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS or timeout < HURRY:
@@ -85,7 +85,8 @@ class BlockingClient(LeaseChecks):
 
         A claim that is interrupted, or fails, is made before its usage is sent, or at a sweep.
         """
-        from schematic_native.leases.shared_store import STORE_TIMEOUT, Claim  # noqa: PLC0415
+        from schematic_native.leases.claims import Claim  # noqa: PLC0415
+        from schematic_native.leases.lease_store import STORE_TIMEOUT  # noqa: PLC0415
         from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
 
         store = self._store

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
     from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.leases.lease_store import LeaseStore
     from schematic_native.leases.manager import Leases
-    from schematic_native.leases.process_store import LeaseStore
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.service.datastream import DataStream
     from schematic_native.service.rest import Api, Reserved

@@ -1,7 +1,8 @@
 """Connections to one server for event loops.
 
-What a server answers is taken up where it is heard, within the callback of the transport: an
-exchange has no task, wakes none, and goes on whether or not somebody still waits for it.
+Replies are handled in the transport's callback: an exchange has no task of its own, wakes none, and goes
+on whether or not somebody still waits for it. A connection whose exchange failed is closed, never used
+again: its reply may still come.
 """
 
 from __future__ import annotations
@@ -18,18 +19,17 @@ from redis.backoff import NoBackoff
 
 from schematic_native.ground.machine import THIS
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis.circuit_breaker import Rest
-from schematic_native.redis.connections import (
-    CONNECT_TIMEOUT,
-    OWN_ENCODING,
+from schematic_native.redis.circuit_breaker import CircuitBreaker
+from schematic_native.redis.commands import is_owed
+from schematic_native.redis.connections import CONNECT_TIMEOUT, OWN_ENCODING
+from schematic_native.redis.failures import unheard, unsent
+from schematic_native.redis.resp import (
     REFUSALS,
-    is_owed,
     is_refusal,
     leads_elsewhere,
     packed,
     plain_replies,
 )
-from schematic_native.redis.failures import unheard, unsent
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout_at
@@ -39,8 +39,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from schematic_native.redis.commands import Batch, Replies
     from schematic_native.redis.connections import Answered
-    from schematic_native.redis.operations import Batch, Replies
 
 CLOSED = "the store was closed"
 
@@ -68,8 +68,8 @@ class AsyncServer:
         retry = Retry(NoBackoff(), 0)
         self._make = partial(make, **{**settings, **OWN_ENCODING, **limits, "retry": retry})
         self._most = most
-        self._lines: _Lines | None = None
-        self._rest = Rest(clock)
+        self._pool: _ConnectionPool | None = None
+        self._breaker = CircuitBreaker(clock)
 
     def ask(
         self,
@@ -82,19 +82,19 @@ class AsyncServer:
     ) -> None:
         """Send a batch; `answered` is called with its replies, or with what went wrong."""
         try:
-            began = self._rest.begin(is_owed=is_owed(batch))
+            began = self._breaker.begin(is_owed=is_owed(batch))
         except StoreError as error:
             answered(error)
             return
         loop = asyncio.get_running_loop()
-        lines = self._lines
-        if lines is None or lines.loop is not loop:
+        pool = self._pool
+        if pool is None or pool.loop is not loop:
             # The connections of a loop that has ended have ended with it.
-            lines = self._lines = _Lines(loop, self._make, self._most)
+            pool = self._pool = _ConnectionPool(loop, self._make, self._most)
         data = packed(batch, in_full=in_full, asking=asking)
         limit = loop.time() + CONNECT_TIMEOUT if deadline is None else deadline
         ended = partial(self._note, began, answered)
-        lines.begin(_Exchange(data, len(batch) * (1 + asking), limit, ended))
+        pool.begin(_Exchange(data, len(batch) * (1 + asking), limit, ended))
 
     async def exchange(
         self, batch: Batch, deadline: float | None, *, in_full: bool, asking: bool = False
@@ -106,9 +106,9 @@ class AsyncServer:
 
     async def close(self) -> None:
         """Close the connections."""
-        lines, self._lines = self._lines, None
-        if lines is not None and lines.loop is asyncio.get_running_loop():
-            lines.close()
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            pool.close()
 
     def _note(
         self,
@@ -117,26 +117,26 @@ class AsyncServer:
         outcome: Replies | StoreError,
         error: BaseException | None,
     ) -> None:
-        """Note how the server is before anybody asks it again."""
+        """Tell the circuit breaker how a call went, then the caller."""
         if isinstance(outcome, StoreError) and error is not None:
-            self._rest.note(outcome, error, began)
+            self._breaker.failed(outcome, error, began)
         else:
-            self._rest.end()
+            self._breaker.succeeded()
         answered(outcome)
 
 
 class _Exchange:
-    """A batch on its way, until it is answered or its time is over.
+    """A batch from the moment it is to be sent until it is answered or its time is over.
 
     Args:
         data: what is sent.
-        replies: so many will come.
+        replies: how many there will be.
         limit: the instant at which its time is over.
-        ended: is told the replies, or what went wrong and why.
+        ended: called with the replies, or with what went wrong and why.
 
     """
 
-    line: _Line | None = None
+    connection: _Connection | None = None
     is_over = False
 
     def __init__(
@@ -152,27 +152,27 @@ class _Exchange:
         self._ended = ended
 
     def end(self, outcome: Replies | BaseException) -> None:
-        """Tell how it has ended, once."""
+        """Report the outcome, once."""
         if self.is_over:
             return
         self.is_over = True
         if isinstance(outcome, BaseException):
-            fault = unsent(outcome) if self.line is None else unheard(outcome)
+            fault = unsent(outcome) if self.connection is None else unheard(outcome)
             fault.__cause__ = outcome
             self._ended(fault, outcome)
         else:
             self._ended(outcome, None)
 
     def expire(self) -> None:
-        """End it for want of time."""
-        if self.line is None:
+        """End it because its time is over."""
+        if self.connection is None:
             self.end(TimeoutError())
         else:
-            self.line.fail(TimeoutError())
+            self.connection.fail(TimeoutError())
 
 
-class _Lines:
-    """The connections that were made on one loop."""
+class _ConnectionPool:
+    """The connections that were opened on one loop."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, make: Callable[..., Any], most: int
@@ -180,17 +180,16 @@ class _Lines:
         self.loop = loop
         self._make = make
         self._most = most
-        self._open: set[_Line] = set()
-        self._free: list[_Line] = []
+        self._open: set[_Connection] = set()
+        self._free: list[_Connection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[_Exchange] = deque()
-        # What is under way, and the timer for the first of it whose time is over: one for all, as
-        # most are answered long before.
+        # One timer serves all exchanges under way, as most are answered long before their time is over.
         self._under_way: set[_Exchange] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, exchange: _Exchange) -> None:
-        """Let the time of an exchange begin, and carry it."""
+        """Start the timer of an exchange, and carry it."""
         self._under_way.add(exchange)
         timer = self._timer
         if timer is None or timer.when() > exchange.limit:
@@ -205,7 +204,7 @@ class _Lines:
         exchange.end(outcome)
 
     def _expire(self) -> None:
-        """End what has run out of time, and wait for the next that will."""
+        """End the exchanges whose time is over, and set the timer for the next."""
         now = self.loop.time()
         for exchange in [one for one in self._under_way if one.limit <= now]:
             self._under_way.discard(exchange)
@@ -214,44 +213,44 @@ class _Lines:
         self._timer = self.loop.call_at(min(limits), self._expire) if limits else None
 
     def carry(self, exchange: _Exchange) -> None:
-        """Let a connection carry an exchange: one that is free, a new one, or the next."""
+        """Let a connection carry an exchange: a free one, a new one, or the next that becomes free."""
         while self._free:
-            line = self._free.pop()
-            if line.is_usable:
-                line.carry(exchange)
+            connection = self._free.pop()
+            if connection.is_usable:
+                connection.carry(exchange)
                 return
-            self.drop(line)
+            self.drop(connection)
         if len(self._open) + len(self._connecting) < self._most:
             task = self.loop.create_task(self._connect(exchange))
             self._connecting.add(task)
         else:
             self._waiting.append(exchange)
 
-    def take_back(self, line: _Line) -> None:
-        """Take a connection that has carried what it had to, and may carry the next."""
-        self._free.append(line)
+    def take_back(self, connection: _Connection) -> None:
+        """Take a connection back that may carry the next exchange."""
+        self._free.append(connection)
         self._serve()
 
-    def drop(self, line: _Line) -> None:
+    def drop(self, connection: _Connection) -> None:
         """Close a connection that is not to be used again."""
-        self._open.discard(line)
-        line.close()
+        self._open.discard(connection)
+        connection.close()
 
-    def lose(self, line: _Line) -> None:
+    def lose(self, connection: _Connection) -> None:
         """Drop a connection that was in use: another may take its place."""
-        self.drop(line)
+        self.drop(connection)
         self._serve()
 
     def close(self) -> None:
-        """Close all connections; what is under way is not answered."""
+        """Close all connections; exchanges under way fail."""
         waiting, self._waiting = self._waiting, deque()
         for exchange in waiting:
             self.end(exchange, ConnectionError(CLOSED))
         for task in self._connecting:
             task.cancel()
-        for line in list(self._open):
-            line.fail(ConnectionError(CLOSED))
-            self.drop(line)
+        for connection in list(self._open):
+            connection.fail(ConnectionError(CLOSED))
+            self.drop(connection)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -265,12 +264,12 @@ class _Lines:
 
     async def _connect(self, exchange: _Exchange) -> None:
         """Open a connection and let it carry an exchange."""
-        connection = self._make()
+        raw = self._make()
         try:
             async with timeout_at(exchange.limit):
-                await connection.connect()
+                await raw.connect()
         except BaseException as error:
-            await connection.disconnect(nowait=True)
+            await raw.disconnect(nowait=True)
             self._connected()
             self.end(exchange, error)
             if not isinstance(error, Exception):
@@ -278,12 +277,12 @@ class _Lines:
             self._serve()
             return
         self._connected()
-        line = _Line(connection, self)
-        self._open.add(line)
+        connection = _Connection(raw, self)
+        self._open.add(connection)
         if exchange.is_over:
-            self.take_back(line)
+            self.take_back(connection)
         else:
-            line.carry(exchange)
+            connection.carry(exchange)
 
     def _connected(self) -> None:
         task = asyncio.current_task()
@@ -291,63 +290,61 @@ class _Lines:
             self._connecting.discard(task)
 
 
-class _Line(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """A connection of redis-py that carries one exchange at a time.
 
-    It hears what the transport says before the stream that redis-py's parser reads from, passes it
-    on, and then lets the parser go on: the parser is a coroutine that waits for nothing else.
+    It stands between the transport and the stream that redis-py's parser reads from: it passes data on to
+    the stream and then resumes the parser, a coroutine that waits for nothing but data.
     """
 
-    def __init__(self, connection: Any, lines: _Lines) -> None:
-        self._connection = connection
-        self._lines = lines
-        self._reader: asyncio.StreamReader = connection._reader  # noqa: SLF001
-        self._transport = connection._writer.transport  # noqa: SLF001
+    def __init__(self, raw: Any, pool: _ConnectionPool) -> None:
+        self._raw = raw
+        self._pool = pool
+        self._reader: asyncio.StreamReader = raw._reader  # noqa: SLF001
+        self._transport = raw._writer.transport  # noqa: SLF001
         self._stream = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self._exchange: _Exchange | None = None
         self._reading: Coroutine[Any, None, Replies] | None = None
-        # Whether the parser keeps in the stream what it has not read, and nowhere else.
-        self._is_plain = isinstance(connection._parser, _AsyncRESPBase)  # noqa: SLF001
-        # What the parser waits for: more to be heard.
+        # Whether the parser keeps unread data in the stream and nowhere else.
+        self._is_plain = isinstance(raw._parser, _AsyncRESPBase)  # noqa: SLF001
+        # Done once there is more for the parser to read.
         self._more: asyncio.Future[None] | None = None
 
     @property
     def is_usable(self) -> bool:
-        """Whether its other end is open, as far as was heard."""
+        """Whether its other end is open, as far as is known."""
         return not (self._reader.at_eof() or self._transport.is_closing())
 
     @property
     def _is_at_start(self) -> bool:
-        """Whether what comes next is the beginning of a reply."""
+        """Whether the next data is the beginning of a reply."""
         buffer = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001 - redis-py looks, too
         return self._is_plain and self._reading is None and not buffer
 
     def carry(self, exchange: _Exchange) -> None:
         """Send a batch and wait for its replies."""
-        exchange.line, self._exchange = self, exchange
+        exchange.connection, self._exchange = self, exchange
         self._transport.write(exchange.data)
 
     def fail(self, error: BaseException) -> None:
-        """Give up what it carries, and itself: the replies may come yet."""
+        """End what it carries, and close: the replies may still come."""
         exchange, self._exchange = self._exchange, None
         if self._reading is not None:
             self._reading.close()
             self._reading = self._more = None
         if exchange is not None:
-            self._lines.lose(self)
-            self._lines.end(exchange, error)
+            self._pool.lose(self)
+            self._pool.end(exchange, error)
 
     def close(self) -> None:
         """Close it at once."""
         self._transport.abort()
-        # Lest redis-py takes it for one that was forgotten.
-        self._connection._reader = self._connection._writer = None  # noqa: SLF001
-
-    # What the transport says
+        # So that redis-py does not warn of a connection that was never closed.
+        self._raw._reader = self._raw._writer = None  # noqa: SLF001
 
     def data_received(self, data: bytes) -> None:
-        """Hear replies."""
+        """Read replies, or pass them on to the parser."""
         exchange = self._exchange
         if exchange is not None and self._is_at_start:
             replies = plain_replies(data, exchange.replies)
@@ -358,30 +355,30 @@ class _Line(asyncio.Protocol):
         self._go_on()
 
     def eof_received(self) -> bool | None:
-        """Hear that no more will come."""
+        """Let the parser find the end of the data."""
         keeps_open: bool | None = self._stream.eof_received()
         self._go_on()
         return keeps_open
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear that the connection is no more."""
+        """Let the parser find that the connection is closed."""
         self._stream.connection_lost(exc)
         self._go_on()
 
     def pause_writing(self) -> None:
-        """Hear that what is written has to wait."""
+        """Pass it on to the stream."""
         self._stream.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hear that it need not wait any longer."""
+        """Pass it on to the stream."""
         self._stream.resume_writing()
 
     def _go_on(self) -> None:
-        """Let the parser read what has come."""
+        """Let the parser read the data that has come."""
         if self._exchange is None:
             return
         if self._reading is None:
-            self._reading = _read(self._connection._parser, self._exchange.replies)  # noqa: SLF001
+            self._reading = _read(self._raw._parser, self._exchange.replies)  # noqa: SLF001
         elif self._more is not None and not self._more.done():
             return
         try:
@@ -395,15 +392,15 @@ class _Line(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._reading = self._more = None
         if leads_elsewhere(replies) or any(map(is_refusal, replies)):
-            self._lines.lose(self)
+            self._pool.lose(self)
         else:
-            self._lines.take_back(self)
+            self._pool.take_back(self)
         if exchange is not None:
-            self._lines.end(exchange, replies)
+            self._pool.end(exchange, replies)
 
 
 async def _read(parser: Any, count: int) -> Replies:
-    """Read so many replies. One that ends the connection stands for those after it, too."""
+    """Read so many replies. One that ends the connection is taken for those after it, too."""
     replies: list[object] = []
     while len(replies) < count:
         try:

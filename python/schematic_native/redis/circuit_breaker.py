@@ -1,4 +1,8 @@
-"""When a server that failed lately is asked again."""
+"""How long a failing Redis is left alone before it is asked again.
+
+The pauses and what counts as a failure are set here and nowhere else; what users are told of them is in
+docs/redis.md. What completes a debit or a claim is never held back.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,16 @@ from schematic_native.redis.failures import TIMEOUTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds of rest: after the first fault, and at most.
-FIRST_REST = 0.05
-LONGEST_REST = 1.0
-# Seconds after which a server that has said nothing counts as failed. To have been given less says
-# nothing about the server: another caller may have more time.
+# Seconds that a server is left alone: after its first failure, and at most.
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+# Seconds without a reply after which a server counts as failed. A caller with less time learns nothing
+# about the server: another caller may have more.
 PATIENCE = 0.25
 
 
-class Rest:
-    """Spares callers a server that failed lately, so that each need not find it out anew.
+class CircuitBreaker:
+    """Fails calls at once for a while after a failure, so that not every caller waits for its own.
 
     Args:
         clock: seconds, never going back.
@@ -34,13 +38,13 @@ class Rest:
         self._why = ""
 
     def begin(self, *, is_owed: bool = False) -> float:
-        """Return the instant at which the server is asked.
+        """Return the instant at which a call begins.
 
         Args:
-            is_owed: what is asked must be asked now or never.
+            is_owed: the call completes a debit or a claim, so it is made in a pause, too.
 
         Raises:
-            StoreError: it rests.
+            StoreError: the server failed a moment ago.
 
         """
         now = self._clock()
@@ -48,14 +52,14 @@ class Rest:
             raise StoreError(f"{self._why}; asked again in a moment", lost=False)
         return now
 
-    def note(self, failure: StoreError, error: BaseException, began: float) -> None:
-        """Rest after a fault of what began at that instant, longer after each."""
+    def failed(self, failure: StoreError, error: BaseException, began: float) -> None:
+        """Pause after the failure of a call that began at that instant, twice as long after each."""
         now = self._clock()
         if isinstance(error, TIMEOUTS) and now - began < PATIENCE:
             return
-        self._length = min(max(self._length * 2, FIRST_REST), LONGEST_REST)
+        self._length = min(max(self._length * 2, FIRST_PAUSE), LONGEST_PAUSE)
         self._until, self._why = now + self._length, str(failure)
 
-    def end(self) -> None:
-        """Note that the server answers."""
+    def succeeded(self) -> None:
+        """Begin with the shortest pause again after the next failure."""
         self._length = 0.0

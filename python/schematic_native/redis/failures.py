@@ -1,4 +1,7 @@
-"""What may go wrong on a connection, as the store tells it."""
+"""The failures of connections, turned into `StoreError`.
+
+An exception that a signal handler raised is passed on as it is: it says nothing about the server.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ FAULTS = (RedisError, OSError, EOFError, *TIMEOUTS)
 
 
 def raise_interruption(error: BaseException) -> None:
-    """Raise what a signal handler raised, if that is what an error is or was made of.
+    """Raise the exception of a signal handler, if an error is one or was caused by one.
 
-    A handler may raise what a connection raises, such as a TimeoutError, and a library may make
-    another error of it. It says nothing about the server.
+    A handler may raise what a connection raises, such as a TimeoutError, and a library may wrap it in
+    another error.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # handlers run on the main thread alone
@@ -37,7 +40,7 @@ def raise_interruption(error: BaseException) -> None:
 
 
 def _code(handler: object) -> object:
-    """Return the code that Python runs for a handler: a function, a method, or what can be called."""
+    """Return the code that Python runs for a handler, be it a function, a method or another callable."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     handler = getattr(handler, "__func__", handler)
@@ -53,7 +56,7 @@ def unsent(error: BaseException) -> StoreError:
 
 
 def unheard(error: BaseException) -> StoreError:
-    """Return the failure of what was sent and not answered."""
+    """Return the failure of what was sent, but not answered."""
     return StoreError(f"Redis did not answer: {_describe(error)}", lost=True)
 
 

@@ -28,7 +28,6 @@ pub struct CheckFlow {
     usage: f64,
     event_subtype: Option<Arc<str>>,
     mode: FailureMode,
-    ttl: Option<Millis>,
     /// Moves into the hold, when there is one.
     holder: Option<Holder>,
     /// Move into the hold, when there is one.
@@ -72,7 +71,6 @@ impl CheckFlow {
             usage,
             event_subtype,
             mode,
-            ttl: None,
             holder: Some(holder),
             terms: None,
             hold: None,
@@ -83,19 +81,6 @@ impl CheckFlow {
             failure: None,
             step,
         }
-    }
-
-    /// The same check with a time to live of its own for its hold.
-    #[must_use]
-    pub const fn living_for(mut self, ttl: Option<Millis>) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// How long the hold shall live, if the check says so.
-    #[must_use]
-    pub const fn ttl(&self) -> Option<Millis> {
-        self.ttl
     }
 
     /// The step it waits for.
@@ -182,7 +167,11 @@ impl CheckFlow {
         self.charge.slab
     }
 
-    /// Takes the answer to the step and moves to the next.
+    /// Takes the answer to the step and moves to the next. A debit needs the time to live of the hold that it makes.
+    ///
+    /// Inlined, so that of the whole match nothing is left where both the step and the kind of answer are known.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "measured: 200 instructions a check")]
     pub fn advance(&mut self, answer: StepResult, now: Millis, ttl: Millis, ids: &Ids) {
         self.step = match (self.step, answer) {
             (Step::Probe, StepResult::Probed(terms)) => self.price(terms),

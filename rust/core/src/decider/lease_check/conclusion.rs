@@ -25,6 +25,7 @@ impl Decider {
             subject,
             flow,
             judgement,
+            ..
         } = started;
         let (reason, entitlement) = match (outcome.basis, judgement) {
             (Basis::Gate, Some(judgement)) => (judgement.reason, judgement.entitlement),

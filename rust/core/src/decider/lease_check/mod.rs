@@ -49,13 +49,13 @@ impl Decider {
             Err((inputs, subject)) => return Some(self.plain(request, &inputs, subject, now.wall)),
         };
         let probed = StepResult::Probed(self.probe(&started.inputs));
-        self.answer(&mut started.flow, probed, now);
+        self.answer(&mut started, probed, now);
         for answer in [
             StepResult::Refused(Refusal::NoLease),
             StepResult::Acquired(false),
         ] {
             if matches!(started.flow.step(), Step::Reserve | Step::Acquire) {
-                self.answer(&mut started.flow, answer, now);
+                self.answer(&mut started, answer, now);
             }
         }
         match self.run(&mut started, now) {
@@ -99,7 +99,7 @@ impl Decider {
         }
         match (started, answer) {
             (Some(mut started), Some(answer)) => {
-                self.answer(&mut started.flow, answer, now);
+                self.answer(&mut started, answer, now);
                 self.refresh(&request, &mut started);
                 self.drive(&request, started, now)
             }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
+    Millis,
     decider::{
         CheckRequest, Judgement,
         flag_check::{Inputs, Subject},
@@ -18,12 +19,15 @@ pub struct Started {
     pub inputs: Inputs,
     pub subject: Subject,
     pub flow: CheckFlow,
+    /// How long the hold shall live, if the caller says so.
+    pub ttl: Option<Millis>,
     /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
     pub judgement: Option<Judgement>,
 }
 
 impl Started {
     /// Begins the flow of a check; a check without a company has none.
+    #[inline]
     pub fn begin(
         request: &CheckRequest<'_>,
         inputs: Inputs,
@@ -38,10 +42,10 @@ impl Started {
         };
         let event = request.event_subtype.map(Arc::from);
         Ok(Self {
+            flow: CheckFlow::begin(request.usage, event, request.mode, holder),
+            ttl: request.ttl,
             inputs,
             subject,
-            flow: CheckFlow::begin(request.usage, event, request.mode, holder)
-                .living_for(request.ttl),
             judgement: None,
         })
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{pending::Need, started::Started};
 use crate::{
-    Now,
-    decider::{Decider, Topic, flag_check::Inputs},
-    leases::{CheckFlow, Outcome, Place, Refusal, Reservation, SlabId, SlotKey, Step, StepResult},
+    Millis, Now,
+    decider::{Decider, Judgement, Topic, flag_check::Inputs},
+    leases::{CheckFlow, Debit, Outcome, Refusal, Reservation, SlabId, SlotKey, Step, StepResult},
 };
 
 /// Where a flow stopped.
@@ -19,101 +19,120 @@ pub(super) enum Stop {
 }
 
 impl Decider {
-    /// Answers every step that memory can answer.
+    /// Takes every step that memory can take.
     pub(super) fn run(&self, started: &mut Started, now: Now) -> Stop {
-        let Started {
-            inputs,
-            flow,
-            judgement,
-            ..
-        } = started;
-        // The slot stays locked from its debit to the recording of the hold.
-        let mut place = None;
         loop {
-            let answer = match (flow.step(), flow.hold()) {
-                (Step::Probe, _) => StepResult::Probed(self.probe(inputs)),
-                (Step::Reserve, _) => match self.reserve(flow, now) {
-                    Some((answer, debited)) => {
-                        place = debited;
-                        answer
-                    }
-                    None => match self.draft(flow) {
-                        Some(need) => return Stop::Waits(need),
-                        None => StepResult::StoreFailed,
-                    },
-                },
-                (Step::Record, Some(hold)) if flow.is_shared() => {
-                    return Stop::Waits(Need::Record(Arc::clone(hold)));
+            let Started { inputs, flow, .. } = &mut *started;
+            match (flow.step(), flow.hold()) {
+                (Step::Probe, _) => {
+                    let terms = self.probe(inputs);
+                    self.answer(started, StepResult::Probed(terms), now);
                 }
-                (Step::Cancel, Some(hold)) if flow.is_shared() => {
-                    return Stop::Waits(Need::Cancel(Arc::clone(hold)));
-                }
-                (Step::Refund, Some(hold)) if flow.is_shared() => {
-                    return Stop::Waits(Need::Refund(Arc::clone(hold)));
-                }
-                (Step::Record, Some(hold)) => {
-                    let recorded = match place.take() {
-                        Some(place) => place.add(hold, flow.slab(), now),
-                        None => self.ledger.add(hold, flow.slab(), now),
-                    };
-                    if recorded {
-                        StepResult::Recorded
-                    } else {
-                        StepResult::StoreFailed
+                (Step::Reserve, _) => {
+                    if let Some(need) = self.reserve(started, now) {
+                        return Stop::Waits(need);
                     }
                 }
                 (Step::Gate { balance }, _) => {
                     let gate = self.gate(inputs, flow, balance, now.wall);
-                    StepResult::Evaluated(judgement.insert(gate).value())
+                    self.judged(started, gate, now);
                 }
                 (Step::Open, _) => {
                     let open = self.open(inputs, flow, now.wall);
-                    StepResult::Evaluated(judgement.insert(open).value())
+                    self.judged(started, open, now);
                 }
-                (Step::Cancel, Some(hold)) => match self.ledger.consume(hold, 0.0) {
-                    Some(_) => StepResult::Cancelled,
-                    None => StepResult::Gone,
-                },
-                (Step::Refund, Some(hold)) => {
-                    self.undo(hold, flow.slab());
-                    StepResult::Cancelled
+                (Step::Acquire | Step::Extend, _) if !self.is_spent(inputs, flow, now) => {
+                    let is_extend = flow.step() == Step::Extend;
+                    return Stop::Waits(if is_extend {
+                        Need::Extend
+                    } else {
+                        Need::Acquire
+                    });
                 }
-                (Step::Acquire, _) if self.is_spent(inputs, flow, now) => {
-                    StepResult::Acquired(false)
-                }
-                (Step::Extend, _) if self.is_spent(inputs, flow, now) => {
+                (Step::Acquire, _) => self.answer(started, StepResult::Acquired(false), now),
+                (Step::Extend, _) => {
                     // As an extend that was refused: what is left was just found to be too little.
-                    self.answer(flow, StepResult::Extended, now);
-                    StepResult::Refused(Refusal::Short)
+                    self.answer(started, StepResult::Extended, now);
+                    self.answer(started, StepResult::Refused(Refusal::Short), now);
                 }
-                (Step::Acquire, _) => return Stop::Waits(Need::Acquire),
-                (Step::Extend, _) => return Stop::Waits(Need::Extend),
                 (Step::Plain, _) => return Stop::Plain,
                 (Step::Done(outcome), _) => return Stop::Decided(outcome),
-                // Nothing to record, cancel or refund is a fault of the store like any other.
-                (Step::Record | Step::Cancel | Step::Refund, _) => StepResult::StoreFailed,
-            };
-            self.answer(flow, answer, now);
+                (Step::Record | Step::Cancel | Step::Refund, Some(hold)) if flow.is_shared() => {
+                    return Stop::Waits(ask_store(flow.step(), Arc::clone(hold)));
+                }
+                (step, hold) => {
+                    let done = self.end_in_memory(step, hold, flow.slab(), now);
+                    self.answer(started, done, now);
+                }
+            }
         }
     }
 
-    /// Debits the ledger; `None` if that is for the shared store to do.
-    fn reserve(&self, flow: &CheckFlow, now: Now) -> Option<(StepResult, Option<Place<'_>>)> {
-        let Some(slot) = flow.slot() else {
-            return Some((StepResult::StoreFailed, None));
+    /// Debits the ledger and records the hold; returns what to ask of the shared store if that is for it to do.
+    #[inline]
+    fn reserve(&self, started: &mut Started, now: Now) -> Option<Need> {
+        let Some(slot) = started.flow.slot() else {
+            self.answer(started, StepResult::StoreFailed, now);
+            return None;
         };
         let mut place = self.ledger.place(slot);
-        match place.try_reserve(flow.cost(), now) {
-            Ok(debit) => Some((StepResult::Debited(debit), Some(place))),
+        match place.try_reserve(started.flow.cost(), now) {
+            Ok(debit) => {
+                self.answer(started, StepResult::Debited(debit), now);
+                // The slot stays locked from its debit to the recording of the hold.
+                if let (Step::Record, Some(hold)) = (started.flow.step(), started.flow.hold()) {
+                    let recorded = place.add(hold, started.flow.slab(), now);
+                    self.answer(started, recording(recorded), now);
+                }
+                None
+            }
+            Err(_) if self.shared => {
+                drop(place);
+                self.want_slab(slot, now);
+                let need = self.draft(started);
+                if need.is_none() {
+                    self.answer(started, StepResult::StoreFailed, now);
+                }
+                need
+            }
             Err(refusal) => {
                 drop(place);
-                if self.shared {
-                    self.want_slab(slot, now);
-                    return None;
-                }
-                Some((StepResult::Refused(refusal), None))
+                self.answer(started, StepResult::Refused(refusal), now);
+                None
             }
         }
+    }
+
+    /// Records, cancels or refunds in the ledger of this process.
+    #[cold]
+    fn end_in_memory(
+        &self,
+        step: Step,
+        hold: Option<&Arc<Reservation>>,
+        slab: Option<SlabId>,
+        now: Now,
+    ) -> StepResult {
+        match (step, hold) {
+            (Step::Record, Some(hold)) => recording(self.ledger.add(hold, slab, now)),
+            (Step::Cancel, Some(hold)) => match self.ledger.consume(hold, 0.0) {
+                Some(_) => StepResult::Cancelled,
+                None => StepResult::Gone,
+            },
+            (Step::Refund, Some(hold)) => {
+                let credits = hold.credits_reserved;
+                self.ledger.undo(hold.slot(), credits, &hold.lease_id, slab);
+                StepResult::Cancelled
+            }
+            // Nothing to record, cancel or refund is a fault of the store like any other.
+            _ => StepResult::StoreFailed,
+        }
+    }
+
+    /// Keeps what the engine said for the answer of the check.
+    #[inline]
+    fn judged(&self, started: &mut Started, judgement: Judgement, now: Now) {
+        let value = started.judgement.insert(judgement).value();
+        self.answer(started, StepResult::Evaluated(value), now);
     }
 
     /// Whether the service has just said that the company has too few credits for this check.
@@ -126,14 +145,14 @@ impl Decider {
     }
 
     /// What the shared store is to hold.
-    fn draft(&self, flow: &mut CheckFlow) -> Option<Need> {
-        let draft = flow.draft(&self.ids)?;
+    fn draft(&self, started: &mut Started) -> Option<Need> {
+        let draft = started.flow.draft(&self.ids)?;
         let usual = self
             .ledger
             .knobs()
             .of(&draft.terms.credit_id)
             .reservation_ttl;
-        let ttl = flow.ttl().unwrap_or(usual);
+        let ttl = started.ttl.unwrap_or(usual);
         Some(Need::Reserve { draft, ttl })
     }
 
@@ -144,25 +163,44 @@ impl Decider {
         }
     }
 
-    fn undo(&self, hold: &Reservation, slab: Option<SlabId>) {
-        let credits = hold.credits_reserved;
-        self.ledger.undo(hold.slot(), credits, &hold.lease_id, slab);
-    }
-
-    pub(super) fn answer(&self, flow: &mut CheckFlow, answer: StepResult, now: Now) {
+    /// Tells the flow what its step came to.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "as the flow's own match is")]
+    pub(super) fn answer(&self, started: &mut Started, result: StepResult, now: Now) {
         // Only a debit makes a hold, which needs a time to live.
-        let ttl = match (&answer, flow.terms()) {
-            (StepResult::Debited(debit) | StepResult::Held(debit), Some(terms)) => {
-                let usual = self.ledger.knobs().of(&terms.credit_id).reservation_ttl;
-                match flow.ttl() {
-                    // A slab is kept for holds that live as long as usual, and no longer.
-                    Some(ttl) if debit.slab.is_some() => ttl.min(usual),
-                    Some(ttl) => ttl,
-                    None => usual,
-                }
-            }
+        let ttl = match &result {
+            StepResult::Debited(debit) | StepResult::Held(debit) => self.ttl(started, debit),
             _ => 0,
         };
-        flow.advance(answer, now.wall, ttl, &self.ids);
+        started.flow.advance(result, now.wall, ttl, &self.ids);
+    }
+
+    /// How long the hold of a debit lives.
+    fn ttl(&self, started: &Started, debit: &Debit) -> Millis {
+        let credit = started.flow.terms().map_or("", |terms| &terms.credit_id);
+        let usual = self.ledger.knobs().of(credit).reservation_ttl;
+        match started.ttl {
+            // A slab is kept for holds that live as long as usual, and no longer.
+            Some(ttl) if debit.slab.is_some() => ttl.min(usual),
+            Some(ttl) => ttl,
+            None => usual,
+        }
+    }
+}
+
+const fn recording(done: bool) -> StepResult {
+    if done {
+        StepResult::Recorded
+    } else {
+        StepResult::StoreFailed
+    }
+}
+
+/// What to ask of the shared store, which has made the debit.
+fn ask_store(step: Step, hold: Arc<Reservation>) -> Need {
+    match step {
+        Step::Record => Need::Record(hold),
+        Step::Refund => Need::Refund(hold),
+        _ => Need::Cancel(hold),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::{
     Millis,
@@ -80,10 +80,15 @@ impl Holds {
     /// Adds a hold; `false` if its id is taken, and then nothing changes.
     pub fn add(&mut self, hold: Hold) -> bool {
         let id = &hold.reservation.id;
-        if self.contains(id) {
-            return false;
-        }
         let (hash, second) = (id.hash(), second_of(hold.lapses_at));
+        let rows = &self.rows;
+        let is_it = |&at: &u32| rows[at as usize].is(id);
+        let Entry::Vacant(place) = self
+            .by_id
+            .entry(hash, is_it, |&at| rows[at as usize].hash())
+        else {
+            return false;
+        };
         let at = self.free.pop().unwrap_or_else(|| {
             self.rows.push(Row::EMPTY);
             #[allow(
@@ -104,9 +109,7 @@ impl Holds {
             before: NONE,
             after,
         };
-        let rows = &self.rows;
-        self.by_id
-            .insert_unique(hash, at, |&at| rows[at as usize].hash());
+        place.insert(at);
         true
     }
 

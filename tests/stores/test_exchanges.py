@@ -1,4 +1,4 @@
-"""How operations are run: what is asked again, when a store rests, what counts as lost."""
+"""How operations are run: what is sent again, what has time after the deadline, what counts as lost."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis import Operations
-from schematic_native.redis.drivers import AsyncDriver, SyncDriver, time_for
+from schematic_native.redis import AsyncStore, Operations, SyncStore
+from schematic_native.redis.commands import Command
+from schematic_native.redis.exchanges import time_for
 from schematic_native.redis.failures import unheard, unsent
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.operations import Command
 from tests.stores.callers import SLOT, hold
+from tests.stores.inspection import sweep_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from schematic_native.redis.commands import Batch, Replies
     from schematic_native.redis.connections import Answered
-    from schematic_native.redis.operations import Batch, Replies
 
 ASK = Operations(Keys("schematic:"), is_spread=True)
 BROKEN = ConnectionResetError("broken")
@@ -28,7 +29,7 @@ CLAIM = b'["hold_1","comp_acme","credit_inference","lease_1","20"]'
 
 
 class Script:
-    """Links that answer as they are told, and keep what they were asked."""
+    """Connections that reply as they are told, and keep what they were sent."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -69,13 +70,13 @@ class AsyncScript:
 
 @pytest.fixture(params=["sync", "async"])
 def drive(request) -> Callable[[Script], Callable[[Any], Any]]:
-    """Make what runs operations on links."""
+    """Make what runs operations on scripted connections."""
 
     def make(script: Script) -> Callable[[Any], Any]:
         if request.param == "sync":
-            return SyncDriver(script).run
-        driver = AsyncDriver(AsyncScript(script))
-        return lambda operation: asyncio.run(driver.run(operation))
+            return SyncStore(ASK, script).run
+        store = AsyncStore(ASK, AsyncScript(script))
+        return lambda operation: asyncio.run(store.run(operation))
 
     return make
 
@@ -128,7 +129,7 @@ def test_a_settle_is_lost_once_its_hold_is_claimed(drive):
 def test_a_sweep_is_lost_once_a_hold_is_claimed(drive):
     members = [b"comp_acme|credit_inference|hold_1"]
     with pytest.raises(StoreError) as failure:
-        drive(Script([members], [CLAIM], unsent(BROKEN)))(ASK.sweep(0))
+        drive(Script([members], [CLAIM], unsent(BROKEN)))(sweep_all(ASK, 0))
     assert failure.value.lost
 
 

@@ -13,18 +13,18 @@ from redis._parsers import Encoder, _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis import Operations
-from schematic_native.redis.async_connections import _Exchange, _Line, plain_replies
-from schematic_native.redis.drivers import AsyncDriver
+from schematic_native.redis import AsyncStore, Operations
+from schematic_native.redis.async_connections import _Connection, _Exchange
 from schematic_native.redis.keys import Keys
+from schematic_native.redis.resp import plain_replies
 from tests.stores.callers import BOTH, LEASE, MATRIX, SLOT, Kind, hold
 from tests.stores.proxies import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from schematic_native.redis.commands import Batch
     from schematic_native.redis.connections import Answered
-    from schematic_native.redis.operations import Batch
 
 ASK = Operations(Keys("schematic:"))
 ASYNC = Kind(is_async=True)
@@ -91,26 +91,26 @@ class Wire:
         self.is_aborted = True
 
 
-class Lines:
-    """What a line belongs to: it keeps how the line was left, and how exchanges ended."""
+class Pool:
+    """What a connection belongs to: it keeps how the connection was left, and how exchanges ended."""
 
     def __init__(self) -> None:
         self.left: list[str] = []
 
-    def take_back(self, line: _Line) -> None:
-        assert line.is_usable
+    def take_back(self, connection: _Connection) -> None:
+        assert connection.is_usable
         self.left.append("free")
 
-    def lose(self, line: _Line) -> None:
-        line.close()
+    def lose(self, connection: _Connection) -> None:
+        connection.close()
         self.left.append("lost")
 
     def end(self, exchange: _Exchange, outcome: Any) -> None:
         exchange.end(outcome)
 
 
-def a_line(protocol: int) -> tuple[_Line, Wire, Lines]:
-    """Make a line over a transport that says what the test does."""
+def a_connection(protocol: int) -> tuple[_Connection, Wire, Pool]:
+    """Make a connection over a transport that says what the test does."""
     reader = asyncio.StreamReader()
     wire = Wire(asyncio.StreamReaderProtocol(reader))
     connection: Any = SimpleNamespace(
@@ -120,14 +120,14 @@ def a_line(protocol: int) -> tuple[_Line, Wire, Lines]:
         encoder=Encoder("utf-8", "strict", decode_responses=False),
     )
     connection._parser.on_connect(connection)
-    lines: Any = Lines()
-    return _Line(connection, lines), wire, lines
+    pool: Any = Pool()
+    return _Connection(connection, pool), wire, pool
 
 
-def carried(line: _Line, count: int) -> list[Any]:
-    """Let a line carry a batch; what is told of it comes into the list."""
+def carried(connection: _Connection, count: int) -> list[Any]:
+    """Let a connection carry a batch; what is told of it comes into the list."""
     ended: list[Any] = []
-    line.carry(_Exchange(b"ask", count, 0.0, lambda outcome, _: ended.append(outcome)))
+    connection.carry(_Exchange(b"ask", count, 0.0, lambda outcome, _: ended.append(outcome)))
     return ended
 
 
@@ -142,7 +142,7 @@ PUSH = b">2\r\n$7\r\nmessage\r\n:7\r\n"
 )
 def test_replies_are_read_in_whatever_pieces_they_come(batches, protocol, data):
     async def converse() -> None:
-        line, wire, lines = a_line(protocol)
+        connection, wire, pool = a_connection(protocol)
         told = b""
         for replies in batches:
             if protocol == 3:
@@ -152,7 +152,7 @@ def test_replies_are_read_in_whatever_pieces_they_come(batches, protocol, data):
             if early:
                 wire.protocol.data_received(told[:early])
             told = told[early:] + b"".join(packed(reply, protocol) for reply in replies)
-            ended = carried(line, len(replies))
+            ended = carried(connection, len(replies))
             after = (
                 data.draw(st.sampled_from([b"", PUSH, PUSH[:9]]), "after") if protocol == 3 else b""
             )
@@ -166,7 +166,7 @@ def test_replies_are_read_in_whatever_pieces_they_come(batches, protocol, data):
             if after == PUSH[:9]:
                 told += PUSH[9:]
             assert list(map(repr, ended[0])) == list(map(repr, replies))
-        assert lines.left == ["free"] * len(batches)
+        assert pool.left == ["free"] * len(batches)
         assert wire.written == [b"ask"] * len(batches)
 
     asyncio.run(converse())
@@ -175,37 +175,37 @@ def test_replies_are_read_in_whatever_pieces_they_come(batches, protocol, data):
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_a_line_whose_other_end_is_gone_fails_what_it_carries(protocol):
     for end in ("eof_received", "connection_lost"):
-        line, wire, lines = a_line(protocol)
-        ended = carried(line, 2)
+        connection, wire, pool = a_connection(protocol)
+        ended = carried(connection, 2)
         wire.protocol.data_received(b":1\r\n$5\r\nab")
         getattr(wire.protocol, end)(*([None] if end == "connection_lost" else []))
         [failure] = ended
         assert isinstance(failure, StoreError)
         assert failure.lost
-        assert (lines.left, wire.is_aborted) == (["lost"], True)
+        assert (pool.left, wire.is_aborted) == (["lost"], True)
 
 
 async def test_a_line_on_which_nonsense_comes_is_given_up():
-    line, wire, lines = a_line(3)
-    ended = carried(line, 1)
+    connection, wire, pool = a_connection(3)
+    ended = carried(connection, 1)
     wire.protocol.data_received(b":x\r\n")
     assert isinstance(ended[0], StoreError)
-    assert lines.left == ["lost"]
+    assert pool.left == ["lost"]
 
 
 async def test_an_idle_line_that_ends_is_used_no_more():
-    line, wire, _ = a_line(2)
-    assert line.is_usable
+    connection, wire, _ = a_connection(2)
+    assert connection.is_usable
     wire.protocol.eof_received()
-    assert not line.is_usable
+    assert not connection.is_usable
 
 
 async def test_a_server_that_is_a_replica_now_is_left():
-    line, wire, lines = a_line(2)
-    ended = carried(line, 1)
+    connection, wire, pool = a_connection(2)
+    ended = carried(connection, 1)
     wire.protocol.data_received(b"-READONLY no writes\r\n")
     assert [type(reply) for reply in ended[0]] == [ReadOnlyError]
-    assert lines.left == ["lost"]
+    assert pool.left == ["lost"]
 
 
 @pytest.mark.parametrize("kind", MATRIX, ids=str)
@@ -242,28 +242,28 @@ class Held:
 DEBIT = b"89.5\n100\n4102444800000\n1750000000000\nlease_1"
 
 
-async def left(links: Held, told: list[Any]) -> asyncio.Task[Any]:
+async def left(connections: Held, told: list[Any]) -> asyncio.Task[Any]:
     """Start a debit."""
-    driver = AsyncDriver(links)
-    running = asyncio.ensure_future(driver.run(ASK.try_reserve(SLOT, 10.5), 1.0, told.append))
+    store = AsyncStore(ASK, connections)
+    running = asyncio.ensure_future(store.run(ASK.try_reserve(SLOT, 10.5), 1.0, told.append))
     await asyncio.sleep(0)
     return running
 
 
 async def test_an_operation_goes_on_when_its_caller_leaves():
-    links, told = Held(), []
-    running = await left(links, told)
+    connections, told = Held(), []
+    running = await left(connections, told)
     running.cancel()
     await asyncio.wait({running})
     assert told == []
-    links.answer[0]([DEBIT])
+    connections.answer[0]([DEBIT])
     assert [debit.remaining for debit in told] == [89.5]
 
 
 async def test_a_caller_that_leaves_as_the_answer_comes_does_not_lose_it():
-    links, told = Held(), []
-    running = await left(links, told)
-    links.answer[0]([DEBIT])
+    connections, told = Held(), []
+    running = await left(connections, told)
+    connections.answer[0]([DEBIT])
     running.cancel()
     await asyncio.wait({running})
     assert running.cancelled()
@@ -272,21 +272,21 @@ async def test_a_caller_that_leaves_as_the_answer_comes_does_not_lose_it():
 
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_an_operation_that_fails_without_its_caller_says_so(at_once):
-    links, told = Held(), []
-    running = await left(links, told)
+    connections, told = Held(), []
+    running = await left(connections, told)
     if at_once:
-        links.answer[0](StoreError("broken", lost=True))
+        connections.answer[0](StoreError("broken", lost=True))
     running.cancel()
     await asyncio.wait({running})
     if not at_once:
-        links.answer[0](StoreError("broken", lost=True))
+        connections.answer[0](StoreError("broken", lost=True))
     assert told == [None]
 
 
 async def test_an_operation_whose_caller_waits_tells_nobody_else():
-    links, told = Held(), []
-    running = await left(links, told)
-    links.answer[0]([DEBIT])
+    connections, told = Held(), []
+    running = await left(connections, told)
+    connections.answer[0]([DEBIT])
     assert (await running).remaining == 89.5
     assert told == []
 

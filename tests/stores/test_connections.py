@@ -13,7 +13,12 @@ import trustme
 from redis.credentials import CredentialProvider
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis.circuit_breaker import FIRST_REST, LONGEST_REST, PATIENCE, Rest
+from schematic_native.redis.circuit_breaker import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    PATIENCE,
+    CircuitBreaker,
+)
 from schematic_native.redis.failures import unheard
 from tests.conftest import eventually
 from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
@@ -239,7 +244,7 @@ def test_a_failover_that_sentinel_decides_is_followed(kind, make_caller):
                 watcher.close()
 
 
-# Rest
+# The circuit breaker
 
 
 class Clock:
@@ -255,19 +260,19 @@ FAULT = ConnectionError("cut")
 
 def test_a_server_that_failed_rests_longer_after_each_fault_and_is_asked_again():
     clock = Clock()
-    rest = Rest(clock)
-    for length in (FIRST_REST, 0.1, 0.2, 0.4, 0.8, LONGEST_REST, LONGEST_REST):
-        rest.note(unheard(FAULT), FAULT, rest.begin())
+    breaker = CircuitBreaker(clock)
+    for length in (FIRST_PAUSE, 0.1, 0.2, 0.4, 0.8, LONGEST_PAUSE, LONGEST_PAUSE):
+        breaker.failed(unheard(FAULT), FAULT, breaker.begin())
         clock.now += length * 0.99
         with pytest.raises(StoreError, match="cut") as failure:
-            rest.begin()
+            breaker.begin()
         assert not failure.value.lost
         clock.now += length * 0.02
-    rest.begin()
-    rest.end()
-    rest.note(unheard(FAULT), FAULT, rest.begin())
-    clock.now += FIRST_REST
-    assert rest.begin() == clock.now
+    breaker.begin()
+    breaker.succeeded()
+    breaker.failed(unheard(FAULT), FAULT, breaker.begin())
+    clock.now += FIRST_PAUSE
+    assert breaker.begin() == clock.now
 
 
 def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
@@ -275,14 +280,14 @@ def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
     lend(caller)
     caller.do(caller.ask.try_reserve(SLOT, 20))
     caller.do(caller.ask.add(hold()))
-    links = caller.store._links
+    connections = caller.store._connections
 
     def settle() -> Any:
         """Settle, while others find after the claim that the server has failed."""
         settling = caller.ask.consume("hold_1", 5)
         claimed = yield next(settling)
         for _ in range(5):
-            links._rest.note(unheard(FAULT), FAULT, time.monotonic())
+            connections._breaker.failed(unheard(FAULT), FAULT, time.monotonic())
         ends = yield settling.send(claimed)
         with pytest.raises(StopIteration) as stop:
             settling.send(ends)
@@ -295,13 +300,13 @@ def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
 
 def test_a_time_too_short_to_judge_by_is_no_reason_to_rest():
     clock = Clock()
-    rest = Rest(clock)
+    breaker = CircuitBreaker(clock)
     error = TimeoutError()
-    began = rest.begin()
+    began = breaker.begin()
     clock.now += PATIENCE / 2
-    rest.note(unheard(error), error, began)
-    assert rest.begin() == clock.now
+    breaker.failed(unheard(error), error, began)
+    assert breaker.begin() == clock.now
     clock.now = began + PATIENCE
-    rest.note(unheard(error), error, began)
+    breaker.failed(unheard(error), error, began)
     with pytest.raises(StoreError):
-        rest.begin()
+        breaker.begin()
