@@ -6,6 +6,7 @@ What answers is the emulator's code; only sockets, HTTP parsing and routing are 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from schematic_native.emulator.clock import Clock
 from schematic_native.emulator.endpoints import capture, credit_leases, flag_checks
 from schematic_native.emulator.endpoints.datastream import DataStream
 from schematic_native.emulator.errors import ServiceError
+from schematic_native.emulator.state import commands
 from schematic_native.emulator.state.service import Service
 from schematic_native.ground import json_text
 from tests.simulation.network import LATE
@@ -83,6 +85,8 @@ class ServiceServer:
         self.world = world
         self.loop = Loop(world, "service")
         self.service = Service(seed, Clock(lambda: epoch + world.now))
+        drawn = random.Random(f"service {world.random.random()}")
+        commands.draw_token = lambda size: f"{drawn.getrandbits(8 * size):0{2 * size}x}"
         self.stream = DataStream(self.service)
         self._routes = _routes(self.service)
         # States that schedules are to reach.
