@@ -7,9 +7,6 @@ does about an error.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
@@ -79,7 +76,7 @@ class Api:
     Args:
         settings: where and how.
         timings: where requests are counted; None counts them where nobody looks.
-        sleep, clock, jitter: for tests; `jitter` returns a number from 0 to 1.
+        sleep, clock, jitter: for tests, in place of the machine's; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
 
@@ -91,16 +88,17 @@ class Api:
         *,
         timings: Timings | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] | None = None,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._timings = timings or Timings()
         self._sleep = sleep
-        self._clock = clock
-        self._jitter = jitter
+        self._machine = settings.machine
+        self._clock = clock or self._machine.clock
+        self._jitter = jitter or self._machine.jitter
         self._sender = HttpSender(settings)
-        self._events = EventPoster(settings, self._sender, clock)
+        self._events = EventPoster(settings, self._sender, self._clock)
         # Leases and reservations are changed with PUT; a server that expects POST responds with 405.
         self._change_method: Literal["PUT", "POST"] = "PUT"
 
@@ -139,7 +137,7 @@ class Api:
         body = {
             "additional_amount": additional_amount,
             "expires_at": write_instant(expires_at),
-            "idempotency_key": str(uuid.uuid4()),
+            "idempotency_key": self._machine.unique_key(),
         }
         path = f"billing/credits/lease/{quote(lease_id, safe='')}/extend"
         return _read(read_lease, await self._change(path, body, deadline))
@@ -215,7 +213,7 @@ class Api:
         body |= {
             "quantity": quantity,
             "expires_at": write_instant(expires_at),
-            "idempotency_key": idempotency_key or str(uuid.uuid4()),
+            "idempotency_key": idempotency_key or self._machine.unique_key(),
             "preflight": preflight,
         }
         path = f"flags/{quote(flag_key, safe='')}/check-and-reserve"
