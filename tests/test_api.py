@@ -23,7 +23,7 @@ from schematic_native.service.errors import (
     UnreadableApiAnswerError,
 )
 from schematic_native.service.responses import read_instant, write_instant
-from schematic_native.service.rest import Api
+from schematic_native.service.rest import Api, ReservationRequest
 from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"
@@ -230,8 +230,9 @@ async def test_the_callers_event_takes_precedence_in_a_reservation(waits):
     }
     with HttpServer(otherwise=Answer(body=data(**VERDICT, reservation=hold))) as server:
         api = make_api(server, waits)
-        first = await api.check_and_reserve("f", {"id": "c"}, None, 3, "mine", 1e9, {"usage": 3})
-        second = await api.check_and_reserve("f", {"id": "c"}, None, 3, None, 1e9, {"usage": 3})
+        asked = ReservationRequest("f", {"id": "c"}, None, 3, "mine", 1e9, {"usage": 3})
+        first = await api.check_and_reserve(asked)
+        second = await api.check_and_reserve(asked._replace(event_subtype=None))
         await api.close()
     assert first.reservation is not None
     assert second.reservation is not None
