@@ -32,6 +32,7 @@ from schematic_native.leases.requests import (
 )
 from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
+from schematic_native.service.rest import ReservationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -335,15 +336,17 @@ class Checks:
         lifetime = min(asked_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
-                request.flag_key,
-                request.company,
-                request.user,
-                math.ceil(usage),
-                request.event_subtype,
-                self._core.now() + lifetime,
-                request.as_flag_request().preflight.to_wire(),
+                ReservationRequest(
+                    request.flag_key,
+                    request.company,
+                    request.user,
+                    math.ceil(usage),
+                    request.event_subtype,
+                    self._core.now() + lifetime,
+                    request.as_flag_request().preflight.to_wire(),
+                    request.key,
+                ),
                 deadline,
-                request.key,
             )
         except PaymentRequiredError as error:
             self._faults.cleared(RESERVE_TOPIC)
