@@ -23,6 +23,10 @@ class HeldLease(Protocol):
         """Its id."""
 
     @property
+    def expires_at(self) -> float:
+        """When it ends, in epoch seconds."""
+
+    @property
     def granted(self) -> float:
         """The service's total, in credits."""
 
@@ -57,10 +61,19 @@ class LeaseStore(Protocol):
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there.
 
-        `free` are the credits that may be spent of it, where that is not the whole grant.
+        Args:
+            slot: the company and the credit type.
+            lease_id: the lease.
+            granted: its credits.
+            expires_at: when it ends, in epoch seconds.
+            free: the credits that may be spent of it, if that is not the whole grant.
+            successor_of: a lease that has ended for the service; it is replaced even if it is live
+                by the store's clock.
+
         """
 
     async def extend(

@@ -40,6 +40,10 @@ MAX_JOINS = 2
 # A process that was given a lease has so many intervals, in seconds, to put it into a shared store.
 INSTALL_POLLS = 10
 INSTALL_POLL_INTERVAL = 0.025
+# A lease may end for the service so many seconds before it does by our clock and the store's.
+MOST_CLOCK_SKEW = 10.0
+# What the service says to an extend of a lease that has ended.
+ENDED_STATUSES = frozenset({400, 404, 409, 410, 422})
 SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
@@ -221,13 +225,7 @@ class Leases:
             plan = await self._store.plan_acquire(slot)
             if plan is None:
                 return
-            try:
-                await self._obtain(slot, plan)
-            except PaymentRequiredError:
-                less = _affordable(balance, plan.requested_amount, required_credits)
-                if less is None:
-                    raise
-                await self._obtain(slot, plan.with_amount(less))
+            await self._obtain_affordable(slot, plan, balance, required_credits)
         except PaymentRequiredError:
             # The company has too few credits, which is an answer: the service works.
             if required_credits:
@@ -241,27 +239,53 @@ class Leases:
         self._core.forget_spent(*slot)
         self._faults.cleared(topic)
 
-    async def _obtain(self, slot: Slot, plan: AcquirePlan) -> None:
+    async def _obtain_affordable(
+        self,
+        slot: Slot,
+        plan: AcquirePlan,
+        balance: float | None,
+        required_credits: float,
+        successor_of: str | None = None,
+    ) -> None:
+        """Acquire a lease as planned, or of what the company's balance still allows."""
+        try:
+            await self._obtain(slot, plan, successor_of)
+        except PaymentRequiredError:
+            less = _affordable(balance, plan.requested_amount, required_credits)
+            if less is None:
+                raise
+            await self._obtain(slot, plan.with_amount(less), successor_of)
+
+    async def _obtain(self, slot: Slot, plan: AcquirePlan, successor_of: str | None) -> None:
         """Acquire a lease and put it into its slot; one that came too late is released again."""
         ends = self._ends.unique(plan.expires_at)
         lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+        if lease.lease_id == successor_of:
+            return  # the service has one lease for a slot, so it has not ended
         free = None
         if not self._store.shared:
             lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
         elif is_foreign(lease, ends):
-            free = await self._rejoin(slot, lease)
-        kept = await self._install(slot, lease, plan, free)
+            free = await self._rejoin(slot, lease, successor_of)
+        kept = await self._install(slot, lease, plan, free, successor_of)
         if free is not None and kept == lease.lease_id:
             lease = await self._renew(slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
             self._calls.spawn(self._release(lease.lease_id, None))
 
     async def _install(
-        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, free: float | None
+        self,
+        slot: Slot,
+        lease: GrantedLease,
+        plan: AcquirePlan,
+        free: float | None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into its slot; returns the id of the lease that is there then."""
         expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-        return await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+        return await self._store.install(
+            slot, lease.lease_id, lease.granted, expires_at, free, successor_of
+        )
 
     async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
         """Move the end of a lease that is live for the service and has ended for the store.
@@ -293,6 +317,12 @@ class Leases:
                 if less is None:
                     raise
                 await self._add(slot, plan.with_amount(less))
+            except ApiError as error:
+                if not await self._replace_if_ended(slot, plan, error, required_credits or 0.0):
+                    raise
+                further = await self._store.plan_extend(slot, required_credits)
+                if further is not None:
+                    await self._add(slot, further)
         except PaymentRequiredError:
             self._backoff.failed(slot)
             if required_credits:
@@ -316,6 +346,27 @@ class Leases:
             granted = self._siblings.own_part_of_extend(slot, lease, plan, overlap)
         await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
 
+    async def _replace_if_ended(
+        self, slot: Slot, plan: ExtendPlan, error: ApiError, needed: float
+    ) -> bool:
+        """Replace a lease that cannot be extended because it has ended for the service.
+
+        By the store's clock it may still be live. What is left of it there must not be spent any more: the
+        service has taken it back. Returns whether it has ended, perhaps replaced by a sibling.
+        """
+        if error.status not in ENDED_STATUSES:
+            return False
+        lease = await self._store.live_lease(slot)
+        if lease is not None and lease.lease_id == plan.lease_id:
+            if lease.expires_at > self._core.now() + MOST_CLOCK_SKEW:
+                return False
+            fresh = self._core.plan_shared_acquire(slot[1])
+            fresh = fresh.with_amount(max(fresh.requested_amount, needed))
+            balance = self._core.company_balance(*slot)
+            await self._obtain_affordable(slot, fresh, balance, needed, plan.lease_id)
+            lease = await self._store.live_lease(slot)
+        return lease is None or lease.lease_id != plan.lease_id
+
     async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
         """Read from the store until the deadline; None if nothing was to be had."""
         try:
@@ -332,7 +383,7 @@ class Leases:
         self._faults.store_answered("lease")
         return told
 
-    async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
+    async def _rejoin(self, slot: Slot, lease: GrantedLease, successor_of: str | None) -> float:
         """Return the credits that are free of a lease that was there, but not in the shared store.
 
         None are, as nobody knows what was spent of it: its row was evicted, or lost in a failover.
@@ -343,7 +394,8 @@ class Leases:
         if await self._read(self._store.has_ended(slot, lease.lease_id)):
             return 0.0  # its row is there, and nobody puts it there anew
         for _ in range(INSTALL_POLLS):
-            if await self._read(self._store.live_lease(slot)) is not None:
+            live = await self._read(self._store.live_lease(slot))
+            if live is not None and live.lease_id != successor_of:
                 break
             await asyncio.sleep(INSTALL_POLL_INTERVAL)
         return 0.0

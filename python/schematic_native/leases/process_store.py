@@ -49,8 +49,12 @@ class ProcessStore:
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there."""
+        held = self._core.lease(*slot)
+        if held is not None and held.lease_id == successor_of:
+            self._core.drop_lease(*slot)
         own = granted if free is None else free
         return self._core.install_lease(*slot, lease_id, own, expires_at)
 

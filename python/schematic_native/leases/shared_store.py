@@ -93,12 +93,12 @@ class SharedStore:
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
-        """Put a lease into a slot without a live one; return the id of the lease that is there.
-
-        `free` are the credits that may be spent of it, where that is not the whole grant.
-        """
-        installing = self._operations.install(slot, lease_id, granted, expires_at, free)
+        """Put a lease into a slot without a live one; return the id of the lease that is there."""
+        installing = self._operations.install(
+            slot, lease_id, granted, expires_at, free, successor_of
+        )
         return (await self._ask(installing)).lease_id
 
     async def extend(
