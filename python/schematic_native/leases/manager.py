@@ -17,6 +17,7 @@ from schematic_native.leases.company_lookup import CompanyLookup
 from schematic_native.leases.extend_backoff import ExtendBackoff
 from schematic_native.leases.flights import Calls, Flight, SingleFlight
 from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
+from schematic_native.leases.lease_store import is_shared
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.leases.siblings import Siblings
 from schematic_native.service.errors import ApiError, PaymentRequiredError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from schematic_native.config.settings import LeaseSettings
     from schematic_native.ground.fault_log import Faults
     from schematic_native.ground.slots import Slot
-    from schematic_native.leases.lease_store import HeldLease, LeaseStore
+    from schematic_native.leases.lease_store import HeldLease, LeaseStore, SharedLeaseStore
     from schematic_native.service.responses import GrantedLease
     from schematic_native.service.rest import Api
 
@@ -100,7 +101,8 @@ class Leases:
     ) -> HeldLease | None:
         """Return the live lease of a slot, acquiring one if there is none.
 
-        None if none can be had in time, or the service has just refused as little as is required.
+        Returns None if no lease comes in time, or if the service refused no more than the required credits
+        a moment ago.
         """
         slot = (company_id, credit_type_id)
         lease = await self._read(self._store.live_lease(slot), deadline)
@@ -177,7 +179,7 @@ class Leases:
         await asyncio.gather(*acquires)
 
     def inherit(self, other: Leases) -> None:
-        """Go on where a manager ended whose loop ended under it."""
+        """Take over what a manager knew whose event loop has ended."""
         self._siblings.inherit(other._siblings)
 
     async def close(self, deadline: float) -> None:
@@ -193,8 +195,7 @@ class Leases:
         await self._store.close(max(0.0, deadline - loop.time()))
         leases = [] if self._store.shared else self._core.live_leases()
         for lease in leases:
-            # Dropped before it is released: no check may reserve from a lease that is being given
-            # back.
+            # Dropped before it is released: no check may reserve from a lease that is being released.
             self._core.drop_lease(lease.company_id, lease.credit_type_id)
         own = [lease for lease in leases if not self._siblings.is_shared(lease.lease_id)]
         gate = asyncio.Semaphore(RELEASES_AT_ONCE)
@@ -206,7 +207,7 @@ class Leases:
         await asyncio.gather(*(release(lease.lease_id) for lease in own))
 
     async def _replenish(self, slot: Slot, *, extend: bool) -> None:
-        """Attend to a slot that has run low; without an extend where that failed lately."""
+        """Refill a slot that has run low, and extend its lease unless that failed lately."""
         try:
             await self._store.refill(slot)
         except StoreError as error:
@@ -219,7 +220,7 @@ class Leases:
     async def _acquire(self, slot: Slot, required_credits: float) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
         topic = f"acquire of a lease for {slot}"
-        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
         balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_acquire(slot)
@@ -227,7 +228,7 @@ class Leases:
                 return
             await self._obtain_affordable(slot, plan, balance, required_credits)
         except PaymentRequiredError:
-            # The company has too few credits, which is an answer: the service works.
+            # The company has too few credits. That is a valid answer: the service works.
             if required_credits:
                 self._core.note_spent(*slot, required_credits, balance)
             self._faults.cleared(topic)
@@ -262,11 +263,11 @@ class Leases:
         lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
         if lease.lease_id == successor_of:
             return  # the service has one lease for a slot, so it has not ended
-        free = None
-        if not self._store.shared:
+        free, store = None, self._store
+        if not is_shared(store):
             lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
         elif is_foreign(lease, ends):
-            free = await self._rejoin(slot, lease, successor_of)
+            free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)
         if free is not None and kept == lease.lease_id:
             lease = await self._renew(slot, lease, plan)
@@ -288,10 +289,10 @@ class Leases:
         )
 
     async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
-        """Move the end of a lease that is live for the service and has ended for the store.
+        """Move the end of a lease that is live for the service, but has ended for the store.
 
-        So it is where the store's clock is ahead: until the service calls the lease ended, too, it
-        hands out no other.
+        That happens if the store's clock is ahead: the service hands out no other lease until this one has
+        ended by its own clock, too.
         """
         if await self._store.live_lease(slot) is not None:
             return lease
@@ -303,7 +304,7 @@ class Leases:
     async def _extend(self, flight: Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
         topic = f"extend of the lease for {slot}"
-        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
         balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_extend(slot, required_credits)
@@ -368,7 +369,7 @@ class Leases:
         return lease is None or lease.lease_id != plan.lease_id
 
     async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
-        """Read from the store until the deadline; None if nothing was to be had."""
+        """Read from the store until the deadline; None if it fails or is too slow."""
         try:
             if deadline is None or not self._store.shared:
                 told = await answer
@@ -383,18 +384,20 @@ class Leases:
         self._faults.store_answered("lease")
         return told
 
-    async def _rejoin(self, slot: Slot, lease: GrantedLease, successor_of: str | None) -> float:
+    async def _rejoin(
+        self, store: SharedLeaseStore, slot: Slot, lease: GrantedLease, successor_of: str | None
+    ) -> float:
         """Return the credits that are free of a lease that was there, but not in the shared store.
 
-        None are, as nobody knows what was spent of it: its row was evicted, or lost in a failover.
-        What a check then needs is added by an extend. First a sibling that was given the lease just
-        now has a moment to put it there, whole.
+        That is none, as nobody knows what was spent of it: its row may have been evicted, or lost in a
+        failover. A check that needs credits then adds them by an extend. But first a sibling that has just
+        been given the lease gets a moment to put it there with its whole grant.
         """
         self._siblings.share(lease.lease_id)
-        if await self._read(self._store.has_ended(slot, lease.lease_id)):
-            return 0.0  # its row is there, and nobody puts it there anew
+        if await self._read(store.has_ended(slot, lease.lease_id)):
+            return 0.0  # its row is there, so no sibling is about to put it there
         for _ in range(INSTALL_POLLS):
-            live = await self._read(self._store.live_lease(slot))
+            live = await self._read(store.live_lease(slot))
             if live is not None and live.lease_id != successor_of:
                 break
             await asyncio.sleep(INSTALL_POLL_INTERVAL)
@@ -404,12 +407,12 @@ class Leases:
         try:
             await self._api.release_lease(lease_id, deadline)
         except ApiError as error:
-            # Nothing is lost for good: the server takes the lease back when it expires.
+            # Nothing is lost for good: the service takes the lease back when it expires.
             self._faults.noted(f"lease {lease_id} could not be released: {error}")
 
 
 def _affordable(balance: float | None, refused: float, needed: float) -> float | None:
-    """Return the credits to ask for once more after a refusal: the company's last; None for none.
+    """Return fewer credits to ask for after a refusal: the company's last ones. None to give up.
 
     Args:
         balance: the company's, as it is cached.

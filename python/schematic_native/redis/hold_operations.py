@@ -129,11 +129,11 @@ class HoldOperations(LeaseOperations):
 
     def _settled(self, reservation_id: str, used: float, slot: Slot) -> Command:
         used = max(used, 0.0)
-        told = amount(used) if math.isfinite(used) else ""
+        limit = amount(used) if math.isfinite(used) else ""
         return call(
             scripts.SETTLE, self._keys.reservation(reservation_id), self._keys.lease(slot),
             self._keys.by_expiry(), self._keys.by_credit(slot),
-            told, *slot, reservation_id, member(slot, reservation_id),
+            limit, *slot, reservation_id, member(slot, reservation_id),
         )  # fmt: skip
 
     def reserved_credits(self, slot: Slot) -> Operation[float]:

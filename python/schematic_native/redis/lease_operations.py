@@ -102,7 +102,7 @@ class LeaseOperations:
     def extend(
         self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
     ) -> Operation[bool]:
-        """Reconcile a slot's lease with the service's total; tells whether it was there."""
+        """Reconcile a slot's lease with the service's total; returns whether it was there."""
         if not (math.isfinite(granted_total) and granted_total >= 0):
             return False
         if expires_at is not None:
