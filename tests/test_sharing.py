@@ -508,18 +508,26 @@ def test_a_slab_serves_checks_from_memory_and_ends_with_what_was_used(
     assert emulator.audit()["balanced"]
 
 
-def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, redis_server):
+def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, emulator, redis_server):
     user = make_user(local_slab=SLAB)
     row = take_slab(user, redis_server)
+
+    def is_billed() -> bool:
+        user.turn()
+        return units(emulator) > 0 and user.client.status().queued_events == 0
+
+    # What is billed was taken off the row before: from now on the row does not change.
+    eventually(is_billed)
+    spent = 2 * units(emulator)
     lapse(redis_server, row)
-    # Another slab may be on its way out of the lease.
-    before = remaining(redis_server) + held(redis_server)
     other = make_user(sweep_interval=0.02)
 
     def is_back() -> bool:
         other.turn()
+        # Another slab may be on its way out of the lease.
         left = remaining(redis_server) + held(redis_server)
-        return row["id"] not in {hold["id"] for hold in holds(redis_server)} and left == before
+        is_swept = row["id"] not in {hold["id"] for hold in holds(redis_server)}
+        return is_swept and left == 10_000 - spent
 
     eventually(is_back)
 
