@@ -9,13 +9,13 @@ import logging
 import sys
 
 from schematic_native._native import read_answer
-from schematic_native.api import Api
-from schematic_native.bench import sink
-from schematic_native.bench.scenarios import hot, stocked
-from schematic_native.bench.worlds import API_KEY, COMPANY, FLAG
-from schematic_native.events import EventSender
-from schematic_native.faults import Faults
-from schematic_native.settings import Settings
+from schematic_native.config.settings import Settings
+from schematic_native.ground.fault_log import FaultLog
+from schematic_native.service.events import EventSender
+from schematic_native.service.rest import Api
+from schematic_native.tools.bench import sink
+from schematic_native.tools.bench.scenarios import hot, stocked
+from schematic_native.tools.bench.worlds import API_KEY, COMPANY, FLAG
 
 # What every loop does before it is counted.
 WARM_UP = 100
@@ -60,7 +60,7 @@ def deliver(size, count):
 
     async def work(url):
         api = Api(Settings(api_key=API_KEY, event_capture_url=url))
-        faults = Faults(logging.getLogger("bench"), "")
+        faults = FaultLog(logging.getLogger("bench"), "")
         sender = EventSender(Queue(core, count), api.post_events, 3600, faults, max_requests=1)
         sending = asyncio.create_task(sender.run())
         # A flush would be counted too.

@@ -5,9 +5,9 @@ import json
 import sys
 import time
 
-from schematic_native.bench.scenarios import hot, stocked
-from schematic_native.bench.worlds import COMPANY, FLAG, world
 from schematic_native.rulesengine import RulesEngine
+from schematic_native.tools.bench.scenarios import hot, stocked
+from schematic_native.tools.bench.worlds import COMPANY, FLAG, world
 
 # What every loop does before it is counted: caches are filled, tables have grown.
 WARM_UP = 500

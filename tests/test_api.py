@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from schematic_native._native import Core
-from schematic_native.answers import read_instant, write_instant
-from schematic_native.api import (
-    Api,
+from schematic_native.config.settings import Settings
+from schematic_native.service.errors import (
     ApiConnectionError,
     ApiError,
     ApiTimeoutError,
@@ -21,7 +20,8 @@ from schematic_native.api import (
     PaymentRequiredError,
     UnreadableApiAnswerError,
 )
-from schematic_native.settings import Settings
+from schematic_native.service.responses import read_instant, write_instant
+from schematic_native.service.rest import Api
 from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"

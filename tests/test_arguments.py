@@ -21,7 +21,7 @@ from schematic_native import (
     TrackOptions,
     TrackWithReservationOptions,
 )
-from schematic_native.cache import cache_key
+from schematic_native.cache.flag_checks import cache_key
 from tests.callers import Caller, both_clients
 from tests.conftest import ACME, API_KEY, plain, streaming
 from tests.servers import Answer, HttpServer, data

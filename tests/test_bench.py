@@ -14,15 +14,15 @@ import pytest
 import redis
 
 from schematic_native._native import Core
-from schematic_native.bench import delivered, series, shared, sink
-from schematic_native.bench.document import BEGIN, END, SUMMARY, TARGETS, update
-from schematic_native.bench.estimates import change, count_outliers, estimate, ratio
-from schematic_native.bench.page import render
-from schematic_native.bench.rounds import measure
-from schematic_native.bench.series import Series
-from schematic_native.bench.subjects import ASYNC, CHECK, CHECK_FLAG, SETTLE, SYNC, Subject
-from schematic_native.bench.table import amount, changes, lines
-from schematic_native.cli import main
+from schematic_native.tools.bench import delivered, series, shared, sink
+from schematic_native.tools.bench.document import BEGIN, END, SUMMARY, TARGETS, update
+from schematic_native.tools.bench.estimates import change, count_outliers, estimate, ratio
+from schematic_native.tools.bench.page import render
+from schematic_native.tools.bench.rounds import measure
+from schematic_native.tools.bench.series import Series
+from schematic_native.tools.bench.subjects import ASYNC, CHECK, CHECK_FLAG, SETTLE, SYNC, Subject
+from schematic_native.tools.bench.table import amount, changes, lines
+from schematic_native.tools.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,7 +257,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, text: str):
 
 def test_the_samples_reach_pyperf(tmp_path: Path):
     pyperf = pytest.importorskip("pyperf")
-    from schematic_native.bench.pyperf import export  # noqa: PLC0415 - it needs pyperf
+    from schematic_native.tools.bench.pyperf import export  # noqa: PLC0415 - it needs pyperf
 
     export(tmp_path / "run.json", RUN)
     suite = pyperf.BenchmarkSuite.load(str(tmp_path / "run.json"))
@@ -281,7 +281,7 @@ def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message
 
 
 def test_the_command_measures_saves_and_compares(tmp_path: Path):
-    command = [sys.executable, "-m", "schematic_native.cli", "bench", "--samples", "2"]
+    command = [sys.executable, "-m", "schematic_native.tools.cli", "bench", "--samples", "2"]
     command += ["--worlds", "small", "--calls-only"]
 
     def run(*more: str) -> str:

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from schematic_native import __build__
-from schematic_native.cli import SUBCOMMANDS, main
 from schematic_native.emulator import Emulator
+from schematic_native.tools.cli import SUBCOMMANDS, main
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "schematic_native.cli", *arguments]
+    command = [sys.executable, "-m", "schematic_native.tools.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -38,7 +38,7 @@ def test_each_subcommand_has_help(subcommand: str, capsys: pytest.CaptureFixture
     [
         "import schematic_native.emulator",
         *[
-            f"from schematic_native.cli import main; sys.exit(main([{n!r}]))"
+            f"from schematic_native.tools.cli import main; sys.exit(main([{n!r}]))"
             for n in ("demo", "bench")
         ],
     ],

@@ -11,9 +11,10 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native._native import Core
-from schematic_native.api import Api, ApiConnectionError, ApiError, ApiTimeoutError
-from schematic_native.clients import adapted
-from schematic_native.settings import Settings
+from schematic_native.config.http_clients import adapt
+from schematic_native.config.settings import Settings
+from schematic_native.service.errors import ApiConnectionError, ApiError, ApiTimeoutError
+from schematic_native.service.rest import Api
 from tests.servers import Answer, HttpServer, data
 
 if TYPE_CHECKING:
@@ -156,4 +157,4 @@ class Session:
 @pytest.mark.parametrize("client", [Session(), object(), httpx, httpx.AsyncClient, "client"])
 def test_what_cannot_be_used_is_refused(client):
     with pytest.raises(TypeError, match="httpx_client must be a client of httpx"):
-        adapted(client)
+        adapt(client)

@@ -16,7 +16,9 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.settings import BASE_URL, EVENT_CAPTURE_URL, is_loopback, read_config
+from schematic_native.config.defaults import BASE_URL, EVENT_CAPTURE_URL
+from schematic_native.config.settings import read_config
+from schematic_native.ground.urls import is_loopback
 from tests.conftest import ACME, API_KEY, plain, streaming
 
 # Not connected to anything: a client connects when it is first asked.

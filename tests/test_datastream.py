@@ -11,7 +11,14 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from schematic_native._native import Core
-from schematic_native.datastream import COMPANY, USER, Backoff, DataStream, Timing, datastream_url
+from schematic_native.service.datastream import (
+    COMPANY,
+    USER,
+    DataStream,
+    Timing,
+    datastream_url,
+)
+from schematic_native.service.reconnects import Backoff
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
     from websockets.http11 import Response
 
-    from schematic_native.faults import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 FLAG = {
     "id": "f1",
@@ -112,7 +119,7 @@ class Pauses:
 async def streaming(
     url: str,
     core: Core,
-    faults: Faults,
+    faults: FaultLog,
     *,
     timing: Timing | None = None,
     sleep: Callable[[float], Awaitable[None]] | None = None,

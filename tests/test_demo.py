@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from schematic_native import demo
+from schematic_native.tools import demo
 
-EXAMPLE = Path(demo.__file__).parent / "emulator" / "inference.json"
+EXAMPLE = Path(demo.__file__).parents[1] / "emulator" / "inference.json"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "schematic_native.cli", "demo", *arguments]
+    command = [sys.executable, "-m", "schematic_native.tools.cli", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from schematic_native import Schematic, settings
+from schematic_native import Schematic
+from schematic_native.config import settings
 from schematic_native.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -131,3 +132,29 @@ def test_every_fence_of_python_is_collected() -> None:
 def test_the_pages_that_newcomers_copy_from_have_examples() -> None:
     expected = {"index.md", "migration.md", "leases.md", "redis.md", "frameworks.md"}
     assert expected | {"testing.md", "operations.md"} <= set(RUNNING)
+
+
+DECISIONS = (DOCS / "decisions.md").read_text()
+DECISION = re.compile(
+    r"^## (?P<number>\d+)\. (?P<title>.+)\n\n(?P<opening>.+(?:\n.+)*)", re.MULTILINE
+)
+STATUS = r"(?:accepted|(?:amended|superseded) by \[\d+\]\(#[^)]+\)(?: and \[\d+\]\(#[^)]+\))*)"
+INDEXED = re.compile(rf"^\| (\d+) \| \[(.+)\]\(#[^)]+\) \| {STATUS} \|$", re.MULTILINE)
+
+
+def test_the_index_lists_every_decision_with_its_title_and_status() -> None:
+    decisions = [(found["number"], found["title"]) for found in DECISION.finditer(DECISIONS)]
+    assert decisions == INDEXED.findall(DECISIONS)
+    assert [int(number) for number, _ in decisions] == list(range(1, len(decisions) + 1))
+
+
+@pytest.mark.parametrize(
+    "decision", list(DECISION.finditer(DECISIONS)), ids=lambda found: found["number"]
+)
+def test_a_decision_opens_with_one_sentence_that_says_what_was_decided(
+    decision: re.Match[str],
+) -> None:
+    sentence = re.fullmatch(r"\*\*([^*]+)\*\*", decision["opening"])
+    assert sentence is not None
+    assert sentence[1].endswith(".")
+    assert ". " not in sentence[1].replace("\n", " ")

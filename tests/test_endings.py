@@ -365,7 +365,9 @@ UNFINISHED = {
 
 @pytest.mark.parametrize("ending", UNFINISHED.values(), ids=UNFINISHED)
 def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(emulator, ending):
-    start = textwrap.dedent(CLIENT) + "\nfrom schematic_native import session\nclient = None\n"
+    start = (
+        textwrap.dedent(CLIENT) + "\nfrom schematic_native.client import session\nclient = None\n"
+    )
     program = start + textwrap.dedent(ending)
     command = [sys.executable, "-W", "always::ResourceWarning", "-c", program, emulator.base_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

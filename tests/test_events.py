@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schematic_native._native import Core
-from schematic_native.api import ApiConnectionError, Posted
-from schematic_native.events import EventSender
+from schematic_native.service.errors import ApiConnectionError
+from schematic_native.service.event_posts import Posted
+from schematic_native.service.events import EventSender
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from schematic_native._native import EventBatch
-    from schematic_native.faults import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 OUTAGE, BUG = "unreachable", "bug"
 
@@ -70,7 +71,7 @@ class Capture:
 
 @asynccontextmanager
 async def sending(
-    core: Core, capture: Capture, faults: Faults, period: float = 3600.0, **arguments: object
+    core: Core, capture: Capture, faults: FaultLog, period: float = 3600.0, **arguments: object
 ) -> AsyncIterator[EventSender]:
     arguments = {"jitter": lambda: 0.0, "first_retry_delay": 0.001, **arguments}
     sender = EventSender(core, capture, period, faults, **arguments)

@@ -6,14 +6,14 @@ import logging
 
 import pytest
 
-from schematic_native.api import ApiConnectionError, ApiError, PaymentRequiredError
-from schematic_native.faults import MAX_OPEN_FAULTS, Faults
+from schematic_native.ground.fault_log import MAX_OPEN_FAULTS, FaultLog
+from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Faults:
+def log(caplog: pytest.LogCaptureFixture) -> FaultLog:
     caplog.set_level("INFO")
-    return Faults(logging.getLogger("schematic_native.test"), "sch_secret")
+    return FaultLog(logging.getLogger("schematic_native.test"), "sch_secret")
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -52,7 +52,7 @@ def test_the_api_key_is_in_no_message(log, caplog):
 
 
 def test_a_key_that_is_no_secret_is_not_cut_out_of_words(caplog):
-    Faults(logging.getLogger("schematic_native.test"), "k").noted("the events are kept")
+    FaultLog(logging.getLogger("schematic_native.test"), "k").noted("the events are kept")
     assert messages(caplog) == ["the events are kept"]
 
 

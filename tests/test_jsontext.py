@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schematic_native import jsontext
+from schematic_native.ground import json_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 LEAVES = (
@@ -29,26 +29,26 @@ class Colour(Enum):
 
 @given(VALUES)
 def test_what_was_written_is_read_again(value: object) -> None:
-    assert jsontext.read(jsontext.write(value)) == value
+    assert json_text.read(json_text.write(value)) == value
 
 
 @given(st.dictionaries(TEXTS, TEXTS))
 def test_texts_are_written_as_anything_is(values: dict[str, str]) -> None:
-    assert jsontext.texts(values).encode() == jsontext.write(values)
+    assert json_text.texts(values).encode() == json_text.write(values)
 
 
 def test_it_is_written_compactly_and_in_utf_8() -> None:
-    assert jsontext.write({"b": ["é", 1.5], "a": None}) == '{"b":["é",1.5],"a":null}'.encode()
-    assert jsontext.write({"b": 1, "a": 2}, sort_keys=True) == b'{"a":2,"b":1}'
+    assert json_text.write({"b": ["é", 1.5], "a": None}) == '{"b":["é",1.5],"a":null}'.encode()
+    assert json_text.write({"b": 1, "a": 2}, sort_keys=True) == b'{"a":2,"b":1}'
 
 
 def test_instants_ids_and_members_become_text() -> None:
     noon = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
     identity = UUID(int=1)
-    written = jsontext.write(
+    written = json_text.write(
         [noon, date(2026, 1, 2), identity, Colour.RED, Decimal("1.50"), {7}, frozenset({8})]
     )
-    assert jsontext.read(written) == [
+    assert json_text.read(written) == [
         "2026-01-02T12:00:00+00:00",
         "2026-01-02",
         "00000000-0000-0000-0000-000000000001",
@@ -64,14 +64,14 @@ def test_instants_ids_and_members_become_text() -> None:
 )
 def test_what_has_no_json_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
-        jsontext.write([value])
+        json_text.write([value])
 
 
 def test_what_holds_itself_is_refused() -> None:
     loop: list[object] = []
     loop.append(loop)
     with pytest.raises(TypeError):
-        jsontext.write(loop)
+        json_text.write(loop)
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_what_holds_itself_is_refused() -> None:
     ],
 )
 def test_what_is_no_json_is_refused(text: str | bytes) -> None:
-    with pytest.raises(jsontext.NotJSONError):
-        jsontext.read(text)
+    with pytest.raises(json_text.NotJSONError):
+        json_text.read(text)

@@ -7,11 +7,11 @@ from importlib.resources import files
 import pytest
 
 from schematic_native._native import CheckResult, Core
-from schematic_native.answers import GrantedLease
-from schematic_native.api import ApiConnectionError, ApiError, PaymentRequiredError
-from schematic_native.leases import Leases
-from schematic_native.settings import LeaseSettings
-from schematic_native.stores import ProcessStore
+from schematic_native.config.lease_settings import LeaseSettings
+from schematic_native.leases.manager import Leases
+from schematic_native.leases.process_store import ProcessStore
+from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
+from schematic_native.service.responses import GrantedLease
 from tests.conftest import ACME, eventually_async
 
 COMPANY, CREDIT = "comp_acme", "credit_inference"
@@ -372,7 +372,7 @@ async def test_extends_that_are_answered_in_any_order_are_all_ours(core, leases,
     api.extend_lease = extend
     small = asyncio.create_task(leases.maybe_extend(*SLOT, 1500))
     await eventually_async(lambda: carried_out == 1)
-    del leases._extends[SLOT]  # as if it had been joined too often
+    del leases._extends.by_slot[SLOT]  # as if it had been joined too often
     large = asyncio.create_task(leases.maybe_extend(*SLOT, 5000))
     await eventually_async(lambda: carried_out == 2)
     for at in (first, 1 - first):
@@ -602,7 +602,7 @@ async def test_a_prewarm_takes_a_company_id_among_the_keys_as_a_last_resort(core
 async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
     core, api, faults, caplog, monkeypatch
 ):
-    monkeypatch.setattr("schematic_native.leases.PREWARM_POLL_INTERVAL", 0.001)
+    monkeypatch.setattr("schematic_native.leases.company_lookup.PREWARM_POLL_INTERVAL", 0.001)
     asked = 0
 
     async def request_company(keys, deadline):

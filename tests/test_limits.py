@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from schematic_native.limits import within
+from schematic_native.ground.time_limit import within
 
 
 async def after(future: asyncio.Future[int]) -> int:

@@ -15,7 +15,7 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.faults import MAX_STATES, Faults
+from schematic_native.ground.fault_log import MAX_STATES, FaultLog
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.servers import Answer, HttpServer
 
@@ -102,7 +102,7 @@ def test_a_service_that_fails_in_two_ways_by_turns_is_told_once_each():
 
 
 def test_an_open_fault_tells_each_way_once_and_only_so_many(caplog):
-    faults = Faults(logging.getLogger("schematic_native"), API_KEY)
+    faults = FaultLog(logging.getLogger("schematic_native"), API_KEY)
     for _ in range(3):
         for number in range(20):
             faults.raised("topic", f"message {number}")

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native.api import ApiError, NotFoundError
-from schematic_native.resources import NAMES
+from schematic_native.service.errors import ApiError, NotFoundError
+from schematic_native.service.resources import NAMES
 from tests.callers import both_clients
 from tests.conftest import API_KEY
 
@@ -304,7 +304,7 @@ def test_a_client_that_uses_none_of_it_does_not_load_it() -> None:
     code = """
 import sys
 import schematic_native
-from schematic_native.api import ApiError
+from schematic_native.service.rest import ApiError
 client = schematic_native.Schematic("k", schematic_native.SchematicConfig(offline=True))
 client.check_flag("f"); client.track("e"); dir(client); client.shutdown()
 assert "schematic" not in sys.modules

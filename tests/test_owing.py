@@ -22,11 +22,13 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.leases.claims import Claim, SlabClaim
+from schematic_native.leases.shared_store import SharedStore
+from schematic_native.leases.slabs import Slabs
 from schematic_native.redis import Operations, SlabNote, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.rows import Noted
-from schematic_native.sharing import Claim, SharedStore, SlabClaim, Slabs
+from schematic_native.redis.slab_operations import Noted
 from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
 from tests.stores.callers import LEASE, SLOT, hold
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from schematic_native import Reservation
     from schematic_native.emulator import Emulator
-    from schematic_native.faults import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.redis import Late, Operation
     from tests.stores.servers import RedisServer
 
@@ -97,7 +99,7 @@ def core() -> Core:
 
 
 @pytest.fixture
-def shared(gate: Gate, core: Core, faults: Faults) -> SharedStore:
+def shared(gate: Gate, core: Core, faults: FaultLog) -> SharedStore:
     return SharedStore(core, gate, faults)
 
 
@@ -183,7 +185,7 @@ async def test_a_page_of_a_sweep_that_has_begun_is_finished(gate, shared):
 
 
 async def test_each_page_of_a_sweep_has_its_own_time(gate, shared, monkeypatch):
-    monkeypatch.setattr("schematic_native.redis.operations.PAGE", 2)
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 2)
     await make_holds(gate, 5, expires_at=time.time())
     given: list[float | None] = []
     run = gate.run
@@ -429,7 +431,7 @@ class BusyStore:
 
 
 async def test_an_operation_for_which_no_thread_is_free_fails_in_time(monkeypatch):
-    monkeypatch.setattr("schematic_native.redis.stores.MOST_WORKERS", 1)
+    monkeypatch.setattr("schematic_native.redis.threaded_store.MOST_WORKERS", 1)
     busy: Any = BusyStore()
     store = ThreadedStore(busy)
     first = asyncio.ensure_future(store.run(store.operations.now()))
@@ -557,7 +559,7 @@ async def test_a_shutdown_waits_for_the_debits_that_it_has_sent(
     await client.track_with_reservation(
         (await client.check("inference", ACME, usage=1)).reservation, 1
     )
-    replies = HeldReplies(client._store._links)
+    replies = HeldReplies(client._store._connections)
     checks = [
         asyncio.ensure_future(client.check("inference", ACME, usage=10, timeout=timeout))
         for _ in range(5)

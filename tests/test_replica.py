@@ -22,7 +22,6 @@ from schematic_native import (
     DataStreamConfig,
     Schematic,
     SchematicConfig,
-    replica,
 )
 from schematic_native.cache import AsyncLocalCache, RedisCache
 from tests.conftest import ACME, API_KEY, eventually, eventually_async
@@ -31,8 +30,8 @@ from tests.stores.servers import ClusterServers, RedisServer, Sentinel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from schematic_native.cache.replicator import Replica
     from schematic_native.emulator import Emulator
-    from schematic_native.replica import Replica
 
 CACHES = ("company_cache", "company_lookup_cache", "user_cache", "user_lookup_cache", "flag_cache")
 SEED = json.loads((Path(__file__).parent.parent / "examples/inference.json").read_text())
@@ -298,7 +297,7 @@ def test_what_gave_way_to_others_is_read_again(
     gone = {"entity_type": "rulesengine.Company", "message_type": "delete"}
     program.client._core.ingest(json.dumps({**gone, "data": {"id": "comp_acme"}}).encode())
     assert program.allows()
-    monkeypatch.setattr(replica, "MOST_NAMES", 3)
+    monkeypatch.setattr("schematic_native.cache.replicator.MOST_NAMES", 3)
     for number in range(5):
         program.allows("inference", {"id": f"nobody-{number}"})
         assert len(program.replica._names) <= 3

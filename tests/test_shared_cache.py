@@ -23,7 +23,7 @@ from schematic_native import (
 )
 from schematic_native._native import Core
 from schematic_native.cache import RedisCache
-from schematic_native.documents import merged_company, merged_user, with_usage
+from schematic_native.cache.documents import merged_company, merged_user, with_usage
 from schematic_native.rulesengine import ENGINE_VERSION_KEY, check_flag_json
 from tests.conftest import ACME, API_KEY, eventually, eventually_async
 
@@ -318,7 +318,7 @@ def test_leases_live_in_the_redis_of_the_company_cache(
             "flag_cache must have the methods get, set and delete",
         ),
         ({"cache_ttl": "1 day"}, TypeError, "cache_ttl must be an int"),
-        ({"cache_ttl": 0}, ValueError, "cache_ttl must be milliseconds above 0"),
+        ({"cache_ttl": 0}, ValueError, "cache_ttl must be a number of milliseconds above 0"),
     ],
 )
 def test_what_is_no_cache_is_refused_by_name(

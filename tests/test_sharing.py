@@ -25,9 +25,9 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
+from schematic_native.leases.shared_store import SharedStore
 from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
-from schematic_native.sharing import SharedStore
 from tests.callers import Caller
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.stores.clocks import ServerClock
@@ -299,7 +299,7 @@ def test_a_lease_that_has_ended_for_redis_alone_is_renewed_and_spent_on(
 ):
     """Redis' clock is ahead: until the service calls the lease ended too, it hands out no other."""
     # Nobody is waited for who might yet put the lease into its slot: it is there.
-    monkeypatch.setattr("schematic_native.leases.INSTALL_POLL_INTERVAL", 3600.0)
+    monkeypatch.setattr("schematic_native.leases.manager.INSTALL_POLL_INTERVAL", 3600.0)
     redis_clock.stand_at(int(time.time()) * 1000)
     with redis_clock.rules():
         server = RedisServer().start()
@@ -611,7 +611,7 @@ def test_a_slab_ends_on_time_though_the_wall_clock_was_set_back(
     def core(**settings: Any) -> Core:
         return Core(**settings, clock=lambda: time.time() + wall[0])
 
-    monkeypatch.setattr("schematic_native.client.Core", core)
+    monkeypatch.setattr("schematic_native.client.base.Core", core)
     slab = LocalSlab(min_credits=100, max_credits=1000, lifetime=1.0)
     leases = {"local_slab": slab, "sweep_interval": 3600.0, "default_reservation_ttl": 1.0}
     user = User("sync", "sync", emulator, redis_server.url, **leases)

@@ -17,10 +17,10 @@ from hypothesis.stateful import (
 )
 
 from schematic_native._native import Core
-from schematic_native.answers import GrantedLease
-from schematic_native.faults import Faults
-from schematic_native.leases import Leases
-from schematic_native.settings import LeaseSettings
+from schematic_native.config.lease_settings import LeaseSettings
+from schematic_native.ground.fault_log import FaultLog
+from schematic_native.leases.manager import Leases
+from schematic_native.service.responses import GrantedLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class Process:
             lease_size=SIZE,
             lease_duration=duration,
         )
-        faults = Faults(logging.getLogger("siblings"), "")
+        faults = FaultLog(logging.getLogger("siblings"), "")
         self.leases = Leases(self.core, self, LeaseSettings(), faults, jitter=lambda: jitter)
         self.is_lost = False
         self.goes_on = asyncio.Event()

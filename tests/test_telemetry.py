@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native.metrics import Metric, Sample, write
+from schematic_native.client.metrics import Metric, Sample, write
 from schematic_native.telemetry import instrument
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
 
@@ -202,7 +202,7 @@ def test_a_forked_child_counts_from_nothing(client) -> None:
         is_right = False
         try:
             told = Reading(scraped(client))
-            fresh = told("checks") == 0 and not client._tally.waits
+            fresh = told("checks") == 0 and not client._timings.by_operation
             hold = client.check("inference", ACME, usage=10).reservation
             client.track_with_reservation(hold, 1)
             is_right = fresh and Reading(scraped(client))("checks") == 1
@@ -243,7 +243,7 @@ def test_what_was_stopped_tells_nothing(client) -> None:
     assert observed()
     observed.instrumentation.stop()
     assert observed() == {}
-    assert client._tally.trace is None
+    assert client._timings.trace is None
     observed.provider.shutdown()
 
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from schematic_native import transport
 from schematic_native._native import Core, Pace, read_answer
-from schematic_native.api import Api
-from schematic_native.settings import Settings
-from schematic_native.transport import SocketTransport, UnknownProxyError, find_target
-from schematic_native.workers import Workers
+from schematic_native.config.settings import Settings
+from schematic_native.ground.threads import ThreadPool
+from schematic_native.service import connections, transport
+from schematic_native.service.proxies import UnknownProxyError, find_target
+from schematic_native.service.rest import Api
+from schematic_native.service.tls import using_openssl
+from schematic_native.service.transport import SocketTransport
 from tests.conftest import eventually_async
 from tests.servers import Answer, HttpServer
 
@@ -127,7 +129,7 @@ async def sending(**arguments: object) -> AsyncIterator[SocketTransport]:
 
 async def status(sender: SocketTransport, url: str, timeout: float = 10.0) -> int:
     answered = await sender.post(url, BATCH, timeout)
-    return answered.answer.status
+    return answered.response.status
 
 
 async def test_a_request_says_what_it_is(monkeypatch):
@@ -140,7 +142,7 @@ async def test_a_request_says_what_it_is(monkeypatch):
     with Peer(serve) as peer:
         async with sending() as sender:
             answered = await sender.post(peer.url, BATCH, 10.0)
-    assert (answered.answer.status, answered.answer.body) == (200, b"{}")
+    assert (answered.response.status, answered.response.body) == (200, b"{}")
     assert answered.seconds > 0
     head, _, body = requests[0].partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
@@ -168,7 +170,7 @@ async def test_a_connection_that_the_service_closed_while_it_was_kept_is_replace
 
 
 async def test_a_connection_that_has_been_idle_for_long_is_not_used_again(monkeypatch):
-    monkeypatch.setattr(transport, "LONGEST_KEPT", 0.0)
+    monkeypatch.setattr(connections, "LONGEST_KEPT", 0.0)
     with Peer(taking) as peer:
         async with sending() as sender:
             assert [await status(sender, peer.url) for _ in range(2)] == [200] * 2
@@ -354,7 +356,7 @@ async def test_where_no_thread_can_be_had_at_all_httpx_sends(monkeypatch):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    asyncio.get_running_loop().set_default_executor(Workers())
+    asyncio.get_running_loop().set_default_executor(ThreadPool())
     with HttpServer() as server, monkeypatch.context() as patched:
         settings = Settings(api_key="k", event_capture_url=server.url)
         make_server_threads = threading.Thread.start
@@ -479,24 +481,21 @@ async def test_a_handshake_that_is_not_answered_takes_no_longer_than_its_time():
             with pytest.raises(TimeoutError):
                 await status(sender, peer.url.replace("http:", "https:"), 0.2)
             await eventually_async(lambda: not sender._unfinished)
-            assert not transport.using_openssl.locked()
+            assert not using_openssl.locked()
 
 
 def test_aborting_a_secure_request_leaves_the_socket_secure(certified, authority):
     context = ssl.create_default_context()
     authority.configure_trust(context)
 
-    async def make_call() -> object:
-        return transport._Call("", BATCH, 10.0)
-
     with (
         Peer(taking, context=certified) as peer,
         socket.create_connection(("127.0.0.1", peer.port)) as plain,
         context.wrap_socket(plain, server_hostname=HOST) as secure,
     ):
-        call = asyncio.run(make_call())
-        call.uses(secure)
-        call.abort()
+        exchange = connections.Exchange(10.0)
+        exchange.uses(secure)
+        exchange.abort()
         assert secure.version() is not None, "what is sent from now on would be in the clear"
         with pytest.raises(OSError, match=r".*"):
             secure.sendall(b"secret")

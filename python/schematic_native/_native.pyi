@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
-from schematic_native.config import (
+from schematic_native.config.options import (
     CheckFlagOptions,
     CheckOptions,
     DefaultValue,
@@ -45,6 +45,13 @@ __build__: Build
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 ENGINE_VERSION_KEY: str  # of the published engine whose answers these are
+# Defaults and limits of leases, in credits and seconds.
+LARGEST_LEASE: Final[float]
+LEASE_DURATION: Final[float]
+LEASE_SIZE: Final[float]
+LONGEST_TERM: Final[float]
+LOW_WATER_MARK: Final[float]
+RESERVATION_TTL: Final[float]
 
 class EngineError(ValueError):
     """JSON that the rules engine cannot read; the message tells what is wrong, and where."""
@@ -584,10 +591,10 @@ class Core:
         max_users: int = 100_000,
         max_billing_events: int = 1_000_000,
         max_flag_check_events: int = 10_000,
-        lease_size: float = 10_000.0,
-        lease_duration: float = 300.0,
-        reservation_ttl: float = 60.0,
-        low_water_mark: float = 0.25,
+        lease_size: float = ...,  # LEASE_SIZE, and so on
+        lease_duration: float = ...,
+        reservation_ttl: float = ...,
+        low_water_mark: float = ...,
         overrides: Mapping[str, Mapping[str, float | None]]
         | None = None,  # lease_size, lease_duration, ...
         clock: Callable[[], float] | None = None,  # epoch seconds; None: the system clock

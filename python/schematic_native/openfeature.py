@@ -29,20 +29,17 @@ from openfeature.provider import AbstractProvider, Metadata
 
 from schematic_native._native import CheckFlagResult, FeatureEntitlement, Reservation
 from schematic_native.client import AsyncSchematic, Schematic
-from schematic_native.config import (
-    INITIAL_WAIT,
+from schematic_native.client.event_arguments import read_track
+from schematic_native.config.client_config import SchematicConfig
+from schematic_native.config.defaults import INITIAL_WAIT
+from schematic_native.config.options import (
     CheckFlagOptions,
     LookupKeys,
-    SchematicConfig,
     TrackWithReservationOptions,
 )
-from schematic_native.questions import (
-    REASON_OFFLINE,
-    FlagQuestion,
-    read_keys,
-    read_text,
-)
-from schematic_native.verdicts import failure_of, is_targeted
+from schematic_native.ground.arguments import read_keys, read_text
+from schematic_native.integrations.verdicts import failure_of, is_targeted
+from schematic_native.leases.requests import REASON_OFFLINE, FlagRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -50,8 +47,8 @@ if TYPE_CHECKING:
     from openfeature.flag_evaluation import FlagMetadata, FlagValueType
     from openfeature.track import TrackingEventDetails
 
-    from schematic_native.questions import Keys
-    from schematic_native.watchers import News
+    from schematic_native.ground.arguments import Keys
+    from schematic_native.ground.listeners import StreamEvent
 
 __all__ = ["ContextMapping", "SchematicProvider"]
 
@@ -163,7 +160,7 @@ class SchematicProvider(AbstractProvider):
             client = self._client = self._make()
         self._state = "starting"
         self._is_ready.clear()
-        client._watchers.add(self._heed)  # noqa: SLF001 - our own
+        client._listeners.add(self._heed)  # noqa: SLF001 - our own
         if isinstance(client, Schematic):
             client.initialize()
         elif not self._streams():
@@ -181,7 +178,7 @@ class SchematicProvider(AbstractProvider):
 
     def shutdown(self) -> None:
         """Shut down, within 5 s, the client that the provider has made; leave any other alone."""
-        self._client._watchers.remove(self._heed)  # noqa: SLF001 - our own
+        self._client._listeners.remove(self._heed)  # noqa: SLF001 - our own
         self._state = "new"
         if self._make is not None and isinstance(self._client, Schematic):
             self._client.shutdown()
@@ -202,12 +199,12 @@ class SchematicProvider(AbstractProvider):
             self._is_ready.wait(INITIAL_WAIT)
 
     def _not_ready(self, why: str | None) -> OpenFeatureError:
-        from schematic_native.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
+        from schematic_native.service.datastream import KEY_REFUSED  # noqa: PLC0415 - loaded with I/O
 
         message = why or "the flags have not arrived yet"
         return (ProviderFatalError if KEY_REFUSED in message else ProviderNotReadyError)(message)
 
-    def _heed(self, news: News, flags: Sequence[str]) -> None:
+    def _heed(self, news: StreamEvent, flags: Sequence[str]) -> None:
         """Turn news of the stream into events."""
         state = self._state
         if news == "ready":
@@ -370,7 +367,7 @@ class SchematicProvider(AbstractProvider):
     def _ask_memory(self, asked: _Asked, default: bool) -> _Told | None:
         """Answer without waiting, if that is possible."""
         client = self._client
-        answer = client._answer_now(FlagQuestion(*asked), default)  # noqa: SLF001 - our own
+        answer = client._answer_now(FlagRequest(*asked, default=default))  # noqa: SLF001 - our own
         if answer is None:
             return None
         return _Told(answer, is_cached=not client._streaming)  # noqa: SLF001 - our own
@@ -477,7 +474,7 @@ class SchematicProvider(AbstractProvider):
         if isinstance(client, Schematic):
             client.track(*fields)
         else:
-            client._read_track(*fields, None)  # noqa: SLF001 - raises here what it would raise there
+            read_track(*fields, None)
             self._run(client, client.track(*fields))
 
     def _run(self, client: AsyncSchematic, work: Coroutine[object, object, None]) -> None:

@@ -17,8 +17,9 @@ from schematic_native._native import (
     check_flag_json,
     check_flags_json,
 )
-from schematic_native.config import CheckFlagOptions
-from schematic_native.questions import NO_PREFLIGHT, check_options, read_preflight
+from schematic_native.config.options import CheckFlagOptions
+from schematic_native.ground.arguments import check_options
+from schematic_native.leases.requests import NO_PREFLIGHT, read_preflight
 
 if TYPE_CHECKING:
     from schematic_native._native import CheckFlagResult

@@ -19,8 +19,8 @@ from opentelemetry.trace import SpanKind, get_tracer
 
 from schematic_native._native import CheckFlagResult, CheckResult, __version__
 from schematic_native.client import AsyncSchematic, Schematic
-from schematic_native.metrics import read
-from schematic_native.verdicts import failure_of, is_targeted
+from schematic_native.client.metrics import read
+from schematic_native.integrations.verdicts import failure_of, is_targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,7 +59,7 @@ class Instrumentation:
         self._is_on = False
         client = self._client()
         if client is not None:
-            client._tally.trace = None  # noqa: SLF001 - the same package
+            client._timings.trace = None  # noqa: SLF001 - the same package
             for name in _WRAPPED:
                 vars(client).pop(name, None)
 
@@ -100,7 +100,7 @@ class Instrumentation:
 
         client = self._client()
         if client is not None:
-            client._tally.trace = trace  # noqa: SLF001 - the same package
+            client._timings.trace = trace  # noqa: SLF001 - the same package
 
     def _follow(self, provider: LoggerProvider | None) -> None:
         """Put methods before those of the class that tell of the checks they make."""

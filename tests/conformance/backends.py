@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from schematic_native.faults import StoreError
-from schematic_native.redis import Refused
-from schematic_native.redis.stores import SyncStore
-from tests.conformance.faults import FaultyAsyncLinks, FaultySyncLinks
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis import Refused, SyncStore
+from tests.conformance.faults import FaultyAsyncConnections, FaultySyncConnections
 from tests.conformance.programs import LIMIT
 from tests.conformance.vectors import BrokenVectorError
+from tests.stores.inspection import count_holds, drop_lease, is_open, sweep_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,9 +149,8 @@ class InRedis:
         self._operations = store.operations
         # Of the holds that were added, by their ids: with its slot a hold is settled at once.
         self._slots: dict[str, Slot] = {}
-        driver = store._driver
-        wrap = FaultySyncLinks if isinstance(store, SyncStore) else FaultyAsyncLinks
-        self._links = driver._links = wrap(driver._links)
+        wrap = FaultySyncConnections if isinstance(store, SyncStore) else FaultyAsyncConnections
+        self._connections = store._connections = wrap(store._connections)
 
     def _ask(self, operation: Operation[Any]) -> Any:
         if isinstance(self._store, SyncStore):
@@ -169,7 +168,7 @@ class InRedis:
         return Row(lease.lease_id, lease.granted, lease.remaining, lease.expires_at)
 
     def drop(self, slot: Slot) -> None:
-        self._ask(self._operations.drop(slot))
+        self._ask(drop_lease(self._operations, slot))
 
     def try_reserve(self, slot: Slot, amount: float) -> tuple[float, str] | None:
         debit = self._ask(self._operations.try_reserve(slot, amount))
@@ -196,16 +195,16 @@ class InRedis:
         self._ask(self._operations.consume(reservation_id, amount))
 
     def holds(self, reservation_id: str) -> bool:
-        return self._ask(self._operations.has_reservation(reservation_id))
+        return self._ask(is_open(self._operations, reservation_id))
 
     def reserved_credits(self, slot: Slot) -> float:
         return self._ask(self._operations.reserved_credits(slot))
 
     def reservation_count(self) -> int:
-        return self._ask(self._operations.reservation_count())
+        return self._ask(count_holds(self._operations))
 
     def sweep(self) -> int:
-        return self._ask(self._operations.sweep(self._program.client._core.now()))
+        return self._ask(sweep_all(self._operations, self._program.client._core.now()))
 
     def close(self) -> None:
         """Close the store's connections, which a client that was never started does not."""
@@ -217,5 +216,5 @@ class InRedis:
     def fail_next(self, faults: Sequence[Mapping[str, Any]]) -> None:
         # A fault between a debit and its hold, or a claim and its refund, needs a store that makes
         # one after the other.
-        self._operations._takes_several = False
-        self._links.script.extend(faults)
+        self._operations.placement.is_one_server = False
+        self._connections.script.extend(faults)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schematic_native.redis.links import Answered, AsyncLinks, SyncLinks
-    from schematic_native.redis.operations import Batch, Replies
+    from schematic_native.redis.commands import Batch, Replies
+    from schematic_native.redis.connections import Answered, AsyncConnections, SyncConnections
 
 
 class FaultScript:
@@ -46,32 +46,32 @@ def _fault(how: str) -> StoreError:
     return StoreError(f"scripted: {how}", lost=how != "unsent")
 
 
-class FaultySyncLinks:
+class FaultySyncConnections:
     """Connections for the calling thread."""
 
-    def __init__(self, links: SyncLinks) -> None:
-        self._links = links
+    def __init__(self, connections: SyncConnections) -> None:
+        self._connections = connections
         self.script = FaultScript()
 
     def exchange(self, batch: Batch, deadline: float | None, *, in_full: bool) -> Replies:
         fault = self.script.take(batch)
         if fault is None:
-            return self._links.exchange(batch, deadline, in_full=in_full)
+            return self._connections.exchange(batch, deadline, in_full=in_full)
         how, done = fault
         if done:
             # In full, as a server may not know the scripts yet and then carries nothing out.
-            self._links.exchange(done, deadline, in_full=True)
+            self._connections.exchange(done, deadline, in_full=True)
         raise _fault(how)
 
     def close(self) -> None:
-        self._links.close()
+        self._connections.close()
 
 
-class FaultyAsyncLinks:
+class FaultyAsyncConnections:
     """Connections for the event loop."""
 
-    def __init__(self, links: AsyncLinks) -> None:
-        self._links = links
+    def __init__(self, connections: AsyncConnections) -> None:
+        self._connections = connections
         self.script = FaultScript()
 
     def ask(
@@ -79,13 +79,13 @@ class FaultyAsyncLinks:
     ) -> None:
         fault = self.script.take(batch)
         if fault is None:
-            self._links.ask(batch, deadline, answered, in_full=in_full)
+            self._connections.ask(batch, deadline, answered, in_full=in_full)
             return
         how, done = fault
         if done:
-            self._links.ask(done, deadline, lambda _: answered(_fault(how)), in_full=True)
+            self._connections.ask(done, deadline, lambda _: answered(_fault(how)), in_full=True)
         else:
             answered(_fault(how))
 
     async def close(self) -> None:
-        await self._links.close()
+        await self._connections.close()

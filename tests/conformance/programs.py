@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from schematic_native.runtime import Runtime
+    from schematic_native.client.runtime import Runtime
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine
 
@@ -67,25 +67,27 @@ class Stage:
         self._engine = engine
         self.bell: Bell
         self.joined = 0
-        monkeypatch.setattr("schematic_native.client.Core", self._make_core)
+        monkeypatch.setattr("schematic_native.client.base.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
-        monkeypatch.setattr("schematic_native.client.GRACE", LIMIT)
-        monkeypatch.setattr("schematic_native.sharing.STORE_TIMEOUT", LIMIT)
+        monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
+        for module in ("lease_store", "shared_store", "slabs"):
+            monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
-        monkeypatch.setattr("schematic_native.leases.EXPIRY_JITTER", 0.0)
-        from schematic_native import leases  # noqa: PLC0415 - what is wrapped
+        monkeypatch.setattr("schematic_native.leases.lease_ends.EXPIRY_JITTER", 0.0)
+        from schematic_native.leases.flights import Flight  # noqa: PLC0415 - what is wrapped
 
-        self._join = leases._join
-        monkeypatch.setattr(leases, "_join", self._count_join)
+        join = Flight.join
+
+        async def count_join(flight: Flight, deadline: float | None) -> bool:
+            """Count who waits for a wire call, so that a vector can have callers come one by one."""
+            self.joined += 1
+            return await join(flight, deadline)
+
+        monkeypatch.setattr(Flight, "join", count_join)
 
     def _make_core(self, *, wake: Callable[[str], None], **settings: Any) -> Core:
         self.bell = Bell(wake)
         return Core(wake=self.bell, clock=self._clock, engine=self._engine, **settings)
-
-    async def _count_join(self, *arguments: Any) -> bool:
-        """Count who waits for a wire call, so that a vector can have callers come one by one."""
-        self.joined += 1
-        return await self._join(*arguments)
 
 
 class SyncProgram:
@@ -191,7 +193,9 @@ def rest(program: Program) -> None:
 
     async def rested() -> None:
         leases = runtime._leases
-        while under_way := runtime._background | (leases._wire if leases is not None else set()):
+        while under_way := runtime._background | (
+            leases._calls.tasks if leases is not None else set()
+        ):
             await asyncio.wait(set(under_way))
 
     program.work(rested())

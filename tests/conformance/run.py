@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from schematic_native import CheckResult, Reservation
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from tests.conformance import service as scripted
 from tests.conformance.clock import instant, offset
 from tests.conformance.comparison import difference
@@ -18,7 +18,7 @@ from tests.conformance.vectors import BrokenVectorError, Fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from schematic_native.leases import Leases
+    from schematic_native.leases.manager import Leases
     from tests.conformance.backends import Backend, Slot
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine

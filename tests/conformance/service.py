@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from typing_extensions import Self
 
-from schematic_native.answers import read_instant, write_instant
+from schematic_native.service.responses import read_instant, write_instant
 from tests.conformance.clock import START, Clock, instant
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from schematic_native import jsontext
 from schematic_native.emulator import Emulator
 from schematic_native.emulator.clock import format_instant
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ class Wire:
         return event
 
     def batch(self, *events: Any) -> httpx.Response:
-        return self.http.post("/batch", content=jsontext.write({"events": list(events)}))
+        return self.http.post("/batch", content=json_text.write({"events": list(events)}))
 
     def track(self, quantity: float | None = None, key: str | None = None, **body: Any) -> None:
         answer = self.batch(self.event(quantity, key, **body))

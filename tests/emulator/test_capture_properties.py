@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schematic_native import jsontext
-from schematic_native.emulator import capture
 from schematic_native.emulator.clock import Clock
+from schematic_native.emulator.endpoints import capture
 from schematic_native.emulator.errors import ServiceError
 from schematic_native.emulator.seed import load_seed
-from schematic_native.emulator.service import Service
+from schematic_native.emulator.state.service import Service
+from schematic_native.ground import json_text
 
 SEED = load_seed()
 JSON = st.recursive(
@@ -60,11 +60,11 @@ def test_no_batch_breaks_the_books(batches: list[list[Any]]) -> None:
     lease = service.acquire("comp_few", "credit_inference", 30, 1e9 + 60).id
     taken = 0
     for events in batches:
-        body = jsontext.write({"events": events}).replace(b"lse_1", lease.encode())
+        body = json_text.write({"events": events}).replace(b"lse_1", lease.encode())
         try:
             taken += capture.take(service, body)
         except ServiceError:
             continue
-    assert service.state()["events"] == taken == len(service.events())
+    assert service.summary()["events"] == taken == len(service.events())
     report = service.audit()
     assert report["balanced"], report["problems"]

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "schematic_native.cli"]
+COMMAND = [sys.executable, "-m", "schematic_native.tools.cli"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -31,6 +31,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.redis import AsyncStore, SyncStore, open_store
+from tests.stores.inspection import sweep_all
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -151,7 +152,7 @@ class Sync:
         await asyncio.to_thread(self._client.track_with_reservation, reservation, quantity)
 
     async def sweep(self) -> int:
-        return self._store.run(self._store.operations.sweep(time.time()))
+        return self._store.run(sweep_all(self._store.operations, time.time()))
 
     async def reserved(self) -> float:
         return self._store.run(self._store.operations.reserved_credits(SLOT))
@@ -186,7 +187,7 @@ class Async:
         await self._client.track_with_reservation(Reservation(**_fields_of(hold)), quantity)
 
     async def sweep(self) -> int:
-        return await self._store.run(self._store.operations.sweep(time.time()))
+        return await self._store.run(sweep_all(self._store.operations, time.time()))
 
     async def reserved(self) -> float:
         return await self._store.run(self._store.operations.reserved_credits(SLOT))

@@ -24,6 +24,7 @@ from tests.pods import journal
 from tests.pods.audit import Books, Pods, audit
 from tests.pods.pod import LARGEST_SLAB, LARGEST_USAGE, Job
 from tests.pods.watch import BY_EXPIRY, CREDIT, RATE, Watch, read_row
+from tests.stores.inspection import sweep_all
 from tests.stores.servers import RedisServer
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def close_books(server: RedisServer, emulator: Emulator) -> Books:
     with redis.Redis.from_url(server.url, decode_responses=True) as client:
         store = open_store(client, "schematic:")
         assert isinstance(store, SyncStore)
-        while store.run(store.operations.sweep(time.time() + 3600)):
+        while store.run(sweep_all(store.operations, time.time() + 3600)):
             continue
         store.close()
         row = read_row(client)

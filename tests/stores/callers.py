@@ -11,8 +11,7 @@ import redis
 import redis.asyncio
 
 from schematic_native import Reservation
-from schematic_native.redis import open_store
-from schematic_native.redis.stores import SyncStore
+from schematic_native.redis import SyncStore, open_store
 
 if TYPE_CHECKING:
     from schematic_native.redis import Operation, Operations
@@ -75,7 +74,7 @@ class Caller:
         self.client = servers.connect(module, **dict(kind.options), **options)
         self.store = open_store(self.client, PREFIX)
         if at_once is not None:
-            self.store.operations._takes_several = at_once
+            self.store.operations.placement.is_one_server = at_once
 
     @property
     def ask(self) -> Operations:
@@ -84,7 +83,7 @@ class Caller:
     @property
     def at_once(self) -> bool | None:
         """Whether scripts have several keys; None if that was not found out yet."""
-        return self.ask._takes_several
+        return self.ask.placement.is_one_server
 
     def do(self, operation: Operation[T], timeout: float | None = PATIENCE) -> T:
         if isinstance(self.store, SyncStore):

@@ -16,12 +16,11 @@ import redis.asyncio
 from redis.crc import key_slot
 
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
-from schematic_native.faults import StoreError
-from schematic_native.redis import Operations, Refused
-from schematic_native.redis.drivers import SyncDriver
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis import Operations, Refused, SyncStore
+from schematic_native.redis.key_placement import PROBES
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.links import SyncServer
-from schematic_native.redis.operations import PROBES
+from schematic_native.redis.sync_connections import SyncServer
 from tests.conftest import API_KEY, eventually, streaming
 from tests.stores.callers import (
     BOTH,
@@ -36,6 +35,7 @@ from tests.stores.callers import (
     hold_key,
     member,
 )
+from tests.stores.inspection import sweep_all
 from tests.stores.proxies import Proxy
 from tests.stores.servers import RedisServer, free_port
 
@@ -241,7 +241,7 @@ def test_of_a_settle_and_a_sweep_that_race_one_gets_the_hold(server, make_caller
     with ThreadPoolExecutor(2) as threads:
         for at in range(50):
             settler.do(settler.ask.hold(draft(f"hold_{at}"), 0))
-            swept = threads.submit(sweeper.do, sweeper.ask.sweep(time.time() + 60))
+            swept = threads.submit(sweeper.do, sweep_all(sweeper.ask, time.time() + 60))
             consumed = settler.do(settler.ask.consume(f"hold_{at}", 5, SLOT))
             assert swept.result() == (1 if consumed is None else 0)
             used += consumed or 0
@@ -267,7 +267,7 @@ def test_a_server_that_refuses_several_keys_is_asked_once_and_served_one_by_one(
         assert caller.at_once is False
         assert sum(b"PEXPIREAT" in batch and b"probe-" in batch for batch in proxy.batches) == 1
         assert caller.do(caller.ask.consume("hold_0", 5, SLOT)) == 5
-        assert caller.do(caller.ask.sweep(YEAR_2100 + 1)) == 2
+        assert caller.do(sweep_all(caller.ask, YEAR_2100 + 1)) == 2
     assert remaining(node) == 95
     assert node.command("KEYS", "*") == [LEASE]
 
@@ -281,14 +281,14 @@ def test_an_address_that_comes_to_lead_to_a_cluster_is_served_one_by_one(node, m
     assert caller.at_once is False
     for hold_id in ("hold_1", "hold_2"):
         assert caller.do(caller.ask.add(hold(hold_id)))
-    caller.ask._takes_several = True
+    caller.ask.placement.is_one_server = True
     assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) == 5
     assert remaining(node) == 95
-    caller.ask._takes_several = True
+    caller.ask.placement.is_one_server = True
     with pytest.raises(StoreError):
-        caller.do(caller.ask.sweep(YEAR_2100 + 1))
+        caller.do(sweep_all(caller.ask, YEAR_2100 + 1))
     assert node.command("EXISTS", hold_key("hold_2"))
-    assert caller.do(caller.ask.sweep(YEAR_2100 + 1)) == 1
+    assert caller.do(sweep_all(caller.ask, YEAR_2100 + 1)) == 1
     assert node.command("KEYS", "*") == [LEASE]
 
 
@@ -303,7 +303,7 @@ def test_a_client_checks_and_settles_at_an_address_of_a_cluster(node, emulator, 
             result = client.check("inference", company={"id": "acme"}, usage=10)
             assert result.allowed, result
             client.track_with_reservation(result.reservation, 8)
-        assert client._store.operations._takes_several is False
+        assert client._store.operations.placement.is_one_server is False
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 24}}
     assert [key.split(":")[1] for key in node.command("KEYS", "*")] == ["credit-lease"]
 
@@ -335,7 +335,8 @@ def test_a_proxy_that_sends_a_script_to_where_its_first_key_belongs_is_found_out
     other = RedisServer("--appendonly", "no").start()
     links = Sharded(server, other)
     try:
-        ask, run = Operations(Keys(PREFIX)), SyncDriver(links).run
+        store = SyncStore(Operations(Keys(PREFIX)), links)
+        ask, run = store.operations, store.run
         run(ask.install(SLOT, "lease_1", 100.0, YEAR_2100))
         assert not run(ask.hold(draft(), TTL)).recorded
         assert run(ask.add(hold()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from tests.conftest import eventually
 from tests.stores.callers import (
     BOTH,
@@ -21,6 +21,7 @@ from tests.stores.callers import (
     hold,
     hold_key,
 )
+from tests.stores.inspection import count_holds, drop_lease, is_open
 from tests.stores.servers import ClusterServers
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def live_through(caller: Caller) -> None:
     assert caller.do(caller.ask.consume("hold_2", 5)) == 5
     assert caller.do(caller.ask.consume("hold_1", 20)) == 20
     assert caller.do(caller.ask.lease(SLOT)).remaining == 75
-    assert caller.do(caller.ask.reservation_count()) == 0
+    assert caller.do(count_holds(caller.ask)) == 0
 
 
 @pytest.mark.parametrize("finish", [True, False], ids=["moved", "on-its-way"])
@@ -94,7 +95,7 @@ def test_a_key_that_moves_to_a_server_without_the_scripts_is_followed(caller, cl
 
 
 def test_a_key_that_is_made_while_its_place_is_on_its_way_is_made_at_the_target(caller, cluster):
-    caller.do(caller.ask.drop(SLOT))
+    caller.do(drop_lease(caller.ask, SLOT))
     source = cluster.owner_of(LEASE)
     target = another(cluster, source)
     cluster.migrate(LEASE, target, finish=False)
@@ -150,7 +151,7 @@ def test_a_cluster_that_is_down_says_so_and_comes_back(caller, cluster):
 
     def answers() -> bool:
         try:
-            return caller.do(caller.ask.reservation_count()) == 0
+            return caller.do(count_holds(caller.ask)) == 0
         except StoreError:
             return False
 
@@ -166,7 +167,7 @@ def test_a_hold_whose_index_cannot_be_reached_is_not_recorded_or_is_lost(
     gone = cluster.owner_of(key)
     name = hold_on(cluster, another(cluster, gone))
     caller = make_caller(cluster, kind)
-    caller.do(caller.ask.reservation_count())
+    caller.do(count_holds(caller.ask))
     gone.stop()
     with pytest.raises(StoreError) as failure:
         caller.do(caller.ask.add(hold(name)))
@@ -180,7 +181,7 @@ def await_rested(caller: Caller) -> None:
 
     def answers() -> bool:
         try:
-            caller.do(caller.ask.reservation_count())
+            caller.do(count_holds(caller.ask))
             caller.do(caller.ask.lease(SLOT))
             caller.do(caller.ask.reserved_credits(SLOT))
         except StoreError:
@@ -221,7 +222,7 @@ def test_a_frozen_server_costs_no_more_than_the_timeout_and_stops_no_other(calle
             with pytest.raises(StoreError):
                 caller.do(caller.ask.try_reserve(SLOT, 1), timeout=0.2)
             assert time.monotonic() - started < 0.2 + SLACK
-        assert not caller.do(caller.ask.has_reservation(name), timeout=1.0)
+        assert not caller.do(is_open(caller.ask, name), timeout=1.0)
 
 
 def test_a_cluster_that_was_never_there_is_a_failure_of_the_store(cluster, make_caller):

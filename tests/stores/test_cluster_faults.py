@@ -18,19 +18,21 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.faults import StoreError
-from schematic_native.redis.clusters import Map, _Places
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis.cluster_map import ClusterMap
+from schematic_native.redis.cluster_routing import SpreadBatch
+from schematic_native.redis.commands import Command
 from schematic_native.redis.keys import Keys
-from schematic_native.redis.operations import Command
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.stores.callers import BOTH, LEASE, PREFIX, SLOT, Caller, Kind, hold
+from tests.stores.inspection import count_holds, sweep_all
 from tests.stores.servers import ClusterServers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native import Reservation
-    from schematic_native.leases import Slot
+    from schematic_native.ground.slots import Slot
     from schematic_native.redis import Operation
     from tests.stores.servers import RedisServer
 
@@ -132,8 +134,8 @@ def test_a_hold_that_is_recorded_in_part_is_given_back_once(cluster, caller, par
     server.start(keep=True)
 
     def is_swept() -> bool:
-        attempt(caller, caller.ask.sweep(time.time()))
-        return attempt(caller, caller.ask.reservation_count()) == 0
+        attempt(caller, sweep_all(caller.ask, time.time()))
+        return attempt(caller, count_holds(caller.ask)) == 0
 
     eventually(is_swept)
     eventually(lambda: attempt(caller, caller.ask.reserved_credits(slot)) == 0)
@@ -150,10 +152,10 @@ def test_a_sweep_gives_back_what_it_can_and_leaves_the_rest_to_the_next(cluster,
         caller.do(caller.ask.add(lapsed(name, slot)))
     server.stop()
     with pytest.raises(StoreError):
-        caller.do(caller.ask.sweep(time.time()))
+        caller.do(sweep_all(caller.ask, time.time()))
     assert remaining(caller, slot) == 70
     server.start(keep=True)
-    eventually(lambda: attempt(caller, caller.ask.sweep(time.time())) == 1)
+    eventually(lambda: attempt(caller, sweep_all(caller.ask, time.time())) == 1)
     assert remaining(caller, slot) == 90
 
 
@@ -199,7 +201,7 @@ class Teller:
 
 
 def test_a_map_names_servers_as_they_are_reached():
-    servers = Map(["seed:1"], Teller())
+    servers = ClusterMap(["seed:1"], Teller())
     assert list(servers.tellers()) == ["seed:1"]
     servers.is_stale = True
     rows = [[0, 8191, [b"10.0.0.1", 7000, b"id"], [b"10.0.0.9", 7000, b"id"]],
@@ -211,7 +213,7 @@ def test_a_map_names_servers_as_they_are_reached():
 
 
 def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
-    servers = Map(["seed:1"], Teller())
+    servers = ClusterMap(["seed:1"], Teller())
     with pytest.raises(StoreError, match="no server of the Redis cluster can be reached"):
         servers.server_of("schematic:0")
     servers.read([[0, 1, ["there", 2]]], "seed:1")
@@ -223,7 +225,7 @@ def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
 
 
 def test_a_map_is_asked_of_those_who_are_there_before_those_who_were_named():
-    servers = Map(["seed:1"], Teller())
+    servers = ClusterMap(["seed:1"], Teller())
     servers.read([[0, 16383, ["there", 2]]], "seed:1")
     assert list(servers.tellers()) == ["there:2", "seed:1"]
 
@@ -260,7 +262,7 @@ async def test_an_asynchronous_client_on_a_cluster(cluster, emulator):
 
 
 def test_a_command_goes_where_a_server_has_said_that_its_key_is_though_the_map_is_older():
-    places = _Places([Command("moved", ("GET", "moved")), Command("other", ("GET", "other"))])
+    places = SpreadBatch([Command("moved", ("GET", "moved")), Command("other", ("GET", "other"))])
     assert places.by_server(lambda _: "old:1") == {"old:1": [0, 1]}
     places.send_again(0, "new:2")
     assert not places.is_done

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 from tests.conftest import eventually
 from tests.stores.callers import (
@@ -23,6 +23,7 @@ from tests.stores.callers import (
     hold,
     hold_key,
 )
+from tests.stores.inspection import drop_lease, sweep_all
 from tests.stores.proxies import Cut, Proxy
 
 if TYPE_CHECKING:
@@ -56,15 +57,15 @@ WORK = [
     Work("try_reserve", 1, lambda ask: ask.try_reserve(SLOT, 30), 50),
     Work("refund", 1, lambda ask: ask.refund(SLOT, 10, "lease_1"), 90),
     Work("extend", 1, lambda ask: ask.extend(SLOT, 150, None, "lease_1"), 130),
-    Work("drop", 1, lambda ask: ask.drop(SLOT), None),
+    Work("drop", 1, lambda ask: drop_lease(ask, SLOT), None),
     Work("add", 1, lambda ask: ask.add(hold("hold_2")), 80),
     Work("hold", 1, lambda ask: ask.hold(hold("hold_2"), TTL), 60),
     Work("consume", 1, lambda ask: ask.consume("hold_1", 5, SLOT), 95),
     Work("reserved_credits", 1, lambda ask: ask.reserved_credits(SLOT), 80),
-    Work("sweep", 2, lambda ask: ask.sweep(YEAR_2100), 100),
+    Work("sweep", 2, lambda ask: sweep_all(ask, YEAR_2100), 100),
     Work("hold", 1, lambda ask: ask.hold(hold("hold_2"), TTL), 60, at_once=False),
     Work("consume", 2, lambda ask: ask.consume("hold_1", 5, SLOT), 95, at_once=False),
-    Work("sweep", 3, lambda ask: ask.sweep(YEAR_2100), 100, at_once=False),
+    Work("sweep", 3, lambda ask: sweep_all(ask, YEAR_2100), 100, at_once=False),
 ]
 SCRIPTS = [value for value in vars(scripts).values() if isinstance(value, scripts.Script)]
 ONE_SCRIPT = {"lease", "install", "try_reserve", "refund", "extend", "hold", "consume"}
@@ -203,9 +204,11 @@ def test_a_sweep_that_was_cut_is_finished_by_the_next_and_refunds_once_at_most(
 ):
     proxy.cut_at(trip, cut)
     with pytest.raises(StoreError):
-        caller.do(caller.ask.sweep(YEAR_2100))
+        caller.do(sweep_all(caller.ask, YEAR_2100))
     claimed_before = trip == 3 or (trip, cut) == (2, Cut.REPLY)
-    assert patiently(caller, lambda: caller.ask.sweep(YEAR_2100)) == (0 if claimed_before else 1)
+    assert patiently(caller, lambda: sweep_all(caller.ask, YEAR_2100)) == (
+        0 if claimed_before else 1
+    )
     refunded = at_once or not claimed_before or (trip, cut) == (3, Cut.REPLY)
     assert remaining(raw) == (100 if refunded else 80)
     assert not raw.exists(hold_key(), BY_EXPIRY, BY_CREDIT)

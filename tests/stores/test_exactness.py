@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from schematic_native.redis import Refused, scripts
 from tests.stores.callers import BY_CREDIT, BY_EXPIRY, LEASE, SLOT, Caller, hold
+from tests.stores.inspection import count_holds, drop_lease, sweep_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -245,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(at=st.sampled_from([10.0, 20.0]))
     def sweep(self, at: float) -> None:
-        swept = self.do(lambda ask: ask.sweep(YEAR_2100 + at))
+        swept = self.do(lambda ask: sweep_all(ask, YEAR_2100 + at))
         lapsed = [name for name, held in self.holds.items() if held.ends <= YEAR_2100 + at]
         assert swept == len(lapsed)
         for name in lapsed:
@@ -267,7 +268,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def drop(self) -> None:
-        self.do(lambda ask: ask.drop(SLOT))
+        self.do(lambda ask: drop_lease(ask, SLOT))
         self.lease = None
 
     @invariant()
@@ -282,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert lease.expired or stored.expires_at == lease.ends
         held = [float(held.credits) for held in self.holds.values()]
         assert self.do(lambda ask: ask.reserved_credits(SLOT)) == math.fsum(held)
-        assert self.do(lambda ask: ask.reservation_count()) == len(held)
+        assert self.do(count_holds) == len(held)
         assert self.raw.hlen(BY_CREDIT) == self.raw.zcard(BY_EXPIRY) == len(held)
 
 

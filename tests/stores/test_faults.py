@@ -18,8 +18,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from schematic_native.faults import StoreError
-from schematic_native.redis import links, open_store, scripts
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis import connections, open_store, scripts
 from tests.conftest import eventually, eventually_async
 from tests.stores.callers import (
     BOTH,
@@ -32,6 +32,7 @@ from tests.stores.callers import (
     hold,
     hold_key,
 )
+from tests.stores.inspection import count_holds, is_open, sweep_all
 from tests.stores.proxies import Cut, Proxy
 from tests.stores.servers import RedisServer
 
@@ -100,7 +101,7 @@ def test_a_connection_that_was_killed_while_it_was_idle_costs_nothing(caller, ow
     with own_server.connect() as other:
         other.client_kill_filter(_type="normal", skipme=True)
     # Only what has been idle for a while is looked at before it is used.
-    threading.Event().wait(links.TRUSTED)
+    threading.Event().wait(connections.TRUSTED)
     caller.loop.run_until_complete(asyncio.sleep(0))
     assert caller.do(caller.ask.consume("hold_1", 5)) == 5
     assert caller.do(caller.ask.lease(SLOT)).remaining == 95
@@ -119,8 +120,8 @@ def test_scripts_that_are_forgotten_in_the_middle_of_a_batch_are_sent_in_full(ca
         caller.do(caller.ask.add(hold(f"swept_{at}", credits_reserved=10.0, expires_at=1.0)))
     with own_server.connect() as other:
         other.script_flush()
-    assert caller.do(caller.ask.sweep(2.0)) == 0, "their rows lapsed with them"
-    assert caller.do(caller.ask.reservation_count()) == 0
+    assert caller.do(sweep_all(caller.ask, 2.0)) == 0, "their rows lapsed with them"
+    assert caller.do(count_holds(caller.ask)) == 0
 
 
 def test_a_replica_refuses_and_nothing_is_done(caller, own_server):
@@ -136,7 +137,7 @@ def test_a_replica_refuses_and_nothing_is_done(caller, own_server):
         other.replicaof("NO", "ONE")
     assert caller.do(caller.ask.lease(SLOT)).remaining == 80
     assert caller.do(caller.ask.consume("hold_1", 5)) == 5
-    assert not caller.do(caller.ask.has_reservation("hold_2"))
+    assert not caller.do(is_open(caller.ask, "hold_2"))
 
 
 def test_a_server_without_memory_refuses_debits_and_takes_none_back_twice(caller, own_server):
@@ -264,7 +265,7 @@ def test_bytes_that_are_no_text_are_a_failure_and_do_not_end_the_sweeps(
     for operation in (caller.ask.try_reserve(SLOT, 1), caller.ask.consume("hold_1", 1)):
         with contextlib.suppress(StoreError):
             caller.do(operation)
-    assert caller.do(caller.ask.sweep(YEAR_2100 + 1)) in {0, 1}
+    assert caller.do(sweep_all(caller.ask, YEAR_2100 + 1)) in {0, 1}
 
 
 # Connections
@@ -333,7 +334,7 @@ def test_sixteen_threads_share_a_store(own_server, make_caller):
         list(threads.map(work, range(16)))
     assert caller.do(caller.ask.lease(SLOT)).remaining == 10_000 - 16 * 25
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 0
-    assert caller.do(caller.ask.reservation_count()) == 0
+    assert caller.do(count_holds(caller.ask)) == 0
 
 
 def test_sixteen_threads_never_get_more_than_the_lease_has(own_server, make_caller):

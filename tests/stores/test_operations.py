@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schematic_native.faults import StoreError
+from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Installed, Refused
 from tests.stores.callers import (
     BY_CREDIT,
@@ -26,6 +26,7 @@ from tests.stores.callers import (
     hold_key,
     member,
 )
+from tests.stores.inspection import count_holds, drop_lease, is_open, sweep_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -297,9 +298,9 @@ def test_a_total_that_is_no_amount_extends_nothing(caller, raw, total):
 
 def test_a_dropped_slot_is_empty(caller):
     install(caller)
-    caller.do(caller.ask.drop(SLOT))
+    caller.do(drop_lease(caller.ask, SLOT))
     assert caller.do(caller.ask.lease(SLOT)) is None
-    caller.do(caller.ask.drop(SLOT))
+    caller.do(drop_lease(caller.ask, SLOT))
 
 
 # Holds
@@ -308,8 +309,8 @@ def test_a_dropped_slot_is_empty(caller):
 def test_a_hold_is_recorded_and_debits_nothing(caller, raw):
     install(caller)
     assert caller.do(caller.ask.add(hold()))
-    assert caller.do(caller.ask.has_reservation("hold_1"))
-    assert caller.do(caller.ask.reservation_count()) == 1
+    assert caller.do(is_open(caller.ask, "hold_1"))
+    assert caller.do(count_holds(caller.ask)) == 1
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 20
     assert remaining(raw) == 100
 
@@ -320,14 +321,14 @@ def test_a_hold_is_recorded_once(caller, raw):
     assert not caller.do(caller.ask.add(hold()))
     assert raw.hgetall(hold_key()) == before
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 20
-    assert caller.do(caller.ask.reservation_count()) == 1
+    assert caller.do(count_holds(caller.ask)) == 1
 
 
 def test_a_hold_that_was_never_made_is_not_there(caller):
-    assert not caller.do(caller.ask.has_reservation("hold_1"))
+    assert not caller.do(is_open(caller.ask, "hold_1"))
     assert caller.do(caller.ask.consume("hold_1", 5, SLOT)) is None
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 0
-    assert caller.do(caller.ask.reservation_count()) == 0
+    assert caller.do(count_holds(caller.ask)) == 0
 
 
 @pytest.mark.parametrize(
@@ -394,9 +395,9 @@ def test_a_sweep_gives_lapsed_holds_back_whole(caller, raw):
     now = time.time()
     reserve_and_add(caller, "hold_1", expires_at=now)
     reserve_and_add(caller, "hold_2", expires_at=now + 0.002)
-    assert caller.do(caller.ask.sweep(now)) == 1
+    assert caller.do(sweep_all(caller.ask, now)) == 1
     assert remaining(raw) == 80
-    assert caller.do(caller.ask.has_reservation("hold_2"))
+    assert caller.do(is_open(caller.ask, "hold_2"))
     assert caller.do(caller.ask.reserved_credits(SLOT)) == 20
     assert raw.zrange(BY_EXPIRY, 0, -1) == [member("hold_2")]
 
@@ -408,7 +409,7 @@ def test_a_sweep_never_refunds_the_successor_lease(caller, raw):
     expire(raw)
     install(caller, "lease_2")
     caller.do(caller.ask.try_reserve(SLOT, 50))
-    assert caller.do(caller.ask.sweep(now)) == 1
+    assert caller.do(sweep_all(caller.ask, now)) == 1
     assert remaining(raw) == 50
 
 
@@ -417,14 +418,14 @@ def test_a_sweep_never_refunds_from_an_index_entry_alone(caller, raw):
     now = time.time()
     reserve_and_add(caller, expires_at=now)
     raw.delete(hold_key())
-    assert caller.do(caller.ask.sweep(now)) == 0
+    assert caller.do(sweep_all(caller.ask, now)) == 0
     assert remaining(raw) == 80
     assert not raw.exists(BY_EXPIRY, BY_CREDIT)
 
 
 def test_a_sweep_takes_out_what_is_no_member(caller, raw):
     raw.zadd(BY_EXPIRY, {"nonsense": 1, "a|b": 2, "a|b|c|d": 3, "": 4, b"a|b|\xff": 5})
-    assert caller.do(caller.ask.sweep(time.time())) == 0
+    assert caller.do(sweep_all(caller.ask, time.time())) == 0
     assert not raw.exists(BY_EXPIRY)
 
 
@@ -435,9 +436,9 @@ def test_a_row_that_is_no_text_spoils_no_other(caller, raw):
     reserve_and_add(caller, "hold_2", expires_at=now)
     raw.hset(hold_key("hold_1"), "companyId", b"\xff")
     with pytest.raises(StoreError, match="cannot be read"):
-        caller.do(caller.ask.sweep(now))
+        caller.do(sweep_all(caller.ask, now))
     assert remaining(raw) == 80
-    assert caller.do(caller.ask.sweep(now)) == 0
+    assert caller.do(sweep_all(caller.ask, now)) == 0
     assert not raw.exists(BY_EXPIRY, BY_CREDIT)
 
 
@@ -451,7 +452,7 @@ def test_a_hold_is_swept_whatever_its_ids_are_made_of(caller, raw, slot, is_gone
     caller.do(caller.ask.add(hold("hold_1", **parts)))
     if is_gone:
         raw.delete(hold_key("hold_1"))
-    assert caller.do(caller.ask.sweep(now)) == (0 if is_gone else 1)
+    assert caller.do(sweep_all(caller.ask, now)) == (0 if is_gone else 1)
     assert caller.do(caller.ask.lease(slot)).remaining == (80 if is_gone else 100)
     assert caller.do(caller.ask.reserved_credits(slot)) == 0
     assert not raw.exists(BY_EXPIRY)
@@ -467,13 +468,13 @@ def test_a_lease_is_spent_by_its_own_slot_alone(caller):
 
 
 def test_a_sweep_pages_and_leaves_the_rest_to_the_next(caller, raw, monkeypatch):
-    monkeypatch.setattr("schematic_native.redis.operations.PAGE", 3)
-    monkeypatch.setattr("schematic_native.redis.operations.PAGES", 2)
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 3)
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGES", 2)
     install(caller, granted=1000)
     now = time.time()
     for at in range(8):
         reserve_and_add(caller, f"hold_{at}", expires_at=now)
-    assert [caller.do(caller.ask.sweep(now)) for _ in range(3)] == [6, 2, 0]
+    assert [caller.do(sweep_all(caller.ask, now)) for _ in range(3)] == [6, 2, 0]
     assert remaining(raw) == 1000
     assert not raw.exists(BY_EXPIRY, BY_CREDIT)
 
@@ -487,7 +488,7 @@ def test_holds_of_several_slots_are_told_apart(caller):
         parts = {"company_id": slot[0], "credit_type_id": slot[1], "expires_at": now}
         caller.do(caller.ask.add(hold(f"hold_{at}", **parts)))
     assert [caller.do(caller.ask.reserved_credits(slot)) for slot in slots] == [20] * len(slots)
-    assert caller.do(caller.ask.sweep(now)) == len(slots)
+    assert caller.do(sweep_all(caller.ask, now)) == len(slots)
     for slot in slots:
         assert caller.do(caller.ask.lease(slot)).remaining == 100
 
@@ -499,7 +500,7 @@ def test_of_a_settle_and_a_sweep_that_race_one_gets_the_hold(servers, make_calle
     with ThreadPoolExecutor(2) as threads:
         for at in range(20):
             reserve_and_add(settler, f"hold_{at}", expires_at=now)
-            swept = threads.submit(sweeper.do, sweeper.ask.sweep(now))
+            swept = threads.submit(sweeper.do, sweep_all(sweeper.ask, now))
             consumed = settler.do(settler.ask.consume(f"hold_{at}", 5, SLOT))
             assert swept.result() == (1 if consumed is None else 0)
             used += consumed or 0

@@ -12,11 +12,12 @@ import redis
 
 from schematic_native import Reservation
 from schematic_native.redis import SlabNote, SyncStore, open_store
+from tests.stores.inspection import is_open, sweep_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from schematic_native.redis.rows import Noted
+    from schematic_native.redis.slab_operations import Noted
 
 SLOT = ("comp_heron", "cred_render")
 
@@ -59,7 +60,7 @@ def close(store: SyncStore, slab: Reservation, used: float, **held: float) -> bo
 
 
 def swept(store: SyncStore) -> int:
-    return store.run(store.operations.sweep(time.time() + 100))
+    return store.run(sweep_all(store.operations, time.time() + 100))
 
 
 def test_a_sweep_gives_back_what_was_used_nowhere(store):
@@ -105,7 +106,7 @@ def test_a_slab_that_has_ended_is_not_made_anew(store):
     assert close(store, slab, 0.0)
     assert note(store, slab, 30.0, elsewhere=1.0) is None
     assert state(store) == (1000, 0)
-    assert not store.run(store.operations.has_reservation(slab.id))
+    assert not store.run(is_open(store.operations, slab.id))
 
 
 def test_a_slab_gives_back_nothing_at_least(store):

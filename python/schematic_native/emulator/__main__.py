@@ -13,16 +13,17 @@ import sys
 import threading
 from typing import Any
 
-from schematic_native import jsontext
-from schematic_native.emulator.seed import SeedError, load_seed
+from schematic_native.emulator.seed import load_seed
+from schematic_native.emulator.seed_schema import SeedError
 from schematic_native.emulator.server import Server
+from schematic_native.ground import json_text
 
 
 def main() -> int:
     """Serve until the parent closes the pipe or the process is told to end."""
     # Ctrl-C is the parent's to decide about: it closes the pipe when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    job = jsontext.read(sys.stdin.buffer.readline())
+    job = json_text.read(sys.stdin.buffer.readline())
     try:
         server = Server(load_seed(job["seed"]), job["host"], job["port"], job["journal"])
     except (OSError, SeedError, ValueError) as error:
@@ -48,7 +49,7 @@ async def _serve(server: Server) -> None:
 
 
 def _report(answer: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(jsontext.write(answer) + b"\n")
+    sys.stdout.buffer.write(json_text.write(answer) + b"\n")
     sys.stdout.buffer.flush()
 
 

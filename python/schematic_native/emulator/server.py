@@ -17,8 +17,8 @@ import uvicorn
 
 from schematic_native.emulator.app import App
 from schematic_native.emulator.clock import Clock
-from schematic_native.emulator.journal import Journal
-from schematic_native.emulator.service import Service
+from schematic_native.emulator.state.journal import Journal
+from schematic_native.emulator.state.service import Service
 
 if TYPE_CHECKING:
     import os
@@ -100,8 +100,8 @@ class Server:
         """
         self._journal = None if journal_path is None else Journal(journal_path, seed.digest)
         self.app = App(Service(seed, Clock(), self._journal))
-        self.app.cut = self._cut
-        self.app.listen = self._listen
+        self.app.injector.cut = self._cut
+        self.app.injector.listen = self._listen
         self._sockets = [_bind(host, port), _bind("127.0.0.1", 0)]
         self.host = host
         self.port: int = self._sockets[0].getsockname()[1]
@@ -146,7 +146,7 @@ class Server:
 
     async def stop(self) -> None:
         """Cut what would keep clients waiting, and end `run`."""
-        await self.app.heal()
+        await self.app.injector.heal()
         for connection in list(self._server.server_state.connections):
             self._cut(getattr(connection, "client", None))
         self._server.stopping.set()

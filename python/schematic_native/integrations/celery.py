@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schematic_native.client import Schematic
-    from schematic_native.config import LookupKeys
+    from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

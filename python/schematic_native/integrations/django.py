@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpResponseBase, JsonResponse
 
-from schematic_native.hold import AsyncHold, Hold
+from schematic_native.client import AsyncHold, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schematic_native.client import AsyncSchematic, Schematic
-    from schematic_native.config import LookupKeys
+    from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from schematic_native.config import LookupKeys
-    from schematic_native.hold import AsyncHold
+    from schematic_native.client import AsyncHold
+    from schematic_native.config.options import LookupKeys
 
 PAYMENT_REQUIRED = 402
 # Where the middleware keeps the holds of a request, in its scope.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from schematic_native.leases import Slot
+    from schematic_native.ground.slots import Slot
 
 
 @dataclass(frozen=True)

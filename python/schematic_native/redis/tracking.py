@@ -16,8 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from schematic_native.limits import within
-from schematic_native.redis.links import OWN_ENCODING
+from schematic_native.ground.time_limit import within
+from schematic_native.redis.connections import OWN_ENCODING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -337,7 +337,7 @@ pub(crate) fn millis(seconds: f64) -> Millis {
 }
 
 /// Milliseconds as seconds.
-pub(crate) fn seconds(millis: Millis) -> f64 {
+pub(crate) const fn seconds(millis: Millis) -> f64 {
     #[allow(
         clippy::cast_precision_loss,
         reason = "instants are far below 2^53 milliseconds"

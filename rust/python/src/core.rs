@@ -31,6 +31,9 @@ use schematic_core::{
 use crate::{
     arguments::{self, BorrowedKeys, BorrowedPreflight, millis},
     clock,
+    defaults::{
+        LARGEST_LEASE, LEASE_DURATION, LEASE_SIZE, LONGEST_TERM, LOW_WATER_MARK, RESERVATION_TTL,
+    },
     events::EventBatch,
     fork,
     leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan},
@@ -270,15 +273,11 @@ fn knob(name: &str, value: f64, least: f64, most: f64) -> PyResult<f64> {
     )))
 }
 
-/// A century: longer durations are mistakes, and shorter ones cannot overflow an instant.
-const LONGEST: f64 = 3_155_760_000.0;
-const LARGEST_LEASE: f64 = 1e18;
-
 fn knobs_of(size: f64, duration: f64, ttl: f64, mark: f64) -> PyResult<LeaseKnobs> {
     Ok(LeaseKnobs {
         lease_size: knob("lease_size", size, 0.0, LARGEST_LEASE)?,
-        lease_duration: millis(knob("lease_duration", duration, 0.0, LONGEST)?),
-        reservation_ttl: millis(knob("reservation_ttl", ttl, 0.0, LONGEST)?),
+        lease_duration: millis(knob("lease_duration", duration, 0.0, LONGEST_TERM)?),
+        reservation_ttl: millis(knob("reservation_ttl", ttl, 0.0, LONGEST_TERM)?),
         low_water_mark: knob("low_water_mark", mark, 0.0, 1.0)?,
     })
 }
@@ -288,7 +287,7 @@ fn slab_knobs((smallest, largest, lifetime): (f64, f64, f64)) -> PyResult<SlabKn
     Ok(SlabKnobs {
         smallest,
         largest: knob("largest slab", largest, smallest, LARGEST_LEASE)?,
-        lifetime: millis(knob("slab lifetime", lifetime, 0.0, LONGEST)?),
+        lifetime: millis(knob("slab lifetime", lifetime, 0.0, LONGEST_TERM)?),
     })
 }
 
@@ -372,8 +371,8 @@ impl Core {
     #[new]
     #[pyo3(signature = (
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
-        max_flag_check_events=10_000, lease_size=10_000.0, lease_duration=300.0,
-        reservation_ttl=60.0, low_water_mark=0.25, overrides=None, clock=None, wake=None, seed=None,
+        max_flag_check_events=10_000, lease_size=LEASE_SIZE, lease_duration=LEASE_DURATION,
+        reservation_ttl=RESERVATION_TTL, low_water_mark=LOW_WATER_MARK, overrides=None, clock=None, wake=None, seed=None,
         shared=false, engine=None, slabs=None, steady=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]

@@ -4,6 +4,7 @@ mod arguments;
 mod build;
 mod clock;
 mod core;
+mod defaults;
 mod engine;
 mod events;
 mod fork;
@@ -28,6 +29,19 @@ mod _native {
 
     #[pymodule_export]
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
+
+    #[pymodule_export]
+    const LARGEST_LEASE: f64 = super::defaults::LARGEST_LEASE;
+    #[pymodule_export]
+    const LEASE_DURATION: f64 = super::defaults::LEASE_DURATION;
+    #[pymodule_export]
+    const LEASE_SIZE: f64 = super::defaults::LEASE_SIZE;
+    #[pymodule_export]
+    const LONGEST_TERM: f64 = super::defaults::LONGEST_TERM;
+    #[pymodule_export]
+    const LOW_WATER_MARK: f64 = super::defaults::LOW_WATER_MARK;
+    #[pymodule_export]
+    const RESERVATION_TTL: f64 = super::defaults::RESERVATION_TTL;
 
     #[pymodule_export]
     use super::arguments::read_quantity;

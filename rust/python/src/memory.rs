@@ -437,9 +437,8 @@ impl Synchronous {
             on_acquire_failure,
             default_value,
             timeout,
-            waiting,
         );
-        slf.call_method1(intern!(py, "_check_waiting"), arguments)
+        slf.call_method1(intern!(py, "_check_waiting"), (arguments, waiting))
             .map(Bound::unbind)
     }
 

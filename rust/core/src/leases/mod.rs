@@ -27,7 +27,10 @@ pub use credits::Credits;
 pub use debit::{Debit, Refusal};
 pub use failure::{Failure, FailureMode};
 pub use ids::{Ids, ReservationId};
-pub use knobs::{Knobs, LeaseKnobs};
+pub use knobs::{
+    Knobs, LARGEST_LEASE, LEASE_DURATION, LEASE_SIZE, LONGEST_TERM, LOW_WATER_MARK, LeaseKnobs,
+    RESERVATION_TTL,
+};
 pub use ledger::{Installed, LeaseState, Ledger, NewLease, Place};
 pub use plan::{AcquirePlan, ExtendPlan, SharedBalance};
 pub use reservation::{Exported, Holder, Keys, Mode, Party, Reservation};

@@ -1,0 +1,96 @@
+"""The clients, `Schematic` and `AsyncSchematic`, and everything that a call of theirs takes or returns.
+
+A check that finds all it needs in memory is one call into the core, on the caller's own thread:
+`check_flag`, `check` and `track_with_reservation` of the synchronous client are native methods,
+which call a method from here only for what must wait. Whatever must wait is a coroutine of
+`runtime`, which the asynchronous client awaits and the synchronous one waits for.
+
+Nothing that this package imports at the top loads asyncio, httpx or websockets: that happens when
+I/O starts.
+"""
+
+from schematic_native._native import (
+    CheckFlagResult,
+    CheckResult,
+    FeatureEntitlement,
+    Reservation,
+)
+from schematic_native.cache.flag_checks import (
+    LocalCache,
+)
+from schematic_native.client.asynchronous import AsyncSchematic
+from schematic_native.client.hold.asynchronous import AsyncHold
+from schematic_native.client.hold.denied import CreditsDenied
+from schematic_native.client.hold.synchronous import Hold
+from schematic_native.client.synchronous import Schematic
+from schematic_native.config.client_config import (
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    CreditLeaseMode,
+    DataStreamConfig,
+    LeaseConfigOverride,
+    LocalSlab,
+    LogLevel,
+    SchematicConfig,
+)
+from schematic_native.config.options import (
+    CheckFlagOptions,
+    CheckOptions,
+    EventBodyIdentifyCompany,
+    EventQuantities,
+    EventUsage,
+    IdentifyOptions,
+    OnAcquireFailure,
+    TrackOptions,
+    TrackWithReservationOptions,
+)
+from schematic_native.config.providers import CacheProvider
+from schematic_native.config.results import ClientStatus, CreditBalance
+from schematic_native.leases.requests import (
+    INSUFFICIENT_CREDITS_REASON,
+    REASON_ERROR,
+    REASON_FLAG_NOT_FOUND,
+    REASON_OFFLINE,
+)
+
+# What `from schematic.client import ...` offers for users, so that they change one import line.
+__all__ = [
+    "INSUFFICIENT_CREDITS_REASON",
+    "REASON_ERROR",
+    "REASON_FLAG_NOT_FOUND",
+    "REASON_OFFLINE",
+    "AsyncHold",
+    "AsyncSchematic",
+    "AsyncSchematicConfig",
+    "CacheProvider",
+    "CheckFlagOptions",
+    "CheckFlagResponseData",
+    "CheckFlagResult",
+    "CheckOptions",
+    "CheckResult",
+    "ClientStatus",
+    "CreditBalance",
+    "CreditLeaseConfig",
+    "CreditLeaseMode",
+    "CreditsDenied",
+    "DataStreamConfig",
+    "EventBodyIdentifyCompany",
+    "EventQuantities",
+    "EventUsage",
+    "FeatureEntitlement",
+    "Hold",
+    "IdentifyOptions",
+    "LeaseConfigOverride",
+    "LocalCache",
+    "LocalSlab",
+    "LogLevel",
+    "OnAcquireFailure",
+    "Reservation",
+    "Schematic",
+    "SchematicConfig",
+    "TrackOptions",
+    "TrackWithReservationOptions",
+]
+
+# The published package's name for the answer of a plain check.
+CheckFlagResponseData = CheckFlagResult

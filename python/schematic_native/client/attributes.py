@@ -1,0 +1,79 @@
+"""Attributes of a client that programs, their tests above all, read and set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from schematic_native.client.flag_defaults import FlagDefault, FlagDefaults, read_flag_defaults
+
+if TYPE_CHECKING:
+    import logging
+
+    from schematic_native.config.providers import FlagCache
+    from schematic_native.config.settings import Settings
+
+
+class Attributes:
+    """What can be set on a client that has been made."""
+
+    _settings: Settings
+    _flag_defaults: dict[str, FlagDefault]
+    _caches: list[FlagCache]
+
+    if TYPE_CHECKING:
+
+        def _open_memory(self) -> None: ...
+
+    @property
+    def offline(self) -> bool:
+        """Whether every check answers its default, and nothing is asked or queued.
+
+        What was queued before still goes out, and a DataStream that runs goes on.
+        """
+        return self._settings.offline
+
+    @offline.setter
+    def offline(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"offline must be a bool, got {value!r}")
+        self._settings = dataclasses.replace(self._settings, offline=value)
+        self._open_memory()
+
+    @property
+    def flag_defaults(self) -> FlagDefaults:
+        """The answers by flag key for when none can be had; keys compare case-insensitively."""
+        return FlagDefaults(self._flag_defaults)
+
+    @flag_defaults.setter
+    def flag_defaults(self, values: Mapping[str, bool]) -> None:
+        self._flag_defaults = read_flag_defaults("flag_defaults", values)
+
+    @property
+    def flag_check_cache_providers(self) -> list[FlagCache]:
+        """Where answers of plain REST checks are kept."""
+        return self._caches
+
+    @flag_check_cache_providers.setter
+    def flag_check_cache_providers(self, providers: Sequence[FlagCache]) -> None:
+        self._caches = read_caches("flag_check_cache_providers", providers)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger that faults are written to."""
+        logger: Any = self._settings.logger
+        target: logging.Logger = getattr(logger, "target", logger)
+        return target
+
+
+def read_caches(name: str, providers: Sequence[FlagCache]) -> list[FlagCache]:
+    """Require a list of objects that have get and set."""
+    if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
+        raise TypeError(f"{name} must be a list, got {type(providers).__name__}")
+    for number, provider in enumerate(providers):
+        if not callable(getattr(provider, "get", None)) or not callable(
+            getattr(provider, "set", None)
+        ):
+            raise TypeError(f"{name}[{number}] must have get and set, got {provider!r}")
+    return list(providers)

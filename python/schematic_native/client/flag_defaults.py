@@ -1,0 +1,57 @@
+"""The answers of flags for when no other can be had, as the user configures and changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FlagDefault(NamedTuple):
+    """The answer of a flag for when none can be had; the key as it was spelled."""
+
+    flag_key: str
+    value: bool
+
+
+def read_flag_defaults(name: str, values: object) -> dict[str, FlagDefault]:
+    """Check a mapping of flag defaults; returns it by flag key in lower case."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{name} must be a mapping of flag key to bool, got {type(values).__name__}"
+        )
+    defaults: dict[str, FlagDefault] = {}
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have str keys, got {key!r}")
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}[{key!r}] must be a bool, got {value!r}")
+        defaults[key.lower()] = FlagDefault(key, value)
+    return defaults
+
+
+class FlagDefaults(MutableMapping[str, bool]):
+    """The flag defaults of a client; what is set here is set there."""
+
+    def __init__(self, defaults: dict[str, FlagDefault]) -> None:
+        self._defaults = defaults
+
+    def __getitem__(self, flag_key: str) -> bool:
+        return self._defaults[flag_key.lower()].value
+
+    def __setitem__(self, flag_key: str, value: bool) -> None:
+        self._defaults.update(read_flag_defaults("flag_defaults", {flag_key: value}))
+
+    def __delitem__(self, flag_key: str) -> None:
+        del self._defaults[flag_key.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([default.flag_key for default in self._defaults.values()])
+
+    def __len__(self) -> int:
+        return len(self._defaults)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

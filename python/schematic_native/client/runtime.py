@@ -1,0 +1,395 @@
+"""The asyncio program of one client: DataStream, REST, event sender and leases on one loop.
+
+`AsyncSchematic` runs it on the caller's loop, `Schematic` on a thread of its own (`LoopThread`).
+Everything here is a coroutine of that loop; nothing here is on the fast path of a check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native._native import ENGINE_VERSION_KEY
+from schematic_native.client.loop_thread import cancel_all
+from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
+from schematic_native.leases.checks import Checks
+from schematic_native.leases.manager import Leases
+from schematic_native.service.datastream import COMPANY, DataStream
+from schematic_native.service.events import EventSender
+from schematic_native.service.rest import Api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from schematic_native._native import CheckResult, Ingested, OwedClaim, PendingCheck
+    from schematic_native.cache.entities import EntityCaches
+    from schematic_native.cache.replicator import Replica
+    from schematic_native.client.parts import Parts
+    from schematic_native.config.results import CreditBalance
+    from schematic_native.ground.arguments import Keys
+    from schematic_native.leases.requests import (
+        CheckRequest,
+        FlagOutcome,
+        FlagRequest,
+        FlagsRequest,
+        NoAnswer,
+        Outcomes,
+        ServiceAnswer,
+    )
+    from schematic_native.leases.shared_store import SharedStore
+    from schematic_native.redis import Store
+
+T = TypeVar("T")
+
+# Seconds that a service rests after a fault of its own.
+RESTART_PAUSE = 1.0
+
+
+class Runtime:
+    """Everything that waits, for one client.
+
+    Must be made on the loop that it shall run on.
+
+    Args:
+        parts: what the client is made of.
+        on_streaming: called with True when the DataStream has brought its flags, and in replicator
+            mode with whether checks may be decided here.
+        previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
+
+    """
+
+    def __init__(
+        self, parts: Parts, on_streaming: Callable[[bool], None], previous: Runtime | None = None
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        settings, core, waker, faults, listeners, timings, store = parts
+        self._settings = settings
+        self._core = core
+        self._waker = waker
+        self._faults = faults
+        self._listeners = listeners
+        self._api = Api(settings, timings=timings)
+        self._shared = None if store is None else self._share(store)
+        self._sender = EventSender(
+            core,
+            self._api.post_events,
+            settings.event_buffer_period,
+            faults,
+            max_requests=settings.max_event_requests,
+            prepare=None if self._shared is None else self._shared.before_billing,
+        )
+        self._replica = self._make_replica(on_streaming)
+        streams = settings.use_datastream and self._replica is None
+        self._datastream = self._make_datastream(on_streaming) if streams else None
+        self._caches = self._make_caches()
+        self._leases = self._make_leases()
+        if previous is not None:
+            self._inherit(previous)
+        self._checks = Checks(
+            core,
+            self._api,
+            faults,
+            datastream=self._datastream,
+            caches=self._caches,
+            replica=self._replica,
+            leases=self._leases,
+            shared=self._shared,
+            lease_settings=settings.leases,
+            spawn=self.spawn,
+        )
+        self._first_wait_until = self.loop.time() + INITIAL_WAIT
+        self._background: set[asyncio.Task[None]] = set()
+        self._services: list[asyncio.Task[None]] = []
+        self._sending = self._serve("event sender", self._sender.run)
+        self._closing: asyncio.Task[None] | None = None
+        self._dropped = asyncio.Event()
+        self._start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the DataStream's socket is open."""
+        source = self._datastream or self._replica
+        return source is not None and source.connected
+
+    @property
+    def ready(self) -> bool:
+        """Whether the DataStream is connected and its flags have arrived."""
+        source = self._datastream or self._replica
+        return source is not None and source.ready
+
+    @property
+    def last_message(self) -> float | None:
+        """When the DataStream's last message came, by time.monotonic; None without any."""
+        return None if self._datastream is None else self._datastream.last_message
+
+    @property
+    def replica(self) -> Replica | None:
+        """What is read of a cache that a replicator fills; None outside replicator mode."""
+        return self._replica
+
+    def count(self, company: Keys, event: str, quantity: int) -> None:
+        """Let a tracked event count in the replicator's cache."""
+        if self._replica is not None:
+            self.spawn(self._replica.count(company, event, quantity))
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been closed, rather than cut short with the loop."""
+        closing = self._closing
+        return closing is not None and closing.done() and not closing.cancelled()
+
+    @property
+    def sent_events(self) -> int:
+        """Events that the server took."""
+        return self._sender.sent
+
+    @property
+    def refused_events(self) -> int:
+        """Events that the server refused."""
+        return self._sender.refused
+
+    @property
+    def pending_events(self) -> int:
+        """Events taken from the queue and not delivered yet."""
+        return self._sender.pending
+
+    async def initialize(self, timeout: float) -> None:
+        """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
+        await self._first_outcome(self.loop.time() + timeout)
+
+    async def check_flag(self, request: FlagRequest) -> FlagOutcome:
+        """Finish a plain check within its timeout."""
+        deadline = self.loop.time() + request.timeout
+        await self._first_outcome(deadline)
+        return await self._checks.check_flag(request, deadline)
+
+    async def check_flags(self, request: FlagsRequest) -> Outcomes | NoAnswer:
+        """Finish plain checks of several flags, or of all, within their timeout."""
+        deadline = self.loop.time() + request.each.timeout
+        await self._first_outcome(deadline)
+        return await self._checks.check_flags(request, deadline)
+
+    async def check(
+        self, request: CheckRequest, pending: PendingCheck | None
+    ) -> CheckResult | ServiceAnswer | NoAnswer:
+        """Finish a check that may reserve credits within its timeout."""
+        deadline = self.loop.time() + request.timeout
+        if pending is None:
+            await self._first_outcome(deadline)
+        return await self._checks.check(request, pending, deadline)
+
+    async def credit_balance(
+        self, company: Keys, credit_type_id: str, timeout: float
+    ) -> CreditBalance:
+        """Tell a company's credits within `timeout` seconds."""
+        deadline = self.loop.time() + timeout
+        await self._first_outcome(deadline)
+        return await self._checks.credit_balance(company, credit_type_id, deadline)
+
+    async def claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle in the shared store, even if the caller is cancelled."""
+        if self._shared is not None:
+            await self._shared.claim_settle(owed)
+
+    async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
+        """Acquire leases, best effort."""
+        if self._leases is None or self._checks.mode == "server":
+            self._faults.noted("prewarm has no effect without credit leases in client mode")
+            return
+        await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
+
+    async def release(self, reservation_id: str) -> None:
+        """Give a hold back that the server keeps, best effort."""
+        await self._checks.release(reservation_id)
+
+    def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
+        """Prewarm in the background, once the server has the identify event and so the company."""
+
+        async def work() -> None:
+            await self._sender.flush(self._settings.timeout)
+            await self.prewarm(company, credit_type_ids, self._settings.timeout)
+
+        self.spawn(work())
+
+    async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
+        """Stop everything within `budget` seconds. A second call waits for the first."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(budget))
+        await asyncio.shield(self._closing)
+
+    def drop(self) -> None:
+        """Close, if the loop goes on for so long: nobody holds the client any more."""
+        self._dropped.set()
+
+    def _inherit(self, previous: Runtime) -> None:
+        """Go on where a runtime ended whose loop ended under it."""
+        self._sender.inherit(previous._sender)
+        if self._shared is not None and previous._shared is not None:
+            self._shared.inherit(previous._shared)
+        if self._leases is not None and previous._leases is not None:
+            self._leases.inherit(previous._leases)
+
+    def _start(self) -> None:
+        handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
+        if self._datastream is not None:
+            self._services.append(self._serve("DataStream", self._datastream.run))
+        if self._replica is not None:
+            self._services += [self._serve(*service) for service in self._replica.services()]
+        if self._caches is not None:
+            self._services.append(self._serve("shared cache", self._caches.run))
+        if self._leases is not None:
+            handlers["extend"] = self._leases.extend_low_slots
+            self._services.append(self._serve("sweeper", self._leases.sweep))
+        self._services.append(self._serve("keeper", self._keep))
+        self._waker.connect(self.loop, handlers)
+
+    async def _keep(self) -> None:
+        """Close the connections when the loop ends without a shutdown.
+
+        `asyncio.run` then cancels every task, this one too. Events and leases stay with the client,
+        whose next loop goes on with them.
+        """
+        try:
+            await self._dropped.wait()
+            if self._closing is None:
+                self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
+        finally:
+            if self._closing is None:
+                self._waker.disconnect()
+                await self._api.close()
+
+    def _make_replica(self, on_ready: Callable[[bool], None]) -> Replica | None:
+        settings = self._settings
+        if settings.replica is None or settings.caches is None or not settings.use_datastream:
+            return None
+        from schematic_native.cache.replicator import Replica  # noqa: PLC0415 - only in replicator mode
+
+        def tell(is_ready: bool) -> None:
+            on_ready(is_ready)
+            self._listeners.set_ready(is_ready)
+
+        return Replica(
+            settings.replica,
+            settings.caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            on_ready=tell,
+        )
+
+    def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
+        return DataStream(
+            self._settings.base_url,
+            self._settings.api_key,
+            self._core,
+            self._faults,
+            max_message_size=self._settings.max_message_size,
+            on_ready=lambda: on_streaming(True),
+            on_message=None if self._settings.caches is None else self._note,
+            listeners=self._listeners,
+        )
+
+    def _note(self, message: bytes, ingested: Ingested) -> None:
+        if self._caches is not None:
+            self._caches.take(message, ingested)
+
+    def _make_caches(self) -> EntityCaches | None:
+        datastream, caches = self._datastream, self._settings.caches
+        if datastream is None or caches is None:
+            return None
+        from schematic_native.cache.entities import EntityCaches  # noqa: PLC0415 - where there are any
+
+        return EntityCaches(
+            caches,
+            self._core,
+            self._faults,
+            version=ENGINE_VERSION_KEY,
+            is_reading=lambda: datastream.is_reading,
+        )
+
+    def _make_leases(self) -> Leases | None:
+        source, settings = self._datastream or self._replica, self._settings.leases
+        if source is None or settings is None or settings.mode == "server":
+            return None
+
+        async def request_company(keys: Mapping[str, str], deadline: float) -> bool:
+            return await source.request(COMPANY, keys, deadline)
+
+        return Leases(
+            self._core,
+            self._api,
+            settings,
+            self._faults,
+            store=self._shared,
+            request_company=request_company,
+        )
+
+    def _share(self, store: Store) -> SharedStore:
+        from schematic_native.leases.shared_store import SharedStore  # noqa: PLC0415
+        from schematic_native.redis import SyncStore, ThreadedStore  # noqa: PLC0415 - only with Redis
+
+        waiting = ThreadedStore(store) if isinstance(store, SyncStore) else store
+        return SharedStore(self._core, waiting, self._faults)
+
+    async def _first_outcome(self, deadline: float) -> None:
+        """Give the DataStream a moment to come up when a client is new."""
+        source = self._datastream or self._replica
+        if source is None or source.first_outcome.is_set():
+            return
+        left = min(deadline, self._first_wait_until) - self.loop.time()
+        if left > 0:
+            outcome = asyncio.ensure_future(source.first_outcome.wait())
+            await asyncio.wait({outcome}, timeout=left)
+            outcome.cancel()
+
+    def _serve(
+        self, name: str, run: Callable[[], Coroutine[object, object, None]]
+    ) -> asyncio.Task[None]:
+        """Run a service until the end; should it ever fail, report that and start it again."""
+
+        async def service() -> None:
+            while True:
+                try:
+                    await run()
+                except Exception as error:  # noqa: BLE001 - one service must not end all
+                    self._faults.raised(name, f"{type(error).__name__}: {error}; starting again")
+                await asyncio.sleep(RESTART_PAUSE)
+
+        return asyncio.create_task(service(), name=f"schematic-native {name}")
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run work in the background, on the loop and from it; nothing once the client closes."""
+        if self._closing is not None:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._faults.raised("background work", f"{type(error).__name__}: {error}")
+
+    async def _close(self, budget: float) -> None:
+        try:
+            await self._end(self.loop.time(), budget)
+        finally:
+            # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
+            self._waker.disconnect()
+            await self._api.close()
+
+    async def _end(self, start: float, budget: float) -> None:
+        await cancel_all([*self._services, *self._background])
+        # Usage goes out before the leases go back: a lease that was released cannot be billed any
+        # more. If the events cannot be delivered, the leases still get their share of the budget.
+        await self._sender.flush(budget * 0.6)
+        if self._leases is not None:
+            await self._leases.close(start + budget * 0.9)
+        await self._sender.flush(max(0.0, start + budget - self.loop.time()))
+        await cancel_all([self._sending])
+        undelivered = await self._sender.close()
+        counts = self._core.counts()
+        undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
+        if undelivered:
+            self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")

@@ -1,0 +1,371 @@
+"""The lease manager: it acquires, extends, sweeps and releases the leases of one client.
+
+The core decides what to ask for, the store where it lives; this module makes the calls and lets
+concurrent callers share them. It never raises for a fault: whoever waits for a lease finds either a
+lease or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.leases.company_lookup import CompanyLookup
+from schematic_native.leases.extend_backoff import ExtendBackoff
+from schematic_native.leases.flights import Calls, Flight, SingleFlight
+from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
+from schematic_native.leases.process_store import ProcessStore
+from schematic_native.leases.siblings import Siblings
+from schematic_native.service.errors import ApiError, PaymentRequiredError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from schematic_native._native import AcquirePlan, Core, ExtendPlan
+    from schematic_native.config.lease_settings import LeaseSettings
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.slots import Slot
+    from schematic_native.leases.lease_store import HeldLease, LeaseStore
+    from schematic_native.service.responses import GrantedLease
+    from schematic_native.service.rest import Api
+
+T = TypeVar("T")
+
+# A caller that needs more than the call under way asks for joins so many calls at most before it starts
+# its own.
+MAX_JOINS = 2
+# A process that was given a lease has so many intervals, in seconds, to put it into a shared store.
+INSTALL_POLLS = 10
+INSTALL_POLL_INTERVAL = 0.025
+SWEEP_TOPIC = "the sweep of holds"
+# So many leases are released at once when a client closes.
+RELEASES_AT_ONCE = 16
+
+
+class Leases:
+    """The lease manager of one client.
+
+    Args:
+        core: resolves companies, and is the store where no other is given.
+        api: the lease calls.
+        settings: intervals, in seconds.
+        faults: where failures are reported.
+        store: where leases and holds live; None for the core's own ledger.
+        request_company: asks the DataStream for a company by keys until a deadline; None without
+            DataStream.
+        jitter: for tests; returns a number from 0 to 1.
+
+    A deadline is an instant of the loop's clock; None means no limit but the request's own.
+
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        api: Api,
+        settings: LeaseSettings,
+        faults: FaultLog,
+        *,
+        store: LeaseStore | None = None,
+        request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._core = core
+        self._api = api
+        self._settings = settings
+        self._faults = faults
+        self._store: LeaseStore = ProcessStore(core) if store is None else store
+        self._companies = CompanyLookup(core, request_company, settings.prewarm_resolve_timeout)
+        self._calls = Calls(faults)
+        self._acquires = SingleFlight(self._calls)
+        self._extends = SingleFlight(self._calls)
+        self._backoff = ExtendBackoff(jitter)
+        self._ends = LeaseEnds(core.now, jitter)
+        self._siblings = Siblings(core, api, self._ends)
+        self._closing = False
+
+    async def acquire_if_needed(
+        self,
+        company_id: str,
+        credit_type_id: str,
+        deadline: float | None = None,
+        required_credits: float = 0.0,
+    ) -> HeldLease | None:
+        """Return the live lease of a slot, acquiring one if there is none.
+
+        None if none can be had in time, or the service has just refused as little as is required.
+        """
+        slot = (company_id, credit_type_id)
+        lease = await self._read(self._store.live_lease(slot), deadline)
+        if lease is None:
+            flight = self._acquires.by_slot.get(slot)
+            if flight is None:
+                if self._closing or self._core.was_refused(*slot, required_credits):
+                    return None
+                flight = self._acquires.start(
+                    slot, 0.0, lambda _: self._acquire(slot, required_credits)
+                )
+            await flight.join(deadline)
+            lease = await self._read(self._store.live_lease(slot), deadline)
+        return lease
+
+    async def maybe_extend(
+        self,
+        company_id: str,
+        credit_type_id: str,
+        required_credits: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """Extend the lease of a slot if it is low, or holds less than is required."""
+        slot = (company_id, credit_type_id)
+        joins = 0
+        store = self._store
+        while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
+            flight = self._extends.by_slot.get(slot)
+            if flight is None or joins == MAX_JOINS:
+                refused = required_credits and self._core.was_refused(*slot, required_credits)
+                if self._closing or refused:
+                    return
+                flight = self._extends.start(
+                    slot,
+                    plan.additional_amount,
+                    lambda flight: self._extend(flight, slot, required_credits),
+                )
+                await flight.join(deadline)
+                return
+            joins += 1
+            if not await flight.join(deadline) or plan.additional_amount <= flight.asked:
+                return
+
+    def extend_low_slots(self) -> None:
+        """Start a background extend for each slot that has run low."""
+        for slot in self._core.take_low_slots():
+            if not self._closing:
+                extend = not self._backoff.is_paused(slot)
+                self._calls.spawn(self._replenish(slot, extend=extend))
+
+    async def sweep(self) -> None:
+        """Refund expired holds at each interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval)
+            try:
+                await self._store.sweep()
+            except StoreError as error:
+                self._faults.raised(SWEEP_TOPIC, error)
+            else:
+                self._faults.cleared(SWEEP_TOPIC)
+
+    async def prewarm(
+        self,
+        company: Mapping[str, str],
+        credit_type_ids: Sequence[str],
+        deadline: float | None = None,
+    ) -> None:
+        """Acquire a lease for each credit type, best effort."""
+        company_id = await self._companies.find(company, deadline)
+        if company_id is None:
+            self._faults.noted(f"prewarm: no company was found by the keys {sorted(company)}")
+            return
+        acquires = [self.acquire_if_needed(company_id, c, deadline) for c in credit_type_ids]
+        await asyncio.gather(*acquires)
+
+    def inherit(self, other: Leases) -> None:
+        """Go on where a manager ended whose loop ended under it."""
+        self._siblings.inherit(other._siblings)
+
+    async def close(self, deadline: float) -> None:
+        """Start nothing new, let what is under way end, then release this process's own leases.
+
+        All until the deadline.
+        """
+        self._closing = self._companies.is_closing = True
+        loop = asyncio.get_running_loop()
+        # A call that hangs may use up half of the time, so that some is left for the releases. What
+        # hangs is cancelled before the leases are counted, so that none can come afterwards.
+        await self._calls.drain((loop.time() + deadline) / 2)
+        await self._store.close(max(0.0, deadline - loop.time()))
+        leases = [] if self._store.shared else self._core.live_leases()
+        for lease in leases:
+            # Dropped before it is released: no check may reserve from a lease that is being given
+            # back.
+            self._core.drop_lease(lease.company_id, lease.credit_type_id)
+        own = [lease for lease in leases if not self._siblings.is_shared(lease.lease_id)]
+        gate = asyncio.Semaphore(RELEASES_AT_ONCE)
+
+        async def release(lease_id: str) -> None:
+            async with gate:
+                await self._release(lease_id, deadline)
+
+        await asyncio.gather(*(release(lease.lease_id) for lease in own))
+
+    async def _replenish(self, slot: Slot, *, extend: bool) -> None:
+        """Attend to a slot that has run low; without an extend where that failed lately."""
+        try:
+            await self._store.refill(slot)
+        except StoreError as error:
+            self._faults.store_failed("slab", error)
+        else:
+            self._faults.store_answered("slab")
+        if extend:
+            await self.maybe_extend(*slot)
+
+    async def _acquire(self, slot: Slot, required_credits: float) -> None:
+        """Acquire a lease over the wire, unless one has come meanwhile."""
+        topic = f"acquire of a lease for {slot}"
+        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        balance = self._core.company_balance(*slot)
+        try:
+            plan = await self._store.plan_acquire(slot)
+            if plan is None:
+                return
+            try:
+                await self._obtain(slot, plan)
+            except PaymentRequiredError:
+                less = _affordable(balance, plan.requested_amount, required_credits)
+                if less is None:
+                    raise
+                await self._obtain(slot, plan.with_amount(less))
+        except PaymentRequiredError:
+            # The company has too few credits, which is an answer: the service works.
+            if required_credits:
+                self._core.note_spent(*slot, required_credits, balance)
+            self._faults.cleared(topic)
+            return
+        except (ApiError, StoreError) as error:
+            self._core.forget_spent(*slot)
+            self._faults.raised(topic, error)
+            return
+        self._core.forget_spent(*slot)
+        self._faults.cleared(topic)
+
+    async def _obtain(self, slot: Slot, plan: AcquirePlan) -> None:
+        """Acquire a lease and put it into its slot; one that came too late is released again."""
+        ends = self._ends.unique(plan.expires_at)
+        lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+        free = None
+        if not self._store.shared:
+            lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+        elif is_foreign(lease, ends):
+            free = await self._rejoin(slot, lease)
+        kept = await self._install(slot, lease, plan, free)
+        if free is not None and kept == lease.lease_id:
+            lease = await self._renew(slot, lease, plan)
+        if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
+            self._calls.spawn(self._release(lease.lease_id, None))
+
+    async def _install(
+        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, free: float | None
+    ) -> str:
+        """Put a lease into its slot; returns the id of the lease that is there then."""
+        expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
+        return await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+
+    async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+        """Move the end of a lease that is live for the service and has ended for the store.
+
+        So it is where the store's clock is ahead: until the service calls the lease ended, too, it
+        hands out no other.
+        """
+        if await self._store.live_lease(slot) is not None:
+            return lease
+        ends = self._ends.within_the_hour(plan.expires_at)
+        renewed = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
+        await self._install(slot, renewed, plan, 0.0)
+        return renewed
+
+    async def _extend(self, flight: Flight, slot: Slot, required_credits: float | None) -> None:
+        """Extend a lease over the wire, unless another extend has made that needless."""
+        topic = f"extend of the lease for {slot}"
+        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        balance = self._core.company_balance(*slot)
+        try:
+            plan = await self._store.plan_extend(slot, required_credits)
+            if plan is None:
+                return
+            flight.asked = plan.additional_amount
+            try:
+                await self._add(slot, plan)
+            except PaymentRequiredError:
+                less = _affordable(balance, plan.additional_amount, plan.shortfall)
+                if less is None:
+                    raise
+                await self._add(slot, plan.with_amount(less))
+        except PaymentRequiredError:
+            self._backoff.failed(slot)
+            if required_credits:
+                self._core.note_spent(*slot, required_credits, balance)
+            self._faults.cleared(topic)
+            return
+        except (ApiError, StoreError) as error:
+            self._backoff.failed(slot)
+            self._core.forget_spent(*slot)
+            self._faults.raised(topic, error)
+            return
+        self._backoff.succeeded(slot)
+        self._core.forget_spent(*slot)
+        self._faults.cleared(topic)
+
+    async def _add(self, slot: Slot, plan: ExtendPlan) -> None:
+        """Extend a lease by what is planned."""
+        lease, overlap = await self._siblings.extend(slot, plan)
+        granted = lease.granted
+        if not self._store.shared:
+            granted = self._siblings.own_part_of_extend(slot, lease, plan, overlap)
+        await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
+
+    async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
+        """Read from the store until the deadline; None if nothing was to be had."""
+        try:
+            if deadline is None or not self._store.shared:
+                told = await answer
+            else:
+                left = deadline - asyncio.get_running_loop().time()
+                told = await asyncio.wait_for(answer, left)
+        except asyncio.TimeoutError:
+            return None
+        except StoreError as error:
+            self._faults.store_failed("lease", error)
+            return None
+        self._faults.store_answered("lease")
+        return told
+
+    async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
+        """Return the credits that are free of a lease that was there, but not in the shared store.
+
+        None are, as nobody knows what was spent of it: its row was evicted, or lost in a failover.
+        What a check then needs is added by an extend. First a sibling that was given the lease just
+        now has a moment to put it there, whole.
+        """
+        self._siblings.share(lease.lease_id)
+        if await self._read(self._store.has_ended(slot, lease.lease_id)):
+            return 0.0  # its row is there, and nobody puts it there anew
+        for _ in range(INSTALL_POLLS):
+            if await self._read(self._store.live_lease(slot)) is not None:
+                break
+            await asyncio.sleep(INSTALL_POLL_INTERVAL)
+        return 0.0
+
+    async def _release(self, lease_id: str, deadline: float | None) -> None:
+        try:
+            await self._api.release_lease(lease_id, deadline)
+        except ApiError as error:
+            # Nothing is lost for good: the server takes the lease back when it expires.
+            self._faults.noted(f"lease {lease_id} could not be released: {error}")
+
+
+def _affordable(balance: float | None, refused: float, needed: float) -> float | None:
+    """Return the credits to ask for once more after a refusal: the company's last; None for none.
+
+    Args:
+        balance: the company's, as it is cached.
+        refused: credits that were refused.
+        needed: credits that a check waits for; 0 if none does.
+
+    """
+    if balance is None or balance < needed:
+        return None
+    less = max(float(math.floor(balance)), needed)
+    return less if 0 < less < refused else None

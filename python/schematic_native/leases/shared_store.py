@@ -1,0 +1,332 @@
+"""The leases and holds that several processes share, as one process uses them.
+
+It carries out what the core asks of the store, and makes the claims that are still open: before usage is
+billed, at each sweep and when it closes. It never decides an amount; the core and the store do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from schematic_native._native import CheckResult, PendingCheck
+from schematic_native.ground.store_errors import StoreError
+from schematic_native.leases.check_steps import finish
+from schematic_native.leases.claims import Claim, SlabClaim
+from schematic_native.leases.lease_store import STORE_TIMEOUT
+from schematic_native.leases.slabs import Slabs
+from schematic_native.redis import PAGES
+
+if TYPE_CHECKING:
+    from schematic_native._native import AcquirePlan, Core, ExtendPlan, OwedClaim
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.slots import Slot
+    from schematic_native.leases.lease_store import HeldLease
+    from schematic_native.redis import Late, Operation, SweptPage, WaitedStore
+
+T = TypeVar("T")
+
+# The part of a closing store's time that is given to checks under way.
+CHECKS_PART = 0.5
+# Seconds between two tries of a claim when a client closes.
+INSIST_PAUSE = 0.1
+
+
+class SharedStore:
+    """The slots that several processes share: the store of a lease manager, and of its checks.
+
+    Args:
+        core: tells what to ask the service for, and holds the slabs of this process.
+        store: where leases and holds live.
+        faults: where failures are reported.
+
+    """
+
+    shared = True
+
+    def __init__(self, core: Core, store: WaitedStore, faults: FaultLog) -> None:
+        self._core = core
+        self._store = store
+        self._operations = store.operations
+        self._faults = faults
+        self._slabs = Slabs(core, store, self.claim_later, faults)
+        # What settles owe is in the core; here are slabs, and holds that nobody waits for.
+        self._claims: list[Claim | SlabClaim] = []
+        # Checks that ask the store now.
+        self._checks = UnderWay()
+        self._closing = False
+        # Claims of settles under way, and pages of a sweep.
+        self._claiming: set[asyncio.Future[None]] = set()
+        self._ending: set[asyncio.Future[SweptPage]] = set()
+
+    async def live_lease(self, slot: Slot) -> HeldLease | None:
+        """Return the slot's lease if it is live."""
+        lease = await self._ask(self._operations.lease(slot))
+        if lease is not None and not lease.readable:
+            self._faults.noted(f"the row of the lease for {slot} cannot be read: it counts as none")
+        return lease if lease is not None and lease.live else None
+
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, and has ended by the store's clock."""
+        lease = await self._ask(self._operations.lease(slot))
+        return lease is not None and lease.lease_id == lease_id and not lease.live
+
+    async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
+        """Tell the lease to ask for; None while a live one is in the slot."""
+        if await self.live_lease(slot) is not None:
+            return None
+        return self._core.plan_shared_acquire(slot[1])
+
+    async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
+        """Tell the extend to ask for; None if none is due, or the lease has expired."""
+        lease = await self.live_lease(slot)
+        if lease is None:
+            return None
+        return self._core.plan_shared_extend(
+            slot[1], lease.lease_id, lease.granted, lease.remaining, required_credits
+        )
+
+    async def install(
+        self,
+        slot: Slot,
+        lease_id: str,
+        granted: float,
+        expires_at: float,
+        free: float | None = None,
+    ) -> str:
+        """Put a lease into a slot without a live one; return the id of the lease that is there.
+
+        `free` are the credits that may be spent of it, where that is not the whole grant.
+        """
+        installing = self._operations.install(slot, lease_id, granted, expires_at, free)
+        return (await self._ask(installing)).lease_id
+
+    async def extend(
+        self, slot: Slot, lease_id: str, granted_total: float, expires_at: float | None
+    ) -> None:
+        """Reconcile a lease with the service's total for it, if it is still in the slot."""
+        await self._ask(self._operations.extend(slot, granted_total, expires_at, lease_id))
+
+    async def reserved_credits(self, slot: Slot) -> float:
+        """Add up a slot's open holds."""
+        return await self._ask(self._operations.reserved_credits(slot))
+
+    async def refill(self, slot: Slot) -> None:
+        """Take a slab for a slot that is about to run dry."""
+        await self._slabs.refill(slot)
+
+    async def before_billing(self) -> None:
+        """Let the store hear of what is about to be billed; best effort.
+
+        Should this process die, what was billed must not come back to the lease: neither as a hold
+        that was not claimed nor with the rest of a slab.
+        """
+        if self._claiming:
+            await asyncio.wait(set(self._claiming))
+        await self._claim_settles()
+        try:
+            await self._slabs.note_uses()
+        except StoreError as error:
+            self._faults.store_failed("slabs", error)
+        else:
+            self._faults.store_answered("slabs")
+
+    async def sweep(self) -> None:
+        """Give expired holds back, of every process; make the claims that are still open."""
+        self._core.sweep()
+        self._slabs.settle_closed()
+        await self._slabs.look()
+        # A process whose clock is fast must not end what others hold.
+        now = await self._ask(self._operations.now())
+        if await self._claim_again(now):
+            await self._sweep(now)
+
+    async def close(self, timeout: float) -> None:
+        """Settle every slab and make the claims that are still open, in so many seconds.
+
+        Checks that are under way come to their end first: each has its hold then, or has given
+        back what it debited.
+        """
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        await self._checks.wait(timeout * CHECKS_PART)
+        claims, self._claims = [*self._claims, *self._slabs.close()], []
+        claims += map(Claim.of, self._core.owed_claims())
+        ending: list[asyncio.Future[Any]] = [*self._claiming, *self._ending]
+        ending += [asyncio.ensure_future(self._insist(claim)) for claim in claims]
+        if ending:
+            _, late = await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._store.close()
+
+    def inherit(self, other: SharedStore) -> None:
+        """Go on where a store ended whose loop ended under it."""
+        self._claims += other._claims
+        self._slabs.inherit(other._slabs)
+
+    async def finish(
+        self, pending: PendingCheck, timeout: float
+    ) -> CheckResult | PendingCheck | None:
+        """Do what a pending check needs of the store; None if that takes longer than `timeout`.
+
+        What a check comes to hold that ended sooner, or was cancelled, is given back.
+        """
+        if self._closing:
+            return None
+        work = finish(self._operations, pending, self._faults)
+        if timeout >= STORE_TIMEOUT:
+            return await self._run_check(work, timeout)
+        # The store has longer than the check: it may have made the debit, and only be slow to say so.
+        running = asyncio.ensure_future(self._run_check(work, STORE_TIMEOUT))
+        try:
+            await asyncio.wait({running}, timeout=timeout)
+            return await running if running.done() else None
+        finally:
+            running.cancel()
+
+    async def _run_check(
+        self, work: Operation[CheckResult | PendingCheck], timeout: float
+    ) -> CheckResult | PendingCheck:
+        """Ask the store for a check. If the caller is cancelled, that goes on, and counts until then."""
+        self._checks.begin()
+        try:
+            answer = await self._store.run(work, timeout, self._abandon)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._checks.end()
+            raise
+        self._checks.end()
+        return answer
+
+    async def claim_settle(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle, which goes on if the caller is cancelled.
+
+        If it fails, the core goes on owing it.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._claiming.add(ended)
+
+        def end(_: bool | None) -> None:
+            self._claiming.discard(ended)
+            ended.set_result(None)
+
+        try:
+            await self._try(Claim.of(owed), end)
+        except asyncio.CancelledError:
+            raise  # it goes on, and has not ended yet
+        except BaseException:
+            end(None)
+            raise
+        end(None)
+
+    async def _try(self, claim: Claim | SlabClaim, late: Late[bool] = None) -> bool:
+        """Claim a hold that is settled; tells whether the store has answered."""
+        try:
+            await self._ask(claim.make(self._operations, self._core), late)
+        except StoreError as error:
+            self._faults.store_failed("claim", error)
+            return False
+        self._faults.store_answered("claim")
+        return True
+
+    async def _insist(self, claim: Claim | SlabClaim) -> None:
+        """Claim a hold that is settled, again and again: there is no later sweep.
+
+        If it is cut short, the store of a later loop goes on with it.
+        """
+        is_made = False
+        try:
+            while True:
+                is_made = await self._try(claim)
+                if is_made:
+                    return
+                await asyncio.sleep(INSIST_PAUSE)
+        finally:
+            if not is_made:
+                self.claim_later(claim)
+
+    async def _claim_again(self, now: float) -> bool:
+        """Make the claims that are open, until one fails: then the store needs a rest.
+
+        Returns whether none is left. Until then this process must end no hold that has lapsed, as
+        it may be one that it owes a claim.
+        """
+        owed = [claim for claim in self._core.owed_claims() if Claim.of(claim).is_over(now)]
+        for claim in owed:
+            self._core.claim_ended(claim, has_ended_hold=False)
+        open_claims = [claim for claim in self._claims if not claim.is_over(now)]
+        if lapsed := len(owed) + len(self._claims) - len(open_claims):
+            self._faults.noted(f"{lapsed} holds lapsed before the store heard of their settles")
+        self._claims = open_claims
+        if not await self._claim_settles():
+            return False
+        # One that is cut short stays where it is: to make it twice does no harm.
+        while self._claims and await self._try(self._claims[0]):
+            self._claims.pop(0)
+        return not self._claims
+
+    async def _claim_settles(self) -> bool:
+        """Make the claims that settles owe, until one fails; tells whether none has failed."""
+        for owed in self._core.owed_claims():
+            if not await self._try(Claim.of(owed)):
+                return False
+        return True
+
+    async def _sweep(self, now: float) -> None:
+        """End the holds that have lapsed, page by page. A page that is begun is finished."""
+        for _ in range(PAGES):
+            page = asyncio.ensure_future(self._ask(self._operations.sweep_page(now)))
+            self._ending.add(page)
+            page.add_done_callback(self._ended)
+            if not (await asyncio.shield(page)).is_full:
+                break
+
+    def _ended(self, page: asyncio.Future[SweptPage]) -> None:
+        self._ending.discard(page)
+        if not page.cancelled():
+            page.exception()  # a sweep that was cut short has nobody else to take it
+
+    def claim_later(self, claim: Claim | SlabClaim) -> None:
+        """Claim a hold at the next sweep."""
+        self._claims.append(claim)
+
+    async def _ask(self, operation: Operation[T], late: Late[T] = None) -> T:
+        return await self._store.run(operation, STORE_TIMEOUT, late)
+
+    def _abandon(self, answer: CheckResult | PendingCheck | None) -> None:
+        """Give back what a check has come to hold that nobody waits for any longer."""
+        self._checks.end()
+        if isinstance(answer, CheckResult) and answer.reservation is not None:
+            self.claim_later(Claim(answer.reservation, 0.0))
+
+
+class UnderWay:
+    """Counts what is under way, so that somebody can wait until nothing is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._over = asyncio.Event()
+
+    def begin(self) -> None:
+        """Count one more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """Count one less."""
+        self._count -= 1
+        if not self._count:
+            self._over.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until nothing is under way, so many seconds at most."""
+        over = asyncio.get_running_loop().call_later(timeout, self._over.set)
+        self._over.clear()
+        try:
+            if self._count:
+                await self._over.wait()
+        finally:
+            over.cancel()

@@ -1,0 +1,332 @@
+"""What a check costs its process until its events are delivered.
+
+Each client is alone in a process of its own and sends its events to a sink in another, so that its processor time is
+its whole cost and nobody else's. The parent tells it how many pairs of check and settle to make, waits until the sink
+has their events, and asks for the processor time that went by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
+from schematic_native.emulator import Emulator
+from schematic_native.tools.bench import sink
+from schematic_native.tools.bench.scenarios import hot, stocked
+from schematic_native.tools.bench.series import Series
+from schematic_native.tools.bench.subjects import ASYNC, SYNC, USAGE, USED
+from schematic_native.tools.bench.worlds import (
+    API_KEY,
+    COMPANY,
+    CREDIT,
+    EVENT,
+    FLAG,
+    LEASE_SIZE,
+    world,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from schematic_native._native import Schematic as Synchronous
+
+PAIR = "check + settle, until delivered"
+DELIVERY = "an event, from the queue to the service"
+TAIL = "check, p99.9 at a steady pace"
+SUSTAINED = "check + settle, sustained"
+FAR = "events delivered far away"
+PUBLISHED = "schematichq"
+ALONE = "no sender"
+
+# Pairs of one sample: their events are whole batches, so that nothing waits for the end of a period.
+OUR_PAIRS, THEIR_PAIRS = 4000, 50
+# Before a sample: they would be cold, as the published SDK waits for a second in its turn.
+WARM_PAIRS = 500
+# Pairs a second where calls are paced, and seconds and number of samples.
+PACED, PACED_SECONDS, SAMPLES = 20_000, 1.0, 5
+# Seconds that an answer takes from far away, and how many events are queued at once.
+ROUND_TRIP, EVENTS = 0.1, 50_000
+# Pairs a second that are tried in turn, each for so many seconds.
+RATES, RATE_SECONDS = (60_000, 120_000, 180_000), 2.0
+# Of a rate that is kept.
+KEPT = 0.99
+# Seconds between two bursts of a pace, and after which events that have not arrived will not.
+TICK, PATIENCE = 0.001, 60.0
+# Seconds between two flushes: what is no full batch is not waited for longer.
+PERIOD = 1
+
+
+class Driven(Protocol):
+    """A client in this process."""
+
+    async def pairs(self, count: int) -> None:
+        """Check and settle so many times."""
+        ...
+
+
+class _Sync:
+    def __init__(self, client: Schematic) -> None:
+        self._client = client
+
+    async def pairs(self, count: int) -> None:
+        check, settle = self._client.check, self._client.track_with_reservation
+        for _ in range(count):
+            settle(check(FLAG, COMPANY, usage=USAGE).reservation, USED)
+
+
+class _Async:
+    def __init__(self, client: AsyncSchematic) -> None:
+        self._client = client
+
+    async def pairs(self, count: int) -> None:
+        check, settle = self._client.check, self._client.track_with_reservation
+        for _ in range(count):
+            await settle((await check(FLAG, COMPANY, usage=USAGE)).reservation, USED)
+
+
+class _Published:
+    def __init__(self, client: Any, options: Any) -> None:
+        self._client, self._options = client, options
+
+    async def pairs(self, count: int) -> None:
+        for _ in range(count):
+            result = await self._client.check(FLAG, COMPANY, options=self._options)
+            await self._client.track_with_reservation(result.reservation, USED)
+
+
+class Spent(NamedTuple):
+    """Microseconds of processor time: of a pair with all its events, and of one event outside of the calls."""
+
+    pair: float
+    event: float
+
+
+class Child:
+    """A client in a process of its own."""
+
+    def __init__(self, subject: str, api: str, events: sink.Sink, stack: ExitStack) -> None:
+        self.subject = subject
+        self._events = events
+        command = [sys.executable, "-m", "schematic_native.tools.bench.delivered"]
+        self._process = stack.enter_context(
+            subprocess.Popen(  # noqa: S603 - a module of our own
+                [*command, subject, api, events.url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(self._process.kill)
+        self._read()
+
+    def sample(self) -> Spent:
+        """Take a sample of the right size, warm."""
+        if self.subject == PUBLISHED:
+            return self.pairs(THEIR_PAIRS)
+        self.pairs(WARM_PAIRS)
+        return self.pairs(OUR_PAIRS)
+
+    def pairs(self, count: int) -> Spent:
+        """Have pairs made, and wait until their events are delivered."""
+        before = self._events.taken()
+        self._write("pairs", count)
+        self._wait_for(before + 2 * count)
+        all_in, caller = self._ask("spent")
+        return Spent(all_in / count * 1e6, (all_in - caller) / (2 * count) * 1e6)
+
+    def alone(self) -> dict[str, float]:
+        """Have the same made of a core without a client: what tails this machine has of itself."""
+        told: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
+        return told
+
+    def paced(self, rate: int, seconds: float) -> dict[str, float]:
+        """Have pairs made at a steady rate; tells what came of it."""
+        before = self._events.taken()
+        told: dict[str, float] = self._ask("paced", rate, seconds)
+        self._wait_for(before + 2 * told["pairs"] - told["dropped"])
+        return told
+
+    def track(self, count: int) -> float:
+        """Queue so many events at once; returns how many were delivered a second."""
+        before = self._events.taken()
+        self._write("track", count)
+        begun = time.perf_counter()
+        self._wait_for(before + count)
+        return count / (time.perf_counter() - begun)
+
+    def _wait_for(self, taken: float) -> None:
+        end = time.monotonic() + PATIENCE
+        while self._events.taken() < taken:
+            if time.monotonic() > end:
+                raise SystemExit(f"{self.subject} has not delivered its events: no figure is true")
+            time.sleep(0.002)
+
+    def _ask(self, *words: object) -> Any:
+        self._write(*words)
+        return self._read()
+
+    def _write(self, *words: object) -> None:
+        if self._process.stdin is None:
+            raise RuntimeError("the client has no input")
+        print(*words, file=self._process.stdin, flush=True)
+
+    def _read(self) -> Any:
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line:
+            raise ImportError(f"{self.subject} could not be started")
+        return json.loads(line)
+
+
+def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterator[Series]:
+    """Measure every client in each world, in turns; `published` is the published SDK's version, None without it."""
+    for size in worlds:
+        with ExitStack() as stack:
+            emulator = stack.enter_context(Emulator(seed=world(size)))
+            events = stack.enter_context(sink.running())
+            subjects = [SYNC, ASYNC] + ([] if published is None else [PUBLISHED])
+            turns = [Child(each, emulator.base_url, events, stack) for each in subjects]
+            values: dict[str, list[Spent]] = {subject: [] for subject in subjects}
+            for child in turns:
+                child.sample()
+            for _ in range(rounds):
+                for child in turns:
+                    values[child.subject].append(child.sample())
+                turns = [*turns[1:], turns[0]]
+            for subject, found in values.items():
+                name = f"{PUBLISHED} {published}" if subject == PUBLISHED else subject
+                yield Series(PAIR, size, name, "us", [spent.pair for spent in found])
+            # The other clients make their calls where they send: one cannot be told from the other.
+            events_alone = [spent.event for spent in values[SYNC]]
+            yield Series(DELIVERY, size, SYNC, "us", events_alone)
+
+
+def at_work() -> Iterator[Series]:
+    """Measure our client while its sender is at work: tails, what it sustains, and a service far away."""
+    with ExitStack() as stack:
+        emulator = stack.enter_context(Emulator(seed=world("small")))
+        near = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
+        far = Child(SYNC, emulator.base_url, stack.enter_context(sink.running(ROUND_TRIP)), stack)
+        near.pairs(OUR_PAIRS)
+        tails = [(near.paced(PACED, PACED_SECONDS), near.alone()) for _ in range(SAMPLES)]
+        for subject, at in ((SYNC, 0), (ALONE, 1)):
+            values = [tail[at]["p99.9"] for tail in tails]
+            yield Series(TAIL, f"{PACED:,} pairs/s", subject, "us", values)
+        sustained = [_sustained(near) for _ in range(2)]
+        yield Series(SUSTAINED, "", SYNC, "/s", sustained)
+        far.track(EVENTS)
+        reached = [far.track(EVENTS) for _ in range(2)]
+        yield Series(FAR, f"{ROUND_TRIP * 1000:.0f} ms", SYNC, "/s", reached)
+
+
+def _sustained(child: Child) -> float:
+    """Return the highest rate at which nothing was dropped."""
+    sustained = 0.0
+    for rate in RATES:
+        told = child.paced(rate, RATE_SECONDS)
+        if told["dropped"] or told["rate"] < KEPT * rate:
+            break
+        sustained = told["rate"]
+    return sustained
+
+
+# In the process of the client
+
+
+async def _drive(subject: str, api: str, events: str) -> None:
+    fields = {
+        "base_url": api,
+        "event_capture_url": events,
+        "use_datastream": True,
+        "event_buffer_period": PERIOD,
+    }
+    if subject == SYNC:
+        leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        config = SchematicConfig(**fields, credit_leases=leases)  # type: ignore[arg-type]
+        with Schematic(API_KEY, config) as client:
+            client.initialize()
+            client.prewarm(COMPANY, [CREDIT])
+            await _obey(_Sync(client), client)
+    elif subject == ASYNC:
+        leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        async_config = AsyncSchematicConfig(**fields, credit_leases=leases)  # type: ignore[arg-type]
+        async with AsyncSchematic(API_KEY, async_config) as async_client:
+            await async_client.prewarm(COMPANY, [CREDIT])
+            await _obey(_Async(async_client))
+    else:
+        from schematic import client as peer  # noqa: PLC0415 - it may not be installed
+
+        peer_leases = peer.CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
+        peer_config = peer.AsyncSchematicConfig(
+            base_url=api,
+            event_capture_url=events,
+            event_buffer_period=PERIOD,
+            use_datastream=True,
+            credit_leases=peer_leases,
+        )
+        async with peer.AsyncSchematic(API_KEY, peer_config) as other:
+            await other.prewarm(COMPANY, [CREDIT])
+            await _obey(_Published(other, peer.CheckOptions(usage=USAGE)))
+
+
+async def _obey(driven: Driven, client: Schematic | None = None) -> None:
+    """Do what each line of the input asks for."""
+    _tell("ready")
+    begun = called = 0.0
+    while True:
+        words = (await asyncio.to_thread(sys.stdin.readline)).split()
+        match words:
+            case ["pairs", count]:
+                begun, start = time.process_time(), time.thread_time()
+                await driven.pairs(int(count))
+                called = time.thread_time() - start
+            case ["track", count] if client is not None:
+                for _ in range(int(count)):
+                    client.track(EVENT, COMPANY, quantity=USED)
+            case ["paced", rate, seconds] if client is not None:
+                before = client.status().dropped_events
+                told = _pace(client, int(rate), float(seconds))
+                _tell(told | {"dropped": client.status().dropped_events - before})
+            case ["alone", rate, seconds]:
+                _tell(_pace(hot(stocked("small")), int(rate), float(seconds)))
+            case ["spent"]:
+                _tell([time.process_time() - begun, called])
+            case _:
+                return
+
+
+def _pace(client: Synchronous, rate: int, seconds: float) -> dict[str, float]:
+    """Make pairs at a steady rate, in a burst for each tick."""
+    check, settle, clock = client.check, client.track_with_reservation, time.perf_counter
+    times: list[float] = []
+    count, begun = int(rate * seconds), clock()
+    while (made := len(times)) < count:
+        due = min(count, int((clock() - begun) * rate) + 1)
+        for _ in range(due - made):
+            start = clock()
+            result = check(FLAG, COMPANY, usage=USAGE)
+            times.append(clock() - start)
+            settle(result.reservation, USED)
+        time.sleep(TICK)
+    took = clock() - begun
+    return {"pairs": count, "rate": count / took, "p99.9": sorted(times)[int(count * 0.999)] * 1e6}
+
+
+def _tell(what: object) -> None:
+    sys.stdout.write(f"{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_drive(*sys.argv[1:]))
