@@ -187,7 +187,10 @@ NUMBERS = {
     "index": (Count(3), 3),
     "IntEnum": (IntEnum("Few", "one").one, 1),
 }
-no_numbers = pytest.mark.parametrize("other", ["3", b"3", 3j, object(), Broken(), [3]], ids=repr)
+NO_NUMBERS = {
+    "str": "3", "bytes": b"3", "complex": 3j, "object": object(), "Broken": Broken(), "list": [3],
+}  # fmt: skip
+no_numbers = pytest.mark.parametrize("other", NO_NUMBERS.values(), ids=NO_NUMBERS)
 
 
 @both_clients

@@ -60,7 +60,9 @@ def test_instants_ids_and_members_become_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"], ids=repr
+    "value",
+    [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"],
+    ids=["nan", "infinity", "surrogate", "object", "tuple key", "bytes"],
 )
 def test_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
