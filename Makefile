@@ -22,11 +22,13 @@ INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 PODS_FLAGS ?=
+SIMULATE_FLAGS ?= --count 2000 --coverage
+SIMULATE_FAULTS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
@@ -93,6 +95,7 @@ test-litellm: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/litellm ## calls thr
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check
 	$(BIN)/python -m scripts.rust_floors
+	$(BIN)/python -m scripts.python_floors
 	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -132,6 +135,14 @@ stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing 
 .PHONY: stress-redis
 stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a lease in Redis, and audit (PODS_FLAGS="--slabs --async")
 	$(BIN)/python -m tests.pods $(PODS_FLAGS)
+
+.PHONY: simulate
+simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the service under a clock of its own (SIMULATE_FLAGS="--seed 7 --replay")
+	$(BIN)/python -m tests.simulation $(SIMULATE_FLAGS)
+
+.PHONY: simulate-faults
+simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and count the schedules until each is found
+	$(BIN)/python -m tests.simulation.planted $(SIMULATE_FAULTS_FLAGS)
 
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error

@@ -13,8 +13,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from schematic_native.client.clients import Schematic
-from schematic_native.client.hold import AsyncHold, Hold
+from schematic_native.client import AsyncHold, Hold, Schematic
 from schematic_native.integrations.litellm.bills import Bill
 from schematic_native.integrations.litellm.estimates import MOST, estimate
 from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldStream
@@ -22,7 +21,7 @@ from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native.client.clients import AsyncSchematic
+    from schematic_native.client import AsyncSchematic
     from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -158,10 +157,15 @@ async def enter(hold: Hold | AsyncHold) -> None:
         await hold.__aenter__()
         return
     entering = asyncio.get_running_loop().run_in_executor(None, hold.__enter__)
+
+    def end(entered: asyncio.Future[Hold]) -> None:
+        if entered.exception() is None:
+            hold._end_unawaited()
+
     try:
         await asyncio.shield(entering)
     except asyncio.CancelledError:
-        entering.add_done_callback(lambda done: done.exception() or hold._end_unawaited())
+        entering.add_done_callback(end)
         raise
 
 
