@@ -10,7 +10,7 @@ import sys
 
 from schematic_native._native import read_answer
 from schematic_native.config.settings import Settings
-from schematic_native.ground.fault_log import Faults
+from schematic_native.ground.fault_log import FaultLog
 from schematic_native.service.events import EventSender
 from schematic_native.service.rest import Api
 from schematic_native.tools.bench import sink
@@ -60,7 +60,7 @@ def deliver(size, count):
 
     async def work(url):
         api = Api(Settings(api_key=API_KEY, event_capture_url=url))
-        faults = Faults(logging.getLogger("bench"), "")
+        faults = FaultLog(logging.getLogger("bench"), "")
         sender = EventSender(Queue(core, count), api.post_events, 3600, faults, max_requests=1)
         sending = asyncio.create_task(sender.run())
         # A flush would be counted too.

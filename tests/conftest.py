@@ -13,7 +13,7 @@ import pytest
 
 from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
-from schematic_native.ground.fault_log import Faults
+from schematic_native.ground.fault_log import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +40,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def faults() -> Faults:
-    return Faults(logging.getLogger("schematic_native"), API_KEY)
+def faults() -> FaultLog:
+    return FaultLog(logging.getLogger("schematic_native"), API_KEY)
 
 
 @pytest.fixture

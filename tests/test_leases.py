@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 from schematic_native._native import CheckResult, Core
-from schematic_native.config.settings import LeaseSettings
+from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError

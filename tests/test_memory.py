@@ -101,9 +101,8 @@ def test_what_must_wait_goes_to_the_methods_that_wait():
             self.settled = arguments
 
     client = Client("key", config=None)
-    assert client.check("flag", COMPANY, usage=2, timeout=3) == (
-        "flag", COMPANY, None, None, 2, None, None, None, 3, None,
-    )  # fmt: skip
+    arguments = ("flag", COMPANY, None, None, 2, None, None, None, 3)
+    assert client.check("flag", COMPANY, usage=2, timeout=3) == (arguments, None)
     client.track_with_reservation(None, 5)
     assert client.settled == (None, 5, None)
     with pytest.raises(TypeError, match=r"Schematic.check\(\) got an unexpected keyword argument"):

@@ -702,7 +702,7 @@ def test_a_slab_ends_on_time_though_the_wall_clock_was_set_back(
     def core(**settings: Any) -> Core:
         return Core(**settings, clock=lambda: time.time() + wall[0])
 
-    monkeypatch.setattr("schematic_native.client.clients.Core", core)
+    monkeypatch.setattr("schematic_native.client.base.Core", core)
     slab = LocalSlab(min_credits=100, max_credits=1000, lifetime=1.0)
     leases = {"local_slab": slab, "sweep_interval": 3600.0, "default_reservation_ttl": 1.0}
     user = User("sync", "sync", emulator, redis_server.url, **leases)

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from schematic_native._native import Core
-from schematic_native.config.settings import LeaseSettings
-from schematic_native.ground.fault_log import Faults
+from schematic_native.config.lease_settings import LeaseSettings
+from schematic_native.ground.fault_log import FaultLog
 from schematic_native.leases.manager import Leases
 from schematic_native.service.errors import ApiError
 from schematic_native.service.responses import GrantedLease
@@ -72,7 +72,7 @@ class Process:
             lease_size=SIZE,
             lease_duration=duration,
         )
-        faults = Faults(logging.getLogger("siblings"), "")
+        faults = FaultLog(logging.getLogger("siblings"), "")
         self.leases = Leases(self.core, self, LeaseSettings(), faults, jitter=lambda: jitter)
         self.is_lost = False
         self.goes_on = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
@@ -45,6 +45,13 @@ __build__: Build
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 ENGINE_VERSION_KEY: str  # of the published engine whose answers these are
+# Defaults and limits of leases, in credits and seconds.
+LARGEST_LEASE: Final[float]
+LEASE_DURATION: Final[float]
+LEASE_SIZE: Final[float]
+LONGEST_TERM: Final[float]
+LOW_WATER_MARK: Final[float]
+RESERVATION_TTL: Final[float]
 
 class EngineError(ValueError):
     """JSON that the rules engine cannot read; the message tells what is wrong, and where."""
@@ -484,13 +491,6 @@ class Pace:
     ) -> None: ...  # a batch was; `wanted`: more would have been sent
     def refused(self) -> None: ...  # the service said that it is too much, or did not answer
 
-# Answers a lease-backed check: flag key, company id, a credit and its balance in place of the real one, credit cost by
-# credit, event usage. A result with an error is an engine that fails.
-Engine: TypeAlias = Callable[
-    [str, str | None, tuple[str, float] | None, dict[str, float], tuple[str, int] | None],
-    CheckFlagResult,
-]
-
 @disjoint_base
 class Memory:
     """The half of a client that answers from memory; its methods are for the clients alone.
@@ -584,18 +584,16 @@ class Core:
         max_users: int = 100_000,
         max_billing_events: int = 1_000_000,
         max_flag_check_events: int = 10_000,
-        lease_size: float = 10_000.0,
-        lease_duration: float = 300.0,
-        reservation_ttl: float = 60.0,
-        low_water_mark: float = 0.25,
+        lease_size: float = ...,  # LEASE_SIZE, and so on
+        lease_duration: float = ...,
+        reservation_ttl: float = ...,
+        low_water_mark: float = ...,
         overrides: Mapping[str, Mapping[str, float | None]]
         | None = None,  # lease_size, lease_duration, ...
         clock: Callable[[], float] | None = None,  # epoch seconds; None: the system clock
         wake: Callable[[str], None] | None = None,
         seed: int | None = None,  # of reservation ids; None: the system's randomness
         shared: bool = False,  # leases live in a store that other processes share
-        engine: Engine
-        | None = None,  # answers lease-backed checks in place of the rules engine, for tests
         slabs: tuple[float, float, float]
         | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
         steady: Callable[[], float]
@@ -663,11 +661,6 @@ class Core:
     ) -> CheckResult | None: ...  # None: memory lacks what an evaluation needs
     @property
     def forked(self) -> bool: ...  # this process is a fork of the one that made this core
-    def settle(
-        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
-    ) -> (
-        bool | None
-    ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
     def now(self) -> float: ...  # epoch seconds, by the core's clock
     def settle_shared(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
@@ -725,6 +718,7 @@ class Core:
     def take_low_slots(self) -> list[tuple[str, str]]: ...  # (company id, credit type id)
     def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
     def live_leases(self) -> list[Lease]: ...
+    def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
     def sweep(self) -> int: ...  # expired holds refunded
 
     # Slabs: parts of a shared lease, taken to serve checks from memory
@@ -771,20 +765,6 @@ class Core:
     ) -> None: ...  # credits that it was settled with elsewhere
     @staticmethod
     def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
-
-    # The ledger's own operations, as a shared store has them too
-    def try_reserve(
-        self, company_id: str, credit_type_id: str, credits: float
-    ) -> tuple[float, str] | None: ...  # credits left, lease charged; None: refused
-    def refund(
-        self, company_id: str, credit_type_id: str, credits: float, lease_id: str | None = None
-    ) -> None: ...
-    def add_hold(self, reservation: Reservation) -> bool: ...  # False: the id is taken
-    def consume(
-        self, reservation_id: str, credits: float
-    ) -> float | None: ...  # credits consumed; None: no such hold
-    def has_hold(self, reservation_id: str) -> bool: ...
-    def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
 
     # Events
     def track(

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native._native import Core
+from schematic_native._testing import scripted_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     import pytest
 
+    from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine
@@ -67,9 +68,9 @@ class Stage:
         self._engine = engine
         self.bell: Bell
         self.joined = 0
-        monkeypatch.setattr("schematic_native.client.clients.Core", self._make_core)
+        monkeypatch.setattr("schematic_native.client.base.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
-        monkeypatch.setattr("schematic_native.client.clients.GRACE", LIMIT)
+        monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
         for module in ("lease_store", "shared_store", "slabs"):
             monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
@@ -87,7 +88,7 @@ class Stage:
 
     def _make_core(self, *, wake: Callable[[str], None], **settings: Any) -> Core:
         self.bell = Bell(wake)
-        return Core(wake=self.bell, clock=self._clock, engine=self._engine, **settings)
+        return scripted_core(self._engine, wake=self.bell, clock=self._clock, **settings)
 
 
 class SyncProgram:

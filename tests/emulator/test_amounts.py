@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schematic_native.emulator.amounts import ONE, AmountError, to_credits, to_units
+from schematic_native.emulator.credits.amounts import ONE, AmountError, to_credits, to_units
 
 
 @given(st.floats(min_value=-(2.0**62), max_value=2.0**62, allow_nan=False))

@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schematic_native.emulator import capture
 from schematic_native.emulator.clock import Clock
+from schematic_native.emulator.endpoints import capture
 from schematic_native.emulator.errors import ServiceError
 from schematic_native.emulator.seed import load_seed
-from schematic_native.emulator.service import Service
+from schematic_native.emulator.state.service import Service
 from schematic_native.ground import json_text
 
 SEED = load_seed()
@@ -65,6 +65,6 @@ def test_no_batch_breaks_the_books(batches: list[list[Any]]) -> None:
             taken += capture.take(service, body)
         except ServiceError:
             continue
-    assert service.state()["events"] == taken == len(service.events())
+    assert service.summary()["events"] == taken == len(service.events())
     report = service.audit()
     assert report["balanced"], report["problems"]

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from schematic_native.emulator.amounts import ONE, to_units
-from schematic_native.emulator.audit import audit
+from schematic_native.emulator.credits.amounts import ONE, to_units
+from schematic_native.emulator.credits.audit import audit
+from schematic_native.emulator.credits.ledger import (
+    LONGEST_HOLD,
+    REPEAT_WINDOW,
+    Ledger,
+    Reservation,
+)
 from schematic_native.emulator.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     UnknownIdError,
 )
-from schematic_native.emulator.ledger import LONGEST_HOLD, REPEAT_WINDOW, Ledger, Reservation
 
 SLOT = ("comp_1", "credit_1")
 NOW = 1_000.0

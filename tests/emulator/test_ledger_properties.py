@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from schematic_native.emulator.amounts import to_units
-from schematic_native.emulator.audit import audit
+from schematic_native.emulator.credits.amounts import to_units
+from schematic_native.emulator.credits.audit import audit
+from schematic_native.emulator.credits.ledger import Ledger, Reservation
 from schematic_native.emulator.errors import ServiceError
-from schematic_native.emulator.ledger import Ledger, Reservation
 
 SLOTS = st.sampled_from([("comp_1", "credit_1"), ("comp_1", "credit_2"), ("comp_2", "credit_1")])
 AMOUNTS = st.one_of(

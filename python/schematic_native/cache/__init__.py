@@ -1,7 +1,7 @@
-"""Caches: of the answers of plain REST checks, and of entities that processes share.
+"""Caches: of results of plain REST checks, and of entities that processes share.
 
-`flag_checks` holds the caches that a user configures; `entities` and `replicator` keep the core's
-entities in step with a cache that other processes write.
+`flag_checks` has the caches that a program configures. `entities` writes what the DataStream sends into shared
+caches and reads it from there; `replicator` decides by what another program has written.
 """
 
 from schematic_native.cache.flag_checks import (
@@ -13,7 +13,7 @@ from schematic_native.cache.flag_checks import (
     LocalCache,
     RedisCache,
 )
-from schematic_native.config.options import AsyncCacheProvider, CacheProvider
+from schematic_native.config.providers import AsyncCacheProvider, CacheProvider
 
 __all__ = [
     "DEFAULT_CACHE_SIZE",

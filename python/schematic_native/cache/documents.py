@@ -1,6 +1,7 @@
-"""Entities as JSON documents: how the core reads one, and what a partial update makes of one.
+"""Entities as JSON documents: passing one to the core, and applying a partial update to one.
 
-The core merges what it decides with; this merges what is written for others to read.
+The core merges the entities that it decides with; this merges those that are written to shared caches. A
+document that is passed in is never changed.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     from schematic_native._native import Core
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
 
 Document = dict[str, Any]
 
 
 def ingest(
-    core: Core, faults: Faults, topic: str, entity_type: str, message_type: str, data: Any
+    core: Core, faults: FaultLog, topic: str, entity_type: str, message_type: str, data: Any
 ) -> bool:
-    """Let the core read what a cache holds, as a message of the DataStream; tells whether it could.
+    """Pass an entity from a cache to the core, as a message of the DataStream; return whether it could read it.
 
     What it cannot read is logged under the topic.
     """
@@ -34,11 +35,29 @@ def ingest(
     return not ingested.skipped
 
 
-def merged_company(document: Document, partial: Document) -> Document:
-    """Return a company with what a partial changes.
+def as_document(value: Any) -> Document | None:
+    """Return an entity that a cache has returned: a mapping, or the published package's model."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        value = dump(mode="json")
+    return value if isinstance(value, dict) else None
 
-    Keys and balances merge name by name, metrics row by row, and everything else replaces what was
-    there. Entitlements follow the balances and metrics, unless the partial brings its own.
+
+def lookup_keys(document: Document | None) -> set[tuple[str, str]]:
+    """Return the lookup keys of an entity in lower case: names and values compare case-insensitively."""
+    keys = (document or {}).get("keys") or {}
+    return {
+        (name.lower(), value.lower())
+        for name, value in keys.items()
+        if isinstance(name, str) and isinstance(value, str)
+    }
+
+
+def merged_company(document: Document, partial: Document) -> Document:
+    """Apply a partial update to a company.
+
+    Keys and balances are merged by name and metrics by row; everything else is replaced. Entitlements
+    follow the balances and metrics, unless the update has its own.
     """
     leased = {
         credit: line["remaining"]
@@ -63,13 +82,13 @@ def merged_company(document: Document, partial: Document) -> Document:
 
 
 def merged_user(document: Document, partial: Document) -> Document:
-    """Return a user with what a partial changes: keys merge, everything else replaces."""
+    """Apply a partial update to a user: keys are merged, everything else is replaced."""
     keys = {**(document.get("keys") or {}), **(partial.get("keys") or {})}
     return {**document, **partial, "keys": keys}
 
 
 def with_usage(document: Document, event: str, quantity: int) -> Document:
-    """Return a company whose metrics of an event have grown."""
+    """Add usage to the metrics of an event of a company."""
     metrics = [
         {**metric, "value": (metric.get("value") or 0) + quantity}
         if metric.get("event_subtype") == event

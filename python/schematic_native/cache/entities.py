@@ -1,41 +1,45 @@
-"""Caches of entities that processes share, in the layout of the published SDKs.
+"""Caches of entities that processes share: what the DataStream sends is written there, and read from there.
 
-What the DataStream brings is written there, so that processes of any SDK find it, and what this
-process does not know yet is looked for there first. Neither may hold up a check: a read has a short
-limit, writes are made by a task of their own, and a cache that fails is left alone for a moment.
+Processes with any SDK use the same layout (`keys.py`). A cache must never hold up a check: a read has a short
+limit, a separate task writes, and after a failure the cache is not asked for a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from schematic_native.cache.documents import ingest, merged_company, merged_user
+from schematic_native.cache.documents import (
+    as_document,
+    ingest,
+    lookup_keys,
+    merged_company,
+    merged_user,
+)
+from schematic_native.cache.keys import CacheKeys
+from schematic_native.cache.provider_calls import call_all, describe, result_of
 from schematic_native.ground import json_text
 from schematic_native.ground.time_limit import within
 from schematic_native.service.datastream import COMPANY, FLAGS, LARGE_MESSAGE, USER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from schematic_native._native import Core, Ingested
-    from schematic_native.config.settings import CacheSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.cache.documents import Document
+    from schematic_native.config.datastream_settings import CacheSettings
+    from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the shared cache"
 FLAG = "rulesengine.Flag"
-# Seconds: of a read, of the writes for one message, and of leaving a cache alone that failed.
+# Seconds: that a read may take, that the writes for one message may take, and that a cache is not asked after a
+# failure.
 READ_TIMEOUT = 0.25
 WRITE_TIMEOUT = 2.0
 PAUSE = 1.0
-# Entities whose updates wait for a slow cache; the oldest give way.
+# The most entities whose updates may wait for a slow cache; beyond that, the oldest are dropped.
 MOST_WAITING = 10_000
-# Commands that are under way at once for one message.
-AT_ONCE = 50
-
-Document = dict[str, Any]
 
 
 class _Kind(NamedTuple):
@@ -48,7 +52,7 @@ class _Kind(NamedTuple):
 
 
 class _Update(NamedTuple):
-    """A message of the DataStream, which is read when its turn has come."""
+    """A message of the DataStream, parsed when it is written."""
 
     message_type: str
     message: bytes
@@ -59,10 +63,10 @@ class EntityCaches:
 
     Args:
         settings: the caches, each of which may be None.
-        core: takes what is found.
+        core: receives what is found.
         faults: where failures are reported.
-        version: what keys are told apart by: that of the engine.
-        is_reading: whether a message is on its way into the core, so that what is found may be older.
+        version: of the engine, which is part of every key.
+        is_reading: whether the core is reading a message, so that what is found here may be older.
 
     """
 
@@ -70,18 +74,18 @@ class EntityCaches:
         self,
         settings: CacheSettings,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         version: str,
         is_reading: Callable[[], bool],
     ) -> None:
         self._core = core
         self._faults = faults
-        self._version = version
+        self._keys = CacheKeys(version)
         self._is_reading = is_reading
         self._ttl = settings.ttl
         self._flags = settings.flag
-        # Keys of flags by id: a message that one is gone need not tell it.
+        # Keys of flags by id: the message that deletes one may lack the key.
         self._flag_names: dict[object, str] = {}
         self._kinds = {
             COMPANY: _Kind("company", settings.company, settings.company_lookup, merged_company),
@@ -90,14 +94,14 @@ class EntityCaches:
         self._paused_until = 0.0
         self._finding: dict[tuple[str, frozenset[tuple[str, str]]], asyncio.Future[bool]] = {}
         self._waiting: dict[tuple[str, str], list[_Update]] = {}
-        self._rung = asyncio.Event()
+        self._has_updates = asyncio.Event()
 
     # Reading
 
     async def find(self, entity_type: str, keys: Mapping[str, str]) -> bool:
-        """Look for an entity by its keys; what is found is in the core afterwards.
+        """Look for an entity by its keys and pass it to the core; return whether there is one.
 
-        Callers that look for the same at once share one look.
+        Concurrent calls for the same keys share one read.
         """
         kind = self._kinds[entity_type]
         loop = asyncio.get_running_loop()
@@ -115,25 +119,25 @@ class EntityCaches:
         kind = self._kinds[entity_type]
         try:
             documents = await within(self._read(kind, keys), READ_TIMEOUT)
-        except Exception as error:  # noqa: BLE001 - a cache of the user's raises what it likes
+        except Exception as error:  # noqa: BLE001 - a given cache may raise anything
             self._failed(error)
             return False
         self._worked()
         if self._is_known(entity_type, keys):
-            return True  # pushed meanwhile, and newer than what was found
+            return True  # it has arrived meanwhile, and is newer than what was found
         if not documents or self._is_reading():
             return False
         return all(self._ingest(entity_type, "full", document) for document in documents)
 
     async def _read(self, kind: _Kind, keys: dict[str, str]) -> list[Document]:
-        """Return what the keys name; entities of two ids are for the core to tell a conflict."""
-        names = [self._lookup_key(kind, *pair) for pair in keys.items()]
-        found = await asyncio.gather(*(_do(kind.lookups.get(name)) for name in names))
+        """Return the entities that the keys name; more than one is a conflict, which the core reports."""
+        names = [self._keys.lookup(kind.name, *pair) for pair in keys.items()]
+        found = await asyncio.gather(*(result_of(kind.lookups.get(name)) for name in names))
         ids = dict.fromkeys(each for each in found if isinstance(each, str))
         documents = await asyncio.gather(
-            *(_do(kind.entities.get(self._entity_key(kind, each))) for each in ids)
+            *(result_of(kind.entities.get(self._keys.entity(kind.name, each))) for each in ids)
         )
-        read = [_as_document(document) for document in documents]
+        read = [as_document(document) for document in documents]
         named = zip(ids, read, strict=True)
         return [each for entity_id, each in named if each and each.get("id") == entity_id]
 
@@ -145,7 +149,7 @@ class EntityCaches:
         return ingest(self._core, self._faults, TOPIC, entity_type, message_type, data)
 
     def forget(self, entity_type: str, entity_id: str) -> None:
-        """Forget an entity that the service does not know, here and in the cache."""
+        """Delete an entity that the service does not know, in the core and in the cache."""
         gone = {"id": entity_id}
         self._ingest(entity_type, "delete", gone)
         message = json_text.write({"data": gone})
@@ -154,7 +158,7 @@ class EntityCaches:
     # Writing
 
     def take(self, message: bytes, ingested: Ingested) -> None:
-        """Take note of a message that the core has taken."""
+        """Queue a message that the core has received for writing."""
         entity_type, message_type = ingested.entity_type or "", ingested.message_type or ""
         if message_type not in {"full", "partial", "delete"} or (
             message_type == "full" and ingested.skipped and entity_type != FLAGS
@@ -184,15 +188,15 @@ class EntityCaches:
         if len(self._waiting) > MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
             self._faults.noted(f"{TOPIC}: it is too slow; updates of entities are left out")
-        self._rung.set()
+        self._has_updates.set()
 
     async def run(self) -> None:
-        """Write what is waiting, one entity after the other, until cancelled."""
+        """Write the queued updates, one entity after the other, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             if not self._waiting:
-                self._rung.clear()
-                await self._rung.wait()
+                self._has_updates.clear()
+                await self._has_updates.wait()
             left = self._paused_until - loop.time()
             if left > 0:
                 await asyncio.sleep(left)
@@ -202,7 +206,7 @@ class EntityCaches:
             updates = self._waiting.pop(name)
             try:
                 await within(self._write(*name, updates), WRITE_TIMEOUT)
-            except Exception as error:  # noqa: BLE001 - a cache of the user's raises what it likes
+            except Exception as error:  # noqa: BLE001 - a given cache may raise anything
                 self._failed(error)
             else:
                 self._worked()
@@ -227,68 +231,58 @@ class EntityCaches:
         whole = [flag for flag in flags if isinstance(flag, dict)]
         whole = [flag for flag in whole if isinstance(flag.get("key"), str)]
         self._flag_names = {flag.get("id"): flag["key"] for flag in whole}
-        named = {self._flag_key(flag["key"]): flag for flag in whole}
-        await _all([partial(self._flags.set, name, flag) for name, flag in named.items()])
+        named = {self._keys.flag(flag["key"]): flag for flag in whole}
+        await call_all([partial(self._flags.set, name, flag) for name, flag in named.items()])
         if hasattr(self._flags, "delete_missing"):
-            await _do(self._flags.delete_missing(list(named), scan_pattern="flags:*"))
+            await result_of(self._flags.delete_missing(list(named), scan_pattern="flags:*"))
 
     async def _write_flag(self, message_type: str, flag_id: str, flag: Document) -> None:
         before, key = self._flag_names.get(flag_id), flag.get("key")
         if message_type == "full" and isinstance(key, str):
             self._flag_names[flag_id] = key
-            await _do(self._flags.set(self._flag_key(key), flag))
+            await result_of(self._flags.set(self._keys.flag(key), flag))
             gone = None if before is None or before.lower() == key.lower() else before
         else:
             gone = before or key
         if isinstance(gone, str):
-            await _do(self._flags.delete(self._flag_key(gone)))
+            await result_of(self._flags.delete(self._keys.flag(gone)))
 
     async def _write_entity(
         self, kind: _Kind, message_type: str, entity_id: str, data: Document
     ) -> None:
-        name = self._entity_key(kind, entity_id)
-        before = _as_document(await _do(kind.entities.get(name)))
+        name = self._keys.entity(kind.name, entity_id)
+        before = as_document(await result_of(kind.entities.get(name)))
         if message_type == "delete":
-            await self._drop_lookups(kind, entity_id, _keys(before or data))
-            await _do(kind.entities.delete(name))
+            await self._drop_lookups(kind, entity_id, lookup_keys(before or data))
+            await result_of(kind.entities.delete(name))
             return
         if message_type == "partial":
             if before is None:
-                return  # the next whole message brings it
+                return  # the next full message will write it
             data = kind.merge(before, data)
-        now = _keys(data)
-        await self._drop_lookups(kind, entity_id, _keys(before) - now)
-        await _do(kind.entities.set(name, data, self._ttl))
+        now = lookup_keys(data)
+        await self._drop_lookups(kind, entity_id, lookup_keys(before) - now)
+        await result_of(kind.entities.set(name, data, self._ttl))
         if kind.lookups is not None:
-            names = [self._lookup_key(kind, *pair) for pair in now]
-            await _all([partial(kind.lookups.set, name, entity_id, self._ttl) for name in names])
+            names = [self._keys.lookup(kind.name, *pair) for pair in now]
+            await call_all(
+                [partial(kind.lookups.set, name, entity_id, self._ttl) for name in names]
+            )
 
     async def _drop_lookups(self, kind: _Kind, entity_id: str, pairs: set[tuple[str, str]]) -> None:
-        """Delete lookup keys, but for those that name another entity by now."""
+        """Delete lookup keys, except those that name another entity by now."""
         if kind.lookups is None:
             return
         for pair in pairs:
-            name = self._lookup_key(kind, *pair)
-            if await _do(kind.lookups.get(name)) == entity_id:
-                await _do(kind.lookups.delete(name))
-
-    # Keys
-
-    def _flag_key(self, key: str) -> str:
-        return f"flags:{self._version}:{key.lower()}"
-
-    def _entity_key(self, kind: _Kind, entity_id: str) -> str:
-        return f"{kind.name}:{self._version}:{entity_id}"
-
-    def _lookup_key(self, kind: _Kind, name: str, value: str) -> str:
-        return f"{kind.name}:{self._version}:{name.lower()}:{value.lower()}"
+            name = self._keys.lookup(kind.name, *pair)
+            if await result_of(kind.lookups.get(name)) == entity_id:
+                await result_of(kind.lookups.delete(name))
 
     # Faults
 
     def _failed(self, error: BaseException) -> None:
         self._paused_until = asyncio.get_running_loop().time() + PAUSE
-        said = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error)
-        self._faults.raised(TOPIC, f"{type(error).__name__}: {said}")
+        self._faults.raised(TOPIC, describe(error))
 
     def _worked(self) -> None:
         self._faults.cleared(TOPIC)
@@ -296,32 +290,3 @@ class EntityCaches:
 
 def _data(message: bytes) -> Any:
     return json_text.read(message).get("data")
-
-
-async def _do(answer: Any) -> Any:
-    """Wait for what a provider answers, if it must be waited for."""
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-async def _all(commands: list[Callable[[], Awaitable[object]]]) -> None:
-    """Carry out many commands, some at once."""
-    for start in range(0, len(commands), AT_ONCE):
-        await asyncio.gather(*(_do(command()) for command in commands[start : start + AT_ONCE]))
-
-
-def _as_document(value: Any) -> Document | None:
-    """Return an entity as a provider answers it: a mapping, or the published package's model."""
-    dump = getattr(value, "model_dump", None)
-    if callable(dump):
-        value = dump(mode="json")
-    return value if isinstance(value, dict) else None
-
-
-def _keys(document: Document | None) -> set[tuple[str, str]]:
-    """Return the lookup keys of an entity; names and values compare case-insensitively."""
-    keys = (document or {}).get("keys") or {}
-    return {
-        (name.lower(), value.lower())
-        for name, value in keys.items()
-        if isinstance(name, str) and isinstance(value, str)
-    }

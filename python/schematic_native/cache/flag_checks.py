@@ -1,4 +1,7 @@
-"""Caches: of answers of plain REST checks, and of entities that processes share."""
+"""The caches that a program configures: in memory, for results of plain REST checks, and in Redis, for entities.
+
+Nothing here knows what a cached value means.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic
 
-from schematic_native.config.options import AsyncCacheProvider
+from schematic_native.config.providers import AsyncCacheProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import CheckFlagResult
 
-    # Whoever names no type keeps the answers of checks.
+    # Without a type, a cache keeps the results of checks.
     T = TypeVar("T", default=CheckFlagResult)
 else:
     from typing import TypeVar
@@ -26,16 +29,16 @@ else:
 
 DEFAULT_CACHE_SIZE = DEFAULT_MAX_ITEMS = 1000
 DEFAULT_CACHE_TTL = DEFAULT_TTL_MS = 5000
-# Keys that one command deletes at most: more would hold up the other clients of a Redis.
+# The most keys that one command deletes: more would block the other clients of a Redis.
 _DELETED_AT_ONCE = 500
 
 
 class LocalCache(Generic[T]):
-    """An in-memory cache, least recently used out; safe to use from any thread.
+    """An in-memory cache that evicts the least recently used entry; safe to use from any thread.
 
     Args:
-        max_size: entries.
-        ttl: milliseconds an entry lives.
+        max_size: the most entries.
+        ttl: milliseconds that an entry is kept.
 
     """
 
@@ -50,20 +53,20 @@ class LocalCache(Generic[T]):
         self._ttl = ttl
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
-        # A signal handler may check a flag while the thread that it interrupts is in here.
+        # Reentrant: a signal handler may check a flag while it interrupts a thread in here.
         self._lock = threading.RLock()
 
     def get(self, key: str) -> T | None:
-        """Return the answer kept under `key`, None if there is none or it is too old."""
+        """Return the result kept under `key`, None if there is none or it is too old."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is None or entry[0] <= self._clock():
                 return None
-            self._entries[key] = entry  # used last
+            self._entries[key] = entry  # the most recently used
             return entry[1]
 
     def set(self, key: str, val: T, ttl_override: int | None = None) -> None:
-        """Keep `val` under `key` for `ttl_override` milliseconds, or the cache's own time."""
+        """Keep `val` under `key` for `ttl_override` milliseconds, or the cache's default."""
         ttl = self._ttl if ttl_override is None else ttl_override
         if self._max_size <= 0 or ttl <= 0:
             return
@@ -74,11 +77,11 @@ class LocalCache(Generic[T]):
                 self._entries.popitem(last=False)
 
     def emptied(self) -> LocalCache[T]:
-        """Return a cache of the same size and time, with nothing in it and a lock of its own."""
+        """Return an empty cache of the same size and time, with its own lock."""
         return LocalCache(self._max_size, self._ttl, clock=self._clock)
 
     def clean_expired(self) -> None:
-        """Forget what is too old; a full cache does so as it goes."""
+        """Delete entries that are too old. There is no need to: a full cache evicts entries anyway."""
         with self._lock:
             now = self._clock()
             for key in [key for key, entry in self._entries.items() if entry[0] <= now]:
@@ -95,11 +98,11 @@ class LocalCache(Generic[T]):
 
 
 class AsyncLocalCache(AsyncCacheProvider[T]):
-    """The same for asynchronous code, in the memory of this process alone.
+    """The same for asynchronous code, in the memory of this process only.
 
     Args:
-        max_items: entries.
-        ttl: milliseconds an entry lives.
+        max_items: the most entries.
+        ttl: milliseconds that an entry is kept.
 
     """
 
@@ -111,18 +114,18 @@ class AsyncLocalCache(AsyncCacheProvider[T]):
         return self._kept.get(key)
 
     async def set(self, key: str, value: T, ttl: int | None = None) -> None:
-        """Keep `value` under `key` for `ttl` milliseconds, or the cache's own time."""
+        """Keep `value` under `key` for `ttl` milliseconds, or the cache's default."""
         self._kept.set(key, value, ttl)
 
     async def delete(self, key: str) -> None:
-        """Forget what is kept under `key`."""
+        """Delete what is kept under `key`."""
         self._kept._forget(key)  # noqa: SLF001 - the same module
 
     async def delete_missing(
         self, keys_to_keep: Iterable[str], *, scan_pattern: str | None = None
     ) -> None:
-        """Forget everything but these keys."""
-        del scan_pattern  # Redis alone is shared with other kinds of keys
+        """Delete everything except these keys."""
+        del scan_pattern  # all keys here are of one kind, unlike those in Redis
         self._kept._keep_only(keys_to_keep)  # noqa: SLF001 - the same module
 
 
@@ -133,9 +136,9 @@ class RedisCache(AsyncCacheProvider[T]):
         client: a client of redis-py for one server, Sentinel or a cluster. An asynchronous one is
             awaited; a synchronous one is called in worker threads. It is never closed.
         prefix: what every key begins with, without the colon that follows.
-        default_ttl_ms: milliseconds that a value lives for which none are given; None: for ever.
+        default_ttl_ms: milliseconds that a value is kept if `set` gets none; None keeps it for ever.
 
-    What Redis raises is raised.
+    Errors of Redis are raised as they are.
 
     """
 
@@ -157,7 +160,7 @@ class RedisCache(AsyncCacheProvider[T]):
         return self._prefix
 
     async def get(self, key: str) -> T | None:
-        """Return the value under `key`; None if there is none, or one that is no JSON."""
+        """Return the value under `key`; None if there is none, or it is not JSON."""
         from schematic_native.ground import json_text  # noqa: PLC0415 - loaded with the first value
 
         text = await self._do("get", f"{self._prefix}:{key}")
@@ -170,10 +173,10 @@ class RedisCache(AsyncCacheProvider[T]):
         return value
 
     async def set(self, key: str, value: T, ttl: int | None = None) -> None:
-        """Keep `value` under `key` for `ttl` milliseconds; it is not kept if they are 0 or fewer.
+        """Keep `value` under `key` for `ttl` milliseconds; with 0 or less, it is not kept.
 
         Raises:
-            TypeError: the value has no JSON. An object with `model_dump` has.
+            TypeError: the value cannot be written as JSON. An object with `model_dump` can.
 
         """
         from schematic_native.ground import json_text  # noqa: PLC0415 - loaded with the first value
@@ -196,15 +199,15 @@ class RedisCache(AsyncCacheProvider[T]):
     async def delete_missing(
         self, keys_to_keep: Iterable[str], *, scan_pattern: str | None = None
     ) -> None:
-        """Delete every key that fits the pattern, but for these.
+        """Delete every key that matches the pattern, except these.
 
         Args:
             keys_to_keep: keys without the prefix.
-            scan_pattern: a pattern of Redis, without the prefix; None is every key of the prefix.
+            scan_pattern: a pattern of Redis, without the prefix; None matches every key with the prefix.
 
         """
         kept = {f"{self._prefix}:{key}" for key in keys_to_keep}
-        # A prefix is no pattern, even if it has a bracket.
+        # The prefix is not a pattern, even if it contains a bracket.
         prefix = re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix)
         missing = []
         async for name in self._scan(f"{prefix}:{scan_pattern or '*'}"):
@@ -216,8 +219,8 @@ class RedisCache(AsyncCacheProvider[T]):
 
     @property
     def _is_synchronous(self) -> bool:
-        """Whether the client would hold up the event loop."""
-        import redis  # noqa: PLC0415 - loaded by who has a client
+        """Whether the client would block the event loop."""
+        import redis  # noqa: PLC0415 - only loaded if there is a client
 
         return isinstance(self._client, (redis.Redis, redis.RedisCluster))
 
@@ -225,17 +228,17 @@ class RedisCache(AsyncCacheProvider[T]):
         method = getattr(self._client, command)
         if not self._is_synchronous:
             return await method(*arguments)
-        import asyncio  # noqa: PLC0415 - loaded by who awaits
+        import asyncio  # noqa: PLC0415 - only loaded by asynchronous programs
 
         return await asyncio.to_thread(method, *arguments)
 
     async def _scan(self, pattern: str) -> AsyncIterator[str | bytes]:
-        """Find keys with SCAN, which lets others in between."""
+        """Find keys with SCAN, which does not block other clients for long."""
         if not self._is_synchronous:
             async for name in self._client.scan_iter(match=pattern, count=1000):
                 yield name
             return
-        import asyncio  # noqa: PLC0415 - loaded by who awaits
+        import asyncio  # noqa: PLC0415 - only loaded by asynchronous programs
 
         def scan() -> list[str | bytes]:
             return list(self._client.scan_iter(match=pattern, count=1000))
@@ -247,9 +250,9 @@ class RedisCache(AsyncCacheProvider[T]):
 def cache_key(
     flag_key: str, company: Mapping[str, str] | None, user: Mapping[str, str] | None
 ) -> str:
-    """Name a check.
+    """Return the key of a check: the same text for the same flag, company and user.
 
-    The same flag, company and user give the same text whatever the order of their keys.
+    The order of their lookup keys does not matter.
     """
-    # repr quotes what it prints, so no choice of keys can imitate another check.
+    # repr quotes the texts, so that no choice of keys can look like another check.
     return repr((flag_key.lower(), sorted((company or {}).items()), sorted((user or {}).items())))

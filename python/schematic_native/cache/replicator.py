@@ -1,54 +1,50 @@
-"""Replicator mode: another program fills a cache with entities, and this process decides by it.
+"""Replicator mode: another program writes entities into a cache, and this process decides by them.
 
-What is read from the cache stays in the core until Redis tells that its key has changed, so that a
-check which finds its entities there does no I/O. Where nobody tells, it stays for a second. Under an
-entity stand only those lookup keys that the cache has for it.
+What is read from the cache stays in the core until Redis reports that its key has changed, so a check whose
+entities are there does no I/O. Where changes are not reported, it stays for a second. The core never knows an
+entity under a lookup key that the cache does not have for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
-
-from schematic_native.cache.documents import ingest, with_usage
-from schematic_native.config.settings import is_loopback
-from schematic_native.ground import json_text
+from schematic_native.cache.changes import make_trackers
+from schematic_native.cache.documents import as_document, ingest, with_usage
+from schematic_native.cache.health import TOPIC as HEALTH_TOPIC
+from schematic_native.cache.health import HealthCheck
+from schematic_native.cache.keys import CacheKeys
+from schematic_native.cache.provider_calls import describe, result_of
 from schematic_native.ground.store_errors import CacheError
 from schematic_native.ground.time_limit import within
 from schematic_native.service.datastream import COMPANY, FLAGS, USER
-from schematic_native.service.transport import using_openssl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from schematic_native._native import Core
-    from schematic_native.config.settings import CacheSettings, ReplicaSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.cache.health import Health
+    from schematic_native.config.datastream_settings import CacheSettings, ReplicaSettings
+    from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the replicator's cache"
-HEALTH_TOPIC = "the replicator"
 TRACKING_TOPIC = "changes in the replicator's cache"
 FLAG = "rulesengine.Flag"
-# Seconds: for one read of the cache, of leaving one alone that failed, for the answer of the
-# replicator, that an entity is kept where changes are not told, between two looks for such entities,
-# and that what changed while it was read is kept.
+# Seconds: that one read may take; that the cache is not asked after a failure; that an entity is kept where changes
+# are not reported; between two sweeps of such entities; that an entity is kept which changed while it was read.
 READ_TIMEOUT = 0.5
 PAUSE = 1.0
-HEALTH_TIMEOUT = 5.0
 KEPT = 1.0
 SWEEP = 0.1
 UNSURE = 0.005
-# Lookup keys that are kept, those of nobody included; then everything is read anew.
+# The most lookup keys that are kept, including those that name nobody; beyond that, everything is forgotten.
 MOST_NAMES = 200_000
-# Reads of an entity that changes all the time, until it is taken as it is.
+# The most attempts to read an entity that changes meanwhile; then it is used as it is.
 MOST_READS = 4
 
-Document = dict[str, Any]
 _UNREAD = object()
 
 
@@ -62,20 +58,20 @@ class _Kind(NamedTuple):
 
 @dataclass
 class _Kept:
-    """An entity in the core: its lookup keys that were read, as keys of the cache and as pairs."""
+    """An entity in the core: the lookup keys that were read, as (name, value) by their key in the cache."""
 
     names: dict[str, tuple[str, str]]
 
 
 @dataclass(eq=False)
 class _Reading:
-    """One read that is under way: whether what it reads has changed meanwhile."""
+    """One read under way: whether the value has changed meanwhile."""
 
     is_stale: bool = False
 
 
 class Found(NamedTuple):
-    """What the cache has of what a check is about."""
+    """What the cache has of the entities of a check."""
 
     flag: bool
     is_conflict: bool  # the keys name several companies, or several users
@@ -85,11 +81,11 @@ class Replica:
     """Reads what the replicator has written.
 
     Args:
-        settings: where the replicator says how it is.
+        settings: of the health check.
         caches: all five of them.
-        core: takes what is read.
+        core: receives what is read.
         faults: where failures are reported.
-        version: what keys are told apart by until the replicator tells.
+        version: of the entities, until the replicator tells its own.
         on_ready: called with whether checks may be decided here.
 
     """
@@ -99,39 +95,38 @@ class Replica:
         settings: ReplicaSettings,
         caches: CacheSettings,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         version: str,
         on_ready: Callable[[bool], None],
     ) -> None:
-        self._settings = settings
+        self._health = HealthCheck(settings, faults, self._take_health)
         self._caches = caches
         self._core = core
         self._faults = faults
-        self._version = version
+        self._keys = CacheKeys(version)
         self._on_ready = on_ready
         self._kinds = {
             COMPANY: _Kind("company", caches.company, caches.company_lookup),
             USER: _Kind("user", caches.user, caches.user_lookup),
         }
-        # What has been read, by the cache's keys: lookup keys and the ids that they name, entities
-        # in the core, and flags; None for what is not there. Other threads look into the first.
+        # What has been read, by its key in the cache: the ids that lookup keys name, entities in the core,
+        # and flags; None for what does not exist. Other threads read the first.
         self._names: dict[str, str | None] = {}
         self._entities: dict[tuple[str, str], _Kept] = {}
         self._flags: dict[str, str | None] = {}
         self._read_at: dict[str, float] = {}
-        # Keys that are being read, and whether they have changed meanwhile.
+        # Keys that are being read.
         self._reading: dict[str, list[_Reading]] = {}
-        self._trackers = _trackers(self)
+        self._trackers = make_trackers(caches, self)
         self._tracked = dict.fromkeys(range(len(self._trackers)), False)
         self._paused_until = 0.0
         self.ready = False
-        self.first_outcome = asyncio.Event()
         self._empty()
         on_ready(False)
 
     def _empty(self) -> None:
-        """Take out of the core what the replica of an earlier event loop has left there."""
+        """Remove from the core what the replica of an earlier event loop has left there."""
         core = self._core
         for entity_type, left, find in (
             (COMPANY, core.company_subscriptions(), core.company_id),
@@ -144,66 +139,40 @@ class Replica:
 
     @property
     def connected(self) -> bool:
-        """Whether the replicator answers, and is ready."""
+        """Whether the replicator responds, and is ready."""
         return self.ready
 
     @property
+    def first_outcome(self) -> asyncio.Event:
+        """Set once the first health check has succeeded or failed."""
+        return self._health.first_outcome
+
+    @property
     def is_tracked(self) -> bool:
-        """Whether Redis tells of every change."""
+        """Whether Redis reports every change."""
         return bool(self._tracked) and all(self._tracked.values())
 
     def services(self) -> list[tuple[str, Callable[[], Coroutine[object, object, None]]]]:
-        """Return what is to run for as long as the client does, by name."""
+        """Return the tasks to run for as long as the client does, by name."""
         work: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = [
-            (HEALTH_TOPIC, self.run),
+            (HEALTH_TOPIC, self._health.run),
             ("sweeper of the replicator's cache", self._sweep),
         ]
         return [*work, *((TRACKING_TOPIC, tracker.run) for tracker in self._trackers)]
 
     # Health
 
-    async def run(self) -> None:
-        """Ask the replicator how it is, until cancelled."""
-        url = self._settings.health_url
-        trust_env = not is_loopback(url)
-
-        def make() -> httpx.AsyncClient:
-            with using_openssl:
-                return httpx.AsyncClient(timeout=HEALTH_TIMEOUT, trust_env=trust_env)
-
-        try:
-            async with await asyncio.to_thread(make) as client:
-                while True:
-                    await self._ask_health(client, url)
-                    await asyncio.sleep(self._settings.health_check)
-        finally:
-            self._set_ready(False)
-
-    async def _ask_health(self, client: httpx.AsyncClient, url: str) -> None:
-        try:
-            self._heed(await within(_health(client, url), HEALTH_TIMEOUT))
-        except Exception as error:  # noqa: BLE001 - whatever answers there
-            self._faults.raised(HEALTH_TOPIC, f"{_said(error)}; checks ask the API")
-            self._set_ready(False)
-        self.first_outcome.set()
-
-    def _heed(self, health: Document) -> None:
-        version = health.get("cache_version") or health.get("cacheVersion")
-        if isinstance(version, str) and version != self._version:
+    def _take_health(self, health: Health) -> None:
+        if health.version is not None and health.version != self._keys.version:
             self.forget(None)
-            self._version = version
-        is_ready = health.get("ready") is True
-        if is_ready:
-            self._faults.cleared(HEALTH_TOPIC)
-        else:
-            self._faults.raised(HEALTH_TOPIC, "it is not ready; checks ask the API")
-        self._set_ready(is_ready)
+            self._keys = CacheKeys(health.version)
+        self._set_ready(health.is_ready)
 
     def _set_ready(self, is_ready: bool) -> None:
         if is_ready == self.ready:
             return
         if is_ready and not self._core.has_flags():
-            # From here on flags are known to be known: each is read when it is asked for.
+            # The core has flags from now on, none of them yet: each is read when it is checked.
             self._ingest(FLAGS, "full", [])
         if not is_ready:
             self.forget(None)
@@ -213,8 +182,8 @@ class Replica:
     # Reading
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
-        """Read an entity by its keys; tells whether it is in the core."""
-        del deadline  # a read has a limit of its own
+        """Read an entity by its keys; return whether it is in the core."""
+        del deadline  # a read has its own limit
         if not self.ready:
             return False
         try:
@@ -225,7 +194,7 @@ class Replica:
     async def load(
         self, flag_key: str, company: Mapping[str, str] | None, user: Mapping[str, str] | None
     ) -> Found:
-        """Read what a check is about, as far as it is not in the core.
+        """Read the entities of a check, as far as they are not in the core.
 
         Raises:
             CacheError: the cache could not be read.
@@ -237,23 +206,25 @@ class Replica:
         return Found(flag, max(found) > 1)
 
     def covers(self, entity_type: str, keys: Mapping[str, str] | None) -> bool:
-        """Tell whether all that keys name has been read, and is not in conflict; from any thread.
+        """Tell whether everything that these keys name has been read, without a conflict.
 
-        One key alone is known to the core, if it is known.
+        May be called from any thread. A single key needs no look: the core knows it or does not.
         """
         if not keys or len(keys) == 1:
             return True
         kind = self._kinds[entity_type]
-        names = [self._lookup_key(kind, *pair) for pair in keys.items()]
+        names = [self._keys.lookup(kind.name, *pair) for pair in keys.items()]
         ids = {self._names.get(name, _UNREAD) for name in names} - {None}
         return _UNREAD not in ids and len(ids) <= 1
 
     async def _find(self, entity_type: str, keys: Mapping[str, str] | None) -> int:
-        """Read an entity by its keys; tells how many are named by them, none that is not there."""
+        """Read an entity by its keys; return how many existing entities the keys name."""
         if not keys:
             return 0
         kind = self._kinds[entity_type]
-        pairs = {self._lookup_key(kind, name, value): (name, value) for name, value in keys.items()}
+        pairs = {
+            self._keys.lookup(kind.name, name, value): (name, value) for name, value in keys.items()
+        }
         missing = [name for name in pairs if name not in self._names]
         ids = dict(zip(missing, await self._all(kind.lookups, missing), strict=True))
         ids |= {name: self._names[name] for name in pairs if name in self._names}
@@ -279,18 +250,16 @@ class Replica:
     async def _take(
         self, entity_type: str, entity_id: str, names: dict[str, tuple[str, str]]
     ) -> bool:
-        """Have an entity in the core under these lookup keys; tells whether there is one."""
+        """Make the core know an entity under these lookup keys; return whether it exists."""
         kept = self._entities.get((entity_type, entity_id))
         if kept is not None and names.keys() <= kept.names.keys():
             find = self._core.company_id if entity_type == COMPANY else self._core.user_id
             if find(dict(names.values())) is not None:
-                return True  # and has not given way to others meanwhile
+                return True  # it has not been evicted since
         kind = self._kinds[entity_type]
-        document, is_current = await self._read(kind.entities, self._entity_key(kind, entity_id))
-        dump = getattr(document, "model_dump", None)
-        if callable(dump):
-            document = dump(mode="json")
-        if not isinstance(document, dict):
+        value, is_current = await self._read(kind.entities, self._keys.entity(kind.name, entity_id))
+        document = as_document(value)
+        if document is None:
             return False
         kept = self._entities.get((entity_type, entity_id))
         known = names if kept is None else _merged(kept.names, names)
@@ -299,36 +268,34 @@ class Replica:
             return False
         self._entities[entity_type, entity_id] = _Kept(known)
         if not is_current or any(self._names.get(name) != entity_id for name in names):
-            # It changes as fast as it is read: good for this check, and for no other.
+            # It changes as fast as it is read: use it for this check only.
             asyncio.get_running_loop().call_later(UNSURE, self._drop, entity_type, entity_id)
         return True
 
     async def _find_flag(self, flag_key: str) -> bool:
-        name = self._flag_key(flag_key)
+        name = self._keys.flag(flag_key)
         if name in self._flags:
             return self._flags[name] is not None
-        flag, is_current = await self._read(self._caches.flag, name)
-        dump = getattr(flag, "model_dump", None)
-        if callable(dump):
-            flag = dump(mode="json")
-        found = isinstance(flag, dict) and self._ingest(FLAG, "full", flag)
+        value, is_current = await self._read(self._caches.flag, name)
+        flag = as_document(value)
+        found = flag is not None and self._ingest(FLAG, "full", flag)
         if is_current:
-            self._flags[name] = flag["key"] if found else None
-        elif found:
+            self._flags[name] = flag["key"] if flag is not None and found else None
+        elif flag is not None and found:
             asyncio.get_running_loop().call_later(UNSURE, self._drop_flag, flag["key"])
         return found
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
-        """Read a value; tells also whether it has not changed while it was read."""
+        """Read a value; return also whether it was unchanged while it was read."""
         if time.monotonic() < self._paused_until:
             raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
             reading = _Reading()
             self._reading.setdefault(name, []).append(reading)
             try:
-                value = await within(_do(cache.get(name)), READ_TIMEOUT)
-            except Exception as error:  # a provider raises what it likes
-                self._faults.raised(TOPIC, _said(error))
+                value = await within(result_of(cache.get(name)), READ_TIMEOUT)
+            except Exception as error:  # a provider may raise anything
+                self._faults.raised(TOPIC, describe(error))
                 self._paused_until = time.monotonic() + PAUSE
                 raise CacheError(str(error)) from error
             finally:
@@ -347,21 +314,21 @@ class Replica:
 
     # Forgetting
 
-    def tracks(self, number: int, is_told: bool) -> None:
-        """Note whether one of the trackers is told of every change."""
-        if is_told:
+    def tracks(self, number: int, is_complete: bool) -> None:
+        """Note whether one of the trackers reports every change."""
+        if is_complete:
             self._faults.cleared(TRACKING_TOPIC)
-        if self._tracked[number] or is_told:
+        if self._tracked[number] or is_complete:
             self.forget(None)
-        self._tracked[number] = is_told
+        self._tracked[number] = is_complete
 
     def untracked(self, error: Exception) -> None:
-        """Report why changes are not told."""
+        """Report why changes are not tracked."""
         kept = f"entities are read again when they are {KEPT:g} s old"
-        self._faults.raised(TRACKING_TOPIC, f"Redis does not tell them ({_said(error)}); {kept}")
+        self._faults.raised(TRACKING_TOPIC, f"Redis does not tell them ({describe(error)}); {kept}")
 
     def forget(self, name: str | None) -> None:
-        """Forget what a key of the cache stands for; None is all that has been read."""
+        """Forget what a key of the cache stands for; None stands for everything."""
         if name is None:
             for reading in [each for readings in self._reading.values() for each in readings]:
                 reading.is_stale = True
@@ -381,7 +348,7 @@ class Replica:
             self._drop_flag(flag_key)
         entity_id = self._names.pop(name, None)
         for entity_type, kind in self._kinds.items():
-            start = f"{kind.name}:{self._version}:"
+            start = f"{kind.name}:{self._keys.version}:"
             if name.startswith(start):
                 self._drop(entity_type, name[len(start) :] if entity_id is None else entity_id)
 
@@ -394,7 +361,7 @@ class Replica:
         self._ingest(FLAG, "delete", {"key": flag_key})
 
     async def _sweep(self) -> None:
-        """Forget what is too old, where changes are not told."""
+        """Forget what is too old, where changes are not reported."""
         while True:
             await asyncio.sleep(SWEEP)
             if self.is_tracked:
@@ -406,111 +373,37 @@ class Replica:
     # Writing
 
     async def count(self, company: Mapping[str, str], event: str, quantity: int) -> None:
-        """Let the metrics of a company in the cache grow, as the published SDK does."""
+        """Add usage to the metrics of a company in the cache, as the published SDK does."""
         kind = self._kinds[COMPANY]
         try:
-            names = [self._lookup_key(kind, *pair) for pair in company.items()]
+            names = [self._keys.lookup(kind.name, *pair) for pair in company.items()]
             ids = {each for each in await self._all(kind.lookups, names) if each}
             if len(ids) != 1:
                 return
             (entity_id,) = ids
-            name = self._entity_key(kind, entity_id)
+            name = self._keys.entity(kind.name, entity_id)
             document, _ = await self._read(kind.entities, name)
             if not isinstance(document, dict):
                 return
             grown = with_usage(document, event, quantity)
             keys = grown.get("keys") or {}
-            await _do(kind.entities.set(name, grown, self._caches.ttl))
+            await result_of(kind.entities.set(name, grown, self._caches.ttl))
             for key, value in keys.items():
-                lookup = self._lookup_key(kind, key, value)
-                await _do(kind.lookups.set(lookup, entity_id, self._caches.ttl))
+                lookup = self._keys.lookup(kind.name, key, value)
+                await result_of(kind.lookups.set(lookup, entity_id, self._caches.ttl))
         except CacheError:
             return
-        except Exception as error:  # noqa: BLE001 - a provider raises what it likes
-            self._faults.raised(TOPIC, _said(error))
-
-    # Keys
-
-    def _flag_key(self, key: str) -> str:
-        return f"flags:{self._version}:{key.lower()}"
-
-    def _entity_key(self, kind: _Kind, entity_id: str) -> str:
-        return f"{kind.name}:{self._version}:{entity_id}"
-
-    def _lookup_key(self, kind: _Kind, name: str, value: str) -> str:
-        return f"{kind.name}:{self._version}:{name.lower()}:{value.lower()}"
-
-    @property
-    def caches(self) -> CacheSettings:
-        """Where everything is read from."""
-        return self._caches
-
-
-def _trackers(replica: Replica) -> list[Any]:
-    """Return what follows the changes; none where one of the caches is not in a Redis."""
-    kinds = {
-        "company": (replica.caches.company, replica.caches.company_lookup),
-        "user": (replica.caches.user, replica.caches.user_lookup),
-        "flags": (replica.caches.flag,),
-    }
-    places: dict[int, tuple[Any, dict[str, None]]] = {}
-    for name, caches in kinds.items():
-        for cache in caches:
-            client, prefix = getattr(cache, "client", None), getattr(cache, "prefix", None)
-            if client is None or not isinstance(prefix, str):
-                return []
-            _, prefixes = places.setdefault(id(client), (client, {}))
-            prefixes[f"{prefix}:{name}:"] = None
-    from schematic_native.redis.tracking import Tracker  # noqa: PLC0415 - only with Redis
-
-    trackers = []
-    for number, (client, prefixes) in enumerate(places.values()):
-        known = tuple(prefixes)
-
-        def change(key: str | None, known: tuple[str, ...] = known) -> None:
-            if key is None:
-                replica.forget(None)
-                return
-            for prefix in known:
-                if key.startswith(prefix):
-                    kind = prefix[:-1].rpartition(":")[2]
-                    replica.forget(f"{kind}:{key[len(prefix) :]}")
-
-        def state(is_told: bool, number: int = number) -> None:
-            replica.tracks(number, is_told)
-
-        trackers.append(
-            Tracker(client, known, on_change=change, on_state=state, on_fault=replica.untracked)
-        )
-    return trackers
+        except Exception as error:  # noqa: BLE001 - a provider may raise anything
+            self._faults.raised(TOPIC, describe(error))
 
 
 def _merged(
     known: dict[str, tuple[str, str]], more: dict[str, tuple[str, str]]
 ) -> dict[str, tuple[str, str]]:
-    """Add lookup keys to those of an entity, which has one value of each name at a time.
+    """Add lookup keys to those of an entity, which has one value for each name.
 
-    The cache may have more, of which the older are stale: whoever asks by one has it read again.
+    The cache may have older values as well: a check that uses one of those reads it again.
     """
     names = {name.lower() for name, _ in more.values()}
     kept = {key: pair for key, pair in known.items() if pair[0].lower() not in names}
     return {**kept, **more}
-
-
-async def _do(answer: Any) -> Any:
-    """Wait for what a provider answers, if it must be waited for."""
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-async def _health(client: httpx.AsyncClient, url: str) -> Document:
-    response = await client.get(url)
-    response.raise_for_status()
-    health = json_text.read(response.content)
-    if not isinstance(health, dict):
-        raise TypeError("its health is no JSON object")
-    return health
-
-
-def _said(error: BaseException) -> str:
-    text = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error)
-    return f"{type(error).__name__}: {text}"

@@ -18,37 +18,34 @@ from schematic_native._native import (
 from schematic_native.cache.flag_checks import (
     LocalCache,
 )
-from schematic_native.client.clients import (
-    AsyncSchematic,
-    Schematic,
-)
-from schematic_native.client.hold import (
-    AsyncHold,
-    CreditsDenied,
-    Hold,
-)
-from schematic_native.config.options import (
+from schematic_native.client.asynchronous import AsyncSchematic
+from schematic_native.client.hold.asynchronous import AsyncHold
+from schematic_native.client.hold.denied import CreditsDenied
+from schematic_native.client.hold.synchronous import Hold
+from schematic_native.client.synchronous import Schematic
+from schematic_native.config.client_config import (
     AsyncSchematicConfig,
-    CacheProvider,
-    CheckFlagOptions,
-    CheckOptions,
-    ClientStatus,
-    CreditBalance,
     CreditLeaseConfig,
     CreditLeaseMode,
     DataStreamConfig,
+    LeaseConfigOverride,
+    LocalSlab,
+    LogLevel,
+    SchematicConfig,
+)
+from schematic_native.config.options import (
+    CheckFlagOptions,
+    CheckOptions,
     EventBodyIdentifyCompany,
     EventQuantities,
     EventUsage,
     IdentifyOptions,
-    LeaseConfigOverride,
-    LocalSlab,
-    LogLevel,
     OnAcquireFailure,
-    SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
 )
+from schematic_native.config.providers import CacheProvider
+from schematic_native.config.results import ClientStatus, CreditBalance
 from schematic_native.leases.requests import (
     INSUFFICIENT_CREDITS_REASON,
     REASON_ERROR,

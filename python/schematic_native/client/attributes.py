@@ -11,7 +11,7 @@ from schematic_native.client.flag_defaults import FlagDefault, FlagDefaults, rea
 if TYPE_CHECKING:
     import logging
 
-    from schematic_native.config.options import FlagCache
+    from schematic_native.config.providers import FlagCache
     from schematic_native.config.settings import Settings
 
 

@@ -5,12 +5,15 @@ Everything is read from counts that are kept anyway, when somebody asks: a check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from schematic_native.client.clients import AsyncSchematic, Schematic, _Client
+    from schematic_native._native import Core
+    from schematic_native.client.runtime import Runtime
+    from schematic_native.config.results import ClientStatus
+    from schematic_native.service.timings import Timings
 
 OTHER = "other"
 
@@ -32,7 +35,20 @@ class Metric(NamedTuple):
     samples: Sequence[Sample]
 
 
-def read(client: Schematic | AsyncSchematic | _Client, companies: int = 0) -> list[Metric]:
+class Measured(Protocol):
+    """A client, as its metrics are read from it."""
+
+    _core: Core
+    _timings: Timings
+
+    @property
+    def _runtime(self) -> Runtime | None: ...
+
+    def status(self) -> ClientStatus:
+        """Tell what the client has and does, without I/O."""
+
+
+def read(client: Measured, companies: int = 0) -> list[Metric]:
     """Read every metric of a client, without I/O.
 
     Args:
@@ -45,7 +61,7 @@ def read(client: Schematic | AsyncSchematic | _Client, companies: int = 0) -> li
     age = status.last_message_age
     core = client._core  # noqa: SLF001 - the same package
     counts = core.counts()
-    waits = client._tally.waits  # noqa: SLF001 - the same package
+    waits = client._timings.by_operation  # noqa: SLF001 - the same package
     runtime = client._runtime  # noqa: SLF001 - the same package
     refused = 0 if runtime is None else runtime.refused_events
     pending = 0 if runtime is None else runtime.pending_events
@@ -143,9 +159,7 @@ def _one(
     return Metric(f"schematic.{name}", kind, unit, text, [Sample(value)])
 
 
-def _credits(
-    client: Schematic | AsyncSchematic | _Client, companies: int
-) -> tuple[list[Sample], list[Sample]]:
+def _credits(client: Measured, companies: int) -> tuple[list[Sample], list[Sample]]:
     """Add up the live leases by credit type, and by company for as many as are asked for."""
     core = client._core  # noqa: SLF001 - the same package
     leases: dict[tuple[str, str | None], int] = {}

@@ -7,14 +7,11 @@ Everything here is a coroutine of that loop; nothing here is on the fast path of
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import ENGINE_VERSION_KEY
-from schematic_native.config.options import INITIAL_WAIT, SHUTDOWN_BUDGET
-from schematic_native.ground.threads import Outcome, Workers
+from schematic_native.client.loop_thread import cancel_all
+from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
 from schematic_native.service.datastream import COMPANY, DataStream
@@ -24,32 +21,26 @@ from schematic_native.service.rest import Api
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from schematic_native._native import CheckResult, Core, Ingested, OwedClaim, PendingCheck
+    from schematic_native._native import CheckResult, Ingested, OwedClaim, PendingCheck
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Replica
-    from schematic_native.config.options import CreditBalance
-    from schematic_native.config.settings import Settings
+    from schematic_native.client.parts import Parts
+    from schematic_native.config.results import CreditBalance
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
-    from schematic_native.ground.waker import Doorbell
     from schematic_native.leases.requests import (
         CheckRequest,
         FlagOutcome,
         FlagRequest,
+        FlagsRequest,
         NoAnswer,
         Outcomes,
         ServiceAnswer,
     )
     from schematic_native.leases.shared_store import SharedStore
     from schematic_native.redis import Store
-    from schematic_native.service.timings import Tally
 
 T = TypeVar("T")
 
-ENDED = "the client's I/O thread has ended"
-# Seconds until a loop is woken again that has not ended.
-WAKE_AGAIN = 0.1
 # Seconds that a service rests after a fault of its own.
 RESTART_PAUSE = 1.0
 
@@ -60,39 +51,25 @@ class Runtime:
     Must be made on the loop that it shall run on.
 
     Args:
-        settings: the checked configuration.
-        core: everything that decides.
-        doorbell: the core's wake-ups.
-        faults: where failures are reported.
-        store: where leases live that other processes share; None without one.
+        parts: what the client is made of.
         on_streaming: called with True when the DataStream has brought its flags, and in replicator
             mode with whether checks may be decided here.
-        watchers: told when the flags are current, are not any more, and change; None without any.
-        tally: where requests are counted; None without one.
         previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
 
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        core: Core,
-        doorbell: Doorbell,
-        faults: Faults,
-        *,
-        store: Store | None,
-        on_streaming: Callable[[bool], None],
-        watchers: Watchers | None = None,
-        tally: Tally | None = None,
-        previous: Runtime | None = None,
+        self, parts: Parts, on_streaming: Callable[[bool], None], previous: Runtime | None = None
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        settings, core, waker, faults, listeners, timings, store = parts
         self._settings = settings
         self._core = core
-        self._doorbell = doorbell
+        self._waker = waker
         self._faults = faults
-        self._watchers = watchers
-        self._api = Api(settings, tally=tally)
+        self._listeners = listeners
+        self._machine = settings.machine
+        self._api = Api(settings, timings=timings)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -101,6 +78,7 @@ class Runtime:
             faults,
             max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
+            jitter=self._machine.jitter,
         )
         self._replica = self._make_replica(on_streaming)
         streams = settings.use_datastream and self._replica is None
@@ -181,32 +159,26 @@ class Runtime:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
 
-    async def check_flag(self, question: FlagRequest, timeout: float) -> FlagOutcome:
-        """Finish a plain check within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+    async def check_flag(self, request: FlagRequest) -> FlagOutcome:
+        """Finish a plain check within its timeout."""
+        deadline = self.loop.time() + request.timeout
         await self._first_outcome(deadline)
-        return await self._checks.check_flag(question, deadline)
+        return await self._checks.check_flag(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        timeout: float,
-    ) -> Outcomes | NoAnswer:
-        """Finish plain checks of several flags, or of all, within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+    async def check_flags(self, request: FlagsRequest) -> Outcomes | NoAnswer:
+        """Finish plain checks of several flags, or of all, within their timeout."""
+        deadline = self.loop.time() + request.each.timeout
         await self._first_outcome(deadline)
-        return await self._checks.check_flags(flag_keys, company, user, deadline)
+        return await self._checks.check_flags(request, deadline)
 
     async def check(
-        self, question: CheckRequest, pending: PendingCheck | None, timeout: float
+        self, request: CheckRequest, pending: PendingCheck | None
     ) -> CheckResult | ServiceAnswer | NoAnswer:
-        """Finish a check that may reserve credits within `timeout` seconds."""
-        deadline = self.loop.time() + timeout
+        """Finish a check that may reserve credits within its timeout."""
+        deadline = self.loop.time() + request.timeout
         if pending is None:
             await self._first_outcome(deadline)
-        return await self._checks.check(question, pending, deadline)
+        return await self._checks.check(request, pending, deadline)
 
     async def credit_balance(
         self, company: Keys, credit_type_id: str, timeout: float
@@ -271,7 +243,7 @@ class Runtime:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
         self._services.append(self._serve("keeper", self._keep))
-        self._doorbell.connect(self.loop, handlers)
+        self._waker.connect(self.loop, handlers)
 
     async def _keep(self) -> None:
         """Close the connections when the loop ends without a shutdown.
@@ -285,7 +257,7 @@ class Runtime:
                 self._closing = asyncio.create_task(self._close(SHUTDOWN_BUDGET))
         finally:
             if self._closing is None:
-                self._doorbell.disconnect()
+                self._waker.disconnect()
                 await self._api.close()
 
     def _make_replica(self, on_ready: Callable[[bool], None]) -> Replica | None:
@@ -296,8 +268,7 @@ class Runtime:
 
         def tell(is_ready: bool) -> None:
             on_ready(is_ready)
-            if self._watchers is not None:
-                self._watchers.stream(is_ready)
+            self._listeners.set_ready(is_ready)
 
         return Replica(
             settings.replica,
@@ -317,7 +288,9 @@ class Runtime:
             max_message_size=self._settings.max_message_size,
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
-            watchers=self._watchers,
+            listeners=self._listeners,
+            jitter=self._machine.jitter,
+            machine=self._machine,
         )
 
     def _note(self, message: bytes, ingested: Ingested) -> None:
@@ -353,6 +326,7 @@ class Runtime:
             self._faults,
             store=self._shared,
             request_company=request_company,
+            jitter=self._machine.jitter,
         )
 
     def _share(self, store: Store) -> SharedStore:
@@ -407,176 +381,20 @@ class Runtime:
             await self._end(self.loop.time(), budget)
         finally:
             # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
-            self._doorbell.disconnect()
+            self._waker.disconnect()
             await self._api.close()
 
     async def _end(self, start: float, budget: float) -> None:
-        await _cancel([*self._services, *self._background])
+        await cancel_all([*self._services, *self._background])
         # Usage goes out before the leases go back: a lease that was released cannot be billed any
         # more. If the events cannot be delivered, the leases still get their share of the budget.
         await self._sender.flush(budget * 0.6)
         if self._leases is not None:
             await self._leases.close(start + budget * 0.9)
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
-        await _cancel([self._sending])
+        await cancel_all([self._sending])
         undelivered = await self._sender.close()
         counts = self._core.counts()
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
         if undelivered:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
-
-
-class LoopEndedError(RuntimeError):
-    """The loop has ended, and what was asked of it is not done."""
-
-
-class LateError(Exception):
-    """The time that a caller has for work on the loop is over.
-
-    No TimeoutError: a signal handler may raise that, and it is not ours to catch.
-    """
-
-
-class _Work(Outcome[T]):
-    """What work on the loop comes to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Set on the loop once the work has begun; whoever gives it up sets the other.
-        self.task: asyncio.Task[T] | None = None
-        self.is_given_up = False
-
-
-class LoopThread:
-    """A daemon thread with a loop of its own, for the synchronous client."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        # What nobody has told the end of: told when the loop ends, whatever has become of it.
-        self._open: set[_Work[Any]] = set()
-        self._has_ended = False
-        self._ended: Outcome[None] = Outcome()
-        self._workers = Workers(thread_name_prefix="schematic-native worker")
-        self._loop.set_default_executor(self._workers)
-        self._thread = threading.Thread(target=self._run, name="schematic-native", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:
-            self._loop.close()
-            raise
-
-    def call(
-        self, work: Callable[[], Coroutine[object, object, T]], timeout: float | None = None
-    ) -> T:
-        """Run a coroutine on the loop and wait for it.
-
-        Raises:
-            LateError: it took longer than `timeout` seconds; it is cancelled.
-            LoopEndedError: the loop has ended, now or before.
-
-        """
-        self.refuse_own()
-        outcome = self.begin(work)
-        is_done = False
-        try:
-            is_done = outcome.wait(timeout)
-        finally:
-            if not is_done:
-                self._give_up(outcome)
-        if not is_done:
-            raise LateError
-        return outcome.result()
-
-    def begin(self, work: Callable[[], Coroutine[object, object, T]]) -> _Work[T]:
-        """Have work done on the loop; whoever waits for it may be interrupted without harm to it.
-
-        Raises:
-            LoopEndedError: the loop has ended; the work is not begun.
-
-        """
-        outcome: _Work[T] = _Work()
-
-        def start() -> None:
-            if outcome.is_given_up:
-                self._end(outcome, None, LoopEndedError(ENDED))
-                return
-            outcome.task = task = self._loop.create_task(work())
-            task.add_done_callback(finished)
-
-        def finished(task: asyncio.Task[T]) -> None:
-            if task.cancelled():
-                self._end(outcome, None, LoopEndedError(ENDED))
-            elif (error := task.exception()) is not None:
-                self._end(outcome, None, error)
-            else:
-                self._end(outcome, task.result(), None)
-
-        self._open.add(outcome)
-        try:
-            self._loop.call_soon_threadsafe(start)
-        except RuntimeError:
-            self._open.discard(outcome)
-            raise LoopEndedError(ENDED) from None
-        if self._has_ended:
-            # Between the two lines: it may have ended without a look at this.
-            self._end(outcome, None, LoopEndedError(ENDED))
-        return outcome
-
-    def _give_up(self, outcome: _Work[Any]) -> None:
-        """Cancel work that nobody waits for any longer."""
-        outcome.is_given_up = True
-
-        def cancel() -> None:
-            if outcome.task is not None:
-                outcome.task.cancel()
-
-        with contextlib.suppress(RuntimeError):  # of a loop that is closed
-            self._loop.call_soon_threadsafe(cancel)
-
-    def _end(self, outcome: _Work[Any], result: object, error: BaseException | None) -> None:
-        self._open.discard(outcome)
-        outcome.end(result, error)
-
-    def refuse_own(self) -> None:
-        """Raise RuntimeError on the loop's own thread, which would wait for itself."""
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
-
-    def stop(self, timeout: float) -> None:
-        """End the loop and its thread, if they have not ended.
-
-        A worker thread stuck in a user's httpx.Client is not waited for longer.
-        """
-        until = time.monotonic() + timeout
-        while (left := until - time.monotonic()) > 0:
-            # Again and again: asyncio drops an OSError out of a signal handler together with the call
-            # that wakes its loop.
-            with contextlib.suppress(RuntimeError):  # of a loop that is closed
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            if self._ended.wait(min(left, WAKE_AGAIN)):
-                break
-        # It ends at once, then. A thread that a signal handler has interrupted in here is not joined.
-        self._thread.join(WAKE_AGAIN)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.run_until_complete(_cancel(list(asyncio.all_tasks(self._loop))))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            # Here, since asyncio takes a thread for it, which cannot be had when the interpreter ends.
-            self._workers.shutdown()
-            asyncio.set_event_loop(None)
-            self._loop.close()
-            # From here on nothing is begun any more, and what was is told.
-            self._has_ended = True
-            for outcome in self._open.copy():
-                self._end(outcome, None, LoopEndedError(ENDED))
-            self._ended.end(None, None)
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,20 +15,15 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from schematic_native.config.options import SHUTDOWN_BUDGET
+from schematic_native.config.defaults import SHUTDOWN_BUDGET
 from schematic_native.ground.threads import Outcome, on_new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native._native import Core
-    from schematic_native.client.runtime import LoopThread, Runtime
-    from schematic_native.config.settings import Settings
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
-    from schematic_native.ground.waker import Doorbell
-    from schematic_native.redis import Store
-    from schematic_native.service.timings import Tally
+    from schematic_native.client.loop_thread import LoopThread
+    from schematic_native.client.parts import Parts
+    from schematic_native.client.runtime import Runtime
 
 # Seconds that a shutdown also has to close its connections.
 GRACE = 1.0
@@ -47,35 +42,13 @@ class Session:
 
     Args:
         name: of the client's class, for messages.
-        settings: the checked configuration.
-        core: everything that decides.
-        doorbell: the core's wake-ups.
-        faults: where failures are reported.
-        store: where leases live that other processes share; None without one.
-        watchers: told when the flags are current, are not any more, and change.
-        tally: where requests are counted.
+        parts: what the client is made of.
 
     """
 
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        core: Core,
-        doorbell: Doorbell,
-        faults: Faults,
-        store: Store | None,
-        watchers: Watchers | None = None,
-        tally: Tally | None = None,
-    ) -> None:
+    def __init__(self, name: str, parts: Parts) -> None:
         self._name = name
-        self._settings = settings
-        self._core = core
-        self._doorbell = doorbell
-        self._faults = faults
-        self._store = store
-        self._watchers = watchers
-        self._tally = tally
+        self._parts = parts
         self.runtime: Runtime | None = None
         # The I/O thread of a synchronous client.
         self.thread: LoopThread | None = None
@@ -94,17 +67,7 @@ class Session:
         from schematic_native.client.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
 
         _open.add(self)
-        self.runtime = Runtime(
-            self._settings,
-            self._core,
-            self._doorbell,
-            self._faults,
-            store=self._store,
-            on_streaming=on_streaming,
-            watchers=self._watchers,
-            tally=self._tally,
-            previous=self.runtime,
-        )
+        self.runtime = Runtime(self._parts, on_streaming, self.runtime)
         return self.runtime
 
     def keep(self) -> None:
@@ -126,7 +89,7 @@ class Session:
             return
         thread.refuse_own()
         until = time.monotonic() + SHUTDOWN_BUDGET
-        from schematic_native.client.runtime import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
+        from schematic_native.client.loop_thread import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
 
         async def close() -> None:
             # Asked for on the loop, where a start that was interrupted has ended by then.
@@ -140,7 +103,7 @@ class Session:
             if closing.wait(until + GRACE - time.monotonic()):
                 closing.result()
             else:
-                self._faults.raised("shutdown", "not finished in time")
+                self._parts.faults.raised("shutdown", "not finished in time")
         thread.stop(max(LEAST_JOIN, until - time.monotonic()))
         # In this order: whoever is interrupted in between is followed by another call, or by the exit hook.
         self.forget()
@@ -151,7 +114,7 @@ class Session:
 
         Takes no lock and waits for nothing, for a collection may happen at any point of any code.
         """
-        if self not in _open or self._core.forked:
+        if self not in _open or self._parts.core.forked:
             return
         # Asked for before the ending begins, which takes the thread away.
         is_threaded = self.thread is not None
@@ -191,19 +154,19 @@ class Session:
     def _end_on_new_loop(self) -> None:
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        from schematic_native.ground.threads import Workers  # noqa: PLC0415
+        from schematic_native.ground.threads import ThreadPool  # noqa: PLC0415
 
         async def finish() -> None:
             await self.start(lambda _: None).close()
 
         loop = asyncio.new_event_loop()
         # Its threads can be had at the interpreter's end, too.
-        workers = Workers(thread_name_prefix="schematic-native worker")
+        workers = ThreadPool(thread_name_prefix="schematic-native worker")
         loop.set_default_executor(workers)
         try:
             loop.run_until_complete(finish())
         except Exception as error:  # noqa: BLE001 - there is nobody to raise it to
-            self._faults.raised("shutdown", f"{type(error).__name__}: {error}")
+            self._parts.faults.raised("shutdown", f"{type(error).__name__}: {error}")
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             workers.shutdown(wait=False)
@@ -211,7 +174,7 @@ class Session:
 
     def _warn(self, what: str, how: str) -> None:
         warnings.warn(
-            f"{self._name} of {self._settings.base_url} {what}: its events are delivered and its "
+            f"{self._name} of {self._parts.settings.base_url} {what}: its events are delivered and its "
             f"leases released all the same; call {how}shutdown(), or use it as a context manager",
             ResourceWarning,
             stacklevel=2,

@@ -1,35 +1,39 @@
-"""How a client is configured: what a user writes (`options`), and what the package works with (`settings`).
+"""The configuration of a client, and the options and results of its calls.
 
+`client_config` and `options` are what a program writes; `settings` is what the rest of the package reads.
 Nothing here does I/O.
 """
 
-from schematic_native.config.options import (
-    AsyncCacheProvider,
+from schematic_native.config.client_config import (
     AsyncSchematicConfig,
-    CacheProvider,
-    CheckFlagOptions,
-    CheckOptions,
-    ClientStatus,
-    CreditBalance,
     CreditLeaseConfig,
     CreditLeaseMode,
     DataStreamConfig,
+    LeaseConfigOverride,
+    LocalSlab,
+    LogLevel,
+    SchematicConfig,
+)
+from schematic_native.config.options import (
+    CheckFlagOptions,
+    CheckOptions,
     DefaultValue,
     EventBodyIdentifyCompany,
     EventQuantities,
     EventUsage,
-    FlagCache,
-    HttpClient,
     IdentifyOptions,
-    LeaseConfigOverride,
-    LocalSlab,
-    LogLevel,
     LookupKeys,
     OnAcquireFailure,
-    SchematicConfig,
     TrackOptions,
     TrackWithReservationOptions,
 )
+from schematic_native.config.providers import (
+    AsyncCacheProvider,
+    CacheProvider,
+    FlagCache,
+    HttpClient,
+)
+from schematic_native.config.results import ClientStatus, CreditBalance
 
 __all__ = [
     "AsyncCacheProvider",

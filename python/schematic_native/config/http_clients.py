@@ -1,6 +1,7 @@
-"""HTTP clients that a program hands us: httpx, httpx2, aiohttp and what is used like them.
+"""Sends requests over an HTTP client of the program: of httpx, httpx2, aiohttp, or one that is used like them.
 
-What a client is, is judged by what it can do: this module imports none of them.
+Clients are told apart by their attributes: this module imports none of these libraries, and never closes a
+client.
 """
 
 from __future__ import annotations
@@ -11,72 +12,76 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 
-class Answer(NamedTuple):
-    """What an HTTP client has answered."""
+class Response(NamedTuple):
+    """The response of an HTTP client."""
 
     status: int
     content: bytes
-    headers: Mapping[str, str]  # whatever the case of their names
+    headers: Mapping[str, str]  # looked up whatever their case
     reason: str
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of success."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004
 
 
-# Makes one request and follows no redirect: method, URL, content, headers, seconds or None.
-Request: TypeAlias = Callable[
-    [str, str, bytes | None, Mapping[str, str], float | None], Awaitable[Answer]
+# Sends one request, without following redirects: method, URL, content, headers, seconds or None.
+SendRequest: TypeAlias = Callable[
+    [str, str, bytes | None, Mapping[str, str], float | None], Awaitable[Response]
 ]
 
 
-def adapted(client: object) -> Request:
-    """Return how requests are made with a client.
+def adapt(client: object) -> SendRequest:
+    """Return a function that sends requests over a client.
 
     Raises:
-        TypeError: it is none that we can use.
+        TypeError: it is of no kind that is supported.
 
     """
     if callable(getattr(client, "request", None)):
         if hasattr(client, "follow_redirects"):
-            return partial(over_httpx if hasattr(client, "aclose") else _in_thread, client)
+            return partial(
+                send_over_httpx if hasattr(client, "aclose") else _send_in_thread, client
+            )
         if hasattr(client, "ws_connect") and hasattr(client, "closed"):
-            return partial(_over_aiohttp, client)
+            return partial(_send_over_aiohttp, client)
     raise TypeError(
         "httpx_client must be a client of httpx or httpx2, or an aiohttp.ClientSession, "
         f"got {client!r}"
     )
 
 
-def _of_httpx(response: Any) -> Answer:
-    return Answer(response.status_code, response.content, response.headers, response.reason_phrase)
+def _from_httpx(response: Any) -> Response:
+    return Response(
+        response.status_code, response.content, response.headers, response.reason_phrase
+    )
 
 
-async def over_httpx(
+async def send_over_httpx(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
     timeout: float | None,
-) -> Answer:
-    """Make a request with an httpx.AsyncClient."""
+) -> Response:
+    """Send a request over an httpx.AsyncClient."""
     response = await client.request(
         method, url, content=content, headers=headers, timeout=timeout, follow_redirects=False
     )
-    return _of_httpx(response)
+    return _from_httpx(response)
 
 
-async def _in_thread(
+async def _send_in_thread(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
     timeout: float | None,
-) -> Answer:
-    """Make a request with an httpx.Client, in a worker thread."""
+) -> Response:
+    """Send a request over an httpx.Client, in a worker thread."""
     response = await asyncio.to_thread(
         client.request,
         method,
@@ -86,20 +91,20 @@ async def _in_thread(
         timeout=timeout,
         follow_redirects=False,
     )
-    return _of_httpx(response)
+    return _from_httpx(response)
 
 
-async def _over_aiohttp(
+async def _send_over_aiohttp(
     client: Any,
     method: str,
     url: str,
     content: bytes | None,
     headers: Mapping[str, str],
-    timeout: float | None,  # noqa: ARG001 - the caller's own limit ends it, and the session has one
-) -> Answer:
-    """Make a request with an aiohttp.ClientSession."""
+    timeout: float | None,  # noqa: ARG001 - the caller enforces it, and the session has its own
+) -> Response:
+    """Send a request over an aiohttp.ClientSession."""
     async with client.request(
         method, url, data=content, headers=headers, allow_redirects=False
     ) as response:
         content = await response.read()
-        return Answer(response.status, content, response.headers, response.reason or "")
+        return Response(response.status, content, response.headers, response.reason or "")

@@ -13,7 +13,8 @@ import sys
 import threading
 from typing import Any
 
-from schematic_native.emulator.seed import SeedError, load_seed
+from schematic_native.emulator.seed import load_seed
+from schematic_native.emulator.seed_schema import SeedError
 from schematic_native.emulator.server import Server
 from schematic_native.ground import json_text
 

@@ -1,44 +1,33 @@
-"""`Emulator`: the emulated service as an object, in its own process or thread."""
+"""`Emulator`: the emulated service as an object, in its own process or thread.
+
+It starts, stops and commands a server; what the service knows and does is the server's.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-import subprocess
-import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-import httpx
-
-from schematic_native.emulator.admin import PREFIX
-from schematic_native.emulator.seed import Seed, load_seed
-from schematic_native.emulator.server import Server, require_loopback
-from schematic_native.ground import json_text
-from schematic_native.ground.own_requests import own_request
+from schematic_native.emulator.child_process import ChildProcess
+from schematic_native.emulator.control import Control
+from schematic_native.emulator.errors import EmulatorError
+from schematic_native.emulator.seed import load_seed
+from schematic_native.emulator.server import require_loopback
+from schematic_native.emulator.server_thread import ServerThread
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from concurrent.futures import Future
     from types import TracebackType
 
     from typing_extensions import Self
 
 Entity = dict[str, Any]
 
-_START_TIMEOUT = 30.0  # seconds
-_STOP_TIMEOUT = 10.0  # seconds
-_CONTROL_TIMEOUT = 60.0  # seconds
 _EVENTS_PER_PAGE = 10_000
 _LAST_PORT = 65_535
-
-
-class EmulatorError(RuntimeError):
-    """The emulator could not be started, or refused what it was told."""
 
 
 class InjectedFault:
@@ -63,100 +52,6 @@ class InjectedFault:
 
     def __exit__(self, *error: object) -> None:
         self.clear()
-
-
-class _Process:
-    """The emulator in a process of its own, which ends with its parent."""
-
-    def __init__(self, job: Entity) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "schematic_native.emulator"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        stdin, stdout = self._popen.stdin, self._popen.stdout
-        if stdin is None or stdout is None:
-            raise EmulatorError("the emulator's process has no pipes")
-        self._stdin, self._stdout = stdin, stdout
-        # A child that hangs before it is ready is killed, which ends the read below.
-        watchdog = threading.Timer(_START_TIMEOUT, self._popen.kill)
-        watchdog.start()
-        try:
-            self._stdin.write(json_text.write(job) + b"\n")
-            self._stdin.flush()
-            line = self._stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-        answer: Entity = {"error": "the process ended before it was ready"}
-        if line:
-            answer = json_text.read(line)
-        if "error" in answer:
-            self.kill()
-            raise EmulatorError(f"the emulator did not start: {answer['error']}")
-        self.port: int = answer["port"]
-        self.control_port: int = answer["control_port"]
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    def stop(self) -> None:
-        """End in order; kill what does not end."""
-        self._close(self._stdin)
-        try:
-            self._popen.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-        self.kill()
-
-    def kill(self) -> None:
-        """End at once, as `kill -9` does."""
-        self._popen.kill()
-        self._popen.wait()
-        self._close(self._stdin)
-        self._stdout.close()
-
-    @staticmethod
-    def _close(pipe: Any) -> None:
-        try:
-            pipe.close()
-        except BrokenPipeError:
-            return
-
-
-class _Thread:
-    """The emulator on a thread of this process."""
-
-    def __init__(self, seed: Seed, host: str, port: int, journal: Path | None) -> None:
-        try:
-            self.server = Server(seed, host, port, journal)
-        except (OSError, ValueError) as error:
-            raise EmulatorError(f"the emulator did not start: {error}") from error
-        self.port = self.server.port
-        self.control_port = self.server.control_port
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="schematic-emulator", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(_START_TIMEOUT):
-            raise EmulatorError("the emulator did not start in time")
-
-    def _run(self) -> None:
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            await self.server.run(self._ready.set)
-
-        asyncio.run(serve())
-
-    def stop(self) -> None:
-        """End in order."""
-        if self._loop is not None and self._thread.is_alive():
-            stopped: Future[None] = asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop)
-            stopped.result(_STOP_TIMEOUT)
-        self._thread.join(_STOP_TIMEOUT)
 
 
 class Emulator:
@@ -195,14 +90,16 @@ class Emulator:
         if not 0 <= port <= _LAST_PORT:
             raise ValueError(f"port must be from 0 to {_LAST_PORT}, got {port!r}")
         self._seed = load_seed(seed)
+        # What the journal begins with, which a reset to another seed does not change.
+        self._first_seed = self._seed
         self._host = host
         self._wanted_port = port
         self._process = process
         self._journal_wanted = journal
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._journal: Path | None = None
-        self._running: _Process | _Thread | None = None
-        self._http: httpx.Client | None = None
+        self._running: ChildProcess | ServerThread | None = None
+        self._control: Control | None = None
         self._port = 0
 
     # Running
@@ -230,29 +127,17 @@ class Emulator:
 
     def _launch(self, port: int) -> None:
         if self._process:
-            seed = self._seed
             job = {
-                "seed": {
-                    "api_key": seed.api_key,
-                    "flags": seed.flags,
-                    "companies": seed.companies,
-                    "users": seed.users,
-                },
+                "seed": self._first_seed.content(),
                 "host": self._host,
                 "port": port,
                 "journal": None if self._journal is None else str(self._journal),
             }
-            self._running = _Process(job)
+            self._running = ChildProcess(job)
         else:
-            self._running = _Thread(self._seed, self._host, port, self._journal)
+            self._running = ServerThread(self._first_seed, self._host, port, self._journal)
         self._port = self._running.port
-        self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self._running.control_port}{PREFIX}",
-            timeout=_CONTROL_TIMEOUT,
-            trust_env=False,
-            # Plain loopback HTTP: an empty context spares loading the certificates of the world.
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        )
+        self._control = Control(self._running.control_port)
 
     def stop(self) -> None:
         """Stop; stopping twice is harmless."""
@@ -271,7 +156,7 @@ class Emulator:
             EmulatorError: It runs on a thread, which cannot be killed.
 
         """
-        if not isinstance(self._running, _Process):
+        if not isinstance(self._running, ChildProcess):
             raise EmulatorError("only an emulator in its own process can be killed")
         self._hang_up()
         self._running.kill()
@@ -292,14 +177,33 @@ class Emulator:
         if self._running is not None:
             self._running.stop()
             self._running = None
-        if not keep_state and self._journal is not None:
-            self._journal.unlink(missing_ok=True)
+        if not keep_state:
+            self._first_seed = self._seed
+            if self._journal is not None:
+                self._journal.unlink(missing_ok=True)
         self._launch(self._port)
 
+    def reset(self, seed: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> None:
+        """Begin anew in a few milliseconds, from its seed or from another one, which it then has.
+
+        Balances, leases, events, counts, faults and the clock are as at the start; connected clients
+        are sent what they follow. Leases that a client still holds are unknown from then on.
+
+        Raises:
+            SeedError: The seed is malformed; the message names the field.
+
+        """
+        if seed is None:
+            self._ask("POST", "/reset", {})
+            return
+        checked = load_seed(seed)
+        self._ask("POST", "/reset", {"seed": checked.content()})
+        self._seed = checked
+
     def _hang_up(self) -> None:
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -313,6 +217,11 @@ class Emulator:
         self.stop()
 
     # Where it is
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._running is not None
 
     @property
     def port(self) -> int:
@@ -332,7 +241,7 @@ class Emulator:
     @property
     def pid(self) -> int | None:
         """The id of its process, if it runs in one of its own."""
-        return self._running.pid if isinstance(self._running, _Process) else None
+        return self._running.pid if isinstance(self._running, ChildProcess) else None
 
     # What it knows
 
@@ -391,7 +300,7 @@ class Emulator:
         """Make requests fail until the fault has fired `times` times or is cleared.
 
         Args:
-            kind: "refuse", "drop", "delay", "status", "cut" or "freeze"; see the module `faults`.
+            kind: "refuse", "drop", "delay", "status", "cut" or "freeze"; see the module `injected_faults`.
             on: "acquire", "extend", "release", "check", "capture", "datastream" or "any".
             times: How many requests it hits; None: all.
             probability: How likely it hits a request, 0 to 1, by a generator of its own that
@@ -468,20 +377,9 @@ class Emulator:
     def _ask(
         self, method: str, path: str, body: Entity | None = None, content: str | None = None
     ) -> object:
-        if self._http is None:
+        if self._control is None:
             raise EmulatorError("the emulator is not running")
-        payload = content.encode() if content is not None else None
-        if body is not None:
-            try:
-                payload = json_text.write(body)
-            except TypeError as error:
-                raise EmulatorError(f"not JSON: {error}") from error
-        with own_request():
-            response = self._http.request(method, path, content=payload)
-        if response.is_error:
-            message = json_text.read(response.content).get("error", response.text)
-            raise EmulatorError(f"{method} {path}: {message}")
-        return json_text.read(response.content)
+        return self._control.ask(method, path, body, content)
 
 
 def _path(kind: str, entity_id: object) -> str:

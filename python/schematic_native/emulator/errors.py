@@ -1,6 +1,10 @@
-"""What the emulated service refuses, each with the HTTP status that says so."""
+"""What can go wrong: what the emulated service refuses, each with its HTTP status, and `EmulatorError`."""
 
 from __future__ import annotations
+
+
+class EmulatorError(RuntimeError):
+    """The emulator could not be started, or refused what it was told."""
 
 
 class ServiceError(Exception):

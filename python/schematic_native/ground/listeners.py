@@ -1,6 +1,6 @@
-"""Who is told what becomes of a client's stream of flags.
+"""Notifies listeners of what happens to a client's stream of flags.
 
-A client never holds who watches it: a watcher that nobody else holds is told nothing any more.
+Listeners are held weakly: a client never keeps one alive.
 """
 
 from __future__ import annotations
@@ -12,52 +12,52 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Sequence
 
-# "ready": flags are there and kept current; "lost": they are not kept current any more;
-# "changed": flags with these keys are other ones than before.
-News: TypeAlias = Literal["ready", "lost", "changed"]
-Watcher: TypeAlias = "Callable[[News, Sequence[str]], None]"
+# "ready": there are flags, and they are kept current; "lost": they are no longer kept current; "changed": the
+# flags with these keys have changed.
+StreamEvent: TypeAlias = Literal["ready", "lost", "changed"]
+Listener: TypeAlias = "Callable[[StreamEvent, Sequence[str]], None]"
 
 
-class Watchers:
-    """The watchers of one client.
+class Listeners:
+    """The listeners of one client.
 
     Args:
-        logger: told of a watcher that raises.
+        logger: for listeners that raise.
 
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        # A dict for the order, and because each change is one step: a fork may find any lock held.
-        self._methods: dict[weakref.WeakMethod[Watcher], None] = {}
+        # A dict keeps the order, and each change of it is atomic: a lock could be held during a fork.
+        self._methods: dict[weakref.WeakMethod[Listener], None] = {}
         self._is_ready = False
 
-    def add(self, method: Watcher) -> None:
-        """Tell a bound method from now on, on the thread that has the news; it must not wait."""
+    def add(self, method: Listener) -> None:
+        """Call a bound method with each event, on the thread that it comes from; it must not wait."""
         self._methods[weakref.WeakMethod(method)] = None
 
-    def remove(self, method: Watcher) -> None:
-        """Tell a method nothing any more."""
+    def remove(self, method: Listener) -> None:
+        """Stop calling a method."""
         self._methods.pop(weakref.WeakMethod(method), None)
 
-    def stream(self, is_ready: bool) -> None:
-        """Tell whether flags are kept current, if that is news."""
+    def set_ready(self, is_ready: bool) -> None:
+        """Notify listeners that flags are kept current, or no longer, if that has changed."""
         if is_ready is not self._is_ready:
             self._is_ready = is_ready
-            self._tell("ready" if is_ready else "lost", ())
+            self._notify("ready" if is_ready else "lost", ())
 
     def changed(self, flags: Sequence[str]) -> None:
-        """Tell which flags have changed, if any have."""
+        """Notify listeners of flags that have changed, if there are any."""
         if flags:
-            self._tell("changed", flags)
+            self._notify("changed", flags)
 
-    def _tell(self, news: News, flags: Sequence[str]) -> None:
+    def _notify(self, event: StreamEvent, flags: Sequence[str]) -> None:
         for each in tuple(self._methods):
             method = each()
             if method is None:
                 self._methods.pop(each, None)
                 continue
             try:
-                method(news, flags)
+                method(event, flags)
             except Exception:
-                self._logger.exception("a watcher of the stream failed")
+                self._logger.exception("a listener of the stream failed")

@@ -1,1 +1,9 @@
-"""Holds in frameworks: each module needs its own, and nothing here is loaded by `schematic_native`."""
+"""Holds in frameworks, and the tokens of model responses.
+
+Each module but `tokens` needs the framework that it is named after. `schematic_native` never imports a module from
+here by itself.
+"""
+
+from schematic_native.integrations.tokens import TokenCount, units_of
+
+__all__ = ["TokenCount", "units_of"]

@@ -14,7 +14,7 @@ from schematic_native.redis import Refused
 
 if TYPE_CHECKING:
     from schematic_native._native import Reservation
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.redis import Operation, Operations
 
@@ -26,7 +26,7 @@ HURRY = 0.25
 
 
 def finish(
-    operations: Operations, pending: PendingCheck, faults: Faults
+    operations: Operations, pending: PendingCheck, faults: FaultLog
 ) -> Operation[CheckResult | PendingCheck]:
     """Take a check's steps in the store until it is answered or needs something other than the store."""
     while pending.need in STORE_NEEDS:

@@ -11,8 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 from schematic_native._native import CheckFlagResult, CheckResult, PendingCheck
-from schematic_native.config.options import CreditBalance
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
+from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
 from schematic_native.leases.process_store import ProcessStore
@@ -24,6 +24,7 @@ from schematic_native.leases.requests import (
     CheckRequest,
     FlagOutcome,
     FlagRequest,
+    FlagsRequest,
     NoAnswer,
     Outcomes,
     ServiceAnswer,
@@ -32,17 +33,18 @@ from schematic_native.leases.requests import (
 )
 from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
+from schematic_native.service.rest import ReservationRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Found, Replica
-    from schematic_native.config.options import CreditLeaseMode
-    from schematic_native.config.settings import LeaseSettings
+    from schematic_native.config.client_config import CreditLeaseMode
+    from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.leases.lease_store import LeaseStore
     from schematic_native.leases.manager import Leases
     from schematic_native.leases.shared_store import SharedStore
@@ -80,7 +82,7 @@ class Checks:
         self,
         core: Core,
         api: Api,
-        faults: Faults,
+        faults: FaultLog,
         *,
         datastream: DataStream | None,
         caches: EntityCaches | None = None,
@@ -130,16 +132,11 @@ class Checks:
                 return NoAnswer(KEY_CONFLICT)
         return await self._ask_api(request, deadline)
 
-    async def check_flags(
-        self,
-        flag_keys: Sequence[str] | None,
-        company: Keys | None,
-        user: Keys | None,
-        deadline: float,
-    ) -> Outcomes | NoAnswer:
+    async def check_flags(self, request: FlagsRequest, deadline: float) -> Outcomes | NoAnswer:
         """Answer plain checks of several flags, or of all; by flag key."""
+        flag_keys, company, user = request.flag_keys, request.each.company, request.each.user
         if self._replica is not None and flag_keys:
-            requests = {key: FlagRequest(key, company, user) for key in flag_keys}
+            requests = {key: request.of(key) for key in flag_keys}
             asked = [self._ask_replica(self._replica, each) for each in requests.values()]
             answered = dict(zip(requests, await asyncio.gather(*asked), strict=True))
             known = {key: answer for key, answer in answered.items() if answer is not None}
@@ -147,7 +144,7 @@ class Checks:
                 return known
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(company, user, deadline)
-            outcomes = decide_all(self._core, flag_keys, company, user)
+            outcomes = decide_all(self._core, request)
             if outcomes is not None:
                 return outcomes
         try:
@@ -339,15 +336,17 @@ class Checks:
         lifetime = min(asked_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
-                request.flag_key,
-                request.company,
-                request.user,
-                math.ceil(usage),
-                request.event_subtype,
-                self._core.now() + lifetime,
-                request.as_flag_request().preflight.to_wire(),
+                ReservationRequest(
+                    request.flag_key,
+                    request.company,
+                    request.user,
+                    math.ceil(usage),
+                    request.event_subtype,
+                    self._core.now() + lifetime,
+                    request.as_flag_request().preflight.to_wire(),
+                    request.key,
+                ),
                 deadline,
-                request.key,
             )
         except PaymentRequiredError as error:
             self._faults.cleared(RESERVE_TOPIC)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
 
 
 class Calls:
     """The background tasks of one lease manager."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: FaultLog) -> None:
         self._faults = faults
         self.tasks: set[asyncio.Task[None]] = set()
 

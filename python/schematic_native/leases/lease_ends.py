@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from schematic_native.config.settings import LONGEST_HOLD
+from schematic_native.config.defaults import LONGEST_HOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from schematic_native._native import AcquirePlan, Core, ExtendPlan
-    from schematic_native.config.settings import LeaseSettings
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.config.lease_settings import LeaseSettings
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_store import HeldLease, LeaseStore, SharedLeaseStore
     from schematic_native.service.responses import GrantedLease
@@ -72,7 +72,7 @@ class Leases:
         core: Core,
         api: Api,
         settings: LeaseSettings,
-        faults: Faults,
+        faults: FaultLog,
         *,
         store: LeaseStore | None = None,
         request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,

@@ -6,25 +6,40 @@ Arguments are refused here, before anything is done; nothing here waits or does 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from schematic_native._native import CheckFlagResult, CheckResult, read_quantity
-from schematic_native.config.options import CheckFlagOptions, EventQuantities, EventUsage
+from schematic_native.config.options import (
+    CheckFlagOptions,
+    CheckOptions,
+    EventQuantities,
+    EventUsage,
+)
 from schematic_native.ground.arguments import (
+    LONGEST_WAIT,
     Keys,
+    check_default,
+    check_options,
     check_text,
     is_usage,
     read_amount,
     read_amounts,
     read_keys,
     read_text,
+    read_timeout,
     wrong_kind,
 )
 
 if TYPE_CHECKING:
     from schematic_native._native import Core, FailureMode, PendingCheck
-    from schematic_native.config.options import DefaultValue
+    from schematic_native.config.options import DefaultValue, LookupKeys
+
+# The arguments of `check` as its caller gave them, in the order of its signature.
+CheckArguments: TypeAlias = """tuple[
+    str, LookupKeys | None, LookupKeys | None, CheckOptions | None, float | None, str | None,
+    FailureMode | None, DefaultValue, float | None
+]"""
 
 REASON_OFFLINE = "offline: default value"
 REASON_FLAG_NOT_FOUND = "flag not found: default value"
@@ -89,6 +104,8 @@ class FlagRequest(NamedTuple):
     company: Keys | None
     user: Keys | None
     preflight: Preflight = NO_PREFLIGHT
+    default: DefaultValue = None  # the answer if no other can be had; the flag's own if None
+    timeout: float = LONGEST_WAIT  # seconds
 
     def decide(
         self, core: Core, *, record: bool = True, partial: bool = False
@@ -116,18 +133,11 @@ FlagOutcome = CheckFlagResult | ServiceAnswer | NoAnswer
 Outcomes = Mapping[str, FlagOutcome]
 
 
-def decide_all(
-    core: Core,
-    flag_keys: Sequence[str] | None,
-    company: Keys | None,
-    user: Keys | None,
-    *,
-    record: bool = True,
-) -> Outcomes | None:
+def decide_all(core: Core, request: FlagsRequest, *, record: bool = True) -> Outcomes | None:
     """Evaluate several flags in memory, or all; None if an entity is missing for that."""
     outcomes: dict[str, FlagOutcome] = {}
-    for key in core.flag_keys() if flag_keys is None else flag_keys:
-        answer = FlagRequest(key, company, user).decide(core, record=record)
+    for key in core.flag_keys() if request.flag_keys is None else request.flag_keys:
+        answer = request.of(key).decide(core, record=record)
         if isinstance(answer, CheckFlagResult):
             outcomes[key] = answer
         elif answer in _KNOWN_MISSES:
@@ -149,6 +159,8 @@ class CheckRequest(NamedTuple):
     usage: float | None
     event_subtype: str | None
     on_acquire_failure: FailureMode
+    default: DefaultValue  # the answer if no other can be had; the flag's own if None
+    timeout: float  # seconds
     ttl: float | None = None  # seconds that the hold may live; as configured if None
     key: str | None = None  # the idempotency key; generated if None
 
@@ -183,7 +195,9 @@ class CheckRequest(NamedTuple):
             preflight = Preflight(event_usage=(self.event_subtype, usage))
         else:
             preflight = Preflight(usage=usage)
-        return FlagRequest(self.flag_key, self.company, self.user, preflight)
+        return FlagRequest(
+            self.flag_key, self.company, self.user, preflight, self.default, self.timeout
+        )
 
     def fail(self, failure: str) -> CheckResult:
         """Answer by the failure mode alone, without evaluating the flag."""
@@ -221,44 +235,92 @@ def plain_result(answer: CheckFlagResult) -> CheckResult:
 
 
 def read_flag_request(
-    flag_key: object, company: object, user: object, options: CheckFlagOptions | None
+    flag_key: object,
+    company: object,
+    user: object,
+    options: CheckFlagOptions | None,
+    timeout: float,
 ) -> FlagRequest:
-    """Check the arguments of a plain check."""
-    return FlagRequest(
+    """Check the arguments of a plain check; `timeout` holds unless the options have one."""
+    check_options(options, CheckFlagOptions)
+    request = FlagRequest(
         read_text("flag_key", flag_key),
         read_keys("company", company),
         read_keys("user", user),
         NO_PREFLIGHT if options is None else read_preflight(options),
+        timeout=timeout,
     )
+    if options is None:
+        return request
+    check_default(options.default_value)
+    if options.timeout is not None:
+        timeout = read_timeout(options.timeout)
+    return request._replace(default=options.default_value, timeout=timeout)
 
 
-def read_check_request(
-    flag_key: object,
-    company: object,
-    user: object,
-    usage: object,
-    event_subtype: object,
-    on_acquire_failure: object,
-) -> CheckRequest:
-    """Check the arguments of `check`.
+def read_check_request(arguments: CheckArguments, timeout: float) -> CheckRequest:
+    """Check the arguments of `check`; `timeout` holds unless the caller gave one.
 
     A usage that is out of range passes: the check's answer reports it.
     """
-    subtype = None if event_subtype is None else check_text("event_subtype", event_subtype)
-    if on_acquire_failure is None:
-        on_acquire_failure = "fail-closed"
-    if on_acquire_failure not in ("fail-open", "fail-closed"):
+    given = _Given(*arguments)
+    if given.options is not None:
+        given = given.merged(given.options)
+    check_default(given.default_value)
+    if given.timeout is not None:
+        timeout = read_timeout(given.timeout)
+    subtype = given.event_subtype
+    subtype = None if subtype is None else check_text("event_subtype", subtype)
+    mode = given.on_acquire_failure or "fail-closed"
+    if mode not in ("fail-open", "fail-closed"):
         raise ValueError(
-            f"on_acquire_failure must be 'fail-closed' or 'fail-open', got {on_acquire_failure!r}"
+            "on_acquire_failure must be 'fail-closed' or 'fail-open', "
+            f"got {given.on_acquire_failure!r}"
         )
     return CheckRequest(
-        read_text("flag_key", flag_key),
-        read_keys("company", company),
-        read_keys("user", user),
-        None if usage is None else read_quantity("usage", usage),
+        read_text("flag_key", given.flag_key),
+        read_keys("company", given.company),
+        read_keys("user", given.user),
+        None if given.usage is None else read_quantity("usage", given.usage),
         subtype or None,
-        on_acquire_failure,
+        mode,
+        given.default_value,
+        timeout,
     )
+
+
+class _Given(NamedTuple):
+    """The arguments of `check` by name."""
+
+    flag_key: str
+    company: LookupKeys | None
+    user: LookupKeys | None
+    options: CheckOptions | None
+    usage: float | None
+    event_subtype: str | None
+    on_acquire_failure: FailureMode | None
+    default_value: DefaultValue
+    timeout: float | None
+
+    def merged(self, options: CheckOptions) -> _Given:
+        """Fill in from the options what no keyword gave."""
+        check_options(options, CheckOptions)
+        kept = {name: getattr(options, name) for name in _IN_OPTIONS if getattr(self, name) is None}
+        return self._replace(**kept)
+
+
+_IN_OPTIONS = ("usage", "event_subtype", "on_acquire_failure", "default_value", "timeout")
+
+
+class FlagsRequest(NamedTuple):
+    """Plain checks of several flags, or of all if `flag_keys` is None."""
+
+    flag_keys: list[str] | None
+    each: FlagRequest  # as which each flag is checked, but for its key
+
+    def of(self, flag_key: str) -> FlagRequest:
+        """Return the plain check of one of the flags."""
+        return self.each._replace(flag_key=flag_key)
 
 
 def resolve_default(value: DefaultValue, flag_default: bool) -> bool:

@@ -19,7 +19,7 @@ from schematic_native.redis import PAGES
 
 if TYPE_CHECKING:
     from schematic_native._native import AcquirePlan, Core, ExtendPlan, OwedClaim
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_store import HeldLease
     from schematic_native.redis import Late, Operation, SweptPage, WaitedStore
@@ -44,7 +44,7 @@ class SharedStore:
 
     shared = True
 
-    def __init__(self, core: Core, store: WaitedStore, faults: Faults) -> None:
+    def __init__(self, core: Core, store: WaitedStore, faults: FaultLog) -> None:
         self._core = core
         self._store = store
         self._operations = store.operations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from schematic_native._native import Core, Reservation, SlabPlan
-    from schematic_native.ground.fault_log import Faults
+    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.redis import Late, Operation, WaitedStore
 
@@ -52,7 +52,7 @@ class Slabs:
         core: Core,
         store: WaitedStore,
         settle: Callable[[SlabClaim], None],
-        faults: Faults,
+        faults: FaultLog,
     ) -> None:
         self._core = core
         self._store = store

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from schematic_native.ground.machine import THIS
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import scripts
 from schematic_native.redis.commands import Command, accept, as_list, call
@@ -17,6 +18,8 @@ from schematic_native.redis.lease_row import Installed, Refused, SharedLease, re
 from schematic_native.redis.values import amount, millis, number, text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schematic_native.ground.slots import Slot
     from schematic_native.redis.commands import Operation
     from schematic_native.redis.keys import Keys
@@ -29,12 +32,15 @@ class LeaseOperations:
     Args:
         keys: the names of the store's keys.
         is_spread: whether they are on several servers.
+        token: draws a text for the names of keys that nobody else uses.
 
     """
 
-    def __init__(self, keys: Keys, *, is_spread: bool = False) -> None:
+    def __init__(
+        self, keys: Keys, *, is_spread: bool = False, token: Callable[[], str] = THIS.token
+    ) -> None:
         self._keys = keys
-        self.placement = KeyPlacement(keys, is_spread=is_spread)
+        self.placement = KeyPlacement(keys, is_spread=is_spread, token=token)
 
     def lease(self, slot: Slot) -> Operation[SharedLease | None]:
         """Read a slot's lease, live or expired."""

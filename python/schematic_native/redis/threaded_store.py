@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.ground.threads import Workers
+from schematic_native.ground.threads import ThreadPool
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -39,7 +39,7 @@ class ThreadedStore:
     def __init__(self, store: SyncStore) -> None:
         self.operations = store.operations
         self._store = store
-        self._workers = Workers(MOST_WORKERS, "schematic-native Redis")
+        self._workers = ThreadPool(MOST_WORKERS, "schematic-native Redis")
 
     async def run(
         self,

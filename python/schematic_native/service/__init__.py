@@ -1,4 +1,4 @@
-"""The connections to the service: REST, the DataStream and the delivery of events.
+"""All communication with the service: REST calls, the DataStream and the delivery of events.
 
-Nothing here knows a lease or a client.
+Nothing here decides a check, and nothing here knows a lease or a client.
 """

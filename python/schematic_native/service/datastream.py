@@ -1,8 +1,8 @@
 """The DataStream: one WebSocket that keeps flags, companies and users current.
 
-It never gives up: a socket that cannot be opened, or that drops, is opened again with a backoff.
-What a message means is the core's business; this module keeps the socket, asks for entities, and
-tells who waits for them.
+It never gives up: a connection that fails or ends is opened again, after the delay of `reconnects.py`. The
+core decides what a message means; this module only keeps the connection, requests entities, and wakes those
+who wait for them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -19,29 +18,28 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from schematic_native._native import __version__
-from schematic_native.config.settings import is_loopback
 from schematic_native.ground import json_text
+from schematic_native.ground.machine import THIS, Machine
+from schematic_native.ground.urls import is_loopback
+from schematic_native.service.reconnects import STABLE_AFTER, Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from schematic_native._native import Core, Ingested
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.ground.listeners import Watchers
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.listeners import Listeners
 
 FLAGS = "rulesengine.Flags"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 TOPIC = "DataStream"
 KEY_REFUSED = "the API key was refused"
-FIRST_BACKOFF = 1.0
-LONGEST_BACKOFF = 30.0
-STABLE_AFTER = 30.0
 MISSED_PONGS = 2
-# Larger messages are read off the loop, as parsing them may take many milliseconds.
+# Larger messages are parsed in a thread, as that may take many milliseconds.
 LARGE_MESSAGE = 64 * 1024
-# A full queue is handled without a pause; the loop gets a turn after so many messages or requests.
+# The event loop gets a turn after so many messages or requests in a row.
 TURN = 64
-# At DEBUG the library would log every header of the handshake, and so the API key.
+# At DEBUG, the library would log every header of the handshake, and with them the API key.
 _WIRE_LOG = logging.getLogger("schematic_native.websocket")
 _WIRE_LOG.setLevel(logging.INFO)
 RESUBSCRIBE_PAUSE = 0.01
@@ -62,7 +60,7 @@ class Timing:
 
 
 def datastream_url(base_url: str) -> str:
-    """Derive the DataStream's URL from the API's.
+    """Return the URL of the DataStream that belongs to an API.
 
     `api.x` becomes `datastream.x`, `http` becomes `ws`.
     """
@@ -74,54 +72,34 @@ def datastream_url(base_url: str) -> str:
     return urlunsplit(("wss" if parts.scheme == "https" else "ws", host, "/datastream", "", ""))
 
 
-class Backoff:
-    """The pause before the next attempt.
-
-    Random, at least 1 s, at most 30 s, growing while nothing works.
-    """
-
-    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        self._jitter = jitter
-        self._failures = 0
-
-    def next(self) -> float:
-        """Return how many seconds to wait."""
-        self._failures = min(self._failures + 1, 16)
-        ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * float(2**self._failures))
-        return FIRST_BACKOFF + (ceiling - FIRST_BACKOFF) * self._jitter()
-
-    def clear(self) -> None:
-        """Start again at the shortest pause."""
-        self._failures = 0
-
-
 class _Request:
-    """One request for an entity, which any number of callers wait for."""
+    """One request for an entity, which any number of callers may wait for."""
 
     def __init__(self, entity_type: str, keys: Mapping[str, str]) -> None:
         self.pairs = frozenset(_pairs(keys))
         self.name = (entity_type, self.pairs)
-        self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.is_refused = False  # the service says that there is no such entity
+        self.outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.is_refused = False  # the service has no such entity
 
     def resolve(self, found: bool) -> None:
-        if not self.answer.done():
-            self.answer.set_result(found)
+        if not self.outcome.done():
+            self.outcome.set_result(found)
 
 
 class DataStream:
-    """Keeps the socket.
+    """Keeps the connection.
 
     Args:
-        base_url: the API's URL.
+        base_url: of the API.
         api_key: sent with the handshake.
-        core: takes the messages.
+        core: receives the messages.
         faults: where failures are reported.
         max_message_size: bytes.
-        on_ready: called at each set of flags that makes a connection ready.
-        on_message: called with each message that the core has taken.
-        watchers: told when the flags are current, are not any more, and change.
+        on_ready: called whenever a full set of flags has arrived.
+        on_message: called with each message that the core has received.
+        listeners: notified when the flags are current, when they no longer are, and when they change.
         timing, sleep, jitter: for tests.
+        machine: opens the socket, and tells when messages arrive.
 
     """
 
@@ -130,15 +108,16 @@ class DataStream:
         base_url: str,
         api_key: str,
         core: Core,
-        faults: Faults,
+        faults: FaultLog,
         *,
         max_message_size: int,
         on_ready: Callable[[], None],
         on_message: Callable[[bytes, Ingested], None] | None = None,
-        watchers: Watchers | None = None,
+        listeners: Listeners | None = None,
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        machine: Machine = THIS,
     ) -> None:
         self._url = datastream_url(base_url)
         self._api_key = api_key
@@ -147,21 +126,23 @@ class DataStream:
         self._max_message_size = max_message_size
         self._on_ready = on_ready
         self._on_message = on_message
-        self._watchers = watchers
+        self._listeners = listeners
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
+        self._connect = machine.connect or connect
+        self._monotonic = machine.monotonic
         self._socket: ClientConnection | None = None
         self._requests: dict[tuple[str, frozenset[Pair]], _Request] = {}
-        # Requests by entity type and each single key, as any key of an entity may answer them.
+        # Requests by entity type and each key, as an entity arrives under any of its keys.
         self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
         self._flags_arrived = asyncio.Event()
         self.ready = False
-        # When the last message of this connection came, by time.monotonic; None before the first.
+        # When the latest message of this connection arrived, by time.monotonic; None before the first.
         self.last_message: float | None = None
-        # Whether a large message is on its way into the core.
+        # Whether a large message is being parsed.
         self.is_reading = False
-        # Set once it is known how the first attempt went, well or badly.
+        # Set once the first attempt has succeeded or failed.
         self.first_outcome = asyncio.Event()
 
     @property
@@ -170,20 +151,20 @@ class DataStream:
         return self._socket is not None
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled."""
+        """Connect, and reconnect, until cancelled."""
         while True:
             try:
                 await self._connection()
-            except Exception as error:  # noqa: BLE001 - must survive any fault
+            except Exception as error:  # noqa: BLE001 - it must survive any failure
                 self._faults.raised(TOPIC, _describe(error))
             finally:
                 self._disconnected()
             await self._sleep(self._backoff.next())
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
-        """Ask for an entity by keys and wait until it is in the cache.
+        """Request an entity by its keys and wait until it is in memory.
 
-        Returns False if it does not come in time. Concurrent calls for the same keys share one
+        Returns False if it does not arrive in time. Concurrent calls for the same keys share one
         request. The deadline is an instant of the loop's clock.
         """
         return await self.confirm(entity_type, keys, deadline) is True
@@ -191,7 +172,7 @@ class DataStream:
     async def confirm(
         self, entity_type: str, keys: Mapping[str, str], deadline: float
     ) -> bool | None:
-        """Do the same, and tell why not: False if the service knows no such entity, else None."""
+        """Do the same, but return None if it did not arrive, and False only if it does not exist."""
         socket = self._socket
         if socket is None or not keys:
             return None
@@ -200,15 +181,15 @@ class DataStream:
         if request is None and left > 0:
             request = self._open_request(entity_type, keys)
             try:
-                await asyncio.wait_for(_start(socket, entity_type, keys), left)
+                await asyncio.wait_for(_send_request(socket, entity_type, keys), left)
             except (WebSocketException, asyncio.TimeoutError):
                 request.resolve(found=False)
             left = deadline - asyncio.get_running_loop().time()
         if request is None:
             return None
         if left > 0:
-            await asyncio.wait({request.answer}, timeout=left)
-        found = request.answer.done() and request.answer.result()
+            await asyncio.wait({request.outcome}, timeout=left)
+        found = request.outcome.done() and request.outcome.result()
         return found or (False if request.is_refused else None)
 
     def _open_request(self, entity_type: str, keys: Mapping[str, str]) -> _Request:
@@ -219,7 +200,7 @@ class DataStream:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._timing.request, request.resolve, False)
 
-        def close(_answer: asyncio.Future[bool]) -> None:
+        def close(_outcome: asyncio.Future[bool]) -> None:
             timer.cancel()
             self._requests.pop(request.name, None)
             for pair in request.pairs:
@@ -228,18 +209,18 @@ class DataStream:
                 if not waiting:
                     del self._by_pair[entity_type, pair]
 
-        request.answer.add_done_callback(close)
+        request.outcome.add_done_callback(close)
         return request
 
     async def _connection(self) -> None:
-        """Live through one connection, from the handshake to the end."""
+        """Open one connection and use it until it ends."""
         headers = {
             "X-Schematic-Api-Key": self._api_key,
             "X-Schematic-Datastream-Mode": "direct",
             "X-Schematic-Client": "schematic-native",
             "X-Schematic-Client-Version": __version__,
         }
-        socket = await connect(
+        socket = await self._connect(
             self._url,
             additional_headers=headers,
             user_agent_header=f"schematic-native/{__version__}",
@@ -247,7 +228,7 @@ class DataStream:
             close_timeout=self._timing.close,
             ping_interval=None,
             max_size=self._max_message_size,
-            # Messages are taken off the socket at once: a full queue would hold up the pongs too.
+            # No limit: a full queue would stop the reading of pongs, too.
             max_queue=None,
             proxy=None if is_loopback(self._url) else True,
             logger=_WIRE_LOG,
@@ -255,16 +236,16 @@ class DataStream:
         self._socket = socket
         self.last_message = None
         self._flags_arrived.clear()
-        services = (
+        coroutines = (
             self._read(socket),
             self._keep_alive(socket),
             self._subscribe(socket),
-            self._outlive(STABLE_AFTER),
+            self._clear_backoff_later(),
         )
-        tasks = [asyncio.ensure_future(service) for service in services]
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
         try:
-            # The subscriptions and the stability timer end well; the reader and the pinger only
-            # end by raising.
+            # The subscriptions and the stability timer return; the reader and the pinger only end with
+            # an exception.
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in ended:
                 task.result()
@@ -278,19 +259,19 @@ class DataStream:
     def _disconnected(self) -> None:
         self._socket = None
         self.ready = False
-        if self._watchers is not None:
-            self._watchers.stream(is_ready=False)
+        if self._listeners is not None:
+            self._listeners.set_ready(is_ready=False)
         self.first_outcome.set()
         for request in list(self._requests.values()):
             request.resolve(found=False)
 
     async def _read(self, socket: ClientConnection) -> None:
-        """Hand each message to the core as it comes."""
+        """Pass each message to the core as it arrives."""
         loop = asyncio.get_running_loop()
         turns = 0
         while True:
             message = await socket.recv(decode=False)
-            self.last_message = time.monotonic()
+            self.last_message = self._monotonic()
             if len(message) > LARGE_MESSAGE:
                 self.is_reading = True
                 try:
@@ -305,26 +286,26 @@ class DataStream:
             self._backoff.clear()
             if self._on_message is not None:
                 self._on_message(message, ingested)
-            self._heed(ingested)
-            if self._watchers is not None:
-                self._watchers.changed(ingested.changed_flags)
+            self._handle(ingested)
+            if self._listeners is not None:
+                self._listeners.changed(ingested.changed_flags)
 
-    def _heed(self, ingested: Ingested) -> None:
-        """Act on what a message was: report what could not be read, release who waited for it."""
+    def _handle(self, ingested: Ingested) -> None:
+        """Report what the core could not read, and wake those who waited for the entity."""
         for sentence in ingested.skipped:
             self._faults.noted(f"DataStream: {sentence}")
         if ingested.message_type == "error":
-            self._take_error(ingested)
+            self._handle_error(ingested)
         elif ingested.message_type == "full" and ingested.entity_type == FLAGS:
-            self._take_flags()
+            self._handle_flags()
         elif ingested.message_type == "full":
             for pair in _pairs(ingested.keys or {}):
                 for request in tuple(self._by_pair.get((ingested.entity_type or "", pair), ())):
                     request.resolve(found=True)
 
-    def _take_error(self, ingested: Ingested) -> None:
+    def _handle_error(self, ingested: Ingested) -> None:
         if not ingested.keys:
-            # With keys it is the answer to a request, and no news to anybody but its waiters.
+            # With keys it is the response to a request, and only of interest to those who wait for it.
             self._faults.noted(f"DataStream: the server reports: {ingested.error}")
             return
         pairs = frozenset(_pairs(ingested.keys))
@@ -334,19 +315,19 @@ class DataStream:
                 request.is_refused = True
                 request.resolve(found=False)
 
-    def _take_flags(self) -> None:
+    def _handle_flags(self) -> None:
         if not self._core.has_flags():
             return
         self._flags_arrived.set()
         self.ready = True
         self._faults.cleared(TOPIC)
         self._on_ready()
-        if self._watchers is not None:
-            self._watchers.stream(is_ready=True)
+        if self._listeners is not None:
+            self._listeners.set_ready(is_ready=True)
         self.first_outcome.set()
 
     async def _keep_alive(self, socket: ClientConnection) -> None:
-        """Ping; end the connection when two pongs in a row have not come."""
+        """Send pings; raise when two pongs in a row are missing."""
         missed = 0
         while missed < MISSED_PONGS:
             await asyncio.sleep(self._timing.ping)
@@ -356,8 +337,8 @@ class DataStream:
         raise ConnectionError("no answer to two pings")
 
     async def _subscribe(self, socket: ClientConnection) -> None:
-        """Ask for the flags, then again for every entity that is cached, hottest first."""
-        await _start(socket, FLAGS, None)
+        """Request the flags, then every entity in memory, the most recently used first."""
+        await _send_request(socket, FLAGS, None)
         await self._resubscribe(socket, COMPANY, self._core.company_subscriptions())
         await self._resubscribe(socket, USER, self._core.user_subscriptions())
         try:
@@ -369,17 +350,16 @@ class DataStream:
         self, socket: ClientConnection, entity_type: str, subscriptions: list[dict[str, str]]
     ) -> None:
         for number, keys in enumerate(subscriptions, start=1):
-            await _start(socket, entity_type, keys)
+            await _send_request(socket, entity_type, keys)
             if number % TURN == 0:
                 await self._sleep(RESUBSCRIBE_PAUSE)
 
-    async def _outlive(self, seconds: float) -> None:
-        """Count a connection that has lived this long as a good one, even if it was silent."""
-        await asyncio.sleep(seconds)
+    async def _clear_backoff_later(self) -> None:
+        await asyncio.sleep(STABLE_AFTER)
         self._backoff.clear()
 
 
-async def _start(
+async def _send_request(
     socket: ClientConnection, entity_type: str, keys: Mapping[str, str] | None
 ) -> None:
     request: dict[str, object] = {"action": "start", "entity_type": entity_type}
@@ -389,7 +369,7 @@ async def _start(
 
 
 def _pairs(keys: Mapping[str, str]) -> Iterable[Pair]:
-    """Key names and values compare case-insensitively."""
+    """Return keys in lower case: names and values compare case-insensitively."""
     return ((name.lower(), value.lower()) for name, value in keys.items())
 
 

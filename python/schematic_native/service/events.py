@@ -1,8 +1,8 @@
-"""Sending events: batches from the native queue to the capture service.
+"""Delivers events: takes batches from the core's queue and posts them until the server has accepted them.
 
-The native queue is the buffer; as many requests are under way as the service answers well. An event
-leaves this process only when the server has taken it, or has refused that one event for what it is.
-Everything else is tried again.
+An event is never dropped unless the server refuses that one event for its content; every other failure is
+retried (`event_retries.py` says when). How many requests are under way at once follows how well the service
+responds.
 """
 
 from __future__ import annotations
@@ -13,46 +13,45 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from schematic_native._native import Pace
-from schematic_native.config.settings import MAX_EVENT_REQUESTS
+from schematic_native.config.defaults import MAX_EVENT_REQUESTS
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
+from schematic_native.service.event_retries import (
+    FIRST_RETRY_DELAY,
+    LONGEST_ASKED_DELAY,
+    OVERLOADED,
+    REFUSED,
+    delay_before,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from schematic_native._native import Core, EventBatch
-    from schematic_native.ground.fault_log import Faults
-    from schematic_native.service.rest import Posted
+    from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.service.event_posts import Posted
 
-# Under way at once, before the service has shown that it takes more.
+# Requests under way at once, until the service has shown that it can handle more.
 FIRST_REQUESTS = 8
-# Seconds between two looks for full batches while they keep coming. So the calls that queue events need not
-# wake anybody, which costs a caller more than the call; those that come more seldom than that wake the sender.
+# Seconds between two looks for full batches while they keep coming: waking the sender would cost a caller more
+# than queueing the event. If full batches come less often than every SELDOM seconds, each wakes the sender.
 FULL_BATCH_PERIOD = 0.01
 SELDOM = 0.05
-FIRST_RETRY_DELAY = 1.0
-LONGEST_RETRY_DELAY = 30.0
-# No longer than that, whatever the service asks.
-LONGEST_ASKED_DELAY = 60.0
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
-# Statuses that speak of the batch's content; all others speak of the service, the way there, or the
-# key.
-REFUSED = frozenset({400, 413, 422})
-# Statuses that say that it is too much.
-OVERLOADED = frozenset({408, 429, 503, 504})
 
 
 class EventSender:
-    """Empties the core's event queue, by time and whenever a full batch waits.
+    """Empties the core's event queue: periodically, and whenever a batch is full.
 
     Args:
-        core: whose queue.
-        post: posts one batch and tells what came back, or raises ApiConnectionError.
+        core: owns the queue.
+        post: posts one batch and returns the response, or raises ApiConnectionError.
         period: seconds between two flushes.
         faults: where failures are reported.
-        max_requests: under way at once at most.
+        max_requests: the most requests under way at once.
         prepare: awaited before usage leaves this process.
         jitter: for tests; returns a number from 0 to 1.
+        first_retry_delay: for tests; seconds.
 
     """
 
@@ -61,7 +60,7 @@ class EventSender:
         core: Core,
         post: Callable[[EventBatch], Awaitable[Posted]],
         period: float,
-        faults: Faults,
+        faults: FaultLog,
         *,
         max_requests: int = MAX_EVENT_REQUESTS,
         prepare: Callable[[], Awaitable[None]] | None = None,
@@ -75,24 +74,24 @@ class EventSender:
         self._prepare = prepare
         self._jitter = jitter
         self._first_retry_delay = first_retry_delay
-        # Set when there is something to do: all that waits is to be sent, or full batches.
+        # Set when a flush is due or a batch is full.
         self._due = asyncio.Event()
         self._is_flush_due = False
-        self._woken_at = 0.0  # by a full batch, last
-        self._resting: set[asyncio.Event] = set()
+        self._woken_at = 0.0  # by the latest full batch
+        self._backing_off: set[asyncio.Event] = set()
         self._pace = Pace(FIRST_REQUESTS, max_requests)
         self._has_room = asyncio.Event()
-        self._has_more = False  # batches that wait, as far as is known
+        self._has_more = False  # whether more batches seem to be waiting
         self._requests = 0  # under way
         self._is_turn = asyncio.Event()
         self._paused_until = 0.0
         self._deliveries: set[asyncio.Task[None]] = set()
-        self._taken = _Tally()
+        self._taken = _EventCount()
         self._flushes: set[asyncio.Event] = set()
         self._pending = 0
         self._lost = 0
-        # Taken from the queue and not delivered, and those of an earlier sender among them that are
-        # still to be started.
+        # Batches taken from the queue and not delivered; and those of them, from an earlier sender, whose
+        # delivery has not started.
         self._undelivered: list[EventBatch] = []
         self._inherited: deque[EventBatch] = deque()
         self.sent = 0
@@ -104,7 +103,7 @@ class EventSender:
         return self._pending
 
     def inherit(self, other: EventSender) -> None:
-        """Go on where a sender ended whose loop ended under it."""
+        """Take over from a sender whose event loop has ended."""
         self._inherited.extend([*other._undelivered, *other._inherited])
         self._pending = other._pending
         self.sent, self.refused = other.sent, other.refused
@@ -126,8 +125,8 @@ class EventSender:
                     await self._drain_full(end)
 
     async def _is_woken(self, seconds: float) -> bool:
-        """Wait so long at most; whether it was cut short."""
-        # A timer rather than wait_for, which before Python 3.12 may swallow a cancellation.
+        """Wait for the event that work is due, at most so many seconds; return whether it came."""
+        # Not wait_for, which may swallow a cancellation before Python 3.12.
         late = False
 
         def end() -> None:
@@ -144,12 +143,12 @@ class EventSender:
         return not late
 
     async def _drain_full(self, end: float) -> None:
-        """Send full batches while they keep coming, until the instant at which all is sent."""
+        """Send full batches while they keep coming, at most until the next flush is due."""
         loop = asyncio.get_running_loop()
         is_seldom = loop.time() - self._woken_at > SELDOM
         while not self._is_flush_due and loop.time() < end:
             self._woken_at = loop.time()
-            # None for a whole period: from now on the next one wakes us.
+            # There was none for a whole period: from now on, the next one wakes us.
             is_idle = not await self._drain(full=True) or is_seldom
             if is_idle and not self._core.expect_batch():
                 return
@@ -157,7 +156,7 @@ class EventSender:
             await self._is_woken(FULL_BATCH_PERIOD)
 
     def _report_losses(self) -> None:
-        """Say so when usage was lost because the queue was full, and when that is over."""
+        """Report when usage was lost because the queue was full, and when that is over."""
         lost = self._core.counts()["dropped_billing"]
         if lost > self._lost:
             self._faults.raised(QUEUE_TOPIC, "it is full: new track and identify events are lost")
@@ -166,12 +165,12 @@ class EventSender:
         self._lost = lost
 
     async def flush(self, timeout: float) -> bool:
-        """Wait until all that is queued now has been delivered or refused.
+        """Wait until all events that are queued now have been delivered or refused.
 
-        False if the time was too short.
+        Returns False if that took longer than the timeout.
         """
         counts = self._core.counts()
-        target = _Tally(
+        target = _EventCount(
             self._taken.billing + counts["queued_billing"],
             self._taken.flag_checks + counts["queued_flag_checks"],
         )
@@ -186,7 +185,7 @@ class EventSender:
         return True
 
     async def close(self) -> int:
-        """Stop; returns how many taken events were not delivered."""
+        """Stop; return how many events were taken from the queue and not delivered."""
         lost = self._pending
         deliveries = list(self._deliveries)
         for delivery in deliveries:
@@ -194,7 +193,7 @@ class EventSender:
         await asyncio.gather(*deliveries, return_exceptions=True)
         return lost
 
-    async def _wait_for(self, target: _Tally) -> None:
+    async def _wait_for(self, target: _EventCount) -> None:
         started = asyncio.Event()
         self._flushes.add(started)
         try:
@@ -207,7 +206,7 @@ class EventSender:
             await asyncio.wait(set(self._deliveries))
 
     async def _drain(self, *, full: bool) -> bool:
-        """Start a delivery for each batch, or full one, as many at a time as may be; whether there was one."""
+        """Start a delivery for each batch, or each full one; return whether there was one."""
         has_started = False
         while True:
             await self._wait_for_room()
@@ -227,7 +226,7 @@ class EventSender:
             delivery.add_done_callback(self._delivered)
             for waiting in self._flushes:
                 waiting.set()
-            # The loop is the caller's: others have their turn after each start.
+            # The event loop is the program's: give it a turn after each start.
             await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
@@ -235,17 +234,17 @@ class EventSender:
         while len(self._deliveries) >= self._pace.limit:
             self._has_room.clear()
             await self._has_room.wait()
-        await self._wait_for_leave()
+        await self._wait_out_pause()
 
-    async def _wait_for_leave(self) -> None:
-        """Wait as long as the service has asked us to."""
+    async def _wait_out_pause(self) -> None:
+        """Wait for as long as the service has asked us to."""
         delay = self._paused_until - asyncio.get_running_loop().time()
         if delay > 0:
             await asyncio.sleep(delay)
 
     async def _wait_for_turn(self) -> None:
-        """Wait until another request may be sent: more deliveries may have begun than now may send."""
-        await self._wait_for_leave()
+        """Wait until another request may be sent: the limit may have dropped below the deliveries."""
+        await self._wait_out_pause()
         while self._requests >= self._pace.limit:
             self._is_turn.clear()
             await self._is_turn.wait()
@@ -258,30 +257,29 @@ class EventSender:
 
     async def _deliver(self, batch: EventBatch) -> None:
         """Post a batch until the server has taken or refused each of its events."""
-        attempt = 0
+        retry = 0
         while True:
             fault = await self._try(batch)
             if fault is None:
                 return
             self._faults.raised(TOPIC, f"{fault}; the events are kept and tried again")
             self._report_losses()
-            ceiling = min(LONGEST_RETRY_DELAY, self._first_retry_delay * 2**attempt)
-            attempt = min(attempt + 1, 16)
-            await self._rest(ceiling * (0.5 + 0.5 * self._jitter()))
+            await self._back_off(delay_before(retry, self._jitter(), self._first_retry_delay))
+            retry += 1
 
-    async def _rest(self, delay: float) -> None:
-        """Wait, but no longer than until another batch has gone through."""
+    async def _back_off(self, delay: float) -> None:
+        """Wait for a delay, but only until another batch has been accepted."""
         over = asyncio.Event()
         timer = asyncio.get_running_loop().call_later(delay, over.set)
-        self._resting.add(over)
+        self._backing_off.add(over)
         try:
             await over.wait()
         finally:
             timer.cancel()
-            self._resting.discard(over)
+            self._backing_off.discard(over)
 
     async def _try(self, batch: EventBatch) -> str | None:
-        """Post a batch once; returns what went wrong if it must be posted again."""
+        """Post a batch once; return what went wrong if it must be posted again, else None."""
         try:
             if batch.billing and self._prepare is not None:
                 await self._prepare()
@@ -296,16 +294,16 @@ class EventSender:
             if isinstance(error, ApiTimeoutError):
                 self._pace.refused()
             return f"unreachable ({error.message})"
-        except Exception as error:  # noqa: BLE001 - whatever it is, the events stay
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events are kept
             return f"{type(error).__name__}: {error}"
         status = posted.status
         if 200 <= status < 300:  # noqa: PLR2004
-            self._took(batch, posted.seconds)
+            self._accepted(batch, posted.seconds)
             return None
         if status in OVERLOADED:
             self._slow_down(posted.asked_delay)
-        # What stands in the way of the service refuses without its words: to find the event that is
-        # too large, say, helps then too, but to drop one would lose usage.
+        # A proxy in front of the service may refuse a batch as well, without the service's explanation.
+        # Splitting the batch helps then, too, but dropping an event would lose usage.
         if status in REFUSED and (posted.is_explained or batch.count > 1):
             await self._split(batch, status)
             return None
@@ -314,7 +312,7 @@ class EventSender:
         return f"HTTP {status}"
 
     async def _split(self, batch: EventBatch, status: int) -> None:
-        """Find the event that a refused batch is refused for, and drop only that one."""
+        """Find the event that a batch is refused for, and drop only that one."""
         self._undelivered.remove(batch)
         if batch.count <= 1:
             self._pending -= batch.count
@@ -332,21 +330,21 @@ class EventSender:
             until = asyncio.get_running_loop().time() + min(asked_delay, LONGEST_ASKED_DELAY)
             self._paused_until = max(self._paused_until, until)
 
-    def _took(self, batch: EventBatch, seconds: float | None) -> None:
+    def _accepted(self, batch: EventBatch, seconds: float | None) -> None:
         if seconds is not None:
-            # Half is enough: those that follow are being started, one after the other.
+            # Half of the limit is enough: the others are about to be started, one at a time.
             is_used = 2 * len(self._deliveries) >= self._pace.limit
             self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)
-        for over in self._resting:
+        for over in self._backing_off:
             over.set()
 
 
-class _Tally:
-    """Events counted by kind, as the queue hands out billing events before analytics."""
+class _EventCount:
+    """Events counted by kind, as the queue returns billing events before flag checks."""
 
     def __init__(self, billing: int = 0, flag_checks: int = 0) -> None:
         self.billing = billing
@@ -356,5 +354,5 @@ class _Tally:
         self.billing += batch.billing
         self.flag_checks += batch.count - batch.billing
 
-    def covers(self, other: _Tally) -> bool:
+    def covers(self, other: _EventCount) -> bool:
         return self.billing >= other.billing and self.flag_checks >= other.flag_checks

@@ -1,4 +1,7 @@
-"""How often and how long one client has waited for the service, by what for."""
+"""How often and how long one client has waited for the service, by operation.
+
+Nothing here reports the numbers: `client/metrics.py` and `telemetry.py` do.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-# What a path of the API is about, by how it ends; any other is named by its first word.
+# Operations by the last part of their path; any other is named by the first part.
 _ENDINGS = {
     "extend": "extend",
     "lease": "acquire",
@@ -22,8 +25,8 @@ _ENDINGS = {
 
 
 @dataclass
-class Waits:
-    """What has been waited for so far; a request and its retries are one."""
+class OperationTiming:
+    """How an operation has gone so far. A call counts once, whatever its retries."""
 
     done: int = 0
     failed: int = 0
@@ -31,51 +34,51 @@ class Waits:
 
 
 @dataclass
-class Wait:
-    """One wait, which may also fail without an exception."""
+class Measurement:
+    """One call, which may also fail without an exception."""
 
     has_failed: bool = False
     begun: float = field(default_factory=time.monotonic)
 
 
-class Tally:
-    """Counts requests, and has each followed by whoever traces them."""
+class Timings:
+    """Counts and times the calls of one client, and traces each of them if a tracer is set."""
 
     def __init__(
         self, trace: Callable[[str], AbstractContextManager[object]] | None = None
     ) -> None:
         self.trace = trace
-        self._waits: dict[str, Waits] = {}
+        self._operations: dict[str, OperationTiming] = {}
 
-    def emptied(self) -> Tally:
-        """Return one that starts from nothing and is traced as this one is."""
-        return Tally(self.trace)
+    def restarted(self) -> Timings:
+        """Return new timings with the same tracer."""
+        return Timings(self.trace)
 
     @property
-    def waits(self) -> dict[str, Waits]:
-        """What has been waited for, by operation."""
-        return dict(self._waits)
+    def by_operation(self) -> dict[str, OperationTiming]:
+        """The timings so far, by operation."""
+        return dict(self._operations)
 
     @contextlib.contextmanager
-    def waiting(self, operation: str) -> Iterator[Wait]:
-        """Count the time within; an exception is a failure, and a cancelled wait is not counted."""
-        waits = self._waits.setdefault(operation, Waits())
-        wait = Wait()
+    def measure(self, operation: str) -> Iterator[Measurement]:
+        """Time the body of a with statement. An exception is a failure; a cancelled call is not counted."""
+        timing = self._operations.setdefault(operation, OperationTiming())
+        measurement = Measurement()
         try:
             with contextlib.nullcontext() if self.trace is None else self.trace(operation):
-                yield wait
+                yield measurement
         except Exception:
-            wait.has_failed = True
+            measurement.has_failed = True
             raise
         finally:
-            if wait.has_failed or sys.exc_info()[0] is None:
-                waits.failed += wait.has_failed
-                waits.done += not wait.has_failed
-                waits.seconds += time.monotonic() - wait.begun
+            if measurement.has_failed or sys.exc_info()[0] is None:
+                timing.failed += measurement.has_failed
+                timing.done += not measurement.has_failed
+                timing.seconds += time.monotonic() - measurement.begun
 
 
 def operation_of(path: str) -> str:
-    """Name what a request to the API is for."""
+    """Return the operation that a path of the API stands for."""
     last = path.rpartition("/")[2]
     if last == "release":
         return "release_reservation" if "/reservations/" in path else "release"

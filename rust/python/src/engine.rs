@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 use schematic_core::{
-    client::FlagAnswer,
+    decider::FlagAnswer,
     engine::{self, Company, Flag, User},
     wire::{self, WireError},
 };

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
-use schematic_core::events::{Answer, Batch, Pace};
+use schematic_core::events::{Batch, Pace, Response};
 
 /// Up to 100 events, written when they are asked for.
 #[pyclass(frozen, module = "schematic_native._native")]
@@ -51,7 +51,7 @@ impl EventBatch {
 
 /// The answer to one HTTP/1.1 request.
 #[pyclass(frozen, module = "schematic_native._native")]
-pub(crate) struct HttpAnswer(Answer);
+pub(crate) struct HttpAnswer(Response);
 
 #[pymethods]
 impl HttpAnswer {
@@ -82,7 +82,7 @@ pub(crate) fn read_answer(
     ended: bool,
     tunnel: bool,
 ) -> PyResult<Option<HttpAnswer>> {
-    let answer = Answer::read(received, ended, tunnel);
+    let answer = Response::read(received, ended, tunnel);
     match answer {
         Ok(answer) => Ok(answer.map(HttpAnswer)),
         Err(error) => Err(PyValueError::new_err(error.to_string())),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use schematic_core::{
-    Now, client,
+    Now, decider,
     leases::{self, LeaseState},
 };
 
@@ -130,7 +130,7 @@ impl SlabPlan {
 
 /// A settled hold that the shared store has still to end.
 #[pyclass(frozen, module = "schematic_native._native")]
-pub(crate) struct OwedClaim(pub client::OwedClaim);
+pub(crate) struct OwedClaim(pub decider::OwedClaim);
 
 #[pymethods]
 impl OwedClaim {

@@ -1,3 +1,7 @@
+//! Flags by key.
+//!
+//! A whole set replaces the one before at once: no reader sees half of each.
+
 use std::sync::Arc;
 
 use hashbrown::HashTable;

@@ -4,40 +4,23 @@
 //! described and skipped: it never empties the cache, and a check never answers from half an
 //! entity, because an entity is parsed and compiled before it replaces the one in the table.
 
+mod entity;
+mod entry;
 mod flags;
+mod index;
 mod message;
 mod table;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+pub use entity::Entity;
 pub use flags::Flags;
 pub use message::Ingested;
-pub use table::{Entity, Lookup, Table};
+pub use table::{Lookup, Table};
 
 use crate::engine::{Company, User};
-
-impl Entity for Company {
-    fn id(&self) -> &Arc<str> {
-        Self::id(self)
-    }
-    fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        Self::keys(self)
-    }
-}
-
-impl Entity for User {
-    fn id(&self) -> &Arc<str> {
-        Self::id(self)
-    }
-    fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        Self::keys(self)
-    }
-}
 
 /// Flags, companies and users.
 #[derive(Debug)]

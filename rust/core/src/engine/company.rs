@@ -1,16 +1,19 @@
 //! Companies.
+//!
+//! A company is read by evaluations and never changed by them. Only the values of its metrics grow in place, by usage
+//! that this process reports.
 
 use std::sync::Arc;
 
 use super::entitlement::{Entitlement, Feature, Terms};
+use super::facts::{Facts, TraitFacts};
 use super::flag::Flag;
-use super::gate::{Facts, TraitFacts};
 use super::metric::Metric;
 use super::period::Subscription;
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
 use super::table::{Ids, Key, Named, Table};
-use super::user::Trait;
+use super::traits::Trait;
 use crate::name::Name;
 
 /// A compiled company. A partial update builds a new one that shares what did not change.
@@ -85,7 +88,12 @@ impl Company {
     fn of(parts: CompanyParts, traits: TraitFacts) -> Self {
         let key = Key::new(&parts.id);
         Self {
-            facts: Facts::of_company(&key, &parts, traits),
+            facts: Facts::new(&key, traits).with_plans(
+                &parts.plans,
+                &parts.plan_versions,
+                &parts.billing_products,
+                parts.base_plan.as_ref(),
+            ),
             key,
             parts,
         }

@@ -5,8 +5,8 @@ use super::condition::{
     Condition, CreditCondition, Membership, MetricCondition, TraitCondition, TraitOwner,
 };
 use super::cost::{Cost, cost};
+use super::facts::{Facts, NOBODY};
 use super::flag::Flag;
-use super::gate::{Facts, NOBODY};
 use super::metric::Metric;
 use super::period::MetricPeriod;
 use super::preflight::Preflight;
@@ -50,7 +50,7 @@ pub fn evaluate<'a>(
         return verdict;
     }
     verdict.entitlement = company.and_then(|company| company.entitlement_to(flag));
-    let asked = Asked {
+    let evaluation = Evaluation {
         company,
         user,
         company_facts: company.map_or(&NOBODY, |company| &company.facts),
@@ -58,24 +58,24 @@ pub fn evaluate<'a>(
         preflight,
         now,
     };
-    decide(flag, &asked, &mut verdict);
+    decide(flag, &evaluation, &mut verdict);
     verdict
 }
 
 /// Lets the first matching rule decide.
-fn decide<'a>(flag: &'a Flag, asked: &Asked<'a, '_>, verdict: &mut Verdict<'a>) {
-    let company_rules = asked
+fn decide<'a>(flag: &'a Flag, evaluation: &Evaluation<'a, '_>, verdict: &mut Verdict<'a>) {
+    let company_rules = evaluation
         .company
         .map_or(&[][..], |it| it.parts.rules.of_flag(&flag.rules_of));
-    let user_rules = asked
+    let user_rules = evaluation
         .user
         .map_or(&[][..], |it| it.parts.rules.of_flag(&flag.rules_of));
     if company_rules.is_empty() && user_rules.is_empty() {
-        decide_among(flag.rules.iter(), asked, verdict);
+        decide_among(flag.rules.iter(), evaluation, verdict);
     } else {
         decide_among(
             Pool::new(&flag.rules, company_rules, user_rules),
-            asked,
+            evaluation,
             verdict,
         );
     }
@@ -83,19 +83,19 @@ fn decide<'a>(flag: &'a Flag, asked: &Asked<'a, '_>, verdict: &mut Verdict<'a>) 
 
 fn decide_among<'a>(
     rules: impl Iterator<Item = &'a Rule>,
-    asked: &Asked<'a, '_>,
+    evaluation: &Evaluation<'a, '_>,
     verdict: &mut Verdict<'a>,
 ) {
     let mut earlier_violation = None;
     for rule in rules {
         if !rule
             .gate
-            .lets_through(asked.company_facts, asked.user_facts)
+            .lets_through(evaluation.company_facts, evaluation.user_facts)
         {
             continue;
         }
         let mut violation = None;
-        if !asked.matches(rule, &mut violation) {
+        if !evaluation.matches(rule, &mut violation) {
             if earlier_violation.is_none() {
                 earlier_violation = violation;
             }
@@ -105,7 +105,7 @@ fn decide_among<'a>(
         verdict.reason = Reason::Rule(&rule.name.reason);
         verdict.rule = Some(&rule.name);
         if rule.kind.is_entitlement() {
-            verdict.usage = asked.feature_usage(rule);
+            verdict.usage = evaluation.feature_usage(rule);
         }
         match rule.kind {
             RuleType::Default => deny(verdict, earlier_violation),
@@ -117,7 +117,7 @@ fn decide_among<'a>(
     deny(verdict, earlier_violation);
 }
 
-/// A refusal that a spend policy brought about says so.
+/// A denial that a spend policy caused names that policy.
 fn deny<'a>(verdict: &mut Verdict<'a>, violation: Option<Violation<'a>>) {
     if let (false, Some(violation)) = (verdict.value, violation) {
         verdict.reason = Reason::Policy(violation);
@@ -128,8 +128,8 @@ fn deny<'a>(verdict: &mut Verdict<'a>, violation: Option<Violation<'a>>) {
 /// A metric condition without a value fails its whole rule, wherever it stands.
 struct RuleFails;
 
-/// What an evaluation is about.
-struct Asked<'a, 'p> {
+/// What the conditions of a rule are evaluated against.
+struct Evaluation<'a, 'p> {
     company: Option<&'a Company>,
     user: Option<&'a User>,
     company_facts: &'a Facts,
@@ -138,7 +138,7 @@ struct Asked<'a, 'p> {
     now: Option<Millis>,
 }
 
-impl<'a> Asked<'a, '_> {
+impl<'a> Evaluation<'a, '_> {
     /// Whether the rule matches; `violation` becomes the first spend policy that refused on the way.
     fn matches(&self, rule: &'a Rule, violation: &mut Option<Violation<'a>>) -> bool {
         rule.kind.is_unconditional() || self.all_hold(rule, violation).unwrap_or(false)
@@ -335,7 +335,7 @@ impl<'a> Asked<'a, '_> {
             }
         };
         let available = balance + overdraft;
-        // A draw of nothing still needs credits, unless the caller said that it is one.
+        // A draw of zero credits still needs a balance, unless the caller asked for zero explicitly.
         if cost.credits == 0.0 && !cost.explicit {
             available > 0.0
         } else {

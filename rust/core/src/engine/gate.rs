@@ -1,114 +1,16 @@
 //! What rules out most rules at a glance.
 //!
-//! A flag with many rules is mostly made of rules about other companies. An entity's [`Facts`] are a few words with a
-//! bit for each thing that conditions ask for by name: its id, its plans, the texts of its traits. A rule's [`Gate`] has,
-//! for a few conditions that must all hold, the bits of which the entity needs one. Where none is set the condition cannot
-//! hold, and neither its memory nor the entity's needs to be looked at to know it; where one is, nothing is known.
+//! A flag with many rules is mostly made of rules about other companies. A rule's [`Gate`] has, for a few conditions that
+//! must all hold, the bits of an entity's [`Facts`] of which one must be set. Where none is, the condition cannot hold,
+//! and neither its memory nor the entity's needs to be looked at to know it; where one is, nothing is known, and the gate
+//! must let the rule through.
 
-use super::company::CompanyParts;
 use super::condition::{Condition, Membership, TraitOwner};
-use super::table::{Key, Table, bit, hash};
-use super::user::Trait;
-use super::value::{Comparable, Operator, Scalar};
-use crate::name::Name;
-
-/// Words of an entity's facts.
-const WORDS: usize = 16;
-/// All bits are set.
-const ANY: u8 = 0;
-const ID: u8 = 1;
-const PLANS: u8 = 2;
-const PLAN_VERSIONS: u8 = 3;
-const BILLING_PRODUCTS: u8 = 4;
-const BASE_PLAN: u8 = 5;
-/// From here on: the texts of traits.
-const TRAITS: u8 = 6;
-const TRAIT_WORDS: usize = WORDS - TRAITS as usize;
-/// Added to the place of a fact about the user.
-const OF_USER: u8 = 16;
-
-/// The bits of what is known of an entity.
-#[derive(Debug, Clone)]
-pub(super) struct Facts([u64; WORDS]);
-
-/// Of an entity that is not there: no condition that a gate looks at holds without it.
-pub(super) static NOBODY: Facts = Facts::NONE;
-
-/// The facts about traits, which most updates leave as they are.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct TraitFacts([u64; TRAIT_WORDS]);
-
-impl Facts {
-    const NONE: Self = {
-        let mut words = [0; WORDS];
-        words[ANY as usize] = u64::MAX;
-        Self(words)
-    };
-
-    pub fn of_company(id: &Key, parts: &CompanyParts, traits: TraitFacts) -> Self {
-        let mut facts = Self::of_user(id, traits);
-        facts.set(PLANS, parts.plans.signature());
-        facts.set(PLAN_VERSIONS, parts.plan_versions.signature());
-        facts.set(BILLING_PRODUCTS, parts.billing_products.signature());
-        facts.set(BASE_PLAN, parts.base_plan.as_ref().map_or(0, bit));
-        facts
-    }
-
-    pub fn of_user(id: &Key, traits: TraitFacts) -> Self {
-        let mut facts = Self::NONE;
-        facts.set(ID, bit(id));
-        for (place, word) in (TRAITS..).zip(traits.0) {
-            facts.set(place, word);
-        }
-        facts
-    }
-
-    fn set(&mut self, place: u8, word: u64) {
-        self.0[usize::from(place)] = word;
-    }
-
-    pub fn of_traits(&self) -> TraitFacts {
-        TraitFacts(self.0.last_chunk().copied().unwrap_or_default())
-    }
-}
-
-impl TraitFacts {
-    pub fn new(traits: &Table<Trait>) -> Self {
-        let mut facts = Self::default();
-        for entry in traits.entries() {
-            let definition = hash(entry.definition.as_bytes());
-            facts.0[usize::from(word_of(definition))] |= match entry.value.scalar {
-                Scalar::Text => text_bit(definition, &entry.value.text),
-                _ => other_bit(definition),
-            };
-        }
-        facts
-    }
-}
-
-/// The word of a trait; its texts share it.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "it is less than the number of words"
-)]
-const fn word_of(definition: u64) -> u8 {
-    (((spread(definition) >> 32) * TRAIT_WORDS as u64) >> 32) as u8
-}
-
-/// Of a trait that is this text.
-fn text_bit(definition: u64, text: &Name) -> u64 {
-    1 << (spread(definition ^ hash(text.as_bytes())) >> 58)
-}
-
-/// Of a trait that is no text, and so compares in ways of its own.
-const fn other_bit(definition: u64) -> u64 {
-    1 << (spread(definition) >> 32 & 63)
-}
-
-/// Hashes of names that differ little, in bits that differ much: the upper ones.
-const fn spread(hash: u64) -> u64 {
-    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
+use super::facts::{
+    ANY, BASE_PLAN, BILLING_PRODUCTS, Facts, ID, OF_USER, PLAN_VERSIONS, PLANS, TRAITS, other_bit,
+    text_bit, word_of,
+};
+use super::value::{Comparable, Operator};
 
 /// Conditions of one rule that an entity's facts may show not to hold.
 #[derive(Debug, Clone)]
@@ -143,10 +45,7 @@ impl Gate {
     pub fn lets_through(&self, company: &Facts, user: &Facts) -> bool {
         let [first, second, third] = self.masks;
         let [place, next, last] = self.places;
-        let may_hold = |place: u8, mask: u64| {
-            let facts = if place < OF_USER { company } else { user };
-            facts.0[usize::from(place) % WORDS] & mask != 0
-        };
+        let may_hold = |place, mask| Facts::meet(company, user, place, mask);
         may_hold(place, first) && may_hold(next, second) && may_hold(last, third)
     }
 }
@@ -198,14 +97,15 @@ const fn place_of(membership: Membership) -> u8 {
         Membership::BillingProduct => BILLING_PRODUCTS,
     }
 }
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where its fixture is wrong")]
 
     use serde_json::{Value, json};
 
-    use super::NOBODY;
     use crate::engine::Company;
+    use crate::engine::facts::NOBODY;
     use crate::wire::{parse_company, parse_flag};
 
     fn object(id: &str, mut fields: Value) -> Value {
@@ -287,7 +187,7 @@ mod tests {
         ] {
             assert!(may_match(&open, &acme), "{open:?}");
         }
-        // Of a trait that is no text, the text tells nothing.
+        // The text of a value that compares as something else says nothing about it.
         assert!(may_match(&[tier("eq", "iron")], &company("int")));
     }
 

@@ -1,13 +1,14 @@
-//! Users, and traits, which companies have too.
+//! Users.
+//!
+//! A user is read by evaluations and never changed by them: what is new about it arrives as a new user.
 
 use std::sync::Arc;
 
-use super::gate::{Facts, TraitFacts};
+use super::facts::{Facts, TraitFacts};
 use super::rule::FlagRules;
 use super::spend::CreditPolicies;
-use super::table::{Key, Named, Table};
-use super::value::Value;
-use crate::name::Name;
+use super::table::{Key, Table};
+use super::traits::Trait;
 
 /// A compiled user. A partial update builds a new one that shares what did not change.
 #[derive(Debug)]
@@ -25,36 +26,6 @@ pub(crate) struct UserParts {
     pub policies: Table<CreditPolicies>,
     pub rules: Table<FlagRules>,
     pub traits: Table<Trait>,
-}
-
-/// A trait of a company or user, found by the id of its definition.
-#[derive(Debug)]
-pub(crate) struct Trait {
-    pub definition: Name,
-    pub value: Value,
-}
-
-impl Named for Trait {
-    fn name(&self) -> &Name {
-        &self.definition
-    }
-}
-
-impl Table<Trait> {
-    #[inline]
-    pub fn of_definition(&self, definition: &Key) -> Option<&Value> {
-        self.named(definition).map(|entry| &entry.value)
-    }
-
-    /// What a condition sees, for which an empty id names no trait.
-    #[inline]
-    pub fn matching(&self, definition: &Key) -> Option<&Value> {
-        if definition.name.is_empty() {
-            None
-        } else {
-            self.of_definition(definition)
-        }
-    }
 }
 
 impl User {
@@ -75,7 +46,7 @@ impl User {
     fn of(parts: UserParts, traits: TraitFacts) -> Self {
         let key = Key::new(&parts.id);
         Self {
-            facts: Facts::of_user(&key, traits),
+            facts: Facts::new(&key, traits),
             key,
             parts,
         }

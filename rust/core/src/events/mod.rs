@@ -4,12 +4,12 @@
 //! and identify) and analytics (`flag_check`) wait in queues of their own, so that analytics never
 //! takes room from billing: a full analytics queue drops what is new, and counts it.
 
-mod answer;
 mod event;
 mod pace;
 mod queue;
+mod response;
 
-pub use answer::{Answer, NoAnswer};
 pub use event::{Billing, FlagCheck, IdempotencyKey, Identify, SettleExtras, Track};
 pub use pace::Pace;
 pub use queue::{Batch, MAX_BATCH, Queue, QueueCounts};
+pub use response::{Response, ResponseError};

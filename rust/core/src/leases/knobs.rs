@@ -1,9 +1,24 @@
+//! What leases, holds and slabs are like: sizes, durations, shares.
+//!
+//! Knobs are set when a decider is made and never change after that.
+
 use std::collections::HashMap;
 
-use crate::{
-    Millis,
-    leases::{AcquirePlan, SlabKnobs},
-};
+use crate::{Millis, leases::SlabKnobs};
+
+/// Credits asked for at an acquire, unless a knob says otherwise.
+pub const LEASE_SIZE: f64 = 10_000.0;
+/// How long a lease is asked for, unless a knob says otherwise, in milliseconds.
+pub const LEASE_DURATION: Millis = 300_000;
+/// How long a hold lives, unless a knob says otherwise, in milliseconds.
+pub const RESERVATION_TTL: Millis = 60_000;
+/// The share of its grant at which a lease is low, unless a knob says otherwise.
+pub const LOW_WATER_MARK: f64 = 0.25;
+/// The most credits that a lease may have: larger amounts lose whole credits to rounding.
+pub const LARGEST_LEASE: f64 = 1e18;
+/// The longest duration, in milliseconds: a century. Longer ones are mistakes, and shorter ones cannot overflow
+/// an instant.
+pub const LONGEST_TERM: Millis = 3_155_760_000_000;
 
 /// What one credit type's leases are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,24 +39,15 @@ impl LeaseKnobs {
     pub const fn low_at(&self, granted: f64) -> f64 {
         self.low_water_mark * granted.max(1.0)
     }
-
-    /// The lease to ask for now.
-    #[must_use]
-    pub const fn acquire(&self, now: Millis) -> AcquirePlan {
-        AcquirePlan {
-            requested_amount: self.lease_size,
-            expires_at: now.saturating_add(self.lease_duration),
-        }
-    }
 }
 
 impl Default for LeaseKnobs {
     fn default() -> Self {
         Self {
-            lease_size: 10_000.0,
-            lease_duration: 300_000,
-            reservation_ttl: 60_000,
-            low_water_mark: 0.25,
+            lease_size: LEASE_SIZE,
+            lease_duration: LEASE_DURATION,
+            reservation_ttl: RESERVATION_TTL,
+            low_water_mark: LOW_WATER_MARK,
         }
     }
 }

@@ -1,3 +1,7 @@
+//! Settlements: what is claimed of a hold, and what is billed.
+//!
+//! Only whole, non-negative event units are billed.
+
 use std::sync::Arc;
 
 use crate::leases::{Mode, Reservation};

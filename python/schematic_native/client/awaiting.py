@@ -1,0 +1,68 @@
+"""How the asynchronous client waits: on the caller's event loop, where its I/O runs as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native._native import CheckResult
+from schematic_native.client.lease_checks import LeaseChecks
+
+if TYPE_CHECKING:
+    from schematic_native._native import PendingCheck
+    from schematic_native.client.event_arguments import IdentifyEvent, TrackEvent
+    from schematic_native.client.runtime import Runtime
+    from schematic_native.client.waiting import Waiting
+    from schematic_native.leases.requests import CheckArguments
+
+Outcome = TypeVar("Outcome")
+Answer = TypeVar("Answer")
+
+
+class AwaitingClient(LeaseChecks):
+    """A client whose calls are awaited on one event loop."""
+
+    async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
+        """Wait for the outcome of a call, and conclude it."""
+        return waiting.conclude(await waiting.work(self._running()))
+
+    async def _check_waiting(
+        self,
+        arguments: CheckArguments,
+        pending: PendingCheck | None,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> CheckResult:
+        """Finish a check that memory could not answer."""
+        begun = self._begin_check(self._read_check(arguments, ttl, key), pending)
+        return begun if isinstance(begun, CheckResult) else await self._finish(begun)
+
+    def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
+        """Queue an event, unless no event is taken any more."""
+        if self._refuses_event(method):
+            return
+        # First: a loop that is refused must find nothing done.
+        runtime = self._running()
+        event.queue(self._core)
+        if event.has_follow_up(runtime):
+            event.follow_up(runtime)
+
+    def _running(self) -> Runtime:
+        """Return the runtime, started on this loop if there is none or its loop has ended."""
+        import asyncio  # noqa: PLC0415 - loaded when I/O starts
+
+        self._own()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "AsyncSchematic does its I/O on asyncio, and no asyncio event loop runs here: call it "
+                "within asyncio.run, or use Schematic on a thread, as under trio"
+            ) from None
+        runtime = self._runtime
+        if runtime is None or runtime.loop.is_closed():
+            runtime = self._start()
+        elif runtime.loop is not loop:
+            raise RuntimeError(
+                "this AsyncSchematic runs on another event loop: use one client per loop"
+            )
+        return runtime

@@ -1,0 +1,132 @@
+"""How the synchronous client waits: for coroutines that run on an I/O thread of its own.
+
+What a synchronous client of Redis can do is done on the caller's thread, without a hop to another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from schematic_native._native import CheckResult
+from schematic_native.client.lease_checks import LeaseChecks
+from schematic_native.client.waiting import outcome_of
+from schematic_native.ground.store_errors import StoreError
+
+if TYPE_CHECKING:
+    from schematic_native._native import OwedClaim, PendingCheck
+    from schematic_native.client.event_arguments import IdentifyEvent, TrackEvent
+    from schematic_native.client.runtime import Runtime
+    from schematic_native.client.waiting import Waiting
+    from schematic_native.leases.requests import CheckArguments
+
+Outcome = TypeVar("Outcome")
+Answer = TypeVar("Answer")
+
+# A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
+# the check itself can say what it ran out of time for.
+GRACE = 0.05
+
+
+class BlockingClient(LeaseChecks):
+    """A client whose calls block their thread while they wait."""
+
+    def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
+        """Wait for the outcome of a call, a little longer than it may take, and conclude it."""
+        from schematic_native.client.loop_thread import (  # noqa: PLC0415 - for I/O only
+            LateError,
+            LoopEndedError,
+        )
+
+        runtime = self._ensure_running()
+        thread = self._session.thread
+        if runtime is None or thread is None:
+            return waiting.conclude(waiting.late())
+        try:
+            outcome = thread.call(lambda: waiting.work(runtime), waiting.timeout + GRACE)
+        except (LateError, LoopEndedError):
+            outcome = waiting.late()
+        return waiting.conclude(outcome)
+
+    def _check_waiting(
+        self,
+        arguments: CheckArguments,
+        pending: PendingCheck | None,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> CheckResult:
+        """Finish a check that memory could not answer."""
+        begun = self._begin_check(self._read_check(arguments, ttl, key), pending)
+        return begun if isinstance(begun, CheckResult) else self._finish(begun)
+
+    def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
+        """Queue an event, unless no event is taken any more."""
+        if self._refuses_event(method):
+            return
+        event.queue(self._core)
+        runtime = self._ensure_running()
+        if runtime is not None and event.has_follow_up(runtime):
+            runtime.loop.call_soon_threadsafe(event.follow_up, runtime)
+
+    def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
+        """Ask a synchronous client of Redis on this thread, without a hop to another."""
+        store = self._store
+        if store is None:
+            return pending
+        from schematic_native.leases.check_steps import HURRY, STORE_NEEDS, finish  # noqa: PLC0415
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+
+        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS or timeout < HURRY:
+            return pending
+
+        return store.run(finish(store.operations, pending, self._faults), timeout)
+
+    def _claim(self, owed: OwedClaim) -> None:
+        """Make the claim of a settle: on this thread if that is possible, else on the I/O thread.
+
+        A claim that is interrupted, or fails, is made before its usage is sent, or at a sweep.
+        """
+        from schematic_native.leases.claims import Claim  # noqa: PLC0415
+        from schematic_native.leases.lease_store import STORE_TIMEOUT  # noqa: PLC0415
+        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
+
+        store = self._store
+        if not isinstance(store, SyncStore):
+            self._finish(outcome_of(lambda runtime: runtime.claim(owed), STORE_TIMEOUT))
+            return
+        try:
+            store.run(Claim.of(owed).make(store.operations, self._core), STORE_TIMEOUT)
+        except StoreError as error:
+            self._faults.store_failed("claim", error)
+        else:
+            self._faults.store_answered("claim")
+
+    def _ensure_running(self) -> Runtime | None:
+        """Start the I/O thread at the first use; None once the client is shut down."""
+        self._own()
+        session = self._session
+        if session.runtime is not None:
+            return session.runtime
+        with session.starting:
+            if self._closed:
+                return None
+            if session.runtime is None:
+                from schematic_native.client.loop_thread import LoopThread  # noqa: PLC0415 - for I/O only
+
+                async def start() -> None:
+                    # On the loop: it comes to its end even if the caller is interrupted.
+                    self._start()
+
+                try:
+                    if session.thread is None:
+                        session.thread = LoopThread()
+                except RuntimeError as error:
+                    # From Python 3.12 on no thread can be started once the main thread has ended.
+                    self._faults.raised("start", str(error))
+                    return None
+                session.keep()
+                session.thread.call(start)
+        if self._idle:
+            # Shut down by another thread, that may have found nothing to end yet.
+            session.shut_down()
+            return None
+        return session.runtime

@@ -1,0 +1,19 @@
+"""The error of a hold that was required and denied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schematic_native._native import CheckResult
+
+
+class CreditsDenied(Exception):  # noqa: N818 - a name of the public API
+    """A hold that was required was denied; `result` is the check's answer."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(f"{result.flag_key} is denied: {result.reason}")
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[CreditsDenied], tuple[CheckResult]]:
+        return CreditsDenied, (self.result,)

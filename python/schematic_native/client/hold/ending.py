@@ -1,0 +1,241 @@
+"""How a hold ends: each piece is settled once, with the units that were used of it.
+
+Nothing here waits; a claim in a shared store, or what the service is to give back, is returned as
+owed, and whoever ends the hold sees to it.
+"""
+
+# ruff: noqa: SLF001 - a hold is a part of its client
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from schematic_native.client.event_arguments import read_track
+from schematic_native.client.lease_checks import LeaseChecks
+from schematic_native.config.options import TrackOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from schematic_native._native import CheckResult, OwedClaim, Reservation
+    from schematic_native.client.hold.schedule import Holds
+    from schematic_native.client.runtime import Runtime
+    from schematic_native.leases.requests import CheckArguments
+
+C = TypeVar("C", bound=LeaseChecks)
+
+# A reservation, and the whole units that it is settled with; 0 gives it back and bills nothing.
+Ending: TypeAlias = "tuple[Reservation, int]"
+# What is to be waited for after an ending: a claim in a shared store, or the id of a reservation that
+# the service is to give back.
+Owed: TypeAlias = "OwedClaim | str"
+
+# Sums of fractions are off by less than this; it must not bill a whole unit.
+ROUNDING = 1e-9
+
+
+class EndingHold(Generic[C]):
+    """What is held, used and billed, and how it is settled; no part of it waits.
+
+    What is fixed in one step under the lock is then carried out, and carried out again if that was
+    interrupted: a piece that is settled twice has one key, and is billed once.
+    """
+
+    used: float = 0
+    """Event units used so far."""
+    held: float = 0
+    """Event units held: those settled already, and those of the pieces that are open."""
+    exhausted: bool = False
+    """Whether more was wanted, and refused."""
+
+    # Instants of the monotonic clock.
+    _due: float = math.inf
+
+    _result: CheckResult | None = None
+    _pieces: tuple[Reservation, ...] = ()
+    _billed: int = 0  # whole units of pieces that were settled
+    _count: int = 1  # of pieces, the first one included
+    _low: float = -math.inf  # units left below which it grows
+    _is_busy: bool = False  # growing, or being renewed
+    _ending: list[Ending] | None = None  # fixed when the end begins
+    _has_ended: bool = False
+    _names: dict[str, str] | None = None  # keys of events, by reservation id
+    _stream: object = None  # that takes over
+    _tracked: str | None = None  # key of the event that bills what no piece could
+
+    _client: C
+    _holds: Holds
+    _arguments: CheckArguments
+    _usage: float
+    _ttl: float | None = None
+    _key: str | None = None
+    _traits: bytes | None = None
+    _is_required: bool = False
+    _is_simple: bool = True  # a settle of memory's own is enough for it
+
+    def _name(self, event: str, number: int) -> str:
+        return f"hold:{event}:{self._key}" + (f":{number}" if number else "")
+
+    def _event_key(self) -> str:
+        if self._key is None:
+            return f"hold:{self._client._machine.unique_key()}"
+        return self._name(self._event or "", self._count if self._names else 0)
+
+    @property
+    def _event(self) -> str | None:
+        """The event that is billed; None if none is known."""
+        event = self._arguments[5]
+        if event or self._result is None:
+            return event
+        entitlement = self._result.entitlement
+        if self._result.reservation is not None:
+            return self._result.reservation.event_subtype
+        return None if entitlement is None else entitlement.event_subtype or entitlement.event_name
+
+    def _ends_at_once(self) -> bool:
+        """End as most holds do: with one piece that was used, and that memory can settle."""
+        client, pieces, used, holds = self._client, self._pieces, self.used, self._holds
+        if not (self._is_simple and type(used) is int and used and len(pieces) == 1):
+            return False
+        with holds.lock:
+            if self._ending is not None or self._billed or self._pieces is not pieces:
+                return False
+            if self.used != used:
+                return False  # another thread has used more meanwhile
+            self._ending = [(pieces[0], used)]
+        # A hold that is not of this process, or was settled before, goes the long way.
+        if client._holds is not holds or not client._settle_now(pieces[0], used):
+            return False
+        self._has_ended = True
+        del holds.open[id(self)]
+        return True
+
+    def _end(self) -> list[Owed]:
+        """Settle everything, once; returns what is to be waited for."""
+        if self._has_ended or self._result is None:
+            return []
+        client, holds = self._client, self._holds
+        if client._holds is not holds:
+            # This process was forked from the one that holds: there it is settled.
+            self._has_ended = True
+            return []
+        with holds.lock:
+            endings = self._ending
+            if endings is None:
+                units = math.ceil(self.used - ROUNDING) - self._billed
+                pieces = self._pieces
+                # Fixed from here on, whatever interrupts.
+                if len(pieces) == 1:
+                    endings = [(pieces[0], units)]
+                else:
+                    endings = spread(pieces, units) if pieces else []
+                    if not pieces and units and self._result.allowed:
+                        self._tracked = self._event_key()
+                self._ending = endings
+        owing = self._settle(endings)
+        if self._tracked is not None:
+            self._track(math.ceil(self.used - ROUNDING) - self._billed, self._tracked)
+        self._has_ended = True
+        holds.open.pop(id(self), None)
+        return owing
+
+    def _settle(self, endings: Sequence[Ending]) -> list[Owed]:
+        owing: list[Owed] = []
+        settle_now = self._client._settle_now
+        for reservation, units in endings:
+            if units and self._is_simple and settle_now(reservation, units):
+                continue
+            owed = self._settle_slowly(reservation, units)
+            if owed is not None:
+                owing.append(owed)
+        return owing
+
+    def _settle_slowly(self, reservation: Reservation, units: int) -> Owed | None:
+        client = self._client
+        if client._refuses_event("hold"):
+            return None
+        core = client._core
+        if units:
+            key = None if self._names is None else self._names.get(reservation.id)
+            return core.settle_part(reservation, units, self._traits, key)
+        if reservation.mode == "server":
+            return reservation.id
+        return core.release(reservation)
+
+    def _track(self, units: int, key: str) -> None:
+        """Bill what no piece could bill as an ordinary event."""
+        client, event = self._client, self._event
+        if not event or client._refuses_event("hold"):
+            return
+        _, company, user, *_ = self._arguments
+        named = read_track(event, company, user, None, units, TrackOptions(idempotency_key=key))
+        named = named._replace(traits=self._traits)
+        named.queue(client._core)
+        runtime = client._runtime
+        if runtime is not None and named.has_follow_up(runtime):
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed
+                runtime.loop.call_soon_threadsafe(named.follow_up, runtime)
+
+    def _bill_whole(self, pieces: tuple[Reservation, ...]) -> list[Ending]:
+        """End pieces with the whole units that were used; what is left of one is billed later."""
+        whole = math.floor(self.used + ROUNDING) - self._billed
+        self._billed += whole
+        return spread(pieces, whole)
+
+    def _see_to(self, endings: Sequence[Ending]) -> None:
+        """End pieces, and leave what is to be waited for to the client's loop."""
+        for owed in self._settle(endings):
+            self._leave(owed)
+
+    def _leave(self, owed: Owed) -> None:
+        async def work(runtime: Runtime) -> None:
+            await work_off(runtime, owed)
+
+        self._in_background(work)
+
+    def _in_background(self, work: Callable[[Runtime], Coroutine[object, object, None]]) -> None:
+        runtime = self._client._runtime
+        if runtime is not None:
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed
+                runtime.loop.call_soon_threadsafe(lambda: runtime.spawn(work(runtime)))
+
+    def _end_unawaited(self) -> None:
+        """Settle everything, and leave what is to be waited for to the client's loop."""
+        for owed in self._end():
+            self._leave(owed)
+
+    def __del__(self) -> None:
+        if self._has_ended or self._result is None:
+            return
+        has_more = self._ending is None and self._pieces
+        self._end_unawaited()
+        if has_more:
+            warnings.warn(
+                f"a hold of {self._arguments[0]} was garbage collected open: what was used is settled all "
+                "the same; use it as a context manager",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+def spread(pieces: tuple[Reservation, ...], units: int) -> list[Ending]:
+    """Share units out among pieces, the first first; the last one takes what is too much."""
+    endings: list[Ending] = []
+    for piece in pieces[:-1]:
+        part = min(units, math.ceil(piece.quantity_reserved))
+        endings.append((piece, part))
+        units -= part
+    endings.append((pieces[-1], units))
+    return endings
+
+
+async def work_off(runtime: Runtime, owed: Owed) -> None:
+    """Wait for what is owed after an ending: on the client's loop."""
+    if isinstance(owed, str):
+        await runtime.release(owed)
+    else:
+        await runtime.claim(owed)

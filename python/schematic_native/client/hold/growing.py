@@ -1,0 +1,206 @@
+"""How a hold begins, counts what is used, and holds more before it runs low."""
+
+# ruff: noqa: SLF001 - a hold is a part of its client
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+from schematic_native._native import CheckResult
+from schematic_native.client.event_arguments import read_json
+from schematic_native.client.hold.ending import C, Ending, EndingHold
+from schematic_native.ground.arguments import is_usage, read_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from schematic_native._native import PendingCheck, Reservation
+    from schematic_native.client.runtime import Runtime
+    from schematic_native.leases.requests import CheckArguments
+
+# More is held once less than this part of the first usage is left.
+LOW = 0.25
+ENTERED = "a hold can be entered once"
+
+
+class GrowingHold(EndingHold[C]):
+    """A hold that is entered, used, and held more of."""
+
+    @classmethod
+    def _make(cls, client: C, arguments: CheckArguments) -> Self:
+        """Return the hold of a client.
+
+        Made without `__init__`: its defaults are the class's, so that few are set.
+
+        Raises:
+            TypeError, ValueError: the usage is no positive number.
+
+        """
+        usage: Any = arguments[4]
+        if type(usage) is not int or usage <= 0:
+            _check_usage(usage)
+        self = object.__new__(cls)
+        self._client = client
+        self._holds = client._holds
+        self._usage = usage
+        self._arguments = arguments
+        return self
+
+    def _with_terms(
+        self, traits: object, required: bool, ttl: float | None, key: str | None
+    ) -> Self:
+        """Set what few holds have."""
+        self._traits = read_json("traits", traits)
+        if ttl is not None:
+            _check_ttl(ttl)
+            self._ttl = ttl
+        if key is not None:
+            self._key = read_text("key", key)
+        self._is_required = required
+        self._is_simple = key is None and traits is None
+        return self
+
+    @property
+    def result(self) -> CheckResult:
+        """The answer of the first check."""
+        if self._result is None:
+            raise RuntimeError("the hold has not been entered")
+        return self._result
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the work may be done."""
+        return self.result.allowed
+
+    @property
+    def reason(self) -> str:
+        """Which rule decided, or which failure."""
+        return self.result.reason
+
+    @property
+    def error(self) -> str | None:
+        """The failure, if there was one."""
+        return self.result.error
+
+    def use(self, units: float) -> None:
+        """Count units as used. Never waits, and never fails for want of credits.
+
+        Any thread may call it. Units of an allowed hold are billed, held or not.
+
+        Raises:
+            TypeError, ValueError: `units` is no finite number, 0 or more.
+            RuntimeError: the hold has ended, or has not been entered.
+
+        """
+        if type(units) is not int or units < 0:
+            check_units(units)
+        with self._holds.lock:
+            if self._ending is not None or self._result is None:
+                raise RuntimeError("the hold has ended" if self._result else "enter the hold first")
+            self.used += units
+            if self.held - self.used >= self._low or self._is_busy:
+                return
+            self._is_busy = True
+        self._grow()
+
+    def _ask_for(self, units: float) -> CheckArguments:
+        """Return the arguments of a check for more units."""
+        flag_key, company, user, options, _, *others = self._arguments
+        if self._pieces:
+            # As the first check named them: the caller's mappings may have changed.
+            company, user = self._pieces[0].company, self._pieces[0].user
+        arguments: Any = (flag_key, company, user, options, units, *others)
+        return cast("CheckArguments", arguments)
+
+    def _repeat_key(self) -> str | None:
+        if self._key is None:
+            return None
+        return f"hold:{self._arguments[0]}:{self._key}:{self._count if self._result else 0}"
+
+    def _grow(self) -> None:
+        """Hold more: now if memory can tell, else in the background."""
+        units = self._usage + max(0.0, self.used - self.held)
+        try:
+            begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+        except BaseException:
+            self._is_busy = False
+            raise
+        if isinstance(begun, CheckResult):
+            self._see_to(self._adopt(begun, units))
+            self._is_busy = False
+            return
+
+        async def grow(runtime: Runtime) -> None:
+            try:
+                result = await self._ask(runtime, units, begun)
+                self._see_to(self._adopt(result, units))
+            finally:
+                self._is_busy = False
+
+        self._in_background(grow)
+
+    async def _ask(
+        self, runtime: Runtime, units: float, pending: PendingCheck | None
+    ) -> CheckResult:
+        """Finish a check for more units on the loop."""
+        client = self._client
+        request = client._read_check(self._ask_for(units), self._ttl, self._repeat_key())
+        return client._conclude_check(request, await runtime.check(request, pending))
+
+    def _adopt(self, result: CheckResult, units: float) -> list[Ending]:
+        """Take more that is held; returns it for ending if it comes too late."""
+        reservation = result.reservation
+        with self._holds.lock:
+            if reservation is None:
+                self.exhausted = not result.allowed
+                self._low = -math.inf  # one refusal is enough
+                return []
+            if self._ending is not None:
+                return [(reservation, 0)]
+            self._add(reservation)
+            self.held += units
+            self._low = LOW * self._usage
+            self.exhausted = False
+            return []
+
+    def _add(self, reservation: Reservation) -> None:
+        self._pieces += (reservation,)
+        if self._names is not None:
+            self._names[reservation.id] = self._name(reservation.event_subtype, self._count)
+        self._count += 1
+
+    def _lacks(self, units: float) -> float:
+        """Return the units that must be held for so many to be left."""
+        check_units(units)
+        if self._ending is not None:
+            raise RuntimeError("the hold has ended")
+        return units - (self.held - self.used)
+
+    def _is_held(self, result: CheckResult, units: float) -> bool:
+        """Take the answer of a check that was waited for."""
+        late = self._adopt(result, units)
+        self._see_to(late)
+        return result.allowed and not late
+
+
+def _check_usage(usage: object) -> None:
+    if isinstance(usage, bool) or not isinstance(usage, (int, float)):
+        raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
+    if not (is_usage(usage) and usage > 0):
+        raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
+
+
+def check_units(units: object) -> None:
+    """Require a number of event units, finite and 0 or more."""
+    if isinstance(units, bool) or not isinstance(units, (int, float)):
+        raise TypeError(f"units must be a number, got {units!r}")
+    if not is_usage(units):
+        raise ValueError(f"units must be finite and 0 or more, got {units!r}")
+
+
+def _check_ttl(ttl: object) -> None:
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise TypeError(f"ttl must be a number of seconds, got {ttl!r}")
+    if not (is_usage(ttl) and ttl > 0):
+        raise ValueError(f"ttl must be a positive number of seconds, got {ttl!r}")

@@ -1,0 +1,153 @@
+"""Items of a stream, counted by a hold as they pass; the hold ends with its stream.
+
+A stream knows its hold by what both kinds are: one that is entered with `with`, or with `async with`.
+"""
+
+# ruff: noqa: SLF001 - a hold is a part of its client
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from weakref import ref
+
+from schematic_native.client.hold.denied import CreditsDenied
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from schematic_native.client.hold.renewing import RenewedHold
+
+T = TypeVar("T")
+AnyHold: TypeAlias = "RenewedHold[Any]"
+
+
+class _Stream(Generic[T]):
+    """What both kinds of streams are; it ends the hold when it ends, or is collected."""
+
+    def __init__(self, hold: AnyHold, units: Callable[[T], float]) -> None:
+        self._hold = hold
+        self._units = units
+        self._has_begun = False
+        self._has_ended = False
+        hold._stream = ref(self)
+
+    def takes_over(self) -> bool:
+        """Tell whether the hold is left to this: it has not begun."""
+        return not self._has_begun and not self._has_ended
+
+    def __del__(self) -> None:
+        # Not of a stream that has begun in the hold's own block, which ends the hold.
+        if not self._has_ended:
+            self._hold._end_unawaited()
+
+
+class HoldStream(_Stream[T]):
+    """Items of a stream, counted as they pass."""
+
+    def __init__(self, hold: AnyHold, items: Iterable[T], units: Callable[[T], float]) -> None:
+        super().__init__(hold, units)
+        self._items = iter(items)
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._has_ended:
+            raise StopIteration
+        try:
+            if not self._has_begun:
+                self._has_begun = True
+                self._enter()
+            item = next(self._items)
+            self._hold.use(self._units(item))
+        except BaseException:
+            self.close()
+            raise
+        return item
+
+    def _enter(self) -> None:
+        hold = self._hold
+        if hold._result is not None:
+            return
+        if not isinstance(hold, AbstractContextManager):
+            raise RuntimeError("enter the hold before a stream that is not asynchronous")  # noqa: TRY004
+        hold.__enter__()
+        if not hold.allowed:
+            raise CreditsDenied(hold.result)
+
+    def close(self) -> None:
+        """End the stream and the hold."""
+        self._has_ended = True
+        try:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()
+        finally:
+            hold = self._hold
+            hold._stream = None
+            if isinstance(hold, AbstractContextManager):
+                hold.__exit__(None, None, None)
+            else:
+                hold._end_unawaited()
+
+
+class AsyncHoldStream(_Stream[T]):
+    """Items of an asynchronous stream, counted as they pass."""
+
+    def __init__(self, hold: AnyHold, items: AsyncIterable[T], units: Callable[[T], float]) -> None:
+        super().__init__(hold, units)
+        self._items = items.__aiter__()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._has_ended:
+            raise StopAsyncIteration
+        try:
+            if not self._has_begun:
+                self._has_begun = True
+                await self._enter()
+            item = await self._items.__anext__()
+            self._hold.use(self._units(item))
+        except BaseException:
+            await self.aclose()
+            raise
+        return item
+
+    async def _enter(self) -> None:
+        hold = self._hold
+        if hold._result is not None:
+            return
+        if isinstance(hold, AbstractAsyncContextManager):
+            await hold.__aenter__()
+        elif isinstance(hold, AbstractContextManager):
+            hold.__enter__()
+        if not hold.allowed:
+            raise CreditsDenied(hold.result)
+
+    async def aclose(self) -> None:
+        """End the stream and the hold."""
+        self._has_ended = True
+        try:
+            close = getattr(self._items, "aclose", None)
+            if close is not None:
+                await close()
+        finally:
+            hold = self._hold
+            hold._stream = None
+            if isinstance(hold, AbstractAsyncContextManager):
+                await hold.__aexit__(None, None, None)
+            else:
+                hold._end_unawaited()  # a synchronous wait would hold up the loop
+
+
+def stream(
+    hold: AnyHold, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]
+) -> HoldStream[T] | AsyncHoldStream[T]:
+    """Return the stream of items that ends a hold, asynchronous if they are."""
+    if isinstance(items, AsyncIterable):
+        return AsyncHoldStream(hold, items, units)
+    return HoldStream(hold, items, units)
