@@ -225,6 +225,9 @@ class SharedLedger(ProcessStore):
 
     shared = True
 
+    async def has_ended(self, _slot: tuple[str, str], _lease_id: str) -> bool:
+        return False
+
 
 @pytest.mark.parametrize(("is_installed", "remaining"), [(True, 1000), (False, 0)])
 async def test_a_lease_of_a_sibling_is_left_to_the_sibling_to_install(
