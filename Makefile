@@ -22,11 +22,13 @@ INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 PODS_FLAGS ?=
+SIMULATE_FLAGS ?= --count 2000 --coverage
+SIMULATE_FAULTS_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
@@ -39,10 +41,11 @@ $(STAMPS)/deps-%: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install --quiet $(if $(filter runtime,$*),,--group $*)
 	@touch $@
 
-# The extension and the package, installed in place: Python files are read from the checkout.
+# The extension and the package, installed in place: Python files are read from the checkout. The feature `testing` adds
+# what only tests need, in a module of its own, `schematic_native._testing`; no other build has it.
 $(STAMPS)/built: $(STAMPS)/venv $(RUST_SOURCES) pyproject.toml
 	@command -v cargo >/dev/null || { echo "Rust is needed to build the extension: see https://rustup.rs" >&2; exit 1; }
-	$(BIN)/maturin develop --quiet --release --extras emulator
+	$(BIN)/maturin develop --quiet --release --features testing --extras emulator
 	@touch $@
 
 .PHONY: build
@@ -60,7 +63,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 # The oldest releases that pyproject.toml allows go before the environment's on the path.
@@ -73,6 +76,7 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
+		--ignore tests/emulator/test_dashboard_browser.py \
 		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
 		tests/test_events.py tests/test_owing.py tests/test_replica.py tests/test_shared_cache.py tests/test_sharing.py
 
@@ -90,14 +94,16 @@ test-litellm: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/litellm ## calls thr
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check
-	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m scripts.rust_floors
+	$(BIN)/python -m scripts.python_floors
+	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typed_program.py
 	$(BIN)/pyright
-	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest schematic_native._native schematic_native._testing \
+		--allowlist tests/stubtest-allowlist.txt
 
 .PHONY: format
 format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
@@ -130,9 +136,21 @@ stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing 
 stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a lease in Redis, and audit (PODS_FLAGS="--slabs --async")
 	$(BIN)/python -m tests.pods $(PODS_FLAGS)
 
+.PHONY: simulate
+simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the service under a clock of its own (SIMULATE_FLAGS="--seed 7 --replay")
+	$(BIN)/python -m tests.simulation $(SIMULATE_FLAGS)
+
+.PHONY: simulate-faults
+simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and count the schedules until each is found
+	$(BIN)/python -m tests.simulation.planted $(SIMULATE_FAULTS_FLAGS)
+
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/built $(STAMPS)/deps-browser ## the pictures of the emulator's dashboard in docs/images, with chromium
+	$(BIN)/python -m scripts.screenshots
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build wheels and an sdist into dist/, and verify them

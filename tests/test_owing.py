@@ -22,6 +22,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
+from schematic_native._testing import try_reserve
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.leases.claims import Claim, SlabClaim
 from schematic_native.leases.shared_store import SharedStore
@@ -299,12 +300,12 @@ async def lose(gate: Gate, row: Reservation) -> None:
 async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, core, faults, caplog):
     shared = SharedStore(core, gate, faults)
     row = await open_slab(gate, core)
-    assert core.try_reserve(*SLOT, 30.0) is not None
+    assert try_reserve(core, *SLOT, 30.0) is not None
     await shared.sweep()
-    assert core.try_reserve(*SLOT, 20.0) is not None
+    assert try_reserve(core, *SLOT, 20.0) is not None
     await lose(gate, row)
     await shared.sweep()
-    assert core.try_reserve(*SLOT, 1.0) is None
+    assert try_reserve(core, *SLOT, 1.0) is None
     assert "50 credits that were taken of it may be spent a second time" in caplog.text
     assert "150 are not served" in caplog.text
     await shared.close(5)
@@ -314,7 +315,7 @@ async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, cor
 async def test_a_slab_that_closes_after_its_row_was_lost_tells_the_loss(gate, core, faults, caplog):
     shared = SharedStore(core, gate, faults)
     row = await open_slab(gate, core)
-    assert core.try_reserve(*SLOT, 30.0) is not None
+    assert try_reserve(core, *SLOT, 30.0) is not None
     await lose(gate, row)
     await shared.close(5)
     assert "30 credits that were taken of it may be spent a second time" in caplog.text

@@ -5,9 +5,9 @@ Nothing here waits, and nothing here reads the arguments of a check.
 
 from __future__ import annotations
 
-import time
 import weakref
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from schematic_native._native import Core, Memory
 from schematic_native.cache.flag_checks import LocalCache
@@ -23,6 +23,7 @@ from schematic_native.config.results import ClientStatus
 from schematic_native.ground.arguments import check_text
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.ground.listeners import Listeners
+from schematic_native.ground.machine import THIS, Machine
 from schematic_native.ground.waker import Waker
 from schematic_native.service.timings import Timings
 
@@ -39,13 +40,16 @@ if TYPE_CHECKING:
 class BaseClient(Attributes, Memory):
     """What both clients are, apart from how they wait."""
 
+    # What it runs on; a simulation gives another.
+    _machine: ClassVar[Machine] = THIS
+
     def __init__(self, api_key: str, config: SchematicConfig | AsyncSchematicConfig) -> None:
         # Loaded with the first client: neither is needed to import this package.
         import concurrent.futures.thread  # noqa: F401, PLC0415 - not once the main thread has ended
 
         from schematic_native.config.settings import read_config  # noqa: PLC0415
 
-        self._settings = read_config(api_key, config)
+        self._settings = replace(read_config(api_key, config), machine=self._machine)
         self._flag_defaults = _read_flag_defaults(config.flag_defaults)
         self._caches = _read_caches(config.cache_providers)
         self._closed = False
@@ -99,7 +103,7 @@ class BaseClient(Attributes, Memory):
     def _make_core(self) -> Core:
         leases = self._settings.leases
         if leases is None:
-            return Core(api_key=self._settings.api_key, wake=self._waker)
+            return Core(api_key=self._settings.api_key, wake=self._waker, **self._machine.core)
         return Core(
             api_key=self._settings.api_key,
             lease_size=leases.lease_size,
@@ -110,6 +114,7 @@ class BaseClient(Attributes, Memory):
             wake=self._waker,
             shared=leases.redis_client is not None,
             slabs=leases.slabs,
+            **self._machine.core,
         )
 
     def _open_store(self) -> Store | None:
@@ -119,7 +124,7 @@ class BaseClient(Attributes, Memory):
             return None
         from schematic_native.redis import open_store  # noqa: PLC0415 - only with Redis
 
-        return open_store(leases.redis_client, leases.redis_key_prefix)
+        return open_store(leases.redis_client, leases.redis_key_prefix, self._machine)
 
     def set_flag_default(self, flag_key: str, value: bool) -> None:
         """Set the answer of a flag for when none can be had.
@@ -160,7 +165,7 @@ class BaseClient(Attributes, Memory):
             settles=counts["settles"],
             lapsed_holds=counts["swept"],
             evicted=counts["evicted"],
-            last_message_age=None if last is None else max(0.0, time.monotonic() - last),
+            last_message_age=None if last is None else max(0.0, self._machine.monotonic() - last),
         )
 
     def metrics_text(self, companies: int = 0) -> str:

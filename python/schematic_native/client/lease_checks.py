@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -64,7 +63,7 @@ class LeaseChecks(PlainChecks):
 
         """
         self._own()
-        started = time.monotonic()
+        started = self._machine.monotonic()
         if pending is not None:
             answer = self._advance(pending, request.timeout)
             if isinstance(answer, CheckResult):
@@ -77,7 +76,7 @@ class LeaseChecks(PlainChecks):
             plain = self._answer_now(request.as_flag_request())
             if plain is not None:
                 return plain_result(plain)
-        left = max(0.0, request.timeout - (time.monotonic() - started))
+        left = max(0.0, request.timeout - (self._machine.monotonic() - started))
         return self._wait_for(request._replace(timeout=left), pending)
 
     def _wait_for(

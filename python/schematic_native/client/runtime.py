@@ -68,6 +68,7 @@ class Runtime:
         self._waker = waker
         self._faults = faults
         self._listeners = listeners
+        self._machine = settings.machine
         self._api = Api(settings, timings=timings)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
@@ -77,6 +78,7 @@ class Runtime:
             faults,
             max_requests=settings.max_event_requests,
             prepare=None if self._shared is None else self._shared.before_billing,
+            jitter=self._machine.jitter,
         )
         self._replica = self._make_replica(on_streaming)
         streams = settings.use_datastream and self._replica is None
@@ -297,6 +299,8 @@ class Runtime:
             on_ready=lambda: on_streaming(True),
             on_message=None if self._settings.caches is None else self._note,
             listeners=self._listeners,
+            jitter=self._machine.jitter,
+            machine=self._machine,
         )
 
     def _note(self, message: bytes, ingested: Ingested) -> None:
@@ -332,6 +336,7 @@ class Runtime:
             self._faults,
             store=self._shared,
             request_company=request_company,
+            jitter=self._machine.jitter,
         )
 
     def _share(self, store: Store) -> SharedStore:

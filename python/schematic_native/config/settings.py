@@ -31,6 +31,7 @@ from schematic_native.config.lease_settings import LeaseSettings, read_leases, s
 from schematic_native.config.loggers import read_logger
 from schematic_native.config.notices import read_notices
 from schematic_native.ground.arguments import LONGEST_WAIT
+from schematic_native.ground.machine import THIS, Machine
 
 if TYPE_CHECKING:
     from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
@@ -56,6 +57,7 @@ class Settings:
     caches: CacheSettings | None = None
     replica: ReplicaSettings | None = None
     leases: LeaseSettings | None = None
+    machine: Machine = THIS
     notices: tuple[tuple[int, str], ...] = ()  # level, text
 
 

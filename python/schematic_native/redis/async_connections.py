@@ -17,6 +17,7 @@ from redis._parsers.base import _AsyncRESPBase
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from schematic_native.ground.machine import THIS
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis.circuit_breaker import CircuitBreaker
 from schematic_native.redis.commands import is_owed
@@ -51,17 +52,24 @@ class AsyncServer:
         make: makes a connection.
         settings: what it is made with.
         most: so many are open at once, and no more.
+        clock: seconds, never going back.
 
     """
 
-    def __init__(self, make: Callable[..., Any], settings: dict[str, Any], most: int) -> None:
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        settings: dict[str, Any],
+        most: int,
+        clock: Callable[[], float] = THIS.monotonic,
+    ) -> None:
         # The whole exchange has one deadline; one for each call would cost a task each.
         limits = {"socket_connect_timeout": None, "socket_timeout": None}
         retry = Retry(NoBackoff(), 0)
         self._make = partial(make, **{**settings, **OWN_ENCODING, **limits, "retry": retry})
         self._most = most
         self._pool: _ConnectionPool | None = None
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(clock)
 
     def ask(
         self,
@@ -406,7 +414,7 @@ async def _read(parser: Any, count: int) -> Replies:
 
 def _tell(future: asyncio.Future[Replies], outcome: Replies | StoreError) -> None:
     if future.done():
-        return  # nobody waits any longer
+        return  # the caller was cancelled
     if isinstance(outcome, StoreError):
         future.set_exception(outcome)
     else:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import redis
 import redis.asyncio
 
+from schematic_native.ground.machine import THIS, Machine
 from schematic_native.redis.async_connections import AsyncServer
 from schematic_native.redis.async_store import AsyncStore
 from schematic_native.redis.cluster import AsyncCluster, SyncCluster
@@ -24,12 +25,13 @@ Store: TypeAlias = SyncStore | AsyncStore
 WaitedStore: TypeAlias = AsyncStore | ThreadedStore
 
 
-def open_store(redis_client: object, prefix: str) -> Store:
+def open_store(redis_client: object, prefix: str, machine: Machine = THIS) -> Store:
     """Open the store that a client of redis-py is connected to.
 
     Args:
         redis_client: `Redis` or `RedisCluster`, of `redis` or of `redis.asyncio`.
         prefix: what each key begins with.
+        machine: its clock and its randomness.
 
     Raises:
         TypeError: it is none of these.
@@ -40,14 +42,17 @@ def open_store(redis_client: object, prefix: str) -> Store:
         return SyncStore(spread, SyncCluster(redis_client))
     if isinstance(redis_client, redis.asyncio.RedisCluster):
         return AsyncStore(spread, AsyncCluster(redis_client))
-    operations = Operations(Keys(prefix))
+    operations = Operations(Keys(prefix), token=machine.token)
     if isinstance(redis_client, redis.Redis):
         pool = redis_client.connection_pool
         return SyncStore(operations, SyncServer(pool.connection_class, pool.connection_kwargs))
     if isinstance(redis_client, redis.asyncio.Redis):
         waiting: Any = redis_client.connection_pool
         connections = AsyncServer(
-            waiting.connection_class, waiting.connection_kwargs, waiting.max_connections
+            waiting.connection_class,
+            waiting.connection_kwargs,
+            waiting.max_connections,
+            machine.monotonic,
         )
         return AsyncStore(operations, connections)
     raise TypeError(

@@ -6,7 +6,6 @@ on a server that does not own it: nobody would find what was written there.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 from redis.exceptions import ClusterCrossSlotError, ResponseError
@@ -16,6 +15,8 @@ from schematic_native.redis import scripts
 from schematic_native.redis.commands import Command, has_failed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schematic_native.redis.commands import Operation
     from schematic_native.redis.keys import Keys
 
@@ -29,11 +30,13 @@ class KeyPlacement:
     Args:
         keys: the names of the keys.
         is_spread: whether they are known to be on several servers.
+        token: draws a text for the names of keys that nobody else uses.
 
     """
 
-    def __init__(self, keys: Keys, *, is_spread: bool) -> None:
+    def __init__(self, keys: Keys, *, is_spread: bool, token: Callable[[], str]) -> None:
         self._keys = keys
+        self._token = token
         # None until that was found out.
         self.is_one_server: bool | None = False if is_spread else None
 
@@ -58,7 +61,7 @@ class KeyPlacement:
         A server of a cluster refuses them. Some proxies do not, and send the whole script to the server
         of its first key: so each key is looked for on its own.
         """
-        token = secrets.token_hex(8)
+        token = self._token()
         first, *others = [self._keys.reservation(f"probe-{token}-{n}") for n in range(PROBES + 1)]
         script = "EVAL", scripts.PROBE.text
         batch = [

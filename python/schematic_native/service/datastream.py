@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from schematic_native._native import __version__
 from schematic_native.ground import json_text
+from schematic_native.ground.machine import THIS, Machine
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.reconnects import STABLE_AFTER, Backoff
 
@@ -99,6 +99,7 @@ class DataStream:
         on_message: called with each message that the core has received.
         listeners: notified when the flags are current, when they no longer are, and when they change.
         timing, sleep, jitter: for tests.
+        machine: opens the socket, and tells when messages arrive.
 
     """
 
@@ -116,6 +117,7 @@ class DataStream:
         timing: Timing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        machine: Machine = THIS,
     ) -> None:
         self._url = datastream_url(base_url)
         self._api_key = api_key
@@ -128,6 +130,8 @@ class DataStream:
         self._timing = timing or Timing()
         self._sleep = sleep
         self._backoff = Backoff(jitter)
+        self._connect = machine.connect or connect
+        self._monotonic = machine.monotonic
         self._socket: ClientConnection | None = None
         self._requests: dict[tuple[str, frozenset[Pair]], _Request] = {}
         # Requests by entity type and each key, as an entity arrives under any of its keys.
@@ -216,7 +220,7 @@ class DataStream:
             "X-Schematic-Client": "schematic-native",
             "X-Schematic-Client-Version": __version__,
         }
-        socket = await connect(
+        socket = await self._connect(
             self._url,
             additional_headers=headers,
             user_agent_header=f"schematic-native/{__version__}",
@@ -267,7 +271,7 @@ class DataStream:
         turns = 0
         while True:
             message = await socket.recv(decode=False)
-            self.last_message = time.monotonic()
+            self.last_message = self._monotonic()
             if len(message) > LARGE_MESSAGE:
                 self.is_reading = True
                 try:

@@ -5,7 +5,6 @@ Whether a batch is posted again is decided by `events.py` alone.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native.ground import json_text
@@ -46,6 +45,7 @@ class EventPoster:
         self._timeout = settings.timeout
         self._sender = sender
         self._clock = clock
+        self._monotonic = settings.machine.monotonic
         self._transport: SocketTransport | None = None
         if settings.httpx_client is None:
             self._transport = SocketTransport(sender.headers, follows=sender.follows)
@@ -79,10 +79,10 @@ class EventPoster:
         return await self._post_over_httpx(batch)
 
     async def _post_over_httpx(self, batch: EventBatch) -> Posted:
-        begun = time.monotonic()
+        begun = self._monotonic()
         response = await self._sender.send("POST", self._url, batch.body, self._timeout)
         delay = asked_delay(response.headers.get, self._clock())
-        seconds = time.monotonic() - begun
+        seconds = self._monotonic() - begun
         return Posted(response.status, _is_explained(response.content), delay, seconds)
 
 

@@ -6,6 +6,7 @@ Every failure is an `ApiConnectionError`. None of them ever contains the API key
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -41,8 +42,9 @@ class HttpSender:
             "Accept": "application/json",
             "User-Agent": USER_AGENT,
         }
-        # One client for hosts on this machine and one for all others, each made when it is needed.
-        self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
+        # One client for each kind of URL, made when it is needed: on this machine or not, and without TLS or
+        # with it.
+        self._owned: dict[tuple[bool, bool], asyncio.Future[httpx.AsyncClient]] = {}
         given = settings.httpx_client
         self._send_over_given = None if given is None else adapt(given)
         # The setting of a given client takes precedence over the configuration's, which is for our own clients.
@@ -99,7 +101,7 @@ class HttpSender:
             if self._send_over_given is not None:
                 response = await self._send_over_given(method, url, content, self.headers, timeout)
             else:
-                client = await self._own_client(is_loopback(url))
+                client = await self._own_client(url)
                 response = await send_over_httpx(client, method, url, content, self.headers, None)
             location = response.headers.get("location")
             if response.status not in KEEPING_REDIRECTS or location is None or not self.follows:
@@ -107,22 +109,27 @@ class HttpSender:
             url = urljoin(url, location)
         raise ApiConnectionError(f"it was redirected more than {MOST_REDIRECTS} times")
 
-    async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
-        """Return our client for hosts on this machine, which never uses a proxy, or for others."""
+    async def _own_client(self, url: str) -> httpx.AsyncClient:
+        """Return our client for a URL: hosts on this machine are never reached over a proxy."""
+        loopback = is_loopback(url)
+        plain = loopback and url.startswith("http:")
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
-                return httpx.AsyncClient(trust_env=not loopback)
+                # Reading the certificates takes longest, and none is needed without TLS.
+                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
+                return httpx.AsyncClient(trust_env=not loopback, verify=verify)
 
-        if loopback not in self._owned:
+        kind = (loopback, plain)
+        if kind not in self._owned:
             # In a thread, as reading the system's certificates would block the loop.
             making = asyncio.to_thread(make)
-            self._owned[loopback] = asyncio.ensure_future(making)
-        owned = self._owned[loopback]
+            self._owned[kind] = asyncio.ensure_future(making)
+        owned = self._owned[kind]
         try:
             return await asyncio.shield(owned)
         except Exception:
             # The environment may name a kind of proxy that httpx does not support: it may change.
-            if self._owned.get(loopback) is owned:
-                del self._owned[loopback]
+            if self._owned.get(kind) is owned:
+                del self._owned[kind]
             raise

@@ -81,9 +81,7 @@ class EndingHold(Generic[C]):
 
     def _event_key(self) -> str:
         if self._key is None:
-            import uuid  # noqa: PLC0415 - takes long to load
-
-            return f"hold:{uuid.uuid4()}"
+            return f"hold:{self._client._machine.unique_key()}"
         return self._name(self._event or "", self._count if self._names else 0)
 
     @property

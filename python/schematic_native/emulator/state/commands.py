@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 Entity = dict[str, Any]
 
 
+# Draws the random part of an id, of so many bytes; a simulation puts its own in this place.
+draw_token: Callable[[int], str] = secrets.token_hex
+
+
 def _new_id(prefix: str) -> Any:
     """Declare a field that is a new id unless the journal says which."""
-    make: Callable[[], str] = lambda: f"{prefix}_{secrets.token_hex(10)}"  # noqa: E731
+    make: Callable[[], str] = lambda: f"{prefix}_{draw_token(10)}"  # noqa: E731
     return field(default_factory=make)
 
 

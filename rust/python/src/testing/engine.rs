@@ -1,4 +1,5 @@
-//! An engine written in Python: what the flow around the engine is told, is what a test says.
+//! An engine written in Python, in place of the rules engine: a test scripts what the flow around the
+//! engine is told. It must never let an exception of the script reach the flow.
 
 use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 use schematic_core::{
@@ -7,29 +8,43 @@ use schematic_core::{
     text::Text,
 };
 
-use crate::results::CheckFlagResult;
+use crate::{
+    core::{Core, scripting::NEXT_ENGINE},
+    results::CheckFlagResult,
+};
+
+/// Makes a core whose lease-backed checks a callable answers.
+#[pyfunction]
+#[pyo3(signature = (engine, **settings))]
+pub(super) fn scripted_core<'py>(
+    py: Python<'py>,
+    engine: Py<PyAny>,
+    settings: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    NEXT_ENGINE.set(Some(Box::new(ScriptedEngine(engine))));
+    let core = py.get_type::<Core>().call((), settings);
+    // Settings that are refused leave it there, for another core to find.
+    NEXT_ENGINE.set(None);
+    core
+}
 
 /// Asks a callable, which answers with a `CheckFlagResult`; one that raises is an engine that fails.
-pub(crate) struct ScriptedEngine(Py<PyAny>);
+struct ScriptedEngine(Py<PyAny>);
 
 impl ScriptedEngine {
-    pub fn boxed(callable: Py<PyAny>) -> Box<dyn Engine> {
-        Box::new(Self(callable))
-    }
-
     fn ask(&self, py: Python<'_>, question: EngineRequest<'_>) -> PyResult<Judgement> {
         let credit_cost = PyDict::new(py);
         for (credit, cost) in question.credit_cost {
             credit_cost.set_item(credit, cost)?;
         }
-        let asked = (
+        let arguments = (
             question.flag_key,
             question.company_id,
             question.balance,
             credit_cost,
             question.event_usage,
         );
-        let answer = self.0.call1(py, asked)?;
+        let answer = self.0.call1(py, arguments)?;
         let answer = answer
             .bind(py)
             .cast::<CheckFlagResult>()

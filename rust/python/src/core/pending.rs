@@ -1,4 +1,5 @@
-//! A lease-backed check that waits.
+//! A lease-backed check that waits: what it needs, and how it goes on once that is there. It must never
+//! go on twice.
 
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
@@ -7,10 +8,11 @@ use schematic_core::{
     leases::Refusal,
 };
 
+use super::Core;
 use crate::{
     arguments,
-    core::{Core, uninterrupted},
     results::{CheckResult, Reservation},
+    wake::uninterrupted,
 };
 
 /// A lease-backed check that must wait for something before it can go on.
@@ -23,8 +25,8 @@ pub(crate) struct PendingCheck {
     required_credits: f64,
 }
 
-/// What a check came to, as Python takes it.
-pub(crate) fn answer(py: Python<'_>, core: &Py<Core>, progress: Progress) -> PyResult<Py<PyAny>> {
+/// What a check came to, as Python takes it: a `CheckResult`, or a `PendingCheck` if it waits.
+pub(crate) fn outcome(py: Python<'_>, core: &Py<Core>, progress: Progress) -> PyResult<Py<PyAny>> {
     match progress {
         Progress::Done(answer) => Ok(Py::new(py, CheckResult::from(answer))?.into_any()),
         Progress::Pending(pending) => {
@@ -63,7 +65,7 @@ impl PendingCheck {
         let now = core.both(py)?;
         let pending = self.take(&reply)?;
         let progress = uninterrupted(core.client().resume(pending, reply, now))?;
-        answer(py, &self.core, progress)
+        outcome(py, &self.core, progress)
     }
 }
 

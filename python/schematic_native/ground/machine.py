@@ -1,0 +1,49 @@
+"""What the package takes from the machine that it runs on: instants, randomness and connections.
+
+Whoever needs one of these asks the client's `Machine`, so that a simulation can put a whole client under a
+clock, a seed and a network of its own. Threads of the synchronous client are not part of it.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+
+def _unique_key() -> str:
+    import uuid  # noqa: PLC0415 - takes long to load
+
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Clocks, randomness and connections.
+
+    Attributes:
+        clock: epoch seconds.
+        monotonic: seconds that never go back.
+        jitter: a number from 0 to 1, another each time.
+        token: a text that nobody else draws, and that is safe in the name of a key.
+        unique_key: an idempotency key that nobody else draws.
+        connect: opens a WebSocket, with the arguments of `websockets.connect`; None for that.
+        core: further arguments of the native core: its clocks and its seed, where they are not its own.
+
+    """
+
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    token: Callable[[], str] = lambda: secrets.token_hex(8)
+    unique_key: Callable[[], str] = _unique_key
+    connect: Callable[..., Awaitable[Any]] | None = None
+    core: Mapping[str, Any] = field(default_factory=dict)
+
+
+THIS = Machine()

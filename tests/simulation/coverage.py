@@ -1,0 +1,119 @@
+"""What schedules have reached: faults by operation, places at which pods died, states that must come up."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import schematic_native
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Iterator
+
+ROOT = Path(schematic_native.__file__).parent
+# What the asynchronous client awaits in a simulation.
+ROOMS = (
+    "client/clients.py", "client/runtime.py", "leases/checks.py", "leases/manager.py",
+    "leases/shared_store.py", "leases/process_store.py", "redis/async_connections.py", "redis/drivers.py",
+    "redis/store.py", "service/datastream.py", "service/events.py", "service/rest.py",
+)  # fmt: skip
+
+# States that are worth nothing if no schedule reaches them.
+SOMETIMES = (
+    "a settle was cancelled",
+    "a check was cancelled",
+    "a check was denied for want of credits",
+    "a check was let through without its hold",
+    "a hold lapsed that was never settled",
+    "a hold lapsed while its settle was under way",
+    "a settle began after its hold had lapsed",
+    "a settle was repeated with other units",
+    "a hold was settled in another process",
+    "a lease was extended after it had ended",
+    "a lease was put into Redis anew, with nothing to spend",
+    "a lease was released",
+    "a pod died with usage that was not delivered",
+    "a pod shut down with usage that was not delivered",
+    "an event was taken twice",
+    "two pods held credits of one lease",
+    "two pods put a lease into Redis at the same time",
+    "a slab was closed",
+    "a sweep ended the hold of another pod",
+)
+
+
+def waiting_at(tasks: Iterable[asyncio.Task[Any]]) -> Iterator[str]:
+    """Name each place of the package at which a task waits, from the outermost to the innermost."""
+    for task in tasks:
+        yield from _places(task.get_coro())
+
+
+def _places(coroutine: Any) -> Iterator[str]:
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is None:
+            break
+        path = Path(frame.f_code.co_filename)
+        if ROOT in path.parents and frame.f_lineno is not None:
+            yield f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+        coroutine = coroutine.cr_await
+
+
+@lru_cache
+def awaits() -> dict[str, tuple[int, int]]:
+    """Return each statement that awaits something: its first and last line, by file and first line."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in ROOMS:
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Await, ast.AsyncWith)):
+                last = node.end_lineno if isinstance(node, ast.Await) else node.lineno
+                found[f"{name}:{node.lineno}"] = node.lineno, last or node.lineno
+    return found
+
+
+class Report:
+    """What many schedules have come to."""
+
+    def __init__(self) -> None:
+        self.hits: Counter[tuple[str, str]] = Counter()
+        self.deaths: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+
+    def add(self, hits: Counter[tuple[str, str]], deaths: Counter[str], seen: Counter[str]) -> None:
+        """Add one schedule."""
+        self.hits += hits
+        self.deaths += deaths
+        self.seen += seen
+
+    def never(self) -> list[str]:
+        """Return the states that must come up and have not."""
+        return [state for state in SOMETIMES if not self.seen[state]]
+
+    def lines(self) -> Iterator[str]:
+        """Tell it."""
+        yield "faults by the operation that they struck:"
+        kinds: dict[str, list[str]] = {}
+        for (kind, operation), times in sorted(self.hits.items()):
+            kinds.setdefault(kind, []).append(f"{operation} {times}")
+        for kind, struck in kinds.items():
+            yield f"  {kind}: {', '.join(struck)}"
+        died = {place for place in awaits() if self._has_died_at(place)}
+        yield f"pods died at {len(died)} of {len(awaits())} awaits; never at:"
+        missed: dict[str, list[int]] = {}
+        for place in awaits().keys() - died:
+            name, _, line = place.rpartition(":")
+            missed.setdefault(name, []).append(int(line))
+        for name, lines in sorted(missed.items()):
+            yield f"  {name}: {' '.join(map(str, sorted(lines)))}"
+        yield "states that came up:"
+        yield from (f"  {state}: {times}" for state, times in sorted(self.seen.items()))
+        yield from (f"  NEVER: {state}" for state in self.never())
+
+    def _has_died_at(self, place: str) -> bool:
+        name, (first, last) = place.rpartition(":")[0], awaits()[place]
+        return any(self.deaths[f"{name}:{line}"] for line in range(first, last + 1))

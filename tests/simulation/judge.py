@@ -1,0 +1,227 @@
+"""The judge: a ledger of its own, told what callers were answered, what was billed and what Redis holds.
+
+It knows nothing of how the package works. What is documented to be lost it counts as doubtful: it is then
+not held to have been spent, nor to have come back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Hash: TypeAlias = "Mapping[bytes, bytes]"
+KEY = "lease-reservation:"
+# Sums of doubles that a Redis row went through.
+TOLERANCE = 1e-6
+# Seconds that an answer may take from the debit to its caller.
+LATEST = 2.5
+
+
+class ViolationError(AssertionError):
+    """A promise was broken."""
+
+
+@dataclass
+class Held:
+    """One hold that a caller was answered with."""
+
+    id: str
+    lease_id: str
+    credits: float
+    rate: float
+    pod: str
+    lapses: Callable[[], bool]
+    # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
+    may_be_late: Callable[[], bool]
+    is_settling: bool = False
+    is_lapsed: bool = False
+    is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
+    was_late: bool = False  # it had lapsed when its first settle began
+    units: list[int] = field(default_factory=list)  # that settles asked to bill
+
+    @property
+    def weight(self) -> float:
+        """Credits of its lease that nobody else may have."""
+        if self.is_doubtful or self.was_late:
+            return 0.0
+        if self.is_settling:
+            return min(self.credits, min(self.units) * self.rate)
+        return 0.0 if self.is_lapsed else self.credits
+
+
+class Judge:
+    """What must be true, after each step and in the end.
+
+    Args:
+        has_row: whether a hold is open in Redis.
+
+    """
+
+    def __init__(self, has_row: Callable[[str], bool]) -> None:
+        self._has_row = has_row
+        self.holds: dict[str, Held] = {}
+        self.billed: dict[str, int] = {}  # units, by hold
+        self.undeliverable: set[str] = (
+            set()
+        )  # pods that ended before all they settled was delivered
+        self.allowance: dict[str, float] = defaultdict(
+            float
+        )  # credits that Redis has forgotten, by lease
+        self.leaks: dict[str, float] = defaultdict(float)  # credits that may be missing, by lease
+        self.seen: Counter[str] = Counter()
+        self._pods: dict[str, set[str]] = defaultdict(set)  # that held credits, by lease
+
+    # What happens
+
+    def held(self, hold: Held) -> None:
+        """A caller was answered with a hold."""
+        if hold.id in self.holds:
+            raise ViolationError(f"two checks were answered with one hold, {hold.id}")
+        self.holds[hold.id] = hold
+        pods = self._pods[hold.lease_id]
+        pods.add(hold.pod)
+        self.seen["two pods held credits of one lease"] += len(pods) > 1
+
+    def taken(self, hold_id: str, lease_id: str, ended_for: float) -> None:
+        """A caller was answered with credits of a lease that ended so many seconds ago, if that is positive."""
+        if ended_for > LATEST:
+            raise ViolationError(
+                f"hold {hold_id} is of lease {lease_id}, ended {ended_for:.3f} s ago"
+            )
+
+    def settling(self, hold_id: str, units: int, pod: str) -> None:
+        """A caller settles a hold."""
+        hold = self.holds[hold_id]
+        if not hold.is_settling:
+            hold.was_late = hold.is_lapsed or hold.lapses()
+            hold.pod = pod
+            self.seen["a settle began after its hold had lapsed"] += hold.was_late
+        elif units not in hold.units:
+            self.seen["a settle was repeated with other units"] += 1
+        hold.is_settling = True
+        hold.units.append(units)
+
+    def doubt(self, holds: Iterable[Held]) -> None:
+        """What becomes of these is documented to be uncertain."""
+        for hold in holds:
+            hold.is_doubtful = True
+
+    def captured(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """The service has taken events."""
+        for event in events:
+            key = event.get("idempotency_key") or ""
+            if event["type"] != "track" or not key.startswith(KEY):
+                continue
+            hold_id, units = key.removeprefix(KEY), event["body"]["quantity"]
+            hold = self.holds.get(hold_id)
+            if hold is None or units not in hold.units:
+                asked = None if hold is None else hold.units
+                raise ViolationError(
+                    f"{units} units were billed of hold {hold_id}, settled with {asked}"
+                )
+            if hold_id in self.billed:
+                self.seen["an event was taken twice"] += 1
+            self.billed.setdefault(hold_id, units)
+
+    def called(self, what: str, seconds: float, limit: float) -> None:
+        """A call has come back."""
+        if seconds > limit:
+            raise ViolationError(f"{what} took {seconds:.3f} s, {limit:.3f} s at most were allowed")
+
+    def raised(self, what: str, error: BaseException) -> None:
+        """A call has raised."""
+        raise ViolationError(f"{what} raised {type(error).__name__}: {error}") from error
+
+    # What must be true
+
+    def lapse(self) -> None:
+        """Note which holds have lapsed by now."""
+        for hold in self.holds.values():
+            if not hold.is_lapsed and hold.lapses():
+                self._lapse(hold)
+
+    def ends(self, hold_id: str) -> None:
+        """A hold is about to end in Redis."""
+        hold = self.holds.get(hold_id)
+        if hold is not None and not hold.is_lapsed and hold.lapses():
+            self._lapse(hold)
+
+    def _lapse(self, hold: Held) -> None:
+        hold.is_lapsed = True
+        if not hold.is_settling:
+            self.seen["a hold lapsed that was never settled"] += 1
+        elif self._has_row(hold.id):
+            # Redis has not heard of the settle by now: that comes too late, and is billed all the same.
+            self.seen["a hold lapsed while its settle was under way"] += 1
+            hold.is_doubtful |= hold.may_be_late()
+
+    def spent(self) -> dict[str, float]:
+        """Credits that are held or were used, by lease."""
+        weights: dict[str, list[float]] = defaultdict(list)
+        for hold in self.holds.values():
+            weights[hold.lease_id].append(hold.weight)
+        return {lease_id: math.fsum(each) for lease_id, each in weights.items()}
+
+    def check(self, granted: Mapping[str, float], rows: Iterable[Hash]) -> None:
+        """After each step: `granted` by the service, by lease, and the rows of leases in Redis."""
+        self.lapse()
+        spent = self.spent()
+        for lease_id, taken in spent.items():
+            if taken > granted.get(lease_id, 0.0) + self.allowance[lease_id] + TOLERANCE:
+                raise ViolationError(
+                    f"{taken} of lease {lease_id} are spent or held, {granted[lease_id]} granted"
+                )
+        for row in rows:
+            lease_id = row[b"leaseId"].decode()
+            left, lent = float(row[b"localRemainingCredits"]), float(row[b"grantedAmount"])
+            taken = spent.get(lease_id, 0.0)
+            if lent > granted.get(lease_id, 0.0) + TOLERANCE:
+                raise ViolationError(
+                    f"Redis lends {lent} of lease {lease_id}, {granted.get(lease_id)} granted"
+                )
+            if left < -TOLERANCE or left > lent + TOLERANCE:
+                raise ViolationError(f"{left} are left of {lent} of lease {lease_id}")
+            if left + taken > lent + self.allowance[lease_id] + TOLERANCE:
+                raise ViolationError(
+                    f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held"
+                )
+
+    def check_share(self, pod: str, lease: Any) -> None:
+        """After each step: what one process has of a lease, where no store is shared."""
+        mine = [
+            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.pod == pod
+        ]
+        if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
+            raise ViolationError(
+                f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held"
+            )
+
+    def check_billing(self) -> None:
+        """In the end: each settle is billed once."""
+        for hold in self.holds.values():
+            if (
+                hold.is_settling
+                and hold.id not in self.billed
+                and hold.pod not in self.undeliverable
+            ):
+                raise ViolationError(f"{hold.pod}: the settle of {hold.id} was never billed")
+
+    def check_rest(self, row: Hash) -> None:
+        """In the end: all that is missing of a lease in Redis was used, but for what may have leaked."""
+        lease_id = row[b"leaseId"].decode()
+        missing = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
+        used = math.fsum(
+            max(min(h.credits, units * h.rate) for units in h.units)
+            for h in self.holds.values()
+            if h.lease_id == lease_id and h.is_settling
+        )
+        leaked = self.leaks[lease_id]
+        if missing > used + leaked + TOLERANCE:
+            raise ViolationError(
+                f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak"
+            )

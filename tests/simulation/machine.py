@@ -1,0 +1,67 @@
+"""The machine of a simulated pod: its clocks, its randomness and its connections come from the world."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from schematic_native.ground.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.simulation.world import World
+
+EPOCH = 1_800_000_000.0
+
+
+class Clock:
+    """A wall clock that may jump and drift."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._offset = 0.0
+        self._rate = 1.0
+        self._since = 0.0
+
+    def __call__(self) -> float:
+        now = self._world.now
+        return EPOCH + now + self._offset + (now - self._since) * (self._rate - 1.0)
+
+    def jump(self, seconds: float) -> None:
+        """Be set forward, or back."""
+        self._offset += seconds
+
+    def drift(self, rate: float) -> None:
+        """Run so many times as fast from now on."""
+        now = self._world.now
+        self._offset += (now - self._since) * (self._rate - 1.0)
+        self._since, self._rate = now, rate
+
+
+def make_machine(
+    world: World, clock: Clock, seed: str, connect: Callable[..., Awaitable[Any]]
+) -> Machine:
+    """Return the machine of one process of a pod.
+
+    Args:
+        world: its steady clock.
+        clock: its wall clock.
+        seed: of all that it draws.
+        connect: opens a WebSocket.
+
+    """
+    drawn = random.Random(seed)
+
+    def monotonic() -> float:
+        return world.now
+
+    return Machine(
+        clock=clock,
+        monotonic=monotonic,
+        jitter=drawn.random,
+        token=lambda: f"{drawn.getrandbits(64):016x}",
+        unique_key=lambda: f"{drawn.getrandbits(128):032x}",
+        connect=connect,
+        core={"clock": clock, "steady": monotonic, "seed": drawn.getrandbits(63)},
+    )

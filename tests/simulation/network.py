@@ -1,0 +1,109 @@
+"""What lies between a pod and a server: delays, losses and cut connections, drawn from the world's seed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.world import Loop, World
+
+# What becomes of one request: never arrives; arrives and is carried out, without an answer; the same with
+# the connection cut; takes effect long after; or is answered with a status (HTTP) that is no success,
+# before or after it took effect.
+Kind: TypeAlias = Literal[
+    "lost", "cut", "unanswered", "cut after", "late", "status", "status after"
+]
+KINDS: tuple[Kind, ...] = (
+    "lost", "cut", "unanswered", "cut after", "late", "status", "status after",
+)  # fmt: skip
+# Seconds that a late request is on its way: longer than whoever sent it waits.
+LATE = 4.0
+SLOW = 0.05
+
+
+class Fate(NamedTuple):
+    """What becomes of the next request."""
+
+    kind: Kind
+    status: int = 503
+    operation: str | None = None  # of which kind; None for whichever is next
+
+
+class Link:
+    """The way from one pod to one server.
+
+    Args:
+        world: the clock and the seed.
+        loop: the pod's.
+        name: of the server, for the trace.
+
+    """
+
+    def __init__(self, world: World, loop: Loop, name: str) -> None:
+        self.world = world
+        self.loop = loop
+        self.name = name
+        self.fates: deque[Fate] = deque()
+        self.is_down = False  # connections are refused, and those that are open are cut
+        self.is_silent = False  # nothing arrives, either way
+        self.slowness = 1.0
+        self.has_failed = False  # at any time
+        self.failed_at = float("-inf")  # last
+        self.hits: Counter[tuple[str, str]] = Counter()  # faults that struck: kind, operation
+        self.ways: set[Callable[[], None]] = set()  # cut each open connection
+        self.trace: Callable[[str], None] | None = None
+
+    def delay(self) -> float:
+        """Seconds that one message takes: mostly less than a millisecond, now and then much longer."""
+        draw = self.world.random.random
+        seconds = 0.0001 - 0.0005 * math.log(1.0 - draw())
+        if draw() < 0.02:
+            seconds += SLOW * draw()
+        return seconds * self.slowness
+
+    def fate(self, operation: str) -> Fate | None:
+        """Take what becomes of a request."""
+        if self.is_silent:
+            self.note("silent", operation)
+            return Fate("lost")
+        for at, fate in enumerate(self.fates):
+            if fate.operation is None or fate.operation == operation:
+                del self.fates[at]
+                self.note(fate.kind, operation)
+                return fate
+        return None
+
+    def note(self, kind: str, operation: str) -> None:
+        """Count a fault that struck."""
+        self.hits[kind, operation] += 1
+        self.fail()
+        if self.trace is not None:
+            self.trace(f"{self.loop.name}: {self.name}: {operation}: {kind}")
+
+    def cut(self) -> None:
+        """Cut each open connection."""
+        if self.ways:
+            self.fail()
+        for cut in list(self.ways):
+            cut()
+
+    def fail(self) -> None:
+        """Note that something went wrong now."""
+        self.has_failed, self.failed_at = True, self.world.now
+
+    def go_down(self) -> None:
+        """Refuse connections, and cut those that are open."""
+        self.is_down = True
+        self.cut()
+
+    def heal(self) -> None:
+        """Be as at the start."""
+        if self.is_down or self.is_silent or self.slowness > 1.0:
+            self.fail()
+        self.is_down = self.is_silent = False
+        self.slowness = 1.0
+        self.fates.clear()

@@ -1,0 +1,333 @@
+"""Wrong lines, each of which the simulator must find: `python -m tests.simulation.planted [name]`.
+
+Each is put into a copy of the package, on which schedules then run until one breaks a promise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import schematic_native
+
+PACKAGE = Path(schematic_native.__file__).parent
+REPOSITORY = Path(__file__).parents[2]
+MOST_SCHEDULES = 20_000
+
+
+class Fault(NamedTuple):
+    """A wrong line.
+
+    Attributes:
+        name: what is wrong.
+        file: below the package.
+        right: what stands there, once.
+        wrong: what stands there instead.
+
+    """
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+AMOUNTS, STORE = "redis/scripts/amounts.lua", "leases/shared_store.py"
+MANAGER, EVENTS = "leases/manager.py", "service/events.py"
+
+FAULTS = (
+    Fault(
+        "a refund goes to whichever lease is there",
+        AMOUNTS,
+        "if not row[1] or not granted or (pin ~= '' and row[1] ~= pin) then\n    return false",
+        "if not row[1] or not granted then\n    return false",
+    ),
+    Fault(
+        "a lease gives more than it has",
+        AMOUNTS,
+        "if balance < credits or",
+        "if balance <= 0 or",
+    ),
+    Fault(
+        "a lease that has ended still gives",
+        AMOUNTS,
+        "ends <= at or row[4] ~= company",
+        "ends + 60000 <= at or row[4] ~= company",
+    ),
+    Fault(
+        "an extend adds the total and not the difference",
+        AMOUNTS,
+        "local gain, cut = sum(total, -granted)",
+        "local gain, cut = sum(total, 0)",
+    ),
+    Fault(
+        "two slots that share a key share its lease",
+        AMOUNTS,
+        "or row[4] ~= company or row[5] ~= credit then",
+        "then",
+    ),
+    Fault(
+        "a second install of a lease starts it anew",
+        "redis/scripts/install.lua",
+        "if row[1] and granted and before > now() then",
+        "if row[1] and row[1] ~= id and granted and before > now() then",
+    ),
+    Fault(
+        "a settle gives all of its hold back",
+        "redis/scripts/settle.lua",
+        "local used = math.min(held, math.max(0, decimal(ARGV[1]) or held))",
+        "local used = 0",
+    ),
+    Fault(
+        "a settle gives nothing back",
+        "redis/scripts/settle.lua",
+        "give_back(KEYS[2], row[4], held, used)",
+        "give_back(KEYS[2], row[4], held, held)",
+    ),
+    Fault(
+        "a settle does not look whether the hold was there",
+        "redis/scripts/settle.lua",
+        "if redis.call('DEL', KEYS[1]) == 0 then",
+        "if false then",
+    ),
+    Fault(
+        "a hold is not listed by its end",
+        "redis/scripts/hold.lua",
+        "redis.call('ZADD', KEYS[3], 'NX', ends, ARGV[5])",
+        "",
+    ),
+    Fault(
+        "a hold is forgotten when it lapses",
+        "redis/scripts/hold.lua",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[7]))",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[6] + 500))",
+    ),
+    Fault(
+        "what was settled elsewhere is not taken off a slab",
+        "redis/scripts/note.lua",
+        "first = first + 1\n    take(tonumber(credits))",
+        "first = first + 1",
+    ),
+    Fault(
+        "a claim comes after its refund",
+        "redis/operations.py",
+        "        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]\n"
+        "        return _claimed(reply)\n\n    def _settled",
+        "        key = self._keys.reservation(reservation_id)\n"
+        "        names = 'id', 'companyId', 'creditTypeId', 'leaseId', 'creditsReserved'\n"
+        "        [row] = yield [Command(key, ('HMGET', key, *names))]\n"
+        "        if row[0] is None:\n            return None\n"
+        "        i, c, t, lease, held = map(text, row)\n"
+        "        yield [self._refund((c, t), float(held), lease, used)]\n"
+        "        yield [Command(key, ('DEL', key))]\n"
+        "        yield [self._forget((c, t), i), self._unlist([member((c, t), i)])]\n"
+        "        return Claimed((c, t), i, lease, float(held), is_finished=True)\n\n    def _settled",
+    ),
+    Fault(
+        "a refund that was lost is sent again",
+        "redis/operations.py",
+        "        replies = yield from _carry_out(ends)\n        if _failed(replies[0]):",
+        "        try:\n            replies = yield from _carry_out(ends)\n"
+        "        except StoreError:\n            replies = yield from _carry_out(ends)\n"
+        "        if _failed(replies[0]):",
+    ),
+    Fault(
+        "a hold whose recording was lost counts as refused",
+        STORE,
+        "answer = pending.resume_lost() if error.lost else pending.resume(False)",
+        "answer = pending.resume(False)",
+    ),
+    Fault(
+        "a failure of the store is raised out of a check",
+        STORE,
+        "            faults.store_failed(pending.need, error)\n            answer =",
+        "            if error.lost:\n                raise\n            answer =",
+    ),
+    Fault(
+        "a claim counts as made before it is",
+        STORE,
+        "        slot = self.hold.company_id, self.hold.credit_type_id\n"
+        "        consumed = yield from operations.consume(self.hold.id, self.credits, slot)\n",
+        "        slot = self.hold.company_id, self.hold.credit_type_id\n"
+        "        if self.owed is not None:\n            core.claim_ended(self.owed, True)\n"
+        "        consumed = yield from operations.consume(self.hold.id, self.credits, slot)\n",
+    ),
+    Fault(
+        "usage is billed before its claim is made",
+        STORE,
+        "        if self._claiming:\n            await asyncio.wait(set(self._claiming))\n"
+        "        await self._claim_settles()\n",
+        "",
+    ),
+    Fault(
+        "the use of a slab is not told before it is billed",
+        STORE,
+        "            await self._slabs.note_uses()\n",
+        "            pass\n",
+    ),
+    Fault(
+        "a sweep goes by the clock of its pod",
+        STORE,
+        "now = await self._ask(self._operations.now())",
+        "now = self._core.now()",
+    ),
+    Fault(
+        "what is held of a slab is given back when its pod closes",
+        STORE,
+        "is_there = yield from operations.close_slab(self.row, self.credits, self.held)",
+        "is_there = yield from operations.close_slab(self.row, self.credits)",
+    ),
+    Fault(
+        "a hold of a slab that was settled elsewhere serves again",
+        STORE,
+        "self._core.end_lapsed(hold, settled or 0.0)",
+        "self._core.end_lapsed(hold, 0.0)",
+    ),
+    Fault(
+        "a slab outlives its lease",
+        STORE,
+        "min(plan.usable_for, debit.expires_at - debit.at)",
+        "plan.usable_for",
+    ),
+    Fault(
+        "a slab that is closed forgets what was settled elsewhere",
+        "redis/operations.py",
+        "chain([used], settled.values(), open_here)",
+        "chain([used], open_here)",
+    ),
+    Fault(
+        "a check waits for the store as long as that takes",
+        "leases/checks.py",
+        "await self._shared.finish(answer, max(0.0, left))",
+        "await self._shared.finish(answer, 5.0)",
+    ),
+    Fault(
+        "a request has no limit",
+        "service/rest.py",
+        "return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)",
+        "return await self._request(method, url, content, timeout)",
+    ),
+    Fault(
+        "a process spends what others added to a lease",
+        MANAGER,
+        "return min(overlap.total, own)",
+        "return overlap.total",
+    ),
+    Fault(
+        "a process takes the lease of another for its own",
+        MANAGER,
+        "elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):",
+        "elif False:",
+    ),
+    Fault(
+        "a lease whose answer was lost counts as wholly our own",
+        MANAGER,
+        "elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):",
+        "elif _is_foreign(lease, ends):",
+    ),
+    Fault(
+        "a lease that Redis has lost is put there anew, whole",
+        MANAGER,
+        "free = await self._rejoin(slot, lease)",
+        "await self._rejoin(slot, lease)",
+    ),
+    Fault(
+        "an event is dropped on any 413",
+        EVENTS,
+        "if status in REFUSED and (posted.is_explained or batch.count > 1):",
+        "if status in REFUSED:",
+    ),
+    Fault(
+        "a batch counts as taken on a 5xx",
+        EVENTS,
+        "        if 200 <= status < 300:",
+        "        if 200 <= status < 300 or status >= 500:",
+    ),
+    Fault(
+        "a batch is given up when there is no answer",
+        EVENTS,
+        "            fault = await self._try(batch)\n            if fault is None:",
+        "            fault = await self._try(batch)\n            if fault is None or 'unreachable' in fault:",
+    ),
+    Fault(
+        "a change of the loop forgets what was not delivered",
+        EVENTS,
+        "[*other._undelivered, *other._inherited]",
+        "[*other._inherited]",
+    ),
+    Fault(
+        "a connection is used again while a reply is still to come",
+        "redis/async_connections.py",
+        "        if exchange is not None:\n            self._lines.lose(self)\n",
+        "        if exchange is not None:\n            self._lines.take_back(self)\n",
+    ),
+    Fault(
+        "leases go back before the usage goes out",
+        "client/runtime.py",
+        "        await self._sender.flush(budget * 0.6)\n        if self._leases is not None:",
+        "        if self._leases is not None:",
+    ),
+)  # fmt: skip
+
+
+def plant(fault: Fault, folder: Path) -> None:
+    """Put a wrong line into a copy of the package in a folder."""
+    copy = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "bench"))
+    path = copy / fault.file
+    source = path.read_text(encoding="utf-8")
+    if source.count(fault.right) != 1:
+        raise ValueError(f"{fault.name}: {fault.file} has {source.count(fault.right)} such places")
+    path.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
+
+
+def find(fault: Fault, first_seed: int = 1, count: int = MOST_SCHEDULES) -> str | None:
+    """Run schedules on a package with a wrong line; the line that tells of the first that breaks a promise."""
+    with tempfile.TemporaryDirectory() as folder:
+        plant(fault, Path(folder))
+        command = [
+            sys.executable, "-m", "tests.simulation", "--seed", str(first_seed), "--count", str(count),
+            "--first",
+        ]  # fmt: skip
+        paths = os.pathsep.join([folder, str(REPOSITORY)])
+        ran = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": paths}, cwd=folder, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+    if ran.returncode not in {0, 1} or ran.stderr:
+        raise RuntimeError(f"{fault.name}: {ran.stderr[-2000:]}")
+    found = [line for line in ran.stdout.splitlines() if line.startswith("seed ")]
+    return found[0] if found else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
+    parser.add_argument("name", nargs="?", default="", help="a part of the names of those to plant")
+    parser.add_argument("--seed", type=int, default=1, help="of the first schedule")
+    parser.add_argument("--count", type=int, default=MOST_SCHEDULES, help="of schedules at most")
+    options = parser.parse_args()
+    missed = 0
+    for fault in FAULTS:
+        if options.name not in fault.name:
+            continue
+        found = find(fault, options.seed, options.count)
+        missed += found is None
+        if found is None:
+            print(f"NOT FOUND  {fault.name}", flush=True)
+        else:
+            seed = int(found.removeprefix("seed ").partition(",")[0])
+            print(
+                f"{seed - options.seed + 1:6}  {fault.name}: {found.partition(': ')[2][:120]}",
+                flush=True,
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""Pods: the real asynchronous client on a loop of its own, and callers who use it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CheckResult,
+    CreditLeaseConfig,
+    LocalSlab,
+    Reservation,
+)
+from tests.simulation import redis_server, service_server, worlds
+from tests.simulation.judge import Held
+from tests.simulation.machine import Clock, make_machine
+from tests.simulation.network import Link
+from tests.simulation.world import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from tests.simulation.simulation import Simulation
+
+TIMEOUT = 2.0
+BUFFER_PERIOD = 1.0
+# Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
+SLACK = 0.3
+SETTLE_LIMIT = 1.0 + SLACK
+SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
+
+_quiet = logging.getLogger("simulation")
+_quiet.propagate = False
+_quiet.addHandler(logging.NullHandler())
+
+
+class Pod:
+    """One process: it starts, works, may die at any point, and may be started again.
+
+    Args:
+        simulation: what it is part of.
+        number: tells it from the others.
+
+    """
+
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self.simulation = simulation
+        self.number = number
+        self.clock = Clock(simulation.world)
+        self.starts = 0
+        self.state = "none"  # "runs", "dead", "closing", "shut"
+        self.name = f"pod{number}"
+        self.frozen_for = 0.0
+        # Whether the clock was set since the last sweep, which puts right what goes by it.
+        self.is_clock_new = False
+        self.start()
+
+    def start(self) -> None:
+        """Start a process, where the one before has ended."""
+        simulation, world = self.simulation, self.simulation.world
+        self.starts += 1
+        self.name = f"pod{self.number}.{self.starts}"
+        self.loop = Loop(world, self.name)
+        self.loop.on_burnt = self.die
+        self.to_service = Link(world, self.loop, "service")
+        self.to_redis = Link(world, self.loop, "redis")
+        for link in (self.to_service, self.to_redis):
+            link.hits = simulation.hits
+            link.trace = simulation.trace
+        seed = f"{simulation.schedule.seed}/{self.name}"
+        machine = make_machine(world, self.clock, seed, self._connect)
+        kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
+        self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
+        self.holds: list[Reservation] = []
+        self.settled: list[Reservation] = []
+        self.settling_at: dict[str, float] = {}
+        self.callers: list[asyncio.Task[None]] = []
+        self.state = "runs"
+        self.loop.create_task(self.client.initialize())
+
+    async def _connect(
+        self, _url: str, *, additional_headers: Mapping[str, str], **_: Any
+    ) -> service_server.ClientSocket:
+        return await service_server.connect(
+            self.simulation.service, self.to_service, additional_headers
+        )
+
+    def config(self) -> AsyncSchematicConfig:
+        """Return the configuration of the client."""
+        scenario = self.simulation.schedule.scenario
+        url, is_shared = service_server.URL, scenario.store != "memory"
+        slab = None
+        if scenario.store == "slabs":
+            size = scenario.lease_size
+            slab = LocalSlab(size / 20, size / 4, scenario.slab_lifetime)
+        return AsyncSchematicConfig(
+            base_url=url,
+            event_capture_url=url,
+            httpx_client=service_server.HttpClient(self.simulation.service, self.to_service),  # type: ignore[arg-type]
+            use_datastream=True,
+            timeout=TIMEOUT,
+            event_buffer_period=BUFFER_PERIOD,
+            logger=self.simulation.logger or _quiet,
+            cache_providers=[],
+            credit_leases=CreditLeaseConfig(
+                mode=scenario.mode,  # type: ignore[arg-type]
+                redis_client=redis_server.connect(self.simulation.redis, self.to_redis)
+                if is_shared
+                else None,
+                default_lease_size=scenario.lease_size,
+                default_lease_duration=scenario.duration,
+                default_reservation_ttl=scenario.ttl,
+                sweep_interval=scenario.sweep_interval,
+                local_slab=slab,
+            ),
+        )
+
+    # What callers do
+
+    @property
+    def runs(self) -> bool:
+        """Whether callers can use it."""
+        return self.state == "runs"
+
+    def check(self, company: int, usage: float, timeout: float, failure: str) -> None:
+        """Check a flag for a usage."""
+        self._call(self._check(company, usage, timeout, failure))
+
+    async def _check(self, company: int, usage: float, timeout: float, failure: str) -> None:
+        slot = self.simulation.slots[company % len(self.simulation.slots)]
+        keys = {"id": slot[0]}
+
+        def check() -> Coroutine[Any, Any, CheckResult]:
+            return self.client.check(
+                worlds.FLAG,
+                keys,
+                usage=usage,
+                timeout=timeout,
+                on_acquire_failure=failure,  # type: ignore[arg-type]
+            )
+
+        result = await self._timed("check", check, timeout + SLACK)
+        if result is not None:
+            self._answered(result)
+
+    def _answered(self, result: CheckResult) -> None:
+        hold = result.reservation
+        self.simulation.tell(
+            lambda: f"{self.name}: check: {result.reason if hold is None else hold}"
+        )
+        if hold is None:
+            seen = self.simulation.judge.seen
+            credits_lack = "nsufficient" in f"{result.reason}{result.error}"
+            seen["a check was denied for want of credits"] += credits_lack and not result.allowed
+            seen["a check was let through without its hold"] += "fail_open" in result.reason
+            return
+        self.holds.append(hold)
+        self.simulation.look_at_lease(self, hold)
+        self.simulation.judge.held(
+            Held(
+                hold.id,
+                hold.lease_id,
+                hold.credits_reserved,
+                hold.consumption_rate,
+                self.name,
+                self.simulation.lapse_of(self, hold),
+                self.simulation.lateness_of(hold.id),
+                is_doubtful=self.is_clock_new,
+            )
+        )
+
+    def settle(self, which: int, share: float) -> None:
+        """Settle one of the open holds."""
+        if self.holds:
+            hold = self.holds.pop(which % len(self.holds))
+            self.settled.append(hold)
+            self.settle_hold(hold, share)
+
+    def settle_again(self, which: int, share: float) -> Reservation | None:
+        """Settle a hold that was settled before, and return it."""
+        if not self.settled:
+            return None
+        hold = self.settled[which % len(self.settled)]
+        self.settle_hold(hold, share)
+        return hold
+
+    def give(self, other: Pod, which: int, share: float) -> None:
+        """Have a hold settled by another pod."""
+        if self.holds:
+            hold = Reservation.from_dict(self.holds.pop(which % len(self.holds)).to_dict())
+            other.settled.append(hold)
+            self.simulation.judge.seen["a hold was settled in another process"] += other is not self
+            self.simulation.judge.doubt(self.simulation.given_away(self, other, hold))
+            other.settle_hold(hold, share)
+
+    def settle_hold(self, hold: Reservation, share: float) -> None:
+        """Settle a hold with a share of what was asked for."""
+        quantity = round(hold.quantity_reserved * share, 3)
+        self._call(self._settle(hold, quantity))
+
+    async def _settle(self, hold: Reservation, quantity: float) -> None:
+        self.simulation.tell(lambda: f"{self.name}: settle {quantity:g} of {hold.id}")
+        self.simulation.judge.settling(hold.id, math.ceil(quantity), self.name)
+        self.settling_at[hold.id] = self.simulation.world.now
+        await self._timed(
+            "settle", lambda: self.client.track_with_reservation(hold, quantity), SETTLE_LIMIT
+        )
+
+    def prewarm(self, company: int) -> None:
+        """Acquire a lease in advance."""
+        company_id, credit = self.simulation.slots[company % len(self.simulation.slots)]
+
+        def warm() -> Coroutine[Any, Any, None]:
+            return self.client.prewarm({"id": company_id}, [credit])
+
+        self._call(self._timed("prewarm", warm, TIMEOUT + SLACK))
+
+    def cancel(self, which: int) -> None:
+        """Cancel a call where it waits."""
+        waiting = [task for task in self.callers if not task.done()]
+        if waiting:
+            waiting[which % len(waiting)].cancel()
+
+    def shut_down(self) -> None:
+        """End in order."""
+        self.state = "closing"
+        self.loop.create_task(self._shut_down())
+
+    async def _shut_down(self) -> None:
+        await self._timed("shutdown", self.client.shutdown, SHUTDOWN_LIMIT)
+        status = self.client.status()
+        self.simulation.tell(lambda: f"{self.name}: has shut down, {status}")
+        if status.queued_events:
+            self.simulation.judge.undeliverable.add(self.name)
+            self.simulation.judge.seen["a pod shut down with usage that was not delivered"] += 1
+        self.state = "shut"
+        self.simulation.ended(self)
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        self.callers = [task for task in self.callers if not task.done()]
+        self.callers.append(self.loop.create_task(work))
+
+    async def _timed(
+        self, what: str, call: Callable[[], Coroutine[Any, Any, Any]], limit: float
+    ) -> Any:
+        """Await a call that must come back in time, and must not raise."""
+        world, judge = self.simulation.world, self.simulation.judge
+        begun, frozen = world.now, self.frozen_for
+        try:
+            result = await call()
+        except asyncio.CancelledError:
+            self.simulation.judge.seen[f"a {what} was cancelled"] += 1
+            return None
+        except Exception as error:  # noqa: BLE001 - none may raise
+            self.simulation.fail(partial(judge.raised, what, error))
+            return None
+        seconds = world.now - begun - (self.frozen_for - frozen)
+        self.simulation.fail(lambda: judge.called(what, seconds, limit))
+        return result
+
+    # What goes wrong
+
+    def kill(self, fuse: int) -> None:
+        """Die after so many turns of a callback: at whichever await it has come to then."""
+        if self.state in {"runs", "closing"}:
+            self.loop.fuse = fuse
+            if not fuse:
+                self.die()
+
+    def die(self) -> None:
+        """Die now."""
+        self.simulation.note_death(self)
+        self.state = "dead"
+        self.loop.die()
+        for link in (self.to_service, self.to_redis):
+            link.cut()
+        self.simulation.bury(self)
+
+    def freeze(self, seconds: float) -> None:
+        """Stand still for some time, as in a pause of the machine."""
+        if self.loop.is_frozen:
+            return
+        self.loop.freeze()
+        self.to_redis.fail()
+        self.simulation.world.later(seconds, self._thaw, seconds)
+
+    def _thaw(self, seconds: float) -> None:
+        self.frozen_for += seconds
+        self.to_redis.fail()
+        self.loop.thaw()
+
+    def change_loop(self) -> None:
+        """End the event loop without a shutdown, and go on with another one."""
+        loop, world = self.loop, self.simulation.world
+        for task in loop.tasks:
+            task.cancel()
+        until = world.now + 1.0
+        while loop.tasks and world.now < until:
+            world.run(0.001)
+        if not self.runs:
+            return
+        loop.close()
+        loop.die()
+        self.loop = Loop(world, self.name)
+        self.loop.on_burnt = self.die
+        self.callers = []
+        for link in (self.to_service, self.to_redis):
+            link.cut()
+            link.fail()
+            link.loop = self.loop
+        self.loop.create_task(self.client.initialize())

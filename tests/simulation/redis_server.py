@@ -1,0 +1,225 @@
+"""The model of Redis behind connections: what redis-py's connections are to the package, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio
+from redis._parsers.resp2 import _AsyncRESP2Parser
+
+from schematic_native.redis import scripts
+from tests.simulation.network import LATE
+from tests.simulation.redis_model import ReplyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.network import Link
+    from tests.simulation.redis_model import RedisModel
+
+_NAMES = {
+    hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest().encode(): name.lower()
+    for name, script in vars(scripts).items()
+    if isinstance(script, scripts.Script)
+}
+# Asked at each sweep, and nothing to be told of.
+QUIET = {"time", "zrangebyscore", "lease", "probe", "del"}
+SCRIPTED = {b"EVALSHA", b"EVAL"}
+
+
+def operation_of(commands: Sequence[list[bytes]]) -> str:
+    """Name what a batch is about."""
+    first = commands[0]
+    name = first[0].upper()
+    if name == b"EVALSHA":
+        return _NAMES.get(first[1], "script")
+    if name == b"EVAL":
+        digest = hashlib.sha1(first[1], usedforsecurity=False).hexdigest().encode()
+        return _NAMES.get(digest, "script")
+    return name.decode().lower()
+
+
+class RedisServer:
+    """One server, which all pods share."""
+
+    def __init__(self, model: RedisModel) -> None:
+        self.model = model
+        self.slowness = 0.0  # seconds that each batch takes longer
+        self.trace: Callable[[str], None] | None = None
+        self.seen: Counter[str] = Counter()  # states that schedules are to reach
+        self.caller = ""  # whose batch is carried out
+
+    def carry_out(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
+        """Carry a batch out; the replies as they go over the wire."""
+        self.caller = name
+        replies: list[bytes] = []
+        for words in commands:
+            reply = self.model.execute(words)
+            replies.append(_written(reply))
+            if isinstance(reply, list):
+                self._see(operation_of([words]), reply)
+            is_news = operation_of([words]) not in QUIET and "NOSCRIPT" not in str(reply)
+            if self.trace is not None and is_news:
+                called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
+                told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
+                self.trace(f"{name}: redis: {operation_of([words])} {told} -> {reply!r}")
+        return b"".join(replies)
+
+    def _see(self, operation: str, reply: list[Any]) -> None:
+        is_late = operation == "install" and reply[0] == 0
+        self.seen["two pods put a lease into Redis at the same time"] += is_late
+        self.seen["a slab was closed"] += operation == "close" and bool(reply)
+
+
+class Connection:
+    """One connection, as `redis.lines` uses those of redis-py."""
+
+    def __init__(self, *, server: RedisServer, link: Link, **_: Any) -> None:
+        self._server = server
+        self._link = link
+        self._parser = _AsyncRESP2Parser(socket_read_size=65536)
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: _Writer | None = None
+        # As redis-py's parser expects of its connection.
+        self.encoder = None
+
+    async def connect(self) -> None:
+        link = self._link
+        if link.is_down:
+            await asyncio.sleep(link.delay())
+            link.note("refused", "connect")
+            raise ConnectionRefusedError("connection refused")
+        if link.is_silent:
+            link.note("silent", "connect")
+            await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(2 * link.delay())
+        if link.is_down:
+            raise ConnectionResetError("connection reset")
+        reader = asyncio.StreamReader(loop=link.loop)
+        transport = _Transport(
+            self._server, link, asyncio.StreamReaderProtocol(reader, loop=link.loop)
+        )
+        self._reader, self._writer = reader, _Writer(transport)
+        self._parser._stream = reader  # type: ignore[assignment]
+        self._parser._connected = True
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        self._reader = self._writer = None
+
+
+class _Writer:
+    def __init__(self, transport: _Transport) -> None:
+        self.transport = transport
+
+
+class _Transport:
+    """Carries batches to the server and replies back, in order, as long as nothing is lost."""
+
+    def __init__(self, server: RedisServer, link: Link, protocol: Any) -> None:
+        self._server = server
+        self._link = link
+        self._loop = link.loop
+        self._protocol = protocol
+        self._is_closed = False
+        self._goes_at = self._comes_at = 0.0
+        link.ways.add(self._reset)
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self._is_closed
+
+    def write(self, data: bytes) -> None:
+        link, world = self._link, self._link.world
+        commands = read_commands(data)
+        operation = operation_of(commands)
+        fate = link.fate(operation)
+        kind = None if fate is None else fate.kind
+        if kind == "lost":
+            return
+        if kind == "cut":
+            world.later(link.delay(), self._reset)
+            return
+        delay = link.delay() + (LATE if kind == "late" else self._server.slowness)
+        self._goes_at = max(self._goes_at, world.now + delay)
+        world.at(self._goes_at, self._arrive, commands, kind)
+
+    def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
+        replies = self._server.carry_out(self._loop.name, commands)
+        link = self._link
+        if link.is_silent or kind == "unanswered":
+            return
+        if kind == "cut after":
+            self._reset()
+            return
+        self._comes_at = max(self._comes_at, link.world.now + link.delay())
+        link.world.at(self._comes_at, self._answer, replies)
+
+    def _answer(self, replies: bytes) -> None:
+        if not self._is_closed:
+            self._loop.call_soon(self._hear, replies)
+
+    def _hear(self, replies: bytes) -> None:
+        if not self._is_closed:
+            self._protocol.data_received(replies)
+
+    def _reset(self) -> None:
+        """Be cut by the network or the server."""
+        if not self._is_closed:
+            self.abort()
+            self._loop.call_soon(self._protocol.connection_lost, ConnectionResetError("reset"))
+
+    def abort(self) -> None:
+        self._is_closed = True
+        self._link.ways.discard(self._reset)
+
+    close = abort
+
+
+def read_commands(data: bytes) -> list[list[bytes]]:
+    """Read what a client has packed."""
+    commands: list[list[bytes]] = []
+    at, length = 0, len(data)
+    while at < length:
+        end = data.index(b"\r\n", at)
+        count, at = int(data[at + 1 : end]), end + 2
+        words: list[bytes] = []
+        for _ in range(count):
+            end = data.index(b"\r\n", at)
+            at = end + 2 + int(data[at + 1 : end])
+            words.append(data[end + 2 : at])
+            at += 2
+        commands.append(words)
+    return commands
+
+
+def _written(reply: Any) -> bytes:
+    if isinstance(reply, bytes):
+        return b"$%d\r\n%b\r\n" % (len(reply), reply)
+    if isinstance(reply, int):
+        return b":%d\r\n" % reply
+    if reply is None:
+        return b"$-1\r\n"
+    if isinstance(reply, ReplyError):
+        return b"-%b\r\n" % str(reply).encode()
+    return b"*%d\r\n%b" % (len(reply), b"".join(map(_written, reply)))
+
+
+def connect(server: RedisServer, link: Link, most: int = 8) -> redis.asyncio.Redis:
+    """Return a client of redis-py whose connections lead to a model."""
+    pool = redis.asyncio.ConnectionPool(
+        connection_class=Connection,  # type: ignore[type-var]
+        max_connections=most,
+        server=server,
+        link=link,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)

@@ -1,0 +1,204 @@
+"""Schedules: what is set up, what callers do and what goes wrong, all drawn from one seed.
+
+A schedule is plain data, so that it can be shrunk, printed and run again. Whatever a step refers to is counted
+among what there is when the step comes, so a schedule stays one when steps are left out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tests.simulation.network import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Seconds until it happens after the step before, what happens, and its particulars.
+Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
+
+STATUSES = (402, 408, 413, 429, 500, 503)
+REDIS_OPERATIONS = (None, "hold", "settle", "reserve", "record", "claim", "refund", "extend", "install",
+                    "lease", "zrangebyscore", "note", "close", "time")  # fmt: skip
+SERVICE_OPERATIONS = (None, "acquire", "extend", "release", "capture", "subscribe", "reserve")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is there before the first step.
+
+    Attributes:
+        store: where leases live: in each process, in Redis, or in Redis with slabs.
+        is_spread: whether scripts of several keys are refused, as by a cluster.
+
+    """
+
+    store: str = "redis"  # or "memory", "slabs"
+    is_spread: bool = False
+    pods: int = 2
+    companies: int = 1
+    has_colons: bool = False  # in ids, so that two slots share a key
+    rate: float = 1.0
+    balance: float = 1e6
+    lease_size: float = 100.0
+    duration: float = 30.0
+    ttl: float = 5.0
+    sweep_interval: float = 1.0
+    slab_lifetime: float = 2.0
+    mode: str = "client"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A scenario, and what happens in it."""
+
+    seed: int
+    scenario: Scenario = field(default_factory=Scenario)
+    steps: tuple[Step, ...] = ()
+
+    def without(self, first: int, last: int) -> Schedule:
+        """Leave out steps."""
+        return replace(self, steps=self.steps[:first] + self.steps[last:])
+
+    def with_step(self, at: int, step: Step) -> Schedule:
+        """Put another step in the place of one."""
+        return replace(self, steps=(*self.steps[:at], step, *self.steps[at + 1 :]))
+
+
+def draw_schedule(seed: int, steps: int) -> Schedule:
+    """Draw a schedule of so many steps."""
+    draw = random.Random(f"schedule {seed}")
+    scenario = draw_scenario(draw)
+    # Of some schedules nothing goes wrong, of most a little, of some a lot.
+    trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
+    return Schedule(seed, scenario, tuple(_step(draw, scenario, trouble) for _ in range(steps)))
+
+
+def draw_scenario(draw: random.Random) -> Scenario:
+    """Draw what is there before the first step."""
+    store = draw.choices(("memory", "redis", "slabs"), (3, 5, 3))[0]
+    lease_size = draw.choice((20.0, 100.0, 100.0, 1000.0))
+    return Scenario(
+        store=store,
+        is_spread=store != "memory" and draw.random() < 0.35,
+        pods=draw.choice((1, 2, 2, 3)),
+        companies=draw.choice((1, 1, 2)),
+        has_colons=store != "memory" and draw.random() < 0.15,
+        rate=draw.choice((1.0, 1.0, 0.1, 2.5)),
+        balance=draw.choice((lease_size * 1.5, lease_size * 4, 1e6, 1e6)),
+        lease_size=lease_size,
+        duration=draw.choice((6.0, 20.0, 20.0)),
+        ttl=draw.choice((2.0, 5.0, 5.0)),
+        sweep_interval=draw.choice((0.5, 1.0, 2.0, 2.0)),
+        mode="server" if store == "memory" and draw.random() < 0.1 else "client",
+    )
+
+
+def _gap(draw: random.Random) -> float:
+    """Seconds between two steps: often none, mostly a few milliseconds, now and then some seconds."""
+    kind = draw.random()
+    if kind < 0.3:
+        return 0.0
+    if kind < 0.75:
+        return round(draw.expovariate(300.0), 6)
+    if kind < 0.95:
+        return round(draw.expovariate(4.0), 4)
+    return round(draw.uniform(1.0, 4.0), 3)
+
+
+def _step(draw: random.Random, scenario: Scenario, trouble: float) -> Step:
+    gap = _gap(draw)
+    pod = draw.randrange(scenario.pods)
+    if draw.random() < trouble:
+        return (gap, *_fault(draw, scenario, pod))
+    return (gap, *_action(draw, scenario, pod))
+
+
+def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
+    which = draw.randrange(1000)
+    kind = draw.choices(
+        (
+            "check",
+            "settle",
+            "settle again",
+            "settle elsewhere",
+            "cancel",
+            "prewarm",
+            "hold",
+            "wait",
+        ),
+        (50, 38, 2, 4, 4, 2, 0, 3),
+    )[0]
+    if kind == "check":
+        most = scenario.lease_size / scenario.rate
+        usage = draw.choice(
+            (1.0, 3.0, 0.5, round(most * draw.random() * 0.5, 2), round(most * 1.2))
+        )
+        timeout = draw.choice((2.0, 2.0, 2.0, 0.5, 0.05))
+        failure = draw.choice(("fail-closed", "fail-closed", "fail-open"))
+        return kind, (pod, draw.randrange(scenario.companies), usage, timeout, failure)
+    if kind in {"settle", "settle again"}:
+        return kind, (pod, which, draw.choice((1.0, 1.0, 0.5, 0.0, 1.3)))
+    if kind == "settle elsewhere":
+        return kind, (pod, draw.randrange(scenario.pods), which, draw.choice((1.0, 0.5, 0.0)))
+    if kind == "cancel":
+        return kind, (pod, which)
+    if kind == "prewarm":
+        return kind, (pod, draw.randrange(scenario.companies))
+    return kind, (draw.choice((0.5, 1.0, 1.0, scenario.ttl, scenario.ttl, scenario.duration)),)
+
+
+def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
+    """Draw something that goes wrong."""
+    has_redis = scenario.store != "memory"
+    kinds = [fault for fault in FAULTS if has_redis or not fault.startswith("redis")]
+    kind = draw.choices(kinds, [FAULTS[each] for each in kinds])[0]
+    return kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
+
+
+# How often each is drawn.
+FAULTS = {
+    "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
+    "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
+    "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
+    "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
+}  # fmt: skip
+SECONDS = (0.2, 0.7, 1.5, 4.0)
+JUMPS = (-3.0, -0.4, 0.4, 3.0)
+
+
+class _Drawing:
+    """What the particulars of a fault are drawn from."""
+
+    def __init__(self, draw: random.Random, scenario: Scenario, pod: int) -> None:
+        self.of = draw.choice
+        self.below = draw.randrange
+        self.scenario = scenario
+        self.pod = pod
+
+    def server(self) -> str:
+        return self.of(("service", "redis")) if self.scenario.store != "memory" else "service"
+
+
+_PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
+    "service fate": lambda d: (d.pod, d.of(KINDS), d.of(STATUSES), d.of(SERVICE_OPERATIONS)),
+    "redis fate": lambda d: (d.pod, d.of(KINDS[:5]), 0, d.of(REDIS_OPERATIONS)),
+    "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
+    "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
+    "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
+    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 300.0)), d.of(SECONDS)),
+    "cut": lambda d: (d.pod, d.server()),
+    "kill": lambda d: (d.pod, d.of((0, 1, 2, 3, 5, 8, 13, 30))),
+    "freeze": lambda d: (d.pod, d.of((0.3, 1.2, d.scenario.ttl + 0.5))),
+    "shut down": lambda d: (d.pod,),
+    "start": lambda d: (d.pod,),
+    "change loop": lambda d: (d.pod,),
+    "redis restarts": lambda _: (),
+    "redis fails over": lambda d: (d.of((0.01, 0.3, 2.0)),),
+    "redis refuses": lambda d: (d.of(("read only", "full")), d.of(SECONDS)),
+    "clock": lambda d: (d.pod, d.of(JUMPS)),
+    "redis clock": lambda d: (d.of(JUMPS),),
+    "balance": lambda d: (d.below(d.scenario.companies), d.of((0.0, 50.0, 1000.0))),
+    "delete": lambda d: (d.below(d.scenario.companies),),
+}

@@ -1,0 +1,76 @@
+"""Schedules with fixed and with fresh seeds; each breaks no promise."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("lupa")
+
+from tests.simulation.schedules import Scenario, Schedule, draw_schedule
+from tests.simulation.shrinking import as_test, breaks, shrink
+from tests.simulation.simulation import Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STEPS = 50
+FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "200"))
+FRESH = FIXED // 2
+
+
+@pytest.fixture(autouse=True)
+def _collected_once() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+def run_all(seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        outcome = Simulation(draw_schedule(seed, STEPS)).run()
+        if outcome.violation is not None:
+            small = shrink(outcome.schedule)
+            pytest.fail(f"{outcome.violation}\n{as_test(small, breaks(small) or '')}")
+
+
+def test_fixed_seeds_break_no_promise() -> None:
+    run_all(range(1, 1 + FIXED))
+
+
+def test_fresh_seeds_break_no_promise() -> None:
+    first = random.SystemRandom().randrange(10**9)
+    run_all(range(first, first + FRESH))
+
+
+def test_a_seed_replays_to_the_letter() -> None:
+    def told(seed: int) -> list[str]:
+        lines: list[str] = []
+        Simulation(draw_schedule(seed, STEPS), lines.append).run()
+        return lines
+
+    for seed in (3, 14, 79):
+        once, again = told(seed), told(seed)
+        assert len(once) > STEPS
+        assert once == again
+
+
+def test_a_schedule_shrinks_to_the_steps_that_matter() -> None:
+    def fails(schedule: Schedule) -> str | None:
+        kinds = [kind for _, kind, _ in schedule.steps]
+        return "both are there" if {"kill", "check"} <= set(kinds) else None
+
+    schedule = Schedule(
+        7,
+        Scenario(pods=3, rate=2.5),
+        tuple((0.25, kind, (0,)) for kind in ("wait", "check", "settle", "kill", "check", "wait")),
+    )
+    small = shrink(schedule, fails)
+    assert [kind for _, kind, _ in small.steps] in (["check", "kill"], ["kill", "check"])
+    assert small.scenario == Scenario(pods=1)
+    assert "assert breaks(schedule) is None" in as_test(small, "both are there")

@@ -1,0 +1,292 @@
+"""Virtual time: one world, and in it the event loops of pods and servers.
+
+A world decides which loop goes on next, by its seed, and moves the clock when none has anything to do.
+It never waits, starts no thread and reads no clock of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from asyncio import events
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Coroutine
+
+# Handles that a world runs without the clock moving before it calls that a loop without an end.
+MOST_AT_ONCE = 200_000
+
+
+class EndlessError(AssertionError):
+    """Something goes round in circles while the clock stands still."""
+
+
+class Call:
+    """Something that happens at an instant, on no loop."""
+
+    __slots__ = ("_arguments", "_call", "_cancelled")
+
+    def __init__(self, call: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self._call = call
+        self._arguments = arguments
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self._cancelled = True
+
+    def _run(self) -> None:
+        self._call(*self._arguments)
+
+
+class World:
+    """Virtual time, and whose turn it is.
+
+    Args:
+        seed: decides the order in which loops take their turns; whatever draws from `random`, too.
+
+    """
+
+    def __init__(self, seed: object) -> None:
+        self.random = random.Random(str(seed))
+        self.now = 0.0
+        self._timers: list[tuple[float, int, Any, Loop | None]] = []
+        self._count = 0
+        # Loops that have something to do, each once.
+        self._ready: list[Loop] = []
+        self.current: Loop | None = None
+
+    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> Call:
+        """Call something on no loop at an instant."""
+        happening = Call(call, arguments)
+        self.schedule(when, happening, None)
+        return happening
+
+    def later(self, delay: float, call: Callable[..., object], *arguments: Any) -> Call:
+        """Call something on no loop, in so many seconds."""
+        return self.at(self.now + delay, call, *arguments)
+
+    def schedule(self, when: float, handle: events.Handle | Call, loop: Loop | None) -> None:
+        """Run a handle on a loop, or a call on none, at an instant."""
+        self._count += 1
+        heapq.heappush(self._timers, (when, self._count, handle, loop))
+
+    def wake(self, loop: Loop) -> None:
+        """Note that a loop has something to do."""
+        self._ready.append(loop)
+
+    def run(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.run_until(self.now + seconds)
+
+    def run_until(self, end: float) -> None:
+        """Let everything happen that happens until an instant."""
+        timers, ready = self._timers, self._ready
+        while True:
+            if ready:
+                self.settle()
+            if not timers or timers[0][0] > end:
+                break
+            when, _, handle, loop = heapq.heappop(timers)
+            if handle._cancelled:
+                continue
+            self.now = max(self.now, when)
+            if loop is None:
+                handle._run()
+            else:
+                loop.take(handle)
+        self.now = max(self.now, end)
+
+    def settle(self) -> None:
+        """Let everything happen that happens without the clock moving."""
+        ready, draw = self._ready, self.random.random
+        left = MOST_AT_ONCE
+        while ready:
+            at = int(draw() * len(ready)) if len(ready) > 1 else 0
+            loop = ready[at]
+            left -= loop.run_some()
+            if not loop.has_work:
+                ready.remove(loop)
+                loop.is_awake = False
+            if left < 0:
+                raise EndlessError(f"{loop.name} goes round in circles at {self.now:.6f} s")
+
+    def close(self) -> None:
+        """Forget what was to happen."""
+        self._timers.clear()
+        self._ready.clear()
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """An event loop in a world: of one pod, or of a server.
+
+    Args:
+        world: gives it its turns.
+        name: for the trace.
+
+    """
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.is_awake = False
+        self.is_frozen = False
+        self.is_dead = False
+        # Handles that it may still run; the pod dies after the last. None: no limit.
+        self.fuse: int | None = None
+        self.on_burnt: Callable[[], None] = _nothing
+        self.failures: list[dict[str, Any]] = []
+        self._handles: deque[events.Handle] = deque()
+        self._is_closed = False
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = 64
+
+    # What the world asks
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What is under way, oldest first."""
+        return [task for task in self._tasks if not task.done()]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it would use a turn."""
+        return bool(self._handles) and not (self.is_frozen or self.is_dead)
+
+    def take(self, handle: events.Handle) -> None:
+        """Run a handle at the next turn."""
+        if self.is_dead:
+            return
+        self._handles.append(handle)
+        if not (self.is_awake or self.is_frozen):
+            self.is_awake = True
+            self.world.wake(self)
+
+    def run_some(self) -> int:
+        """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""
+        handles, count, is_cut_short = self._handles, len(self._handles), False
+        self.world.current = self
+        events._set_running_loop(self)
+        for done in range(count):
+            if self.fuse is not None:
+                is_cut_short = not self._burn()
+            if is_cut_short or self.is_dead or self.is_frozen:
+                count = done + 1
+                break
+            handle = handles.popleft()
+            if not handle._cancelled:
+                handle._run()
+        events._set_running_loop(None)
+        self.world.current = None
+        return count
+
+    def _burn(self) -> bool:
+        if self.fuse:
+            self.fuse -= 1
+            return True
+        self.fuse = None
+        self.on_burnt()
+        return False
+
+    def freeze(self) -> None:
+        """Take no turn until it thaws."""
+        self.is_frozen = True
+
+    def thaw(self) -> None:
+        """Go on."""
+        self.is_frozen = False
+        if self._handles and not self.is_awake:
+            self.is_awake = True
+            self.world.wake(self)
+
+    def die(self) -> None:
+        """Run nothing any more, not even what cleans up: as `kill -9` has it."""
+        self.is_dead = True
+        self._handles.clear()
+        for task in self.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    # What asyncio asks
+
+    def time(self) -> float:
+        return self.world.now
+
+    def call_soon(
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        handle = events.Handle(callback, args, self, context)
+        self.take(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        return self.call_at(self.world.now + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> events.TimerHandle:
+        handle = events.TimerHandle(when, callback, args, self, context)
+        self.world.schedule(when, handle, self)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: events.TimerHandle) -> None:
+        """Nothing: the world passes over it."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[Any]:
+        if context is None:
+            task = asyncio.Task(coro, loop=self, name=name)  # type: ignore[arg-type]
+        else:
+            task = asyncio.Task(coro, loop=self, name=name, context=context)  # type: ignore[arg-type, call-arg]
+        tasks = self._tasks
+        tasks.append(task)
+        if len(tasks) > self._prune_at:
+            self._tasks = self.tasks
+            self._prune_at = 64 + len(self._tasks)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        """Do at once what would be done on a thread; the answer comes a turn later."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            future.set_exception(error)
+        return future
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self.world.current is self
+
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failures.append(context)
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failures.append(context)
+
+
+def _nothing() -> None:
+    """Stand in for who is told of a death."""
