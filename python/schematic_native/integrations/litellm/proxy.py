@@ -82,7 +82,7 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         self._user = user
         self._most = most
         self._drain_for = drain_for
-        self._keywords = keywords
+        self._keywords = {**keywords, "required": False}  # a denial is answered, not raised
         self._open = OpenRequests()
 
     async def async_pre_call_hook(
