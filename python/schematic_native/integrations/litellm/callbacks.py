@@ -8,26 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from litellm.integrations.custom_logger import CustomLogger
-
-from schematic_native.client import Schematic
 from schematic_native.integrations.litellm.bills import Bill
-from schematic_native.integrations.litellm.calls import enter
 from schematic_native.integrations.litellm.estimates import MOST, estimate
-from schematic_native.integrations.litellm.requests import (
-    EMBEDDINGS,
-    METERED,
-    OpenRequests,
-    Request,
-)
+from schematic_native.integrations.litellm.holding import HoldingLogger
+from schematic_native.integrations.litellm.requests import METERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from schematic_native.client import Schematic
     from schematic_native.config.options import LookupKeys
 
 
-class CallHoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without types
+class CallHoldLogger(HoldingLogger):
     """Holds credits for each call that the SDK makes: for `litellm.callbacks`.
 
     An asynchronous call is held for before it is made, and raises CreditsDenied if that is denied. A
@@ -59,16 +52,9 @@ class CallHoldLogger(CustomLogger):  # type: ignore[misc]  # of a library withou
         most: int = MOST,
         **keywords: Any,
     ) -> None:
-        super().__init__()
-        if not isinstance(client, Schematic):
-            raise TypeError(f"client must be a Schematic, got {client!r}")
-        self._client = client
-        self._flag_key = flag_key
+        super().__init__(client, flag_key, most, {"required": True, **keywords})
         self._company = company
         self._user = user
-        self._most = most
-        self._keywords = keywords
-        self._open = OpenRequests()
 
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
@@ -82,11 +68,7 @@ class CallHoldLogger(CustomLogger):  # type: ignore[misc]  # of a library withou
         if company is None:
             return None
         user = None if self._user is None else self._user(kwargs)
-        likely = estimate(kwargs, has_answer=kind not in EMBEDDINGS)
-        terms = {"required": True, "usage": likely.usage(self._most), **self._keywords}
-        hold = self._client.hold(self._flag_key, company, user, **terms)
-        await enter(hold)
-        request = Request(hold, Bill(likely.prompt))
+        request = await self._begin(kwargs, kind, company, user)
         self._open.keep(name, request, kwargs.get("litellm_logging_obj"))
         return None
 
@@ -137,7 +119,8 @@ class CallHoldLogger(CustomLogger):  # type: ignore[misc]  # of a library withou
         if not bill.units:
             return
         # What was used is billed even if nothing is left of it to hold.
-        terms = {"on_acquire_failure": "fail-open", **self._keywords, "usage": bill.units}
+        terms = {"on_acquire_failure": "fail-open", **self._keywords}
+        terms |= {"required": False, "usage": bill.units}
         with self._client.hold(self._flag_key, company, user, **terms) as hold:
             bill.charge(hold)
 

@@ -11,25 +11,18 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from litellm.integrations.custom_logger import CustomLogger
 
-from schematic_native.client import Schematic
-from schematic_native.integrations.litellm.bills import Bill
-from schematic_native.integrations.litellm.calls import enter
-from schematic_native.integrations.litellm.estimates import MOST, estimate
-from schematic_native.integrations.litellm.requests import (
-    EMBEDDINGS,
-    METERED,
-    OpenRequests,
-    Request,
-)
+from schematic_native.integrations.litellm.estimates import MOST
+from schematic_native.integrations.litellm.holding import HoldingLogger
+from schematic_native.integrations.litellm.requests import METERED
 from schematic_native.integrations.litellm.streams import AsyncHeldStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from schematic_native.client import Hold
+    from schematic_native.client import Hold, Schematic
     from schematic_native.config.options import LookupKeys
+    from schematic_native.integrations.litellm.requests import Request
 
 PAYMENT_REQUIRED = 402
 # The name of a request's hold in its metadata, which LiteLLM hands on.
@@ -37,7 +30,7 @@ _NAME = "schematic_hold"
 _METADATA = ("metadata", "litellm_metadata")
 
 
-class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without types
+class HoldLogger(HoldingLogger):
     """Holds credits for each request to the proxy: for `litellm_settings.callbacks`.
 
     Chat completions, legacy completions, the Responses API, Anthropic's messages and embeddings are
@@ -73,17 +66,11 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         drain_for: float = 0,
         **keywords: Any,
     ) -> None:
-        super().__init__()
-        if not isinstance(client, Schematic):
-            raise TypeError(f"client must be a Schematic, got {client!r}")
-        self._client = client
-        self._flag_key = flag_key
+        # A denial is answered, not raised.
+        super().__init__(client, flag_key, most, {**keywords, "required": False})
         self._company = company
         self._user = user
-        self._most = most
         self._drain_for = drain_for
-        self._keywords = {**keywords, "required": False}  # a denial is answered, not raised
-        self._open = OpenRequests()
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: object, data: dict[str, Any], call_type: str
@@ -96,13 +83,10 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         if company is None:
             return
         user = None if self._user is None else self._user(user_api_key_dict, data)
-        likely = estimate(data, has_answer=call_type not in EMBEDDINGS)
-        usage = likely.usage(self._most)
-        hold = self._client.hold(self._flag_key, company, user, usage=usage, **self._keywords)
-        await enter(hold)
-        if not hold.allowed:
-            await _deny(hold)
-        self._keep(Request(hold, Bill(likely.prompt)), data)
+        request = await self._begin(data, call_type, company, user)
+        if not request.hold.allowed:
+            await _deny(request.hold)
+        self._keep(request, data)
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: object
