@@ -1,3 +1,5 @@
+"""The calls of the REST API: what is sent, what is read, errors and retries."""
+
 from __future__ import annotations
 
 import asyncio
@@ -21,7 +23,7 @@ from schematic_native.service.errors import (
     UnreadableApiAnswerError,
 )
 from schematic_native.service.responses import read_instant, write_instant
-from schematic_native.service.rest import Api
+from schematic_native.service.rest import Api, ReservationRequest
 from tests.servers import Answer, HttpServer, data
 
 KEY = "sch_secret"
@@ -33,7 +35,7 @@ VERDICT = {"flag": "f", "value": True, "reason": "ok"}
 
 
 class Waits:
-    """Stands in for sleeping: remembers for how long."""
+    """Replaces sleeping: records for how long."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -53,7 +55,7 @@ def make_api(server: HttpServer | str, waits: Waits, **fields: object) -> Api:
     return Api(settings, sleep=waits, jitter=lambda: 1.0, clock=lambda: 1000.0)
 
 
-async def test_an_acquire_says_what_it_asks_for_and_reads_what_it_gets(waits):
+async def test_acquire_sends_its_fields_and_reads_the_response(waits):
     with HttpServer(Answer(body=data(**LEASE))) as server:
         api = make_api(server, waits)
         lease = await api.acquire_lease("co", "ct", 50.5, 1_700_000_000.25)
@@ -72,7 +74,7 @@ async def test_an_acquire_says_what_it_asks_for_and_reads_what_it_gets(waits):
 
 
 @pytest.mark.parametrize("script", [[], [Answer(503)], [Answer(close=True), Answer(503)]])
-async def test_a_lease_says_whether_an_earlier_attempt_may_have_made_it(waits, script):
+async def test_a_lease_tells_whether_an_earlier_attempt_may_have_created_it(waits, script):
     with HttpServer(*script, otherwise=Answer(body=data(**LEASE))) as server:
         api = make_api(server, waits)
         lease = await api.acquire_lease("co", "ct", 50.5, 1_700_000_000.25)
@@ -103,7 +105,7 @@ async def test_all_retries_of_an_extend_share_one_idempotency_key_and_another_ex
     assert waits.seconds == [1.0, 2.0]
 
 
-async def test_a_server_that_knows_extends_as_post_is_met_halfway(waits):
+async def test_a_server_that_refuses_put_gets_post(waits):
     with HttpServer(Answer(405), otherwise=Answer(body=data(**LEASE))) as server:
         api = make_api(server, waits)
         await api.release_lease("a")
@@ -133,7 +135,7 @@ async def test_a_temporary_status_is_tried_three_times(waits, status):
         (422, ApiError),
     ],
 )
-async def test_a_final_status_is_one_call_and_one_kind_of_error(waits, status, kind):
+async def test_a_permanent_error_is_not_retried_and_has_its_own_class(waits, status, kind):
     with HttpServer(otherwise=Answer(status, {"error": f"no, {KEY}"})) as server:
         api = make_api(server, waits)
         with pytest.raises(kind) as caught:
@@ -165,7 +167,7 @@ async def test_a_final_status_is_one_call_and_one_kind_of_error(waits, status, k
         ({"Retry-After": "nan"}, 1.0),
     ],
 )
-async def test_the_server_may_say_when_to_come_back(waits, headers, seconds):
+async def test_retry_after_is_obeyed(waits, headers, seconds):
     with HttpServer(Answer(429, headers=headers), otherwise=Answer(body=data(**VERDICT))) as server:
         api = make_api(server, waits)
         await api.check_flag("f", None, None)
@@ -173,7 +175,7 @@ async def test_the_server_may_say_when_to_come_back(waits, headers, seconds):
     assert waits.seconds == [seconds]
 
 
-async def test_no_retry_starts_that_the_deadline_would_cut(waits):
+async def test_no_retry_starts_that_cannot_finish_before_the_deadline(waits):
     with HttpServer(otherwise=Answer(503)) as server:
         api = make_api(server, waits)
         deadline = asyncio.get_running_loop().time() + 0.9
@@ -184,7 +186,7 @@ async def test_no_retry_starts_that_the_deadline_would_cut(waits):
     assert waits.seconds == []
 
 
-async def test_a_frozen_server_costs_no_more_than_the_deadline(waits):
+async def test_a_server_that_never_responds_takes_no_longer_than_the_deadline(waits):
     with HttpServer(otherwise=Answer(freeze=True)) as server:
         api = make_api(server, waits)
         start = time.monotonic()
@@ -196,7 +198,7 @@ async def test_a_frozen_server_costs_no_more_than_the_deadline(waits):
     assert 0.15 < took < 0.6
 
 
-async def test_a_server_that_is_not_there_is_a_connection_error_after_the_retries(waits, dead_url):
+async def test_an_unreachable_server_is_a_connection_error_after_the_retries(waits, dead_url):
     api = make_api(dead_url, waits)
     with pytest.raises(ApiConnectionError):
         await api.check_flag("f", None, None)
@@ -204,7 +206,7 @@ async def test_a_server_that_is_not_there_is_a_connection_error_after_the_retrie
     assert len(waits.seconds) == 2
 
 
-async def test_nothing_that_is_unset_is_sent(waits):
+async def test_unset_fields_are_not_sent(waits):
     with HttpServer(otherwise=Answer(body=data(**VERDICT))) as server:
         api = make_api(server, waits)
         await api.check_flag("a/b", None, {"id": "u"})
@@ -215,7 +217,7 @@ async def test_nothing_that_is_unset_is_sent(waits):
     assert server.requests[1].body == {"company": {"id": "c"}, "preflight": {"usage": 3}}
 
 
-async def test_a_reservation_is_read_with_the_callers_event_first(waits):
+async def test_the_callers_event_takes_precedence_in_a_reservation(waits):
     hold = {
         "id": "r1",
         "company_id": "co",
@@ -228,8 +230,9 @@ async def test_a_reservation_is_read_with_the_callers_event_first(waits):
     }
     with HttpServer(otherwise=Answer(body=data(**VERDICT, reservation=hold))) as server:
         api = make_api(server, waits)
-        first = await api.check_and_reserve("f", {"id": "c"}, None, 3, "mine", 1e9, {"usage": 3})
-        second = await api.check_and_reserve("f", {"id": "c"}, None, 3, None, 1e9, {"usage": 3})
+        asked = ReservationRequest("f", {"id": "c"}, None, 3, "mine", 1e9, {"usage": 3})
+        first = await api.check_and_reserve(asked)
+        second = await api.check_and_reserve(asked._replace(event_subtype=None))
         await api.close()
     assert first.reservation is not None
     assert second.reservation is not None
@@ -244,7 +247,7 @@ async def test_a_reservation_is_read_with_the_callers_event_first(waits):
     "body",
     [b"<html>", b"[]", b"{}", b'{"data": null}', b'{"data": {"flag": "f", "value": "yes"}}', b""],
 )
-async def test_an_answer_that_cannot_be_read_is_an_error_of_its_own(waits, body):
+async def test_an_unreadable_response_has_its_own_error(waits, body):
     with HttpServer(otherwise=Answer(body=body)) as server:
         api = make_api(server, waits)
         with pytest.raises(UnreadableApiAnswerError):
@@ -252,7 +255,7 @@ async def test_an_answer_that_cannot_be_read_is_an_error_of_its_own(waits, body)
         await api.close()
 
 
-async def test_what_a_newer_server_fills_otherwise_is_left_out(waits):
+async def test_unknown_values_of_a_newer_server_are_left_out(waits):
     odd = {
         **VERDICT,
         "feature_usage": 1.0,
@@ -296,12 +299,12 @@ async def test_a_synchronous_client_of_the_users_is_used_and_left_open(waits):
 
 
 @pytest.mark.parametrize("error", [ApiTimeoutError(), ApiConnectionError("away")])
-def test_an_error_may_travel(error):
+def test_an_error_can_be_pickled(error):
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy).__name__, copy.message) == (type(error).__name__, error.message)
 
 
-async def test_a_closed_api_opens_no_connection_again(waits):
+async def test_a_closed_api_opens_no_connection(waits):
     with HttpServer(otherwise=Answer(body=data(**VERDICT))) as server:
         api = make_api(server, waits)
         await api.close()
@@ -319,12 +322,12 @@ async def test_a_closed_api_opens_no_connection_again(waits):
         ("1970-01-01T00:00:00.000000999Z", 0.0),
     ],
 )
-def test_instants_are_read_as_go_writes_them(text, epoch):
+def test_instants_are_read_in_the_format_of_go(text, epoch):
     assert read_instant(text).timestamp() == epoch
 
 
 @pytest.mark.parametrize("text", ["", "1970-01-01", "1970-01-01T00:00:00", "1970-13-01T00:00:00Z"])
-def test_what_is_no_instant_is_refused(text):
+def test_a_malformed_instant_is_refused(text):
     with pytest.raises(ValueError, match=r"instant|month"):
         read_instant(text)
 
@@ -337,9 +340,7 @@ def test_an_instant_is_written_in_utc():
     ("body", "is_explained"),
     [({"error": "batch too large"}, True), (b"<html>413</html>", False), ([], False), (b"", False)],
 )
-async def test_a_refusal_of_events_is_told_from_one_of_what_stands_in_the_way(
-    waits, body, is_explained
-):
+async def test_a_refusal_of_the_service_differs_from_one_of_a_proxy(waits, body, is_explained):
     with HttpServer(Answer(413, body)) as server:
         api = make_api(server, waits)
         posted = await api.post_events(BATCH)
@@ -348,7 +349,7 @@ async def test_a_refusal_of_events_is_told_from_one_of_what_stands_in_the_way(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
-async def test_a_redirect_that_would_make_a_get_of_a_post_is_not_followed(waits, status):
+async def test_a_redirect_that_turns_a_post_into_a_get_is_not_followed(waits, status):
     with HttpServer(Answer(status, headers={"Location": "/elsewhere"})) as server:
         api = make_api(server, waits)
         assert (await api.post_events(BATCH)).status == status
@@ -375,7 +376,7 @@ async def test_a_redirect_that_keeps_the_request_is_followed(waits, status, clie
 
 
 @pytest.mark.parametrize("by", ["setting", "client"])
-async def test_no_redirect_is_followed_where_that_is_not_wanted(waits, by):
+async def test_redirects_are_not_followed_when_that_is_turned_off(waits, by):
     async with httpx.AsyncClient() as given:
         fields = {"follow_redirects": False} if by == "setting" else {"httpx_client": given}
         with HttpServer(Answer(307, headers={"Location": "/elsewhere"})) as server:
@@ -384,7 +385,7 @@ async def test_no_redirect_is_followed_where_that_is_not_wanted(waits, by):
             await api.close()
 
 
-async def test_redirects_in_a_circle_end(waits):
+async def test_a_redirect_loop_ends(waits):
     circle = Answer(307, headers={"Location": "/batch"})
     with HttpServer(otherwise=circle) as server:
         api = make_api(server, waits)
@@ -393,9 +394,7 @@ async def test_redirects_in_a_circle_end(waits):
         await api.close()
 
 
-async def test_a_proxy_that_httpx_cannot_speak_to_is_a_connection_error_until_it_is_gone(
-    waits, monkeypatch
-):
+async def test_an_unsupported_proxy_is_a_connection_error_until_it_is_gone(waits, monkeypatch):
     api = make_api("http://service.invalid", waits)
     monkeypatch.setenv("ALL_PROXY", "unknown://proxy.invalid:1")
     with pytest.raises(ApiConnectionError, match="unknown"):
@@ -406,7 +405,7 @@ async def test_a_proxy_that_httpx_cannot_speak_to_is_a_connection_error_until_it
     await api.close()
 
 
-async def test_what_a_users_client_raises_is_a_connection_error(waits):
+async def test_an_exception_of_a_given_client_is_a_connection_error(waits):
     def fail(_request: httpx.Request) -> httpx.Response:
         raise ValueError(f"a bug that tells {KEY}")
 

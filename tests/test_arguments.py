@@ -1,4 +1,4 @@
-"""What callers pass in: read by one rule, whichever client and whatever is in memory."""
+"""Arguments of calls: read by the same rules in either client, whatever is in memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def caller(kind: str, emulator: Emulator, *, warm: bool = True, **fields: object
 @both_clients
 @warm_or_cold
 @pytest.mark.parametrize("by_options", [True, False])
-def test_an_empty_event_subtype_is_none_so_the_entitlements_event_is_billed(
+def test_with_an_empty_event_subtype_the_entitlements_event_is_billed(
     emulator, kind, warm, by_options
 ):
     said = {"usage": 3, "event_subtype": ""}
@@ -110,7 +110,7 @@ async def changed_while_waiting(
         lambda client, keys: client.get_credit_balance(keys, CREDIT),
     ],
 )
-async def test_keys_changed_while_a_call_waits_are_not_the_calls(call):
+async def test_changing_the_keys_during_a_call_does_not_change_the_call(call):
     answer = data(
         flag=INFERENCE,
         value=True,
@@ -125,7 +125,7 @@ async def test_keys_changed_while_a_call_waits_are_not_the_calls(call):
     assert subject == {"id": "acme"}
 
 
-async def test_an_answer_is_kept_under_the_keys_that_were_asked_for():
+async def test_a_result_is_cached_under_the_keys_of_the_call():
     answer = data(flag=INFERENCE, value=True, reason="ok")
     cache = LocalCache()
     with HttpServer(otherwise=Answer(body=answer)) as server:
@@ -135,7 +135,7 @@ async def test_an_answer_is_kept_under_the_keys_that_were_asked_for():
     assert cache.get(cache_key("f", {"id": "few", "slug": "few"}, None)) is None
 
 
-async def test_a_hold_on_the_server_is_for_the_company_that_was_asked_for(emulator):
+async def test_a_reservation_on_the_server_is_for_the_company_of_the_call(emulator):
     fields = plain(emulator, credit_leases=CreditLeaseConfig(mode="server"))
     result = await changed_while_waiting(
         fields, lambda client, keys: client.check(INFERENCE, keys, usage=1)
@@ -153,7 +153,7 @@ async def test_a_lease_is_acquired_for_the_company_that_was_to_be_prewarmed(emul
 
 @both_clients
 @pytest.mark.parametrize("usage", [-1, float("nan"), True], ids=repr)
-def test_a_usage_that_is_none_is_a_plain_check_where_nothing_is_reserved(emulator, kind, usage):
+def test_an_invalid_usage_is_a_plain_check_where_nothing_is_reserved(emulator, kind, usage):
     with Caller(kind, plain(emulator)) as person:
         result = person.do("check", INFERENCE, ACME, usage=usage)
         assert (result.allowed, result.error, result.reservation) == (True, None, None)
@@ -187,7 +187,10 @@ NUMBERS = {
     "index": (Count(3), 3),
     "IntEnum": (IntEnum("Few", "one").one, 1),
 }
-no_numbers = pytest.mark.parametrize("other", ["3", b"3", 3j, object(), Broken(), [3]], ids=repr)
+NO_NUMBERS = {
+    "str": "3", "bytes": b"3", "complex": 3j, "object": object(), "Broken": Broken(), "list": [3],
+}  # fmt: skip
+no_numbers = pytest.mark.parametrize("other", NO_NUMBERS.values(), ids=NO_NUMBERS)
 
 
 @both_clients
@@ -207,7 +210,7 @@ def test_every_kind_of_number_is_usage_and_can_be_settled(emulator, kind, warm, 
 @both_clients
 @warm_or_cold
 @no_numbers
-def test_what_is_no_number_is_neither_usage_nor_settled(emulator, kind, warm, other):
+def test_a_value_that_is_not_a_number_is_refused_as_usage(emulator, kind, warm, other):
     with caller(kind, emulator, warm=warm) as person:
         with pytest.raises(TypeError, match="usage must be a number, not"):
             person.do("check", INFERENCE, ACME, usage=other)
@@ -223,7 +226,7 @@ def test_what_is_no_number_is_neither_usage_nor_settled(emulator, kind, warm, ot
     "usage", [True, Decimal("nan"), Decimal("sNaN"), Decimal("1e400"), Fraction(10**400)],
     ids=["bool", "NaN", "signalling NaN", "huge Decimal", "huge Fraction"],
 )  # fmt: skip
-def test_a_number_that_is_no_usage_is_told_so_by_the_reason(emulator, kind, warm, usage):
+def test_the_reason_names_a_number_that_cannot_be_usage(emulator, kind, warm, usage):
     with caller(kind, emulator, warm=warm) as person:
         assert person.do("check", INFERENCE, ACME, usage=usage).reason == "invalid_usage"
 

@@ -1,4 +1,4 @@
-"""The benchmark's own claims: its estimates, its verdicts, its reports and its command line. No time is asserted."""
+"""The benchmark: its estimates, verdicts, reports and command line. No test asserts a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schematic_native.tools.bench.rounds import measure
 from schematic_native.tools.bench.series import Series
 from schematic_native.tools.bench.subjects import ASYNC, CHECK, CHECK_FLAG, SETTLE, SYNC, Subject
 from schematic_native.tools.bench.table import amount, changes, lines
-from schematic_native.tools.cli import main
+from schematic_native.tools.subcommands import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,8 +90,8 @@ def test_a_ratio_is_taken_round_by_round():
         (STEADY, "same"),
         (faster(STEADY, 1.2), "faster"),
         (faster(STEADY, 0.8), "slower"),
-        (faster(STEADY, 1.01), "same"),  # certain, and too small to matter
-        ([0.2, 3.0, 0.3, 2.0, 0.25, 1.4], "same"),  # far off, and not certain
+        (faster(STEADY, 1.01), "same"),  # certain, but too small to matter
+        ([0.2, 3.0, 0.3, 2.0, 0.25, 1.4], "same"),  # large, but not certain
     ],
 )
 def test_a_change_must_be_certain_and_noteworthy(after, verdict):
@@ -128,7 +128,7 @@ async def test_every_subject_takes_its_turn_in_every_round():
 # Showing
 
 
-def test_the_table_tells_ratios_to_our_own_client():
+def test_the_table_shows_ratios_to_our_own_client():
     text = "\n".join(lines(RUN))
     assert "10.00x" in text
     assert "2.00x" in text
@@ -144,7 +144,7 @@ def test_an_amount_shows_three_digits(value, unit, text):
     assert amount(value, unit) == text
 
 
-def test_changes_are_told_for_what_the_baseline_has():
+def test_changes_are_shown_for_the_series_of_the_baseline():
     before = {one.name: one for one in RUN[:2]}
     after = [one(CHECK_FLAG, SYNC, faster(STEADY, 2)), *RUN[2:]]
     (line,) = changes(after, before)
@@ -248,7 +248,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 0}'])
-def test_what_is_no_run_is_refused(tmp_path: Path, text: str):
+def test_a_file_that_is_not_a_run_is_refused(tmp_path: Path, text: str):
     file = tmp_path / "run.json"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"run\.json"):
@@ -275,13 +275,20 @@ def test_the_samples_reach_pyperf(tmp_path: Path):
         (["--redis", "--document", "README.md"], "leave --redis out"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_is_measured(arguments, message, capsys):
+def test_a_wrong_argument_is_reported_before_anything_is_measured(arguments, message, capsys):
     assert main(["bench", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_the_command_measures_saves_and_compares(tmp_path: Path):
-    command = [sys.executable, "-m", "schematic_native.tools.cli", "bench", "--samples", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "schematic_native.tools.subcommands",
+        "bench",
+        "--samples",
+        "2",
+    ]
     command += ["--worlds", "small", "--calls-only"]
 
     def run(*more: str) -> str:
@@ -351,7 +358,7 @@ def test_the_sink_counts_the_events_of_every_request():
 # Leases in Redis
 
 
-def test_the_table_of_redis_tells_how_many_times_as_fast_as_the_published_sdk_each_is():
+def test_the_table_of_redis_shows_the_speed_relative_to_the_published_sdk():
     series = [
         one(shared.PAIR, shared.SYNC, STEADY),
         one(shared.PAIR, shared.SYNC_SLAB, faster(STEADY, 100)),

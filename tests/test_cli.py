@@ -9,11 +9,11 @@ import pytest
 
 from schematic_native import __build__
 from schematic_native.emulator import Emulator
-from schematic_native.tools.cli import SUBCOMMANDS, main
+from schematic_native.tools.subcommands import SUBCOMMANDS, main
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "schematic_native.tools.cli", *arguments]
+    command = [sys.executable, "-m", "schematic_native.tools.subcommands", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -38,12 +38,12 @@ def test_each_subcommand_has_help(subcommand: str, capsys: pytest.CaptureFixture
     [
         "import schematic_native.emulator",
         *[
-            f"from schematic_native.tools.cli import main; sys.exit(main([{n!r}]))"
+            f"from schematic_native.tools.subcommands import main; sys.exit(main([{n!r}]))"
             for n in ("demo", "bench")
         ],
     ],
 )
-def test_without_the_emulators_dependencies_it_is_told_how_to_get_them(
+def test_missing_dependencies_of_the_emulator_are_named_with_the_extra(
     program: str, missing: str
 ) -> None:
     blocked = f"import sys; sys.modules[{missing!r}] = None; {program}"
@@ -78,7 +78,7 @@ def test_the_doctor_says_what_cannot_be_reached() -> None:
     assert "FAIL  Redis: cannot be reached" in done.stdout
 
 
-def test_the_doctor_tells_no_secret_of_a_redis_url_that_is_none() -> None:
+def test_the_doctor_does_not_print_a_malformed_redis_url() -> None:
     for url in ("redi://:s3cret@localhost", "redis://localhost:s3cret", "s3cret"):
         done = run("doctor", "--base-url", "http://127.0.0.1:1", "--redis-url", url)
         assert done.returncode == 1
@@ -87,7 +87,7 @@ def test_the_doctor_tells_no_secret_of_a_redis_url_that_is_none() -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_the_doctor_says_what_is_wrong_with_a_key_that_no_header_can_hold() -> None:
+def test_the_doctor_explains_what_is_wrong_with_a_key_that_does_not_fit_a_header() -> None:
     done = run("doctor", "--base-url", "http://127.0.0.1:1", "--api-key", "s3cr\u00e9t")
     assert done.returncode == 1
     assert "FAIL  API: the API key must be printable ASCII" in done.stdout

@@ -1,4 +1,4 @@
-"""HTTP clients that a program hands us: judged by what they can do, used for everything, never closed."""
+"""HTTP clients that a program gives us: told apart by their attributes, used for all requests, never closed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def make_api(server: HttpServer, client: object) -> Api:
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_a_client_of_the_programs_serves_events_and_calls_and_stays_open(name):
+async def test_a_given_client_sends_events_and_calls_and_stays_open(name):
     script = [Answer(202), Answer(429, {"error": "slow"}, {"Retry-After": "7"}), Answer(503)]
     async with made(name) as client:
         with HttpServer(*script, otherwise=Answer(body=data(**VERDICT))) as server:
@@ -87,7 +87,7 @@ async def test_a_client_of_the_programs_serves_events_and_calls_and_stays_open(n
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_a_client_of_the_programs_has_the_errors_of_ours(name):
+async def test_errors_of_a_given_client_become_ours(name):
     async with made(name) as client:
         with HttpServer(Answer(400, {"error": "no such flag"}), Answer(close=True)) as server:
             api = make_api(server, client)
@@ -99,7 +99,7 @@ async def test_a_client_of_the_programs_has_the_errors_of_ours(name):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-async def test_a_client_of_the_programs_that_gets_no_answer_is_out_of_time(name):
+async def test_a_given_client_without_a_response_is_a_timeout(name):
     async with made(name) as client:
         with HttpServer(otherwise=Answer(freeze=True)) as server:
             settings = Settings(
@@ -111,7 +111,7 @@ async def test_a_client_of_the_programs_that_gets_no_answer_is_out_of_time(name)
             await api.close()
 
 
-async def test_a_session_of_aiohttp_follows_what_the_configuration_says():
+async def test_a_session_of_aiohttp_follows_redirects_as_configured():
     async with made("aiohttp.ClientSession") as client:
         script = [Answer(307, headers={"Location": "/elsewhere"}), Answer(202)]
         with HttpServer(*script) as server:
@@ -155,6 +155,6 @@ class Session:
 
 
 @pytest.mark.parametrize("client", [Session(), object(), httpx, httpx.AsyncClient, "client"])
-def test_what_cannot_be_used_is_refused(client):
+def test_an_object_of_another_kind_is_refused(client):
     with pytest.raises(TypeError, match="httpx_client must be a client of httpx"):
         adapt(client)

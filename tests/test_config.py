@@ -1,3 +1,5 @@
+"""The configuration: defaults, refused values and notices."""
+
 from __future__ import annotations
 
 import logging
@@ -21,7 +23,7 @@ from schematic_native.config.settings import read_config
 from schematic_native.ground.urls import is_loopback
 from tests.conftest import ACME, API_KEY, plain, streaming
 
-# Not connected to anything: a client connects when it is first asked.
+# It does not connect: a client connects at its first use.
 REDIS = redis.Redis()
 
 
@@ -255,7 +257,7 @@ def test_the_api_key_is_in_no_repr():
         ),
     ],
 )
-def test_a_knob_without_effect_is_said_once_at_construction(fields, says, caplog):
+def test_a_setting_without_effect_is_logged_once_at_construction(fields, says, caplog):
     Schematic("key", SchematicConfig(**fields))
     said = [r for r in caplog.records if says in r.message and r.levelno == logging.WARNING]
     assert len(said) == 1
@@ -277,12 +279,12 @@ def test_an_own_logger_replaces_the_package_logger(caplog):
         ("http://127.example.com", False),
     ],
 )
-def test_loopback_is_told_from_the_rest(url, loopback):
+def test_loopback_addresses_are_recognized(url, loopback):
     assert is_loopback(url) is loopback
 
 
 @pytest.mark.parametrize("use_datastream", [True, False])
-def test_a_client_may_wait_for_as_long_as_anyone_can_say(emulator, use_datastream):
+def test_a_very_long_timeout_of_a_client_is_accepted(emulator, use_datastream):
     fields = streaming(emulator) if use_datastream else plain(emulator)
     fields |= {"timeout": 1e10, "event_buffer_period": 1e300}
     with Schematic(API_KEY, SchematicConfig(**fields)) as client:
@@ -291,7 +293,7 @@ def test_a_client_may_wait_for_as_long_as_anyone_can_say(emulator, use_datastrea
         assert client.check("inference", ACME, usage=1).allowed
 
 
-def test_what_one_call_says_may_be_as_long(emulator):
+def test_a_very_long_timeout_of_a_call_is_accepted(emulator):
     fields = plain(emulator, credit_leases=CreditLeaseConfig())
     with Schematic(API_KEY, SchematicConfig(**fields)) as client:
         options = CheckFlagOptions(timeout=1e300)
@@ -302,7 +304,7 @@ def test_what_one_call_says_may_be_as_long(emulator):
                 client.check("inference", ACME, timeout=timeout)
 
 
-async def test_an_asynchronous_call_may_be_as_long(emulator):
+async def test_a_very_long_timeout_of_an_asynchronous_call_is_accepted(emulator):
     fields = plain(emulator, timeout=1e300)
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
         assert (await client.check("inference", ACME, timeout=1e300)).allowed

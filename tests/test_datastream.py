@@ -1,3 +1,5 @@
+"""The DataStream: one connection, its requests, and reconnects."""
+
 from __future__ import annotations
 
 import asyncio
@@ -179,7 +181,7 @@ def test_the_backoff_grows_from_one_second_to_thirty_and_can_be_cleared():
     assert longest.next() == 2.0
 
 
-async def test_a_connection_is_ready_once_its_flags_have_come(core, faults):
+async def test_a_connection_is_ready_once_its_flags_have_arrived(core, faults):
     async with serving() as service, streaming(service.url, core, faults) as stream:
         await asyncio.wait_for(stream.first_outcome.wait(), 5)
         assert (stream.connected, stream.ready, core.flag_keys()) == (True, True, ["f"])
@@ -204,21 +206,21 @@ async def test_waiters_for_the_same_keys_share_one_request(core, faults):
     assert len(service.asked) == 2
 
 
-async def test_any_key_of_an_entity_answers_a_request(core, faults):
+async def test_an_entity_completes_requests_for_any_of_its_keys(core, faults):
     async with serving() as service, streaming(service.url, core, faults) as stream:
         service.companies["acme"] = entity("c1", id="acme")
         await stream.first_outcome.wait()
         assert await stream.request(COMPANY, {"slug": "acme", "id": "acme"}, soon())
 
 
-async def test_an_error_fails_the_waiters_on_its_keys_at_once(core, faults, caplog):
+async def test_an_error_ends_the_requests_for_its_keys_at_once(core, faults, caplog):
     async with serving() as service, streaming(service.url, core, faults) as stream:
         await stream.first_outcome.wait()
         assert not await asyncio.wait_for(stream.request(USER, {"id": "nobody"}, soon(60)), 1)
     assert said(caplog) == []
 
 
-async def test_a_request_without_an_answer_fails_after_its_time(core, faults):
+async def test_a_request_without_a_response_ends_at_its_timeout(core, faults):
     timing = Timing(request=0.05)
     async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
         service.silent = True
@@ -226,7 +228,7 @@ async def test_a_request_without_an_answer_fails_after_its_time(core, faults):
         assert not await asyncio.wait_for(stream.request(COMPANY, {"id": "x"}, soon(60)), 5)
 
 
-async def test_a_joiner_leaves_at_its_own_deadline_and_the_request_goes_on(core, faults):
+async def test_a_second_caller_gives_up_at_its_own_deadline_and_the_request_goes_on(core, faults):
     async with serving() as service, streaming(service.url, core, faults) as stream:
         service.silent = True
         await stream.first_outcome.wait()
@@ -244,7 +246,7 @@ async def test_a_request_without_a_connection_fails_at_once(core, faults, dead_u
         assert not await stream.request(COMPANY, {"id": "x"}, soon(60))
 
 
-async def test_a_dropped_connection_comes_back_and_asks_for_everything_again(core, faults, caplog):
+async def test_a_dropped_connection_is_reopened_and_requests_everything_again(core, faults, caplog):
     caplog.set_level("INFO")
     pauses = Pauses()
     async with serving() as service, streaming(service.url, core, faults, sleep=pauses) as stream:
@@ -278,9 +280,7 @@ async def test_every_reconnect_backs_off_when_connections_drop_at_once(core, fau
     assert pauses.seconds[:7] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
-async def test_a_server_that_is_not_there_is_tried_again_and_reported_once(
-    core, faults, dead_url, caplog
-):
+async def test_an_unreachable_server_is_retried_and_reported_once(core, faults, dead_url, caplog):
     pauses = Pauses()
     async with streaming(dead_url, core, faults, sleep=pauses) as stream:
         await eventually_async(lambda: len(pauses.seconds) >= 4)
@@ -290,7 +290,7 @@ async def test_a_server_that_is_not_there_is_tried_again_and_reported_once(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_reported_as_what_it_is(core, faults, status):
+async def test_a_refused_api_key_is_reported_as_such(core, faults, status):
     async with serving() as service:
         service.refuse = status
         async with streaming(service.url, core, faults) as stream:
@@ -327,7 +327,7 @@ async def test_a_malformed_message_is_logged_and_skipped(core, faults, junk, cap
     assert len(said(caplog)) == 1
 
 
-async def test_a_message_beyond_the_limit_ends_the_connection_and_it_comes_back(core, faults):
+async def test_a_message_above_the_size_limit_causes_a_reconnect(core, faults):
     async with (
         serving() as service,
         streaming(service.url, core, faults, max_message_size=10_000) as stream,
@@ -338,7 +338,7 @@ async def test_a_message_beyond_the_limit_ends_the_connection_and_it_comes_back(
         await eventually_async(lambda: stream.ready)
 
 
-async def test_a_large_message_is_taken_in(core, faults):
+async def test_a_large_message_is_ingested(core, faults):
     async with serving() as service:
         service.flags = [FLAG | {"id": f"f{n}", "key": f"key-{n}"} for n in range(2000)]
         async with streaming(service.url, core, faults) as stream:
@@ -346,7 +346,7 @@ async def test_a_large_message_is_taken_in(core, faults):
             assert len(core.flag_keys()) == 2000
 
 
-async def test_flags_that_do_not_come_end_the_connection(core, faults):
+async def test_a_connection_without_flags_is_closed(core, faults):
     timing = Timing(flags=0.02)
     async with serving() as service:
         service.flags = {"no": "list"}
@@ -383,7 +383,7 @@ async def test_two_missed_pongs_end_the_connection(core, faults):
         await eventually_async(lambda: connections >= 2)
 
 
-async def test_answered_pings_keep_the_connection(core, faults):
+async def test_pongs_keep_the_connection(core, faults):
     timing = Timing(ping=0.005, pong=5)
     async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
         await stream.first_outcome.wait()
@@ -393,7 +393,7 @@ async def test_answered_pings_keep_the_connection(core, faults):
         assert len(service.sockets) == 1
 
 
-async def test_a_flood_of_messages_leaves_the_loop_its_turns(core, faults):
+async def test_a_flood_of_messages_does_not_block_the_loop(core, faults):
     async with serving() as service, streaming(service.url, core, faults) as stream:
         await stream.first_outcome.wait()
         companies = (entity(f"c{n}", id=f"x{n}") for n in range(5000))

@@ -1,4 +1,4 @@
-"""The demo, as a user starts it: it exits 0 only if the ledger adds up."""
+"""The demo, as a user runs it: it exits with 0 only if the ledger balances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = Path(demo.__file__).parents[1] / "emulator" / "inference.json"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "schematic_native.tools.cli", "demo", *arguments]
+    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -62,7 +62,7 @@ def test_an_impossible_run_is_refused(option: str, value: str) -> None:
     ("content", "says"),
     [(None, "No such file"), ("{", "not valid JSON"), ('{"api_key": 5}', "api_key")],
 )
-def test_a_seed_that_cannot_be_read_is_told_without_a_traceback(
+def test_an_unreadable_seed_is_reported_without_a_traceback(
     tmp_path: Path, content: str | None, says: str
 ) -> None:
     seed = tmp_path / "seed.json"
@@ -81,7 +81,7 @@ def test_a_demo_that_held_no_credits_has_not_succeeded(tmp_path: Path, lacking: 
     seed.write_text(json.dumps(json.loads(EXAMPLE.read_text()) | {lacking: []}))
     done = run("--seconds", "0.2", "--seed", str(seed))
     assert done.returncode == 1
-    assert "no check came to hold credits" in done.stderr
+    assert "no check held credits" in done.stderr
 
 
 def test_an_audit_that_does_not_balance_fails() -> None:

@@ -1,3 +1,5 @@
+"""The delivery of events: batches, retries, and the number of requests under way."""
+
 from __future__ import annotations
 
 import asyncio
@@ -36,9 +38,9 @@ class Capture:
         self.at: list[float] = []
         self.asked_delay: float | None = None
         self.seconds = 0.1
-        self.turns = 3  # of the event loop, until a post is answered
+        self.turns = 3  # of the event loop, until the response to a post
         self.under_way = 0
-        self.at_once: list[int] = []  # with each post, how many were under way
+        self.at_once: list[int] = []  # at each post, how many were under way
         self.open = asyncio.Event()
         self.open.set()
 
@@ -103,7 +105,7 @@ async def test_a_flush_delivers_what_is_queued(core, faults):
         assert (sender.sent, sender.pending, sender.refused) == (2, 0, 0)
 
 
-async def test_events_leave_at_the_end_of_the_period_without_being_asked(core, faults):
+async def test_events_are_sent_at_the_end_of_the_period(core, faults):
     capture = Capture()
     async with sending(core, capture, faults, period=0.01):
         await asyncio.sleep(0)
@@ -138,7 +140,7 @@ async def test_events_survive_an_outage_of_any_kind(core, faults, trouble, caplo
     assert len([m for m in messages if "works again" in m]) == 1
 
 
-async def test_a_refused_key_is_reported_as_what_it_is(core, faults):
+async def test_a_refused_api_key_is_reported_as_such(core, faults):
     capture = Capture()
     capture.otherwise = 401
     async with sending(core, capture, faults) as sender:
@@ -164,7 +166,7 @@ async def test_only_the_event_that_the_server_refuses_is_dropped(core, faults, s
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_what_stands_in_the_way_refuses_no_event(core, faults, status):
+async def test_a_refusal_of_a_proxy_drops_no_event(core, faults, status):
     capture = Capture(status, status, status)
     capture.is_explained = False
     async with sending(core, capture, faults) as sender:
@@ -192,7 +194,7 @@ async def test_usage_is_kept_while_it_cannot_be_prepared(core, faults):
     assert capture.names() == ["a"]
 
 
-async def test_a_sender_goes_on_where_one_ended_that_had_gone_on_itself(core, faults):
+async def test_a_sender_takes_over_from_one_that_had_taken_over_itself(core, faults):
     capture = Capture()
     capture.otherwise = OUTAGE
     first = EventSender(core, capture, 3600, faults)
@@ -203,7 +205,7 @@ async def test_a_sender_goes_on_where_one_ended_that_had_gone_on_itself(core, fa
     await asyncio.gather(task, return_exceptions=True)
     await first.close()
     second = EventSender(core, capture, 3600, faults)
-    second.inherit(first)  # its loop ends before it has begun
+    second.inherit(first)  # its loop ends before it has started
     third = EventSender(core, capture, 3600, faults)
     third.inherit(second)
     capture.otherwise = 200
@@ -214,7 +216,7 @@ async def test_a_sender_goes_on_where_one_ended_that_had_gone_on_itself(core, fa
     assert (capture.names(), third.pending) == (["a"], 0)
 
 
-async def test_a_few_requests_are_under_way_and_the_queue_is_the_buffer(core, faults):
+async def test_few_requests_are_under_way_and_the_rest_stays_in_the_queue(core, faults):
     capture = Capture()
     capture.open.clear()
     async with sending(core, capture, faults) as sender:
@@ -228,7 +230,7 @@ async def test_a_few_requests_are_under_way_and_the_queue_is_the_buffer(core, fa
     assert max(capture.at_once) == 8
 
 
-async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_too_many(
+async def test_the_number_of_requests_grows_up_to_its_limit_while_the_service_keeps_up(
     core, faults
 ):
     capture = Capture()
@@ -240,7 +242,7 @@ async def test_more_requests_are_under_way_while_the_service_keeps_up_and_never_
     assert max(capture.at_once) == 20
 
 
-async def test_fewer_requests_are_under_way_once_the_service_says_that_it_is_too_much(core, faults):
+async def test_the_number_of_requests_drops_when_the_service_is_overloaded(core, faults):
     capture = Capture(*[429] * 8)
     capture.open.clear()
     async with sending(core, capture, faults, max_requests=8) as sender:
@@ -268,7 +270,7 @@ async def test_the_service_may_say_when_to_come_back(core, faults):
     assert len(capture.taken) == 201
 
 
-async def test_a_wake_sends_full_batches_and_leaves_the_rest_to_the_period(faults):
+async def test_a_wake_up_sends_full_batches_and_leaves_the_rest_to_the_next_flush(faults):
     capture = Capture()
     senders: list[EventSender] = []
     core = Core(api_key="k", wake=lambda topic: senders[0].wake() if topic == "events" else None)
@@ -284,7 +286,7 @@ async def test_a_wake_sends_full_batches_and_leaves_the_rest_to_the_period(fault
     assert len(capture.taken) == 450
 
 
-async def test_events_leave_at_the_end_of_the_period_also_while_full_batches_keep_coming(faults):
+async def test_events_are_sent_at_the_end_of_the_period_even_while_full_batches_keep_coming(faults):
     capture = Capture()
     senders: list[EventSender] = []
     core = Core(api_key="k", wake=lambda topic: senders[0].wake() if topic == "events" else None)
@@ -316,7 +318,7 @@ async def test_a_flush_does_not_wait_for_what_comes_after_it(core, faults):
         assert "a" in capture.names()
 
 
-async def test_closing_tells_how_many_taken_events_were_not_delivered(core, faults):
+async def test_closing_returns_how_many_events_were_not_delivered(core, faults):
     capture = Capture()
     capture.otherwise = OUTAGE
     sender = EventSender(core, capture, 3600, faults)
@@ -328,10 +330,10 @@ async def test_closing_tells_how_many_taken_events_were_not_delivered(core, faul
     assert await sender.close() == 2
 
 
-async def test_one_delivery_that_goes_through_ends_the_rest_of_all_others(core, faults):
+async def test_one_accepted_batch_ends_the_backoff_of_all_others(core, faults):
     capture = Capture(OUTAGE, OUTAGE, OUTAGE, OUTAGE)
     sender = EventSender(core, capture, 3600, faults, jitter=lambda: 1.0, first_retry_delay=0.01)
-    # The first delivery comes back after 10 ms; without its word the others would rest as long.
+    # The first retry, after 10 ms, wakes the others, which would otherwise wait as long.
     task = asyncio.create_task(sender.run())
     track(core, *["e"] * 400)
     assert await sender.flush(5)
@@ -357,7 +359,7 @@ async def test_usage_lost_to_a_full_queue_is_reported_once_until_it_is_over(faul
     ]
 
 
-def test_each_track_and_identify_has_a_key_of_its_own_unless_the_caller_gave_one(core):
+def test_each_track_and_identify_has_its_own_idempotency_key_unless_one_is_given(core):
     for key in (None, "", "mine"):
         core.track("tokens", idempotency_key=key)
         core.identify({"id": "user_1"}, idempotency_key=key)
@@ -368,7 +370,7 @@ def test_each_track_and_identify_has_a_key_of_its_own_unless_the_caller_gave_one
     assert all(key.startswith("event:") for key in keys[:4])
 
 
-def test_another_core_gives_other_keys():
+def test_cores_generate_different_keys():
     keys = set()
     for _ in range(2):
         other = Core(api_key="sch_dev_events")

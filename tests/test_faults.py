@@ -1,4 +1,4 @@
-"""The log of faults: once when one begins, once when it has passed."""
+"""The fault log: one line when a fault begins, one when it is over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records]
 
 
-def test_a_fault_is_reported_when_it_begins_and_when_it_has_passed(log, caplog):
+def test_a_fault_is_logged_when_it_begins_and_when_it_is_over(log, caplog):
     for _ in range(3):
         log.raised("capture", "unreachable")
     assert log.last_error == "unreachable"
@@ -51,7 +51,7 @@ def test_the_api_key_is_in_no_message(log, caplog):
     assert "sch_secret" not in str(log.last_error)
 
 
-def test_a_key_that_is_no_secret_is_not_cut_out_of_words(caplog):
+def test_a_short_api_key_is_not_removed_from_words(caplog):
     FaultLog(logging.getLogger("schematic_native.test"), "k").noted("the events are kept")
     assert messages(caplog) == ["the events are kept"]
 

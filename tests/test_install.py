@@ -1,4 +1,4 @@
-"""An unchanged program gets our clients: by `install()`, and by the command that runs it."""
+"""An unchanged program gets our clients: by `install()`, or by the command that runs it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_names_of_the_published_client_are_ours_from_then_on() -> None:
         assert module.CheckOptions is CheckOptions is schematic_native.CheckOptions
         assert AsyncSchematic is schematic_native.AsyncSchematic
         assert not Schematic("", SchematicConfig(offline=True)).check_flag("f")
-        # What this package does not have stays the published one.
+        # Names that this package does not have stay the published ones.
         assert module.DEFAULT_RESERVATION_TTL == 60.0
         from schematic.cache import RedisCache
         assert RedisCache.__module__ == "schematic.cache.redis"
@@ -65,7 +65,7 @@ def test_names_of_the_published_client_are_ours_from_then_on() -> None:
     """)
 
 
-def test_modules_of_other_people_get_ours(tmp_path: Path) -> None:
+def test_other_modules_get_our_clients(tmp_path: Path) -> None:
     (tmp_path / "billing.py").write_text(
         "import schematic.client\nfrom schematic.client import Schematic\n"
         "made = schematic.client.SchematicConfig()\n"
@@ -81,7 +81,7 @@ def test_modules_of_other_people_get_ours(tmp_path: Path) -> None:
     """)
 
 
-def test_who_was_first_is_named_and_keeps_working() -> None:
+def test_modules_that_imported_too_early_are_named_and_keep_working() -> None:
     output("""
         import types, sys, warnings
         from schematic.client import CheckFlagOptions, Schematic, SchematicConfig
@@ -100,7 +100,7 @@ def test_who_was_first_is_named_and_keeps_working() -> None:
     """)
 
 
-def test_the_published_package_need_not_be_there() -> None:
+def test_the_published_package_need_not_be_installed() -> None:
     said = output(WITHOUT + textwrap.dedent("""
         import schematic_native
         schematic_native.install()
@@ -145,7 +145,7 @@ def test_the_command_runs_a_program_as_python_does(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == ["schematic_native", ["a", "--b"]]
 
 
-def test_a_process_that_it_spawns_gets_ours_as_well(tmp_path: Path) -> None:
+def test_a_spawned_process_gets_our_clients_as_well(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent("""
@@ -172,13 +172,13 @@ def test_a_process_that_it_spawns_gets_ours_as_well(tmp_path: Path) -> None:
         (["none.py"], 1, "no file 'none.py'"),
     ],
 )
-def test_the_command_says_how_it_is_used(arguments: list[str], status: int, said: str) -> None:
+def test_the_command_prints_its_usage(arguments: list[str], status: int, said: str) -> None:
     done = run("", "-m", "schematic_native.install", *arguments)
     assert done.returncode == status
     assert said in (done.stderr if status else done.stdout)
 
 
-def test_an_error_of_the_program_is_its_own(tmp_path: Path) -> None:
+def test_an_exception_of_the_program_passes_through(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("1 / 0\n")
     done = run("", "-m", "schematic_native.install", os.fspath(program))

@@ -28,12 +28,12 @@ class Colour(Enum):
 
 
 @given(VALUES)
-def test_what_was_written_is_read_again(value: object) -> None:
+def test_written_values_are_read_back(value: object) -> None:
     assert json_text.read(json_text.write(value)) == value
 
 
 @given(st.dictionaries(TEXTS, TEXTS))
-def test_texts_are_written_as_anything_is(values: dict[str, str]) -> None:
+def test_a_mapping_of_texts_is_written_as_by_the_encoder(values: dict[str, str]) -> None:
     assert json_text.texts(values).encode() == json_text.write(values)
 
 
@@ -60,14 +60,16 @@ def test_instants_ids_and_members_become_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"], ids=repr
+    "value",
+    [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"],
+    ids=["nan", "infinity", "surrogate", "object", "tuple key", "bytes"],
 )
-def test_what_has_no_json_is_refused(value: object) -> None:
+def test_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         json_text.write([value])
 
 
-def test_what_holds_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     loop: list[object] = []
     loop.append(loop)
     with pytest.raises(TypeError):
@@ -89,6 +91,6 @@ def test_what_holds_itself_is_refused() -> None:
         "[" * 100_000,
     ],
 )
-def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+def test_malformed_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(json_text.NotJSONError):
         json_text.read(text)

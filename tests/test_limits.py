@@ -1,4 +1,4 @@
-"""A limit of time forgets neither a cancellation nor what the work raised."""
+"""A time limit loses neither a cancellation nor an exception of the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def after(future: asyncio.Future[int]) -> int:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_a_cancellation_at_the_moment_of_the_result_is_not_forgotten(turns: int) -> None:
+async def test_a_cancellation_at_the_moment_of_the_result_is_not_lost(turns: int) -> None:
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     reached = []
 
@@ -36,7 +36,7 @@ async def test_a_cancellation_at_the_moment_of_the_result_is_not_forgotten(turns
     assert task.cancelled()
 
 
-async def test_results_errors_and_the_end_of_the_time_are_told() -> None:
+async def test_results_errors_and_timeouts_are_passed_on() -> None:
     async def fails() -> int:
         raise ValueError("no")
 

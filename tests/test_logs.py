@@ -1,4 +1,4 @@
-"""Logs: a fault is told once when it begins and once when it has passed, and never with the key."""
+"""The log of a client: one line when a fault begins and one when it is over, never with the API key."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def own(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name.startswith("schematic_native")]
 
 
-def test_a_thousand_checks_without_a_lease_are_one_line_and_one_when_it_is_back(emulator, caplog):
+def test_a_thousand_checks_without_a_lease_log_one_line_and_one_when_it_is_back(emulator, caplog):
     with make(emulator) as client:
         client.check_flag(INFERENCE, ACME)
         caplog.clear()
@@ -55,7 +55,7 @@ def test_a_thousand_checks_without_a_lease_are_one_line_and_one_when_it_is_back(
     assert "works again" in told[1].getMessage()
 
 
-async def test_a_thousand_asynchronous_checks_without_a_lease_are_one_line(emulator, caplog):
+async def test_a_thousand_asynchronous_checks_without_a_lease_log_one_line(emulator, caplog):
     config = AsyncSchematicConfig(**streaming(emulator))
     async with AsyncSchematic(API_KEY, config) as client:
         await client.check_flag(INFERENCE, ACME)
@@ -68,7 +68,7 @@ async def test_a_thousand_asynchronous_checks_without_a_lease_are_one_line(emula
         assert [record.levelname for record in own(caplog)] == ["ERROR", "INFO"]
 
 
-def test_a_capture_outage_is_two_lines_however_many_batches_fail(emulator, caplog):
+def test_an_outage_of_event_capture_logs_two_lines_however_many_batches_fail(emulator, caplog):
     with make(emulator, event_buffer_period=0.02) as client:
         client.check_flag(INFERENCE, ACME)
         with emulator.fail("status", on="capture", status=500):
@@ -80,7 +80,7 @@ def test_a_capture_outage_is_two_lines_however_many_batches_fail(emulator, caplo
     assert [record.levelname for record in told] == ["ERROR", "INFO"]
 
 
-def test_a_service_that_fails_in_two_ways_by_turns_is_told_once_each():
+def test_alternating_failures_are_logged_once_each():
     answers = [Answer(500, {"error": "one"}), Answer(400, {"error": "two"})] * 100
     for answer in answers:
         answer.headers = {"Retry-After": "1000"}
@@ -101,7 +101,7 @@ def test_a_service_that_fails_in_two_ways_by_turns_is_told_once_each():
     ]
 
 
-def test_an_open_fault_tells_each_way_once_and_only_so_many(caplog):
+def test_a_fault_logs_each_of_its_states_once_up_to_a_limit(caplog):
     faults = FaultLog(logging.getLogger("schematic_native"), API_KEY)
     for _ in range(3):
         for number in range(20):
@@ -155,7 +155,7 @@ def test_the_key_is_in_no_log_no_repr_and_no_exception(caplog):
                         said.append(f"{error!r} {error}")
                         error = error.__cause__ or error.__context__
                 said.append(repr(client.status()))
-                # What cannot be delivered is given up: the event would hold up every shutdown.
+                # The event is given up, as it cannot be delivered and would delay the shutdown.
                 client._core.take_batch()
                 client.shutdown()
     assert [text for text in said if SECRET in text] == []
@@ -172,7 +172,7 @@ def acquires(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [line.levelno for line in lines if "POST" in line.getMessage()]
 
 
-def test_the_packages_own_requests_are_no_more_than_debug_in_the_log(emulator, caplog):
+def test_requests_of_this_package_are_logged_at_debug(emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     with make(emulator) as client:
         client.prewarm(ACME, ["credit_inference"])
@@ -185,19 +185,19 @@ def test_the_packages_own_requests_are_no_more_than_debug_in_the_log(emulator, c
     assert set(acquires(caplog)) == {logging.DEBUG}
 
 
-def test_the_emulators_own_control_calls_are_no_more_than_debug_in_the_log(emulator, caplog):
+def test_control_calls_of_the_emulator_are_logged_at_debug(emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     emulator.state()
     assert [record for record in caplog.records if record.name == "httpx"] == []
 
 
-def test_requests_of_others_are_logged_as_httpx_does(emulator, caplog):
+def test_requests_of_the_program_are_logged_as_usual(emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     httpx.get(f"{emulator.base_url}/nothing-here")
     assert [record.levelname for record in caplog.records if record.name == "httpx"] == ["INFO"]
 
 
-def test_a_company_without_credits_is_no_fault(emulator, caplog):
+def test_a_company_without_credits_is_not_a_fault(emulator, caplog):
     emulator.set_balance("comp_acme", "credit_inference", 0)
     with make(emulator) as client:
         client.check_flag(INFERENCE, ACME)

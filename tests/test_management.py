@@ -93,7 +93,7 @@ def kinds(kind: str) -> tuple[type, type]:
 
 
 @both_clients
-def test_every_attribute_of_the_published_client_is_there(kind: str) -> None:
+def test_our_clients_have_every_attribute_of_the_published_client(kind: str) -> None:
     ours, theirs = kinds(kind)
     public = {name for name in dir(theirs) if not name.startswith("_")}
     assert public == set(NAMES)
@@ -105,7 +105,7 @@ def test_every_attribute_of_the_published_client_is_there(kind: str) -> None:
     assert client.companies is client.companies
 
 
-def test_a_name_that_nobody_knows_is_refused_as_ever(service: Service) -> None:
+def test_an_unknown_attribute_is_an_attribute_error(service: Service) -> None:
     with pytest.raises(AttributeError, match="'Schematic' object has no attribute 'nonsense'"):
         _ = sync_client(service).nonsense  # type: ignore[attr-defined]
 
@@ -135,7 +135,7 @@ def test_a_call_carries_the_configuration_of_the_client(service: Service, kind: 
     assert headers["User-Agent"].startswith("schematic-native/")
 
 
-def test_the_raw_answer_tells_status_and_headers(service: Service) -> None:
+def test_the_raw_response_has_status_and_headers(service: Service) -> None:
     service.answers["/companies"] = (200, PAGE, {"X-Request-Id": "r1"})
     with sync_client(service) as client:
         raw = client.companies.with_raw_response.list_companies()
@@ -145,7 +145,7 @@ def test_the_raw_answer_tells_status_and_headers(service: Service) -> None:
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_redirects_are_followed_as_the_client_is_told(service: Service, follows: bool) -> None:
+def test_redirects_are_followed_as_configured(service: Service, follows: bool) -> None:
     service.answers["/companies"] = (307, b"", {"Location": f"{service.url}/elsewhere"})
     with sync_client(service, follow_redirects=follows) as client:
         if follows:
@@ -211,7 +211,7 @@ def test_the_timeout_is_that_of_the_client(service: Service) -> None:
 
 
 @both_clients
-def test_after_a_shutdown_nothing_is_asked(service: Service, kind: str) -> None:
+def test_no_request_is_sent_after_a_shutdown(service: Service, kind: str) -> None:
     if kind == "sync":
         for used in (True, False):
             client = sync_client(service)
@@ -240,7 +240,7 @@ def test_an_asynchronous_client_serves_one_event_loop_after_the_other(service: S
         200,
         PAGE,
         {"Connection": "close"},
-    )  # nothing is left to a dead loop
+    )  # no connection belongs to a closed loop
     client = async_client(service)
     plans = client.plans
 
@@ -253,7 +253,7 @@ def test_an_asynchronous_client_serves_one_event_loop_after_the_other(service: S
 
 
 @both_clients
-def test_offline_nothing_is_asked(service: Service, kind: str) -> None:
+def test_no_request_is_sent_offline(service: Service, kind: str) -> None:
     if kind == "sync":
         sync_client(service, offline=True).get_credit_ledger()
     else:
@@ -266,7 +266,7 @@ def test_offline_nothing_is_asked(service: Service, kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_has_connections_of_its_own(service: Service) -> None:
+def test_a_child_has_its_own_connections(service: Service) -> None:
     with sync_client(service) as client:
         client.plans.list_plans()
         child = os.fork()
@@ -300,7 +300,7 @@ def test_our_own_errors_are_caught_as_published_ones(service: Service) -> None:
     assert (type(copied), str(copied)) == (type(error), str(error))
 
 
-def test_a_client_that_uses_none_of_it_does_not_load_it() -> None:
+def test_the_published_package_is_not_loaded_before_its_use() -> None:
     code = """
 import sys
 import schematic_native

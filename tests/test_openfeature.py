@@ -1,4 +1,4 @@
-"""The OpenFeature provider under the SDK itself, scenario by scenario of the specification."""
+"""The OpenFeature provider in the SDK itself, by the scenarios of the specification."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ DEFAULTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_in_the_api(emulator: Emulator) -> Iterator[None]:
-    yield  # the emulator takes what a shutdown still has to deliver
+    yield  # the emulator accepts what a shutdown still delivers
     api.clear_providers()
     _event_support.clear()
     clear_hooks()
@@ -227,13 +227,13 @@ def test_a_rule_that_matches_is_a_targeting_match_and_none_is_the_default(
 @pytest.mark.parametrize(
     "context", [None, NOBODY, EvaluationContext(attributes={"company.id": None})]
 )
-def test_an_empty_context_or_a_null_is_nobody(details, context) -> None:
+def test_an_empty_context_names_nobody(details, context) -> None:
     found = details("boolean", "inference", True, context)
     assert (found.value, found.reason, found.error_code) == (False, Reason.DEFAULT, None)
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
-def test_a_flag_that_is_not_there_is_not_found(details, kind) -> None:
+def test_an_unknown_flag_is_not_found(details, kind) -> None:
     found = details(kind, "non-existent-flag")
     assert found.value == DEFAULTS[kind]
     assert (found.reason, found.error_code) == (Reason.ERROR, ErrorCode.FLAG_NOT_FOUND)
@@ -255,7 +255,7 @@ def test_the_callers_default_wins_over_one_of_the_client(details, provider) -> N
         ("object", "plain"),
     ],
 )
-def test_another_type_is_a_mismatch(details, emulator: Emulator, kind, key) -> None:
+def test_another_type_is_a_type_mismatch(details, emulator: Emulator, kind, key) -> None:
     emulator.set_flag(flag("plain", for_company("comp_acme", True)))
     eventually(lambda: details("boolean", "plain").error_code is None)
     found = details(kind, key)
@@ -335,12 +335,12 @@ def test_attributes_name_the_company(details, attributes) -> None:
     "attributes",
     [{"company": "acme"}, {"company.id": ["acme"]}, {"company": {"id": True}}, {"user": {1: "a"}}],
 )
-def test_attributes_that_are_no_lookup_keys_are_an_invalid_context(details, attributes) -> None:
+def test_attributes_that_are_not_lookup_keys_make_the_context_invalid(details, attributes) -> None:
     found = details("boolean", "inference", True, EvaluationContext(attributes=attributes))
     assert (found.value, found.error_code) == (True, ErrorCode.INVALID_CONTEXT)
 
 
-def test_keys_of_two_companies_are_an_invalid_context(details, emulator: Emulator) -> None:
+def test_keys_of_two_companies_make_the_context_invalid(details, emulator: Emulator) -> None:
     other = emulator_company(emulator) | {"id": "comp_other", "keys": {"slug": "other"}}
     emulator.set_company(other)
     context = EvaluationContext(attributes={"company": {"slug": "other"}})
@@ -352,10 +352,10 @@ def test_keys_of_two_companies_are_an_invalid_context(details, emulator: Emulato
 
 
 def keys_asked(provider: SchematicProvider, context: EvaluationContext) -> Any:
-    return provider._read("inference", context)[1:]
+    return provider._contexts.read("inference", context)[1:]
 
 
-def test_the_targeting_key_is_the_users_id_or_what_is_said(provider: SchematicProvider) -> None:
+def test_the_targeting_key_is_the_users_id_or_as_configured(provider: SchematicProvider) -> None:
     assert keys_asked(provider, EvaluationContext("u")) == (None, {"id": "u"})
     context = EvaluationContext("u", {"user.id": "v", "user": {"email": "w", "number": 7}})
     assert keys_asked(provider, context) == (None, {"id": "v", "email": "w", "number": "7"})
@@ -381,10 +381,10 @@ class Adding(Hook):
 
 
 @pytest.mark.parametrize("level", ["api", "transaction", "client", "invocation", "before hooks"])
-def test_a_context_of_each_level_is_asked_with(client: OpenFeatureClient, level: str) -> None:
+def test_contexts_of_all_levels_are_merged(client: OpenFeatureClient, level: str) -> None:
     wrong = EvaluationContext(attributes={"company.id": "nobody"})
     levels = ["api", "transaction", "client", "invocation", "before hooks"]
-    # Every level before it says something else, so that this one must win.
+    # Every level before it has other keys, so that this one must win.
     given = dict.fromkeys(levels[: levels.index(level)], wrong) | {level: ACME}
     set_transaction_context_propagator(ContextVarsTransactionContextPropagator())
     set_evaluation_context(given.get("api", NOBODY))
@@ -402,7 +402,7 @@ def test_a_context_of_each_level_is_asked_with(client: OpenFeatureClient, level:
 # Hooks
 
 
-def test_hooks_are_passed_the_details(client: OpenFeatureClient) -> None:
+def test_hooks_receive_the_details(client: OpenFeatureClient) -> None:
     hook = Recorder()
     client.add_hooks([hook])
     client.get_boolean_details("inference", False, ACME)
@@ -415,7 +415,7 @@ def test_hooks_are_passed_the_details(client: OpenFeatureClient) -> None:
 @pytest.mark.parametrize(
     ("key", "code"), [("missing", ErrorCode.FLAG_NOT_FOUND), ("inference", ErrorCode.TYPE_MISMATCH)]
 )
-def test_hooks_are_told_of_errors(client: OpenFeatureClient, key, code) -> None:
+def test_hooks_receive_errors(client: OpenFeatureClient, key, code) -> None:
     hook = Recorder()
     add_hooks([hook])
     client.get_string_details(key, "uh-oh", ACME)
@@ -430,10 +430,10 @@ def test_hooks_are_told_of_errors(client: OpenFeatureClient, key, code) -> None:
 # Events
 
 
-def test_ready_is_emitted_once_when_the_flags_have_come(provider: SchematicProvider) -> None:
+def test_ready_is_emitted_once_when_the_flags_have_arrived(provider: SchematicProvider) -> None:
     events = Events(api)
     client = api.get_client()
-    assert events.next()[1].provider_name != "Schematic"  # the one that was there before
+    assert events.next()[1].provider_name != "Schematic"  # that of the earlier provider
     api.set_provider(provider)
     event, told = events.next()
     assert (event, told.provider_name) == (ProviderEvent.PROVIDER_READY, "Schematic")
@@ -441,13 +441,13 @@ def test_ready_is_emitted_once_when_the_flags_have_come(provider: SchematicProvi
     assert events.told.empty()
 
 
-def test_an_error_is_emitted_when_there_is_no_service_and_defaults_are_answered(
+def test_without_a_service_an_error_is_emitted_and_defaults_are_returned(
     dead_url: str,
 ) -> None:
     config = SchematicConfig(base_url=dead_url, event_capture_url=dead_url, use_datastream=True)
     provider = SchematicProvider(API_KEY, config)
     events = Events(api)
-    assert events.next()[0] == ProviderEvent.PROVIDER_READY  # of the one that was there before
+    assert events.next()[0] == ProviderEvent.PROVIDER_READY  # of the earlier provider
     api.set_provider(provider)
     event, told = events.next()
     assert (event, told.error_code) == (ProviderEvent.PROVIDER_ERROR, ErrorCode.PROVIDER_NOT_READY)
@@ -470,7 +470,7 @@ def test_a_service_that_comes_later_makes_the_provider_ready(
     assert api.get_client().get_boolean_value("inference", False, ACME)
 
 
-def test_a_lost_connection_is_stale_and_memory_answers_until_it_is_back(
+def test_a_lost_connection_is_stale_and_checks_go_on_from_memory(
     client: OpenFeatureClient, emulator: Emulator
 ) -> None:
     assert client.get_boolean_details("inference", False, ACME).reason == Reason.TARGETING_MATCH
@@ -549,7 +549,7 @@ def tracked(emulator: Emulator, provider: SchematicProvider, number: int = 1) ->
 
 
 @pytest.mark.parametrize("name", ["", None])
-def test_an_event_without_a_name_is_an_error(client, name, provider) -> None:
+def test_tracking_without_a_name_is_an_error(client, name, provider) -> None:
     with pytest.raises((TypeError, ValueError), match="tracking_event_name"):
         client.track(name)
     assert provider.client.status().queued_events == 0
@@ -578,7 +578,7 @@ def test_an_event_is_tracked_with_quantity_and_traits(
 
 
 @pytest.mark.parametrize("form", ["object", "dict"])
-def test_a_reservation_among_the_attributes_is_settled(
+def test_a_reservation_in_the_attributes_is_settled(
     client, provider, emulator: Emulator, form
 ) -> None:
     held = provider.client.check("inference", {"id": "acme"}, usage=100).reservation
@@ -596,15 +596,13 @@ def test_a_reservation_among_the_attributes_is_settled(
 @pytest.mark.parametrize(
     ("name", "value", "reservation"),
     [
-        ("inference_tokens", None, "held"),  # nothing says what was used
+        ("inference_tokens", None, "held"),  # without the quantity that was used
         ("another_event", 5, "held"),
         ("inference_tokens", 5, {"id": "res_1"}),
         ("inference_tokens", 5, "res_1"),
     ],
 )
-def test_a_settlement_that_cannot_be_meant_settles_nothing(
-    client, provider, name, value, reservation
-) -> None:
+def test_an_invalid_settlement_settles_nothing(client, provider, name, value, reservation) -> None:
     held = provider.client.check("inference", {"id": "acme"}, usage=100).reservation
     attributes = {"reservation": held if reservation == "held" else reservation}
     with pytest.raises((TypeError, ValueError)):
@@ -616,14 +614,14 @@ def test_a_settlement_that_cannot_be_meant_settles_nothing(
 # The clients
 
 
-async def test_an_asyncio_client_answers_tracks_and_settles_on_its_loop(emulator: Emulator) -> None:
+async def test_an_asyncio_client_checks_tracks_and_settles_on_its_loop(emulator: Emulator) -> None:
     config = AsyncSchematicConfig(**streaming(emulator))
     async with AsyncSchematic(API_KEY, config) as native:
         provider = SchematicProvider(native)
         api.set_provider_and_wait(provider)
         client = api.get_client()
         assert await client.get_boolean_value_async("inference", False, ACME)
-        # Memory knows by now, so that nothing waits.
+        # The entities are in memory by now, so that nothing waits.
         assert client.get_boolean_value("inference", False, ACME)
         unknown = EvaluationContext(attributes={"company.id": "unknown"})
         found = client.get_boolean_details("inference", True, unknown)
@@ -644,7 +642,9 @@ async def test_an_asyncio_client_answers_tracks_and_settles_on_its_loop(emulator
     assert billed == {"inference_tokens": 4, "seen": 1}
 
 
-async def test_another_thread_asks_an_asyncio_client_through_its_loop(emulator: Emulator) -> None:
+async def test_another_thread_checks_through_the_loop_of_an_asyncio_client(
+    emulator: Emulator,
+) -> None:
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**plain(emulator))) as native:
         provider = SchematicProvider(native)
         await asyncio.to_thread(api.set_provider_and_wait, provider)
@@ -656,7 +656,7 @@ async def test_another_thread_asks_an_asyncio_client_through_its_loop(emulator: 
     assert emulator.state()["billed"]["comp_acme"] == {"seen": 1}
 
 
-def test_without_a_datastream_what_the_api_told_is_kept(emulator: Emulator) -> None:
+def test_without_a_datastream_results_of_the_api_are_cached(emulator: Emulator) -> None:
     provider = SchematicProvider(API_KEY, SchematicConfig(**plain(emulator)))
     api.set_provider_and_wait(provider)
     client = api.get_client()
@@ -666,7 +666,7 @@ def test_without_a_datastream_what_the_api_told_is_kept(emulator: Emulator) -> N
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
-def test_offline_every_default_is_answered_without_an_error(kind) -> None:
+def test_every_default_is_returned_without_an_error_when_offline(kind) -> None:
     api.set_provider_and_wait(SchematicProvider(API_KEY, SchematicConfig(offline=True)))
     client = api.get_client()
     found = getattr(client, f"get_{kind}_details")("inference", DEFAULTS[kind], ACME)
@@ -686,20 +686,20 @@ def test_domains_have_providers_of_their_own(provider, emulator: Emulator) -> No
         assert api.get_client("third").get_boolean_value("inference", False, ACME) is False
 
 
-def test_a_client_of_the_programs_outlives_its_provider(emulator: Emulator) -> None:
+def test_a_given_client_outlives_its_provider(emulator: Emulator) -> None:
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as native:
         api.set_provider_and_wait(SchematicProvider(native))
         api.shutdown()
         assert native.check_flag("inference", {"id": "acme"})
 
 
-def test_a_client_of_its_own_ends_with_the_provider_and_begins_again_with_it(
+def test_an_owned_client_starts_and_ends_with_the_provider(
     provider: SchematicProvider,
 ) -> None:
     api.set_provider_and_wait(provider)
     first = provider.client
     api.clear_providers()
-    # Memory goes on answering what it knows.
+    # Checks go on from memory.
     ended = provider.resolve_boolean_details("inference", True, ACME)
     assert (ended.value, ended.error_code) == (True, ErrorCode.PROVIDER_NOT_READY)
     api.set_provider_and_wait(provider)
@@ -707,7 +707,7 @@ def test_a_client_of_its_own_ends_with_the_provider_and_begins_again_with_it(
     assert api.get_client().get_boolean_value("inference", False, ACME)
 
 
-def test_a_client_does_not_hold_who_watches_it(emulator: Emulator) -> None:
+def test_a_client_does_not_keep_its_listeners_alive(emulator: Emulator) -> None:
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as native:
         provider = SchematicProvider(native)
         provider.initialize(NOBODY)
@@ -719,7 +719,7 @@ def test_a_client_does_not_hold_who_watches_it(emulator: Emulator) -> None:
         eventually(lambda: native.check_flags(["changed"])[0].error is None)
 
 
-def test_two_providers_of_one_client_are_told_and_one_that_fails_harms_nobody(
+def test_both_providers_of_a_client_are_notified_even_if_one_fails(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(SchematicProvider):
@@ -735,7 +735,7 @@ def test_two_providers_of_one_client_are_told_and_one_that_fails_harms_nobody(
         assert events.next()[0] == ProviderEvent.PROVIDER_READY
         emulator.set_flag(flag("first"))
         assert events.next()[1].flags_changed == ["first"]
-        assert caplog.text.count("RuntimeError: told too much") == 1  # watched once
+        assert caplog.text.count("RuntimeError: told too much") == 1  # registered once
         failing.shutdown()
         emulator.set_flag(flag("second"))
         assert events.next()[1].flags_changed == ["second"]

@@ -1,4 +1,4 @@
-"""Replicator mode on a real Redis: what another program writes there decides, at memory speed."""
+"""Replicator mode on a real Redis: checks are decided by what another program writes there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ both_kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 class Replicator:
-    """What a replicator shows: its health, and what it has written into a Redis."""
+    """A replicator from the outside: its health check, and what it has written into a Redis."""
 
     def __init__(self, client: Any, version: str = "v1") -> None:
         self.redis = client
@@ -121,7 +121,7 @@ def _only_events(request: httpx.Request) -> httpx.Response:
 
 
 class Program:
-    """A program in replicator mode, with a client of either kind; counts what it asks of Redis."""
+    """A program in replicator mode, with a client of either kind, which counts its commands to Redis."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ def test_a_check_is_decided_by_what_the_replicator_wrote(program: Program) -> No
     assert status.ready
 
 
-def test_what_is_in_the_core_is_decided_without_io(program: Program) -> None:
+def test_entities_in_the_core_are_decided_without_io(program: Program) -> None:
     program.allows()
     program.allows("inference", {"id": "acme", "other": "x"})
     reads = program.reads
@@ -242,7 +242,7 @@ def test_what_is_in_the_core_is_decided_without_io(program: Program) -> None:
     assert program.reads == reads
 
 
-def test_redis_tells_what_changed(program: Program, replicator: Replicator) -> None:
+def test_a_change_in_redis_is_noticed(program: Program, replicator: Replicator) -> None:
     assert program.allows()
     replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
     eventually(lambda: not program.allows())
@@ -257,14 +257,14 @@ def test_redis_tells_what_changed(program: Program, replicator: Replicator) -> N
         )
     )
     assert answer.company_id in {"comp_acme", "comp_none"}
-    # A flag changes, and goes.
+    # A flag changes, and is deleted.
     replicator.flag(seeded("flag_exports", rules=[], default_value=True))
     eventually(lambda: program.allows("exports", {"id": "over"}))
     replicator.delete("flags:v1:exports")
-    eventually(lambda: not program.allows("exports", {"id": "over"}))  # and the API is dead
+    eventually(lambda: not program.allows("exports", {"id": "over"}))  # and the API is down
 
 
-def test_who_is_not_there_counts_as_nobody(program: Program, replicator: Replicator) -> None:
+def test_an_unknown_company_counts_as_none(program: Program, replicator: Replicator) -> None:
     answer = program.do("check_flag_with_entitlement", "inference", {"id": "nobody"})
     assert (answer.value, answer.company_id, answer.error) == (False, None, None)
     reads = program.reads
@@ -290,7 +290,7 @@ def test_keys_of_two_companies_are_a_conflict(program: Program, replicator: Repl
     eventually(lambda: program.allows("inference", both))
 
 
-def test_what_gave_way_to_others_is_read_again(
+def test_an_evicted_entity_is_read_again(
     program: Program, replicator: Replicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert program.allows()
@@ -308,7 +308,7 @@ def test_a_flush_empties_what_was_kept(program: Program, replicator: Replicator)
     assert program.allows()
     replicator.redis.flushall()
     eventually(lambda: program.client.status().cached_companies == 0 or program.rest())
-    assert not program.allows()  # neither the flag, nor an API to ask
+    assert not program.allows()  # there is neither the flag nor an API
     replicator.fill()
     eventually(program.allows)
 
@@ -333,7 +333,7 @@ def test_a_restart_of_redis_is_survived(
 
 
 @both_kinds
-def test_a_redis_that_hangs_does_not_hold_up_every_check(
+def test_a_redis_that_hangs_does_not_delay_every_check(
     kind: str, replicator: Replicator, redis_server: RedisServer, emulator: Emulator
 ) -> None:
     replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
@@ -342,7 +342,7 @@ def test_a_redis_that_hangs_does_not_hold_up_every_check(
         program.await_tracking()
         assert not program.allows()
         with redis_server.frozen():
-            eventually(program.allows)  # the API knows better, once it is seen that Redis hangs
+            eventually(program.allows)  # by the API, once the read of Redis has timed out
             reads = program.reads
             for _ in range(20):
                 assert program.allows()
@@ -364,7 +364,9 @@ def test_a_lost_tracking_connection_empties_what_was_kept(
     eventually(program.allows)
 
 
-def test_a_new_cache_version_is_another_world(program: Program, replicator: Replicator) -> None:
+def test_entities_of_another_cache_version_are_not_used(
+    program: Program, replicator: Replicator
+) -> None:
     assert program.allows()
     replicator.version = "v2"
     replicator.fill()
@@ -376,7 +378,7 @@ def test_a_new_cache_version_is_another_world(program: Program, replicator: Repl
 
 
 @both_kinds
-def test_without_a_replicator_the_api_is_asked(
+def test_checks_ask_the_api_without_a_replicator(
     kind: str, replicator: Replicator, redis_server: RedisServer, emulator: Emulator
 ) -> None:
     replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
@@ -385,7 +387,7 @@ def test_without_a_replicator_the_api_is_asked(
         assert not program.allows()
         for health in ({"ready": False}, None, {"ready": "yes"}):
             replicator.health = health
-            eventually(program.allows)  # the API knows better
+            eventually(program.allows)  # by the API
             assert not program.client.status().ready
             replicator.health = {"ready": True, "cache_version": "v1"}
             eventually(lambda: not program.allows())
@@ -451,7 +453,7 @@ def test_tracked_usage_counts_in_the_cache(program: Program, replicator: Replica
 
 
 @both_kinds
-def test_a_cluster_tells_what_changed_on_each_server(kind: str) -> None:
+def test_changes_on_each_server_of_a_cluster_are_noticed(kind: str) -> None:
     servers = ClusterServers().start()
     try:
         with servers.connect(redis) as client:
@@ -482,7 +484,7 @@ def test_a_cluster_tells_what_changed_on_each_server(kind: str) -> None:
 
 
 @both_kinds
-def test_a_cluster_that_is_flushed_or_loses_a_server_is_read_anew(kind: str) -> None:
+def test_everything_is_read_again_after_a_cluster_was_flushed_or_lost_a_server(kind: str) -> None:
     servers = ClusterServers().start()
     try:
         with servers.connect(redis) as client:
@@ -493,7 +495,7 @@ def test_a_cluster_that_is_flushed_or_loses_a_server_is_read_anew(kind: str) -> 
                     program.await_tracking()
                     assert program.allows()
                     servers.flush()
-                    eventually(lambda: not program.allows())  # neither Redis nor an API has it
+                    eventually(lambda: not program.allows())  # neither in Redis nor in an API
                     replicator.fill()
                     eventually(program.allows)
 
@@ -513,7 +515,7 @@ def test_a_cluster_that_is_flushed_or_loses_a_server_is_read_anew(kind: str) -> 
         servers.remove()
 
 
-async def test_a_sentinel_leads_to_the_server_that_tells() -> None:
+async def test_changes_are_noticed_through_sentinel() -> None:
     with Sentinel() as sentinels, redis.Redis.from_url(sentinels.address_of_master()) as client:
         replicator = Replicator(client)
         try:
@@ -548,7 +550,7 @@ async def follow_through(sentinels: Sentinel, replicator: Replicator) -> None:
         await each.aclose()
 
 
-async def test_one_event_loop_after_the_other_reads_anew(
+async def test_each_event_loop_reads_the_cache_anew(
     replicator: Replicator, redis_server: RedisServer, dead_url: str
 ) -> None:
     def run(*changes: str) -> None:
@@ -594,7 +596,7 @@ async def test_one_event_loop_after_the_other_reads_anew(
         ),
     ],
 )
-def test_what_replicator_mode_needs_is_said_by_name(
+def test_a_missing_requirement_of_replicator_mode_is_named(
     fields: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     datastream = DataStreamConfig(replicator_mode=True, **fields)

@@ -1,4 +1,4 @@
-"""Caches that processes share: ours, the published package's, and one that anybody might write."""
+"""Shared caches: ours, the published package's, and one that a program might write itself."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def seeded(entity_id: str) -> dict[str, Any]:
     return dict(json.loads(json.dumps(found)))
 
 
-def test_what_arrives_is_written_in_the_layout_of_the_published_sdks(emulator: Emulator) -> None:
+def test_entities_are_written_in_the_layout_of_the_published_sdks(emulator: Emulator) -> None:
     shelf = Shelf()
     with started(emulator, shelf, datastream={"cache_ttl": 60_000}) as client:
         eventually(lambda: sum(key.startswith("flags:") for key in shelf.kept) == 3)
@@ -140,7 +140,9 @@ def test_updates_stale_keys_and_deletes_are_written(emulator: Emulator) -> None:
         eventually(lambda: f"flags:{V}:beta" not in shelf.kept)
 
 
-def test_what_a_sibling_left_serves_at_once_and_is_followed(emulator: Emulator) -> None:
+def test_an_entity_written_by_another_process_is_used_at_once_and_kept_current(
+    emulator: Emulator,
+) -> None:
     shelf = Shelf()
     stale = {**seeded("comp_acme"), "plan_ids": [], "base_plan_id": None, "entitlements": []}
     shelf.kept = {f"company:{V}:comp_acme": stale, f"company:{V}:id:acme": "comp_acme"}
@@ -150,7 +152,7 @@ def test_what_a_sibling_left_serves_at_once_and_is_followed(emulator: Emulator) 
         eventually(lambda: client.check_flag("inference", ACME))
 
 
-def test_what_the_service_does_not_know_is_forgotten(emulator: Emulator) -> None:
+def test_an_entity_unknown_to_the_service_is_deleted(emulator: Emulator) -> None:
     shelf = Shelf()
     ghost = {**seeded("comp_acme"), "id": "comp_ghost", "keys": {"id": "ghost"}}
     shelf.kept = {f"company:{V}:comp_ghost": ghost, f"company:{V}:id:ghost": "comp_ghost"}
@@ -174,7 +176,7 @@ def test_keys_of_two_companies_in_the_cache_are_a_conflict(emulator: Emulator) -
 
 
 @pytest.mark.parametrize("fault", ["error", "hang", "nonsense", "broken entity"])
-def test_a_cache_that_fails_neither_fails_nor_holds_up_a_check(
+def test_a_failing_cache_neither_fails_nor_delays_a_check(
     emulator: Emulator, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf()
@@ -321,7 +323,7 @@ def test_leases_live_in_the_redis_of_the_company_cache(
         ({"cache_ttl": 0}, ValueError, "cache_ttl must be a number of milliseconds above 0"),
     ],
 )
-def test_what_is_no_cache_is_refused_by_name(
+def test_an_invalid_cache_is_refused_by_name(
     fields: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
@@ -351,7 +353,7 @@ def changes(random_: random.Random) -> dict[str, Any]:
     return dict(random_.sample(every, random_.randint(1, 3)))
 
 
-def test_a_merged_document_is_decided_as_the_core_decides_after_the_same_partials() -> None:
+def test_a_merged_document_gives_the_verdict_of_the_core_after_the_same_partials() -> None:
     flags = SEED["flags"]
     for number in range(200):
         random_ = random.Random(number)
@@ -380,13 +382,13 @@ def test_a_merged_document_is_decided_as_the_core_decides_after_the_same_partial
                 assert entitlement.usage == told.get("usage")
 
 
-def test_a_merged_document_is_the_published_packages() -> None:
+def test_documents_are_merged_as_in_the_published_package() -> None:
     merge = pytest.importorskip("schematic.datastream.merge")
     types = pytest.importorskip("schematic.types")
     for number in range(100):
         random_ = random.Random(number)
         partial = changes(random_)
-        partial.pop("credit_lease_balance", None)  # it keeps that apart
+        partial.pop("credit_lease_balance", None)  # it merges that elsewhere
         partial = {name: value for name, value in partial.items() if value is not None}
         existing = types.RulesengineCompany.model_validate(seeded("comp_acme"))
         theirs = merge.partial_company(existing, partial)

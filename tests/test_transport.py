@@ -1,4 +1,4 @@
-"""The way of events to the service: connections that are kept and lost, TLS, proxies, and an end in time."""
+"""How batches of events are posted: kept and lost connections, TLS, proxies and timeouts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# No test asserts tight times on a machine that is busy with other things.
+# Seconds that a busy machine may add to a timeout.
 SLACK = 2.0
 HOST = "service.invalid"
 HEADERS = {"X-Key": "k", "Content-Type": "application/json"}
@@ -41,7 +41,7 @@ BATCH = _CORE.take_batch()
 
 
 class Peer:
-    """A server of raw bytes: `serve` is called with each connection, on a thread of its own."""
+    """A server of raw bytes: `serve` is called with each connection, on its own thread."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Peer:
 
 
 def read_request(sock: socket.socket) -> bytes:
-    """Read one whole request; nothing if the other side has closed."""
+    """Read one whole request; return nothing if the other side has closed."""
     received = b""
     while b"\r\n\r\n" not in received:
         got = sock.recv(65536)
@@ -106,13 +106,13 @@ def read_request(sock: socket.socket) -> bytes:
 
 
 def taking(sock: socket.socket) -> None:
-    """Take every request."""
+    """Accept every request."""
     while read_request(sock):
         sock.sendall(TAKEN)
 
 
 def taking_one(sock: socket.socket) -> None:
-    """Take one request, promise to keep the connection, and close it."""
+    """Accept one request, promise to keep the connection, and close it."""
     read_request(sock)
     sock.sendall(TAKEN)
     sock.close()
@@ -132,7 +132,7 @@ async def status(sender: SocketTransport, url: str, timeout: float = 10.0) -> in
     return answered.response.status
 
 
-async def test_a_request_says_what_it_is(monkeypatch):
+async def test_a_request_has_the_expected_lines_and_body(monkeypatch):
     requests = []
 
     def serve(sock: socket.socket) -> None:
@@ -185,7 +185,7 @@ async def test_a_connection_that_has_been_idle_for_long_is_not_used_again(monkey
         b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
     ],
 )
-async def test_a_connection_is_not_kept_that_the_service_does_not_keep(answer):
+async def test_a_connection_that_the_service_closes_is_not_kept(answer):
     def serve(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(answer)
@@ -197,7 +197,7 @@ async def test_a_connection_is_not_kept_that_the_service_does_not_keep(answer):
         assert peer.connections == 2
 
 
-async def test_a_new_connection_that_brings_no_answer_is_a_failure_and_not_tried_again():
+async def test_no_response_over_a_new_connection_is_a_failure_without_a_retry():
     with Peer(read_request) as closing:
 
         def serve(sock: socket.socket) -> None:
@@ -211,7 +211,7 @@ async def test_a_new_connection_that_brings_no_answer_is_a_failure_and_not_tried
         assert closing.connections == 1
 
 
-async def test_half_an_answer_is_a_failure_also_on_a_kept_connection():
+async def test_half_a_response_is_a_failure_even_on_a_kept_connection():
     answers = [TAKEN, TAKEN[:20]]
 
     def serve(sock: socket.socket) -> None:
@@ -228,7 +228,7 @@ async def test_half_an_answer_is_a_failure_also_on_a_kept_connection():
         assert peer.connections == 1
 
 
-async def test_what_does_not_speak_http_is_a_failure():
+async def test_a_server_that_does_not_speak_http_is_a_failure():
     with Peer(lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")) as peer:
         async with sending() as sender:
             with pytest.raises(ValueError, match="not HTTP"):
@@ -248,7 +248,7 @@ def frozen(sock: socket.socket) -> None:
 
 
 def deaf(sock: socket.socket) -> None:
-    """Take no byte in, so that a long request cannot be sent."""
+    """Read nothing, so that a long request cannot be sent."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     threading.Event().wait(30)
 
@@ -261,7 +261,7 @@ def large_batch() -> object:
 
 
 @pytest.mark.parametrize("serve", [dripping, frozen])
-async def test_a_request_takes_no_longer_than_its_time_and_its_thread_is_free_then(serve):
+async def test_a_request_ends_at_its_timeout_and_frees_its_thread(serve):
     with Peer(serve) as slow, Peer(taking) as peer:
         async with sending() as sender:
             begun = time.monotonic()
@@ -273,7 +273,7 @@ async def test_a_request_takes_no_longer_than_its_time_and_its_thread_is_free_th
             assert len(sender._threads) == 1
 
 
-async def test_a_request_that_cannot_be_sent_takes_no_longer_than_its_time():
+async def test_a_request_that_cannot_be_sent_ends_at_its_timeout():
     batch = large_batch()
     with Peer(deaf) as peer:
         async with sending() as sender:
@@ -282,9 +282,9 @@ async def test_a_request_that_cannot_be_sent_takes_no_longer_than_its_time():
             await eventually_async(lambda: not sender._unfinished)
 
 
-async def test_a_host_that_does_not_answer_takes_no_longer_than_the_time():
+async def test_a_host_that_does_not_respond_is_given_up_at_the_timeout():
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-        # Connections that are not accepted fill the queue: the next one is not answered.
+        # Connections that are not accepted fill the queue, so that the next one gets no response.
         port = full.getsockname()[1]
         waiting = []
         for _ in range(4):
@@ -301,7 +301,7 @@ async def test_a_host_that_does_not_answer_takes_no_longer_than_the_time():
             sock.close()
 
 
-async def test_a_caller_who_is_cancelled_frees_the_thread():
+async def test_a_cancelled_call_frees_its_thread():
     with Peer(frozen) as peer:
         async with sending() as sender:
             waiting = asyncio.create_task(status(sender, peer.url, 60.0))
@@ -312,7 +312,7 @@ async def test_a_caller_who_is_cancelled_frees_the_thread():
             await eventually_async(lambda: not sender._unfinished)
 
 
-async def test_closing_ends_what_is_under_way_and_every_thread():
+async def test_closing_ends_all_requests_and_threads():
     with Peer(frozen) as peer:
         before = set(threading.enumerate())
         sender = SocketTransport(HEADERS)
@@ -328,7 +328,7 @@ async def test_closing_ends_what_is_under_way_and_every_thread():
             await status(sender, peer.url)
 
 
-async def test_threads_that_have_nothing_to_do_end_but_for_one(monkeypatch):
+async def test_idle_threads_end_except_one(monkeypatch):
     monkeypatch.setattr(transport, "LONGEST_IDLE", 0.02)
     with Peer(taking) as peer:
         async with sending() as sender:
@@ -337,7 +337,7 @@ async def test_threads_that_have_nothing_to_do_end_but_for_one(monkeypatch):
             assert await status(sender, peer.url) == 200
 
 
-async def test_where_no_thread_can_be_started_the_first_one_serves_all(monkeypatch):
+async def test_one_thread_handles_all_requests_if_no_other_can_be_started(monkeypatch):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -345,14 +345,14 @@ async def test_where_no_thread_can_be_started_the_first_one_serves_all(monkeypat
         async with sending() as sender:
             with monkeypatch.context() as patched:
                 patched.setattr(threading.Thread, "start", refuse)
-                # The peer has none for them either: they share a connection.
+                # The peer cannot start one either: the requests share a connection.
                 waiting = [asyncio.create_task(status(sender, peer.url, 5.0)) for _ in range(4)]
                 await asyncio.sleep(0)
             assert await asyncio.gather(*waiting) == [200] * 4
         assert peer.connections == 1
 
 
-async def test_where_no_thread_can_be_had_at_all_httpx_sends(monkeypatch):
+async def test_httpx_sends_if_no_thread_can_be_started(monkeypatch):
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -362,7 +362,7 @@ async def test_where_no_thread_can_be_had_at_all_httpx_sends(monkeypatch):
         make_server_threads = threading.Thread.start
 
         def start(thread: threading.Thread) -> None:
-            # The server's own handlers are not what is tried.
+            # The server's own handlers still get their threads.
             (make_server_threads if "process_request" in thread.name else refuse)(thread)
 
         patched.setattr(threading.Thread, "start", start)
@@ -382,7 +382,7 @@ async def test_a_service_is_reached_over_ipv6():
             assert await status(sender, peer.url) == 200
 
 
-async def test_an_address_that_cannot_be_reached_gives_way_to_the_next(monkeypatch, dead_url):
+async def test_an_unreachable_address_is_followed_by_the_next(monkeypatch, dead_url):
     dead = int(dead_url.rpartition(":")[2])
     with Peer(taking) as peer:
         kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
@@ -432,7 +432,7 @@ async def test_an_authority_that_the_environment_names_is_trusted(certified):
         assert peer.connections == 1
 
 
-async def test_an_authority_that_nobody_named_is_not_trusted(certified):
+async def test_an_unknown_authority_is_not_trusted(certified):
     with Peer(taking, context=certified) as peer:
         async with sending() as sender:
             with pytest.raises(ssl.SSLCertVerificationError):
@@ -449,7 +449,7 @@ async def test_a_certificate_of_another_host_is_refused(authority):
                 await status(sender, peer.url)
 
 
-async def test_a_context_of_the_programs_own_is_used(certified, authority):
+async def test_a_given_tls_context_is_used(certified, authority):
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with Peer(taking, context=certified) as peer:
@@ -467,7 +467,7 @@ async def test_a_secure_connection_that_was_closed_while_it_was_kept_is_replaced
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("serve", [frozen, dripping])
-async def test_a_secure_request_takes_no_longer_than_its_time(certified, serve):
+async def test_a_secure_request_ends_at_its_timeout(certified, serve):
     with Peer(serve, context=certified) as peer:
         async with sending() as sender:
             with pytest.raises(TimeoutError):
@@ -475,7 +475,7 @@ async def test_a_secure_request_takes_no_longer_than_its_time(certified, serve):
             await eventually_async(lambda: not sender._unfinished)
 
 
-async def test_a_handshake_that_is_not_answered_takes_no_longer_than_its_time():
+async def test_a_handshake_without_a_response_ends_at_the_timeout():
     with Peer(frozen) as peer:
         async with sending() as sender:
             with pytest.raises(TimeoutError):
@@ -501,7 +501,7 @@ def test_aborting_a_secure_request_leaves_the_socket_secure(certified, authority
             secure.sendall(b"secret")
 
 
-async def test_a_loop_that_ended_without_closing_keeps_no_thread_for_ever(monkeypatch):
+async def test_no_thread_outlives_an_event_loop_that_ended_without_closing(monkeypatch):
     monkeypatch.setattr(transport, "LONGEST_IDLE", 0.02)
 
     async def make_sender() -> SocketTransport:
@@ -525,7 +525,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
-async def test_a_proxy_is_asked_for_the_whole_address(monkeypatch):
+async def test_a_proxy_gets_the_absolute_url(monkeypatch):
     requests = []
 
     def serve(sock: socket.socket) -> None:
@@ -592,7 +592,7 @@ async def test_a_proxy_that_refuses_the_tunnel_is_a_failure(monkeypatch):
                 await status(sender, f"https://{HOST}/batch")
 
 
-async def test_a_proxy_that_never_answers_takes_no_longer_than_the_time(monkeypatch):
+async def test_a_proxy_that_never_responds_is_given_up_at_the_timeout(monkeypatch):
     with Peer(frozen) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         async with sending() as sender:
@@ -615,14 +615,14 @@ async def test_a_proxy_that_never_answers_takes_no_longer_than_the_time(monkeypa
         ("http://[::1]:1/batch", "", False),
     ],
 )
-def test_the_environment_says_where_no_proxy_is_asked(monkeypatch, url, excepted, proxied):
+def test_no_proxy_names_the_hosts_that_are_reached_directly(monkeypatch, url, excepted, proxied):
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
     monkeypatch.setenv("NO_PROXY", excepted)
     assert (find_target(url).proxy is not None) is proxied
 
 
 @pytest.mark.parametrize("proxy", ["socks5://proxy.invalid", "https://proxy.invalid", "http://"])
-def test_a_proxy_of_another_kind_is_told(monkeypatch, proxy):
+def test_an_unsupported_kind_of_proxy_is_refused(monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(UnknownProxyError):
         find_target("https://service.invalid/batch")
@@ -647,7 +647,7 @@ def test_the_lines_of_a_request(url, lines):
 
 
 @pytest.mark.parametrize("url", ["ftp://c.invalid/b", "/b", "http://", "https:///b"])
-def test_what_is_no_address_is_refused(url):
+def test_a_malformed_url_is_refused(url):
     with pytest.raises(ValueError, match="no http"):
         find_target(url)
 
@@ -655,7 +655,7 @@ def test_what_is_no_address_is_refused(url):
 # The native parts
 
 
-def test_an_answer_is_read_from_what_was_received():
+def test_a_response_is_parsed_as_it_arrives():
     assert read_answer(b"HTTP/1.1 200 OK\r\nContent-Le", False, False) is None
     answer = read_answer(
         b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 1\r\n\r\nx", False, False
@@ -666,7 +666,7 @@ def test_an_answer_is_read_from_what_was_received():
         read_answer(b"HTTP/1.1 200", True, False)
 
 
-def test_the_pace_is_between_one_and_the_most():
+def test_the_pace_stays_between_one_and_its_maximum():
     pace = Pace(8, 10)
     for _ in range(5):
         pace.taken(0.1, True)

@@ -17,7 +17,7 @@ from tests.conftest import eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "schematic_native.tools.cli"]
+COMMAND = [sys.executable, "-m", "schematic_native.tools.subcommands"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -202,7 +202,7 @@ class Teller:
 
 def test_a_map_names_servers_as_they_are_reached():
     servers = ClusterMap(["seed:1"], Teller())
-    assert list(servers.tellers()) == ["seed:1"]
+    assert list(servers.sources()) == ["seed:1"]
     servers.is_stale = True
     rows = [[0, 8191, [b"10.0.0.1", 7000, b"id"], [b"10.0.0.9", 7000, b"id"]],
             [8192, 16000, ["", 7001, "id"]], [16001, 16382, [None, 7002]]]  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
 def test_a_map_is_asked_of_those_who_are_there_before_those_who_were_named():
     servers = ClusterMap(["seed:1"], Teller())
     servers.read([[0, 16383, ["there", 2]]], "seed:1")
-    assert list(servers.tellers()) == ["there:2", "seed:1"]
+    assert list(servers.sources()) == ["there:2", "seed:1"]
 
 
 def stored_balance(cluster: ClusterServers) -> float:

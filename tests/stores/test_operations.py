@@ -99,6 +99,20 @@ def test_a_live_lease_always_stays(caller, raw):
     assert raw.hgetall(LEASE) == before
 
 
+def test_a_live_lease_that_has_ended_for_the_service_makes_way_for_its_successor_alone(caller, raw):
+    install(caller)
+    ended = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_0")
+    assert caller.do(ended) == Installed(written=False, lease_id="lease_1")
+    caller.do(caller.ask.try_reserve(SLOT, 30))
+    ended = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_1")
+    assert caller.do(ended) == Installed(written=True, lease_id="lease_2")
+    assert (remaining(raw), raw.hget(LEASE, "leaseId")) == (500, "lease_2")
+    caller.do(caller.ask.try_reserve(SLOT, 100))
+    late = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_1")
+    assert caller.do(late) == Installed(written=False, lease_id="lease_2")
+    assert remaining(raw) == 400
+
+
 def test_an_expired_lease_makes_way_for_another(caller, raw):
     install(caller)
     caller.do(caller.ask.try_reserve(SLOT, 30))

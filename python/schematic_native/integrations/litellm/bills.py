@@ -18,7 +18,7 @@ from schematic_native.integrations.tokens import TokenCount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from schematic_native.client.hold import AsyncHold, Hold
+    from schematic_native.client import AsyncHold, Hold
 
 
 class Bill:

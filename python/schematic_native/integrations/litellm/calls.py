@@ -13,8 +13,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from schematic_native.client.clients import Schematic
-from schematic_native.client.hold import AsyncHold, Hold
+from schematic_native.client import AsyncHold, Hold, Schematic
 from schematic_native.integrations.litellm.bills import Bill
 from schematic_native.integrations.litellm.estimates import MOST, estimate
 from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldStream
@@ -22,7 +21,7 @@ from schematic_native.integrations.litellm.streams import AsyncHeldStream, HeldS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from schematic_native.client.clients import AsyncSchematic
+    from schematic_native.client import AsyncSchematic
     from schematic_native.config.options import LookupKeys
 
 F = TypeVar("F", bound="Callable[..., Any]")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from litellm.integrations.custom_logger import CustomLogger
 
-from schematic_native.client.clients import Schematic
+from schematic_native.client import Schematic
 from schematic_native.integrations.litellm.bills import Bill
 from schematic_native.integrations.litellm.calls import enter
 from schematic_native.integrations.litellm.estimates import MOST, estimate
@@ -23,7 +23,7 @@ from schematic_native.integrations.litellm.streams import AsyncHeldStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from schematic_native.client.hold import Hold
+    from schematic_native.client import Hold
     from schematic_native.config.options import LookupKeys
 
 PAYMENT_REQUIRED = 402

@@ -14,7 +14,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from schematic_native.client.hold import AsyncHold, Hold
+from schematic_native.client import AsyncHold, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -187,7 +187,7 @@ mod tests {
         ] {
             assert!(may_match(&open, &acme), "{open:?}");
         }
-        // Of a trait that is no text, the text tells nothing.
+        // The text of a value that compares as something else says nothing about it.
         assert!(may_match(&[tier("eq", "iron")], &company("int")));
     }
 

@@ -1,4 +1,8 @@
-"""The command line: `schematic-native <subcommand>`; each subcommand is a module of its own."""
+"""`schematic-native <subcommand>`: finds the module of a subcommand and runs it.
+
+A flag belongs to the `add_arguments` of its subcommand's module, never to this one. To add a flag, add it
+there, and to the page of docs/ about the subcommand; to add a subcommand, add its module to SUBCOMMANDS.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Subcommand(NamedTuple):
-    """One subcommand: what it does, and in which module."""
+    """One subcommand: a summary, and its module."""
 
     summary: str
     module: str
@@ -33,13 +37,13 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "schematic_native.tools.bench.command",
     ),
     "doctor": Subcommand(
-        "tell what is installed and what can be reached", "schematic_native.tools.doctor"
+        "show what is installed and what can be reached", "schematic_native.tools.doctor"
     ),
 }
 
 
 class _Module(Protocol):
-    """What the module of a subcommand offers."""
+    """What the module of a subcommand has."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the subcommand's arguments."""
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, help=subcommand.summary, description=subcommand.summary
         )
         if name == chosen:
-            # Only the chosen module is imported: the others may need extras that are not installed.
+            # The other modules are not imported, as they may need extras that are not installed.
             try:
                 module = cast("_Module", importlib.import_module(subcommand.module))
             except ModuleNotFoundError as error:
