@@ -322,8 +322,9 @@ async def test_a_task_that_is_cancelled_in_mid_stream_is_billed(emulator, provid
         seen = []
 
         async def read():
-            async for _ in await complete(**at("slow", stream=True)):
-                seen.append(1)
+            stream = await complete(**at("slow", stream=True))
+            while True:
+                seen.append(await stream.__anext__())
 
         task = asyncio.ensure_future(read())
         await eventually_async(lambda: len(seen) == WORDS // 2 or task.done())

@@ -157,10 +157,15 @@ async def enter(hold: Hold | AsyncHold) -> None:
         await hold.__aenter__()
         return
     entering = asyncio.get_running_loop().run_in_executor(None, hold.__enter__)
+
+    def end(entered: asyncio.Future[Hold]) -> None:
+        if entered.exception() is None:
+            hold._end_unawaited()
+
     try:
         await asyncio.shield(entering)
     except asyncio.CancelledError:
-        entering.add_done_callback(lambda done: done.exception() or hold._end_unawaited())
+        entering.add_done_callback(end)
         raise
 
 

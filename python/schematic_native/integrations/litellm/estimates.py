@@ -65,14 +65,15 @@ def estimate(call: Mapping[str, Any], *, has_answer: bool = True) -> Estimate:
 
 
 def _answer(call: Mapping[str, Any]) -> int:
-    limits = (call.get(name) for name in _LIMITED_BY)
-    limit = next((limit for limit in limits if _is_count(limit)), ANSWER)
-    choices = call.get("n")
-    return limit * (choices if _is_count(choices) else 1)
+    limits = [limit for limit in (_count(call.get(name)) for name in _LIMITED_BY) if limit]
+    return (limits[0] if limits else ANSWER) * (_count(call.get("n")) or 1)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _count(value: object) -> int:
+    """Return a positive number; 0 if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return max(0, value)
 
 
 def tokens_in(text: str) -> int:

@@ -20,24 +20,24 @@ pub(super) struct CheckCall<'a, 'py> {
     pub keywords: Keywords<'a, 'py>,
 }
 
-impl<'py> CheckCall<'_, 'py> {
-    /// Begins the check with `begin`; `None` if it reserves nothing, or if an argument is not right.
+impl<'a, 'py> CheckCall<'a, 'py> {
+    /// What the core is asked; `None` if nothing is to be reserved, or if an argument is not right.
     #[inline]
-    pub fn read<T>(
+    pub fn arguments<'b>(
         &self,
-        begin: impl FnOnce(&CheckArguments<'_, 'py>) -> PyResult<T>,
+        options: &'b Options<'py>,
         ttl: Option<f64>,
-    ) -> PyResult<Option<T>> {
-        let values = self.options.map(OptionValues::of).transpose()?;
-        let keywords = match &values {
-            None => self.keywords,
-            Some(Some(values)) => self.keywords.or(values),
-            Some(None) => return Ok(None),
+    ) -> Option<CheckArguments<'b, 'py>>
+    where
+        'a: 'b,
+    {
+        let keywords = match options {
+            Options::None => self.keywords,
+            Options::Given(values) => self.keywords.or(values),
+            Options::Unknown => return None,
         };
-        let Some(usage) = keywords.usage.filter(|_| keywords.is_sound()) else {
-            return Ok(None);
-        };
-        begin(&CheckArguments {
+        let usage = keywords.usage.filter(|_| keywords.is_sound())?;
+        Some(CheckArguments {
             flag_key: self.flag_key,
             company: self.company,
             user: self.user,
@@ -46,7 +46,6 @@ impl<'py> CheckCall<'_, 'py> {
             on_acquire_failure: keywords.on_acquire_failure,
             ttl,
         })
-        .map(Some)
     }
 
     /// Hands the call on to the client's Python method that waits, with the check that was begun.
@@ -110,29 +109,34 @@ impl<'a, 'py> Keywords<'a, 'py> {
     }
 }
 
-/// The same, as `CheckOptions` give it.
-struct OptionValues<'py> {
-    usage: Option<Bound<'py, PyAny>>,
-    event_subtype: Option<Bound<'py, PyAny>>,
-    on_acquire_failure: Option<Bound<'py, PyAny>>,
-    default_value: Option<Bound<'py, PyAny>>,
-    timeout: Option<Bound<'py, PyAny>>,
+/// The options of a check.
+pub(super) enum Options<'py> {
+    /// There are none.
+    None,
+    /// What `CheckOptions` say.
+    Given(OptionValues<'py>),
+    /// Something else than `CheckOptions`.
+    Unknown,
 }
 
-impl<'py> OptionValues<'py> {
-    /// `None` if these are no `CheckOptions`.
-    fn of(options: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+impl<'py> Options<'py> {
+    #[inline]
+    pub fn of(given: Argument<'_, 'py>) -> PyResult<Self> {
+        given.map_or(Ok(Self::None), Self::read)
+    }
+
+    fn read(given: &Bound<'py, PyAny>) -> PyResult<Self> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let py = options.py();
+        let py = given.py();
         let class = CLASS.import(py, "schematic_native.config", "CheckOptions")?;
-        if !options.get_type().is(class) {
-            return Ok(None);
+        if !given.get_type().is(class) {
+            return Ok(Self::Unknown);
         }
         let get = |name| {
-            let value = options.getattr(name)?;
+            let value = given.getattr(name)?;
             PyResult::Ok(Some(value).filter(|value| !value.is_none()))
         };
-        Ok(Some(Self {
+        Ok(Self::Given(OptionValues {
             usage: get(intern!(py, "usage"))?,
             event_subtype: get(intern!(py, "event_subtype"))?,
             on_acquire_failure: get(intern!(py, "on_acquire_failure"))?,
@@ -140,4 +144,13 @@ impl<'py> OptionValues<'py> {
             timeout: get(intern!(py, "timeout"))?,
         }))
     }
+}
+
+/// What a check can be given by options.
+pub(super) struct OptionValues<'py> {
+    usage: Option<Bound<'py, PyAny>>,
+    event_subtype: Option<Bound<'py, PyAny>>,
+    on_acquire_failure: Option<Bound<'py, PyAny>>,
+    default_value: Option<Bound<'py, PyAny>>,
+    timeout: Option<Bound<'py, PyAny>>,
 }

@@ -19,7 +19,7 @@ use pyo3::{
 };
 use schematic_core::decider::Progress;
 
-use call::{CheckCall, Keywords};
+use call::{CheckCall, Keywords, Options};
 pub(crate) use synchronous::Synchronous;
 
 use crate::{
@@ -109,8 +109,12 @@ impl Memory {
         if !(self.knows(call.company) && self.knows(call.user)) {
             return Ok(None);
         }
-        let progress = call.read(|check| core.get().begin(py, check), ttl)?;
-        Ok(progress.map(|progress| (core, progress)))
+        let options = Options::of(call.options)?;
+        let Some(arguments) = call.arguments(&options, ttl) else {
+            return Ok(None);
+        };
+        let progress = core.get().begin(py, &arguments)?;
+        Ok(Some((core, progress)))
     }
 
     /// Settles what can be settled without a wait or a word; `false` if nothing was done.
