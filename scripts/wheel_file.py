@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "python"
 PACKAGE = "schematic_native"
 # Suffixes of what the package consists of, apart from the extension.
-PACKAGED = frozenset({".py", ".pyi", ".lua", ".json", ".typed"})
+PACKAGED = frozenset({".py", ".pyi", ".lua", ".json", ".css", ".js", ".typed"})
 EXTENSION_SUFFIXES = (".so", ".pyd", ".dylib")
 # The stub of what only a build for tests has.
 UNPACKAGED = f"{PACKAGE}/_testing.pyi"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SchematicConfig,
     )
     from schematic_native.emulator import Emulator
+    from schematic_native.emulator.seed import Seed
 
     Source = str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -45,13 +46,13 @@ class _SharedEmulator:
     def __init__(self) -> None:
         self.emulator: Emulator | None = None
         self._digest = ""
+        self._shipped: Seed | None = None
 
     def fresh(self, source: Source) -> Emulator:
         """Return it as it is at the start, with a seed."""
         from schematic_native.emulator import Emulator  # noqa: PLC0415 - only where it is used
-        from schematic_native.emulator.seed import load_seed  # noqa: PLC0415
 
-        seed = load_seed(source)
+        seed = self._load(source)
         if self.emulator is None or not self.emulator.is_running:
             self.stop()
             self.emulator = Emulator(seed.content()).start()
@@ -61,6 +62,15 @@ class _SharedEmulator:
             self.emulator.reset(seed.content())
         self._digest = seed.digest
         return self.emulator
+
+    def _load(self, source: Source) -> Seed:
+        from schematic_native.emulator.seed import load_seed  # noqa: PLC0415
+
+        if source is not None:
+            return load_seed(source)
+        if self._shipped is None:
+            self._shipped = load_seed()
+        return self._shipped
 
     def stop(self) -> None:
         """Stop it, if it was started."""

@@ -103,6 +103,19 @@ def test_its_own_page_can(http: httpx.Client, emulator: Emulator, host: str) -> 
     assert http.get("/", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://example.com", 403), ("null", 403), ("http://localhost:3000", 200), (None, 200)],
+)
+def test_no_page_from_elsewhere_can_post_events(
+    wire: Wire, emulator: Emulator, origin: str | None, status: int
+) -> None:
+    if origin is not None:
+        wire.http.headers["origin"] = origin
+    assert wire.batch(wire.event(1, "key")).status_code == status
+    assert len(emulator.events()) == (status == 200)
+
+
 def test_nothing_answers_a_preflight(http: httpx.Client) -> None:
     answer = http.options(
         "/_emulator/reset",

@@ -95,7 +95,7 @@ class App:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/batch" and scope.get("method") == "POST":
-            await capture(self.service, receive, send)
+            await capture(self.service, scope, receive, send)
             return
         try:
             await self._inner(scope, receive, send)

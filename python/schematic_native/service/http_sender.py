@@ -6,7 +6,6 @@ Every failure is an `ApiConnectionError`. None of them ever contains the API key
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -18,7 +17,7 @@ from schematic_native.ground.own_requests import own_request
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
 from schematic_native.service.redirects import KEEPING_REDIRECTS, MOST_REDIRECTS
-from schematic_native.service.tls import using_openssl
+from schematic_native.service.tls import TRUSTING_NOBODY, using_openssl
 
 if TYPE_CHECKING:
     from schematic_native.config.settings import Settings
@@ -112,19 +111,9 @@ class HttpSender:
     async def _own_client(self, url: str) -> httpx.AsyncClient:
         """Return our client for a URL: hosts on this machine are never reached over a proxy."""
         loopback = is_loopback(url)
-        plain = loopback and url.startswith("http:")
-
-        def make() -> httpx.AsyncClient:
-            with using_openssl:
-                # Reading the certificates takes longest, and none is needed without TLS.
-                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
-                return httpx.AsyncClient(trust_env=not loopback, verify=verify)
-
-        kind = (loopback, plain)
+        kind = (loopback, loopback and url.startswith("http:"))
         if kind not in self._owned:
-            # In a thread, as reading the system's certificates would block the loop.
-            making = asyncio.to_thread(make)
-            self._owned[kind] = asyncio.ensure_future(making)
+            self._owned[kind] = asyncio.ensure_future(self._make_client(*kind))
         owned = self._owned[kind]
         try:
             return await asyncio.shield(owned)
@@ -133,3 +122,14 @@ class HttpSender:
             if self._owned.get(kind) is owned:
                 del self._owned[kind]
             raise
+
+    async def _make_client(self, loopback: bool, plain: bool) -> httpx.AsyncClient:
+        if plain:
+            return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
+
+        def make() -> httpx.AsyncClient:
+            with using_openssl:
+                return httpx.AsyncClient(trust_env=not loopback)
+
+        # In a thread, as reading the system's certificates would block the loop.
+        return await asyncio.to_thread(make)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from schematic_native.emulator.errors import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -58,3 +60,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def require_local_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what a page from elsewhere may have posted, where a program on this machine may post.
+
+    Raises:
+        ForbiddenError: The request names an origin that is not on this machine.
+
+    """
+    for name, value in headers:
+        if name == b"origin" and not is_loopback(urlsplit(value.decode("latin-1")).hostname or ""):
+            raise ForbiddenError(f"no page of {value.decode('latin-1')!r} may post events here")

@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from email.utils import format_datetime
 
+import certifi
 import httpx
 import pytest
 
@@ -71,6 +72,18 @@ async def test_acquire_sends_its_fields_and_reads_the_response(waits):
     }
     expires_at = datetime(2030, 1, 1, 0, 0, 0, 123456, tzinfo=timezone.utc).timestamp()
     assert (lease.lease_id, lease.granted, lease.expires_at) == ("lse_1", 100.0, expires_at)
+
+
+async def test_plain_http_on_this_machine_reads_no_certificates(waits, monkeypatch):
+    monkeypatch.setattr(certifi, "where", lambda: "/nonexistent/authorities")
+    with HttpServer(Answer(body=data(**LEASE))) as server:
+        api = make_api(server, waits)
+        assert (await api.acquire_lease("co", "ct", 1, 1_700_000_000)).lease_id == "lse_1"
+        await api.close()
+        api = make_api(server.url.replace("http:", "https:"), waits)
+        with pytest.raises(ApiConnectionError):  # with TLS there is no way around them
+            await api.acquire_lease("co", "ct", 1, 1_700_000_000)
+        await api.close()
 
 
 @pytest.mark.parametrize("script", [[], [Answer(503)], [Answer(close=True), Answer(503)]])
