@@ -119,7 +119,7 @@ async def books(gate: Gate) -> tuple[float, float]:
     return lease.remaining, await gate.run(gate.operations.reserved_credits(SLOT))
 
 
-async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, core, shared):
+async def test_claims_under_way_at_a_shutdown_are_made(gate, core, shared):
     for owed in await make_holds(gate, 3):
         core.settle_shared(owed, USED_UNITS)
     gate.answers = 2  # the clock, and one claim
@@ -613,7 +613,7 @@ def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_s
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
 
 
-def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_server, caplog):
+def test_a_missing_right_is_logged_once_until_it_is_given(emulator, redis_server, caplog):
     with redis.Redis.from_url(redis_server.url) as admin:
         admin.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
         user = redis.Redis(port=redis_server.port, username="app", password="-")  # noqa: S106

@@ -435,7 +435,7 @@ def test_a_check_without_its_redis_is_decided_by_the_mode(
     assert result.reservation is None
 
 
-def test_a_check_in_a_hurry_leaves_nothing_behind(make_user, redis_server):
+def test_a_check_that_times_out_leaves_no_hold_behind(make_user, redis_server):
     user = make_user(sweep_interval=0.02)
     user.settle(user.check(1), 1)
     redis_server.command("CLIENT", "PAUSE", 300, "ALL")

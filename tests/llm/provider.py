@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PROMPT, ANSWER = 11, 100
 USAGE = {"prompt_tokens": PROMPT, "completion_tokens": ANSWER, "total_tokens": PROMPT + ANSWER}
 WORDS = 20
+ASKED = [{"role": "user", "content": "Which numbers are prime?"}]
 
 
 class Provider:

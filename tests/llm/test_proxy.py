@@ -15,14 +15,13 @@ import litellm
 import pytest
 
 from tests.conftest import API_KEY, eventually
-from tests.llm.provider import ANSWER, PROMPT, WORDS, serving
+from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS, serving
 from tests.stores.servers import free_port
 from tests.test_hold import billed, bills
 
 pytest.importorskip("litellm.proxy.proxy_cli", reason="make test-litellm")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
 
-ASKED = [{"role": "user", "content": "Which numbers are prime?"}]
 TOLD = PROMPT + ANSWER
 SEEN = litellm.token_counter(model="gpt-3.5-turbo", text=ASKED[0]["content"])
 MODELS = ("good", "slow", "bad", "breaks")

@@ -212,7 +212,7 @@ def test_a_debit_that_a_frozen_server_makes_later_is_made_once(caller, own_serve
     eventually(lambda: caller.do(caller.ask.lease(SLOT)).remaining == 50)
 
 
-def test_nobody_there_is_told_at_once(make_caller, kind, own_server):
+def test_a_server_that_is_not_there_fails_at_once(make_caller, kind, own_server):
     own_server.stop()
     caller = make_caller(own_server, kind)
     failure = failure_of(caller, caller.ask.try_reserve(SLOT, 1), timeout=5.0)

@@ -1,4 +1,4 @@
-"""What OpenFeature is told of a check: a value of the requested type, or the error, with reason and metadata.
+"""What OpenFeature gets from a check: a value of the requested type or an error, with reason and metadata.
 
 Nothing here checks a flag.
 """

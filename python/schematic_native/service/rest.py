@@ -88,8 +88,8 @@ class Api:
 
     Args:
         settings: where and how.
-        timings: where requests are counted; None counts them where nobody looks.
-        sleep, clock, jitter: for tests, in place of the machine's; `jitter` returns a number from 0 to 1.
+        timings: counts and times the calls; None if they are not of interest.
+        sleep, clock, jitter: for tests, instead of the machine's; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
 

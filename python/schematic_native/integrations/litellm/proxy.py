@@ -8,42 +8,29 @@ A request is billed once: by the answer that it gets, whatever retries and fallb
 from __future__ import annotations
 
 import uuid
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from litellm.integrations.custom_logger import CustomLogger
 
-from schematic_native.client import Schematic
-from schematic_native.integrations.litellm.bills import Bill
-from schematic_native.integrations.litellm.calls import enter
-from schematic_native.integrations.litellm.estimates import MOST, estimate
+from schematic_native.integrations.litellm.estimates import MOST
+from schematic_native.integrations.litellm.holding import HoldingLogger
+from schematic_native.integrations.litellm.requests import METERED
 from schematic_native.integrations.litellm.streams import AsyncHeldStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from schematic_native.client import Hold
+    from schematic_native.client import Hold, Schematic
     from schematic_native.config.options import LookupKeys
+    from schematic_native.integrations.litellm.requests import Request
 
 PAYMENT_REQUIRED = 402
-# What is held for; the proxy calls by these names what its endpoints do.
-_EMBEDDINGS = frozenset({"aembedding", "embedding", "embeddings"})
-_METERED = _EMBEDDINGS | {
-    "acompletion",
-    "anthropic_messages",
-    "aresponses",
-    "atext_completion",
-    "completion",
-    "responses",
-    "text_completion",
-}
 # The name of a request's hold in its metadata, which LiteLLM hands on.
 _NAME = "schematic_hold"
 _METADATA = ("metadata", "litellm_metadata")
 
 
-class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without types
+class HoldLogger(HoldingLogger):
     """Holds credits for each request to the proxy: for `litellm_settings.callbacks`.
 
     Chat completions, legacy completions, the Responses API, Anthropic's messages and embeddings are
@@ -79,36 +66,27 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         drain_for: float = 0,
         **keywords: Any,
     ) -> None:
-        super().__init__()
-        if not isinstance(client, Schematic):
-            raise TypeError(f"client must be a Schematic, got {client!r}")
-        self._client = client
-        self._flag_key = flag_key
+        # A denial is answered, not raised.
+        super().__init__(client, flag_key, most, {**keywords, "required": False})
         self._company = company
         self._user = user
-        self._most = most
         self._drain_for = drain_for
-        self._keywords = keywords
-        self._open: dict[str, _Request] = {}
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: object, data: dict[str, Any], call_type: str
     ) -> None:
         """Hold for a request, or deny it."""
         del cache
-        if call_type not in _METERED:
+        if call_type not in METERED:
             return
         company = self._company(user_api_key_dict, data)
         if company is None:
             return
         user = None if self._user is None else self._user(user_api_key_dict, data)
-        likely = estimate(data, has_answer=call_type not in _EMBEDDINGS)
-        usage = likely.usage(self._most)
-        hold = self._client.hold(self._flag_key, company, user, usage=usage, **self._keywords)
-        await enter(hold)
-        if not hold.allowed:
-            await _deny(hold)
-        self._keep(_Request(hold, Bill(likely.prompt)), data)
+        request = await self._begin(data, call_type, company, user)
+        if not request.hold.allowed:
+            await _deny(request.hold)
+        self._keep(request, data)
 
     async def async_post_call_success_deployment_hook(
         self, request_data: dict[str, Any], response: Any, call_type: object
@@ -117,7 +95,7 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         del call_type
         request = self._open.get(_name_of(request_data))
         if request is not None:
-            request.come = response
+            request.answer = response
 
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: object, response: Any
@@ -126,7 +104,7 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
         del user_api_key_dict
         request = self._take(data)
         if request is not None:
-            request.come = response
+            request.answer = response
             request.settle()
 
     async def async_post_call_failure_hook(
@@ -162,10 +140,9 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
             with anyio.CancelScope(shield=True):
                 await stream.read_on()
 
-    def _keep(self, request: _Request, data: dict[str, Any]) -> None:
+    def _keep(self, request: Request, data: dict[str, Any]) -> None:
         """Keep an open request until a hook ends it, or the proxy has forgotten it."""
         name = uuid.uuid4().hex
-        self._open[name] = request
         home = next((each for each in _METADATA[::-1] if isinstance(data.get(each), dict)), None)
         if home is None:
             home = _METADATA[0]
@@ -174,28 +151,11 @@ class HoldLogger(CustomLogger):  # type: ignore[misc]  # of a library without ty
             if isinstance(data.get(each), dict):
                 data[each].pop(_NAME, None)  # a caller's own, if any
         data[home][_NAME] = name
-        logging = data.get("litellm_logging_obj")
-        if logging is not None:
-            # None of the hooks is called for a request whose task was cancelled.
-            weakref.finalize(logging, _forget, weakref.ref(self), name).atexit = False
+        # No hook is called for a request whose task was cancelled.
+        self._open.keep(name, request, data.get("litellm_logging_obj"))
 
-    def _take(self, data: dict[str, Any]) -> _Request | None:
-        return self._open.pop(_name_of(data), None)
-
-
-class _Request:
-    """A request that is under way: its hold, its bill, and the last answer that has come."""
-
-    def __init__(self, hold: Hold, bill: Bill) -> None:
-        self.hold = hold
-        self.bill = bill
-        self.come: Any = None
-
-    def settle(self) -> None:
-        if self.come is not None:
-            self.bill.see(self.come)
-        self.bill.charge(self.hold)
-        self.hold._end_unawaited()
+    def _take(self, data: dict[str, Any]) -> Request | None:
+        return self._open.take(_name_of(data))
 
 
 def _name_of(data: dict[str, Any]) -> str:
@@ -204,13 +164,6 @@ def _name_of(data: dict[str, Any]) -> str:
         if isinstance(metadata, dict) and isinstance(metadata.get(_NAME), str):
             return str(metadata[_NAME])
     return ""
-
-
-def _forget(logger: weakref.ref[HoldLogger], name: str) -> None:
-    live = logger()
-    request = None if live is None else live._open.pop(name, None)
-    if request is not None:
-        request.settle()
 
 
 async def _deny(hold: Hold) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from schematic_native.client import AsyncHold, Hold
+from schematic_native.integrations.litellm.estimates import texts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -81,9 +81,7 @@ class _Held:
 
 
 def _says(choice: Any) -> bool:
-    delta = getattr(choice, "delta", None)
-    told = getattr(delta, "content", None) or getattr(delta, "tool_calls", None)
-    return bool(told or getattr(choice, "finish_reason", None))
+    return bool(getattr(choice, "finish_reason", None)) or any(texts(choice))
 
 
 class HeldStream(_Held):
@@ -135,15 +133,17 @@ class HeldStream(_Held):
             self._finish()
 
     def _drain(self) -> None:
-        until = monotonic() + self._drain_for
-        try:
-            with contextlib.suppress(Exception):  # of a stream that nobody reads any more
-                for chunk in self._chunks:
-                    self._bill.see(chunk)
-                    if monotonic() > until:
-                        break
-        finally:
+        # A daemon: a provider that stalls may keep it waiting longer than the interpreter.
+        reader = threading.Thread(target=self._read_on, name="schematic-native reader", daemon=True)
+        reader.start()
+        reader.join(self._drain_for)
+        with contextlib.suppress(Exception):  # of a stream that is closed while it is read
             self._finish()
+
+    def _read_on(self) -> None:
+        with contextlib.suppress(Exception):  # of a stream that nobody wants any more
+            for chunk in self._chunks:
+                self._bill.see(chunk)
 
     def _finish(self) -> None:
         try:

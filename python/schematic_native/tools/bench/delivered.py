@@ -148,15 +148,15 @@ class Child:
 
     def alone(self) -> dict[str, float]:
         """Do the same with a core that has no client: the tails that the machine itself causes."""
-        told: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
-        return told
+        figures: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
+        return figures
 
     def paced(self, rate: int, seconds: float) -> dict[str, float]:
         """Make pairs at a steady rate; return the figures."""
         before = self._events.taken()
-        told: dict[str, float] = self._ask("paced", rate, seconds)
-        self._wait_for(before + 2 * told["pairs"] - told["dropped"])
-        return told
+        figures: dict[str, float] = self._ask("paced", rate, seconds)
+        self._wait_for(before + 2 * figures["pairs"] - figures["dropped"])
+        return figures
 
     def track(self, count: int) -> float:
         """Queue so many events at once; return how many were delivered per second."""
@@ -207,7 +207,7 @@ def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterat
             for subject, found in values.items():
                 name = f"{PUBLISHED} {published}" if subject == PUBLISHED else subject
                 yield Series(PAIR, size, name, "us", [spent.pair for spent in found])
-            # The other clients send from where they make their calls: the two cannot be told apart.
+            # The other clients send from where they make their calls: the two cannot be figures apart.
             events_alone = [spent.event for spent in values[SYNC]]
             yield Series(DELIVERY, size, SYNC, "us", events_alone)
 
@@ -234,10 +234,10 @@ def _sustained(child: Child) -> float:
     """Return the highest rate at which nothing was dropped."""
     sustained = 0.0
     for rate in RATES:
-        told = child.paced(rate, RATE_SECONDS)
-        if told["dropped"] or told["rate"] < KEPT * rate:
+        figures = child.paced(rate, RATE_SECONDS)
+        if figures["dropped"] or figures["rate"] < KEPT * rate:
             break
-        sustained = told["rate"]
+        sustained = figures["rate"]
     return sustained
 
 
@@ -282,7 +282,7 @@ async def _drive(subject: str, api: str, events: str) -> None:
 
 async def _obey(driven: Driven, client: Schematic | None = None) -> None:
     """Carry out the commands of the input, one per line."""
-    _tell("ready")
+    _reply("ready")
     begun = called = 0.0
     while True:
         words = (await asyncio.to_thread(sys.stdin.readline)).split()
@@ -296,12 +296,12 @@ async def _obey(driven: Driven, client: Schematic | None = None) -> None:
                     client.track(EVENT, COMPANY, quantity=USED)
             case ["paced", rate, seconds] if client is not None:
                 before = client.status().dropped_events
-                told = _pace(client, int(rate), float(seconds))
-                _tell(told | {"dropped": client.status().dropped_events - before})
+                figures = _pace(client, int(rate), float(seconds))
+                _reply(figures | {"dropped": client.status().dropped_events - before})
             case ["alone", rate, seconds]:
-                _tell(_pace(hot(stocked("small")), int(rate), float(seconds)))
+                _reply(_pace(hot(stocked("small")), int(rate), float(seconds)))
             case ["spent"]:
-                _tell([time.process_time() - begun, called])
+                _reply([time.process_time() - begun, called])
             case _:
                 return
 
@@ -323,7 +323,7 @@ def _pace(client: Synchronous, rate: int, seconds: float) -> dict[str, float]:
     return {"pairs": count, "rate": count / took, "p99.9": sorted(times)[int(count * 0.999)] * 1e6}
 
 
-def _tell(what: object) -> None:
+def _reply(what: object) -> None:
     sys.stdout.write(f"{json.dumps(what)}\n")
     sys.stdout.flush()
 

@@ -106,11 +106,6 @@ impl<E: Entity> Table<E> {
         index.find_id(id).is_some_and(|at| index.remove(at))
     }
 
-    /// Removes every entity.
-    pub fn clear(&self) {
-        *self.index.write() = Index::new();
-    }
-
     /// How many entities there are.
     #[must_use]
     pub fn len(&self) -> usize {

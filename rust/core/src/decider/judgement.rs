@@ -1,6 +1,6 @@
 //! What an engine is asked in a lease-backed check, and what it answers.
 //!
-//! The rules engine answers unless a test puts another one in its place, to script what the flow is told.
+//! The rules engine answers unless a test puts another one in its place, to script its answers.
 
 use std::sync::Arc;
 

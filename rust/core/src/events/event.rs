@@ -26,7 +26,7 @@ pub enum Billing {
         /// What few settles have.
         extras: Option<Box<SettleExtras>>,
     },
-    /// Who somebody is.
+    /// An identify event: who a company or user is.
     Identify(Box<Identify>),
 }
 
@@ -109,7 +109,7 @@ pub struct Track {
     pub backfill: Option<bool>,
 }
 
-/// Who somebody is.
+/// An identify event: who a company or user is.
 #[derive(Clone, Debug, Default)]
 pub struct Identify {
     /// User keys.

@@ -101,7 +101,7 @@ impl CheckFlow {
         self.usage
     }
 
-    /// How the feature is metered, once a probe has told; the event is the caller's, if one was named.
+    /// How the feature is metered, once the probe is done; the event is the caller's, if one was named.
     #[must_use]
     pub fn terms(&self) -> Option<&Terms> {
         match &self.hold {
@@ -110,7 +110,7 @@ impl CheckFlow {
         }
     }
 
-    /// The slot that the check charges, once a probe has told the credit type.
+    /// The slot that the check charges, once the probe has found the credit type.
     #[must_use]
     pub fn slot(&self) -> Option<SlotKey<'_>> {
         match (&self.hold, &self.holder, &self.terms) {

@@ -82,7 +82,7 @@ pub(super) struct Slab {
     carved: u64,
     ended: u64,
     watched: u64,
-    /// What holds of it were settled with here, and how much of that was told.
+    /// What holds of it were settled with here, and how much of that was reported.
     used: Credits,
     told: Credits,
     /// What holds of it were settled with elsewhere, as its row says.

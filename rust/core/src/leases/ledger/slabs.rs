@@ -160,7 +160,7 @@ impl Ledger {
     }
 
     /// The holds of slabs that have lapsed here and of which it is not known yet whether they were
-    /// settled elsewhere; each until [`Ledger::end_lapsed`] is told.
+    /// settled elsewhere. Each is listed until [`Ledger::end_lapsed`] ends it.
     #[must_use]
     pub fn lapsed(&self) -> Vec<Lapsed> {
         let lapsed = |shard: &Mutex<Shard>| {

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
 
 CACHES = ("company_cache", "company_lookup_cache", "user_cache", "user_lookup_cache", "flag_cache")
-SEED = json.loads((Path(__file__).parent.parent / "examples/inference.json").read_text())
+SEED = json.loads((Path(__file__).parents[2] / "examples/inference.json").read_text())
 both_kinds = pytest.mark.parametrize("kind", ["sync", "async"])
 
 

@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("openfeature", reason="pip install --group test")
 
-from openfeature import _event_support, api
 from openfeature.evaluation_context import EvaluationContext, set_evaluation_context
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.exception import (
@@ -34,6 +33,7 @@ from openfeature.transaction_context import (
     set_transaction_context_propagator,
 )
 
+from openfeature import _event_support, api
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.openfeature import SchematicProvider
 from tests.conftest import API_KEY, eventually, eventually_async, plain, streaming

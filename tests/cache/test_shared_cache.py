@@ -89,7 +89,7 @@ def started(emulator: Emulator, cache: Any, **fields: Any) -> Schematic:
     return client
 
 
-SEED = json.loads((Path(__file__).parent.parent / "examples/inference.json").read_text())
+SEED = json.loads((Path(__file__).parents[2] / "examples/inference.json").read_text())
 
 
 def seeded(entity_id: str) -> dict[str, Any]:
