@@ -14,8 +14,8 @@ from schematic_native.client.loop_thread import cancel_all
 from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
-from schematic_native.service.datastream import COMPANY, DataStream
-from schematic_native.service.events import EventSender
+from schematic_native.service.datastream import COMPANY, DataStream, StreamAddress, StreamHandlers
+from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ class Runtime:
         self._sender = EventSender(
             core,
             self._api.post_events,
-            settings.event_buffer_period,
             faults,
-            max_requests=settings.max_event_requests,
+            Rhythm(settings.event_buffer_period, settings.max_event_requests),
             prepare=None if self._shared is None else self._shared.before_billing,
             jitter=self._machine.jitter,
         )
@@ -290,16 +289,16 @@ class Runtime:
         )
 
     def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
+        settings = self._settings
         return DataStream(
-            self._settings.base_url,
-            self._settings.api_key,
+            StreamAddress(settings.base_url, settings.api_key, settings.max_message_size),
             self._core,
             self._faults,
-            max_message_size=self._settings.max_message_size,
-            on_ready=lambda: on_streaming(True),
-            on_message=None if self._settings.caches is None else self._note,
-            listeners=self._listeners,
-            jitter=self._machine.jitter,
+            StreamHandlers(
+                on_ready=lambda: on_streaming(True),
+                on_message=None if settings.caches is None else self._note,
+                listeners=self._listeners,
+            ),
             machine=self._machine,
         )
 
