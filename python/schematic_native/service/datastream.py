@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core, Ingested
     from schematic_native.ground.fault_log import FaultLog
+    from schematic_native.ground.listeners import Listeners
 
 FLAGS = "rulesengine.Flags"
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
