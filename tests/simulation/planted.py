@@ -38,7 +38,9 @@ class Fault(NamedTuple):
     wrong: str
 
 
-AMOUNTS, STORE = "redis/scripts/amounts.lua", "leases/shared_store.py"
+AMOUNTS, HOLDS = "redis/scripts/amounts.lua", "redis/hold_operations.py"
+STORE, STEPS, CLAIMS = "leases/shared_store.py", "leases/check_steps.py", "leases/claims.py"
+SLABS, SIBLINGS = "leases/slabs.py", "leases/siblings.py"
 MANAGER, EVENTS = "leases/manager.py", "service/events.py"
 
 FAULTS = (
@@ -116,42 +118,42 @@ FAULTS = (
     ),
     Fault(
         "a claim comes after its refund",
-        "redis/operations.py",
-        "        [reply] = yield [_call(scripts.CLAIM, self._keys.reservation(reservation_id))]\n"
-        "        return _claimed(reply)\n\n    def _settled",
+        HOLDS,
+        "        [reply] = yield [call(scripts.CLAIM, self._keys.reservation(reservation_id))]\n"
+        "        return claimed_by(reply)\n\n    def _settled",
+        "        from schematic_native.redis.reservation_row import Claimed\n"
         "        key = self._keys.reservation(reservation_id)\n"
         "        names = 'id', 'companyId', 'creditTypeId', 'leaseId', 'creditsReserved'\n"
         "        [row] = yield [Command(key, ('HMGET', key, *names))]\n"
         "        if row[0] is None:\n            return None\n"
-        "        i, c, t, lease, held = map(text, row)\n"
-        "        yield [self._refund((c, t), float(held), lease, used)]\n"
+        "        i, c, t, lease, held = (str(each, 'utf-8') for each in row)\n"
+        "        yield [self._refund_of((c, t), float(held), lease, used)]\n"
         "        yield [Command(key, ('DEL', key))]\n"
         "        yield [self._forget((c, t), i), self._unlist([member((c, t), i)])]\n"
         "        return Claimed((c, t), i, lease, float(held), is_finished=True)\n\n    def _settled",
     ),
     Fault(
         "a refund that was lost is sent again",
-        "redis/operations.py",
-        "        replies = yield from _carry_out(ends)\n        if _failed(replies[0]):",
-        "        try:\n            replies = yield from _carry_out(ends)\n"
-        "        except StoreError:\n            replies = yield from _carry_out(ends)\n"
-        "        if _failed(replies[0]):",
+        HOLDS,
+        "        replies = yield from send_owed(ends)\n",
+        "        try:\n            replies = yield from send_owed(ends)\n"
+        "        except StoreError:\n            replies = yield from send_owed(ends)\n",
     ),
     Fault(
         "a hold whose recording was lost counts as refused",
-        STORE,
+        STEPS,
         "answer = pending.resume_lost() if error.lost else pending.resume(False)",
         "answer = pending.resume(False)",
     ),
     Fault(
         "a failure of the store is raised out of a check",
-        STORE,
+        STEPS,
         "            faults.store_failed(pending.need, error)\n            answer =",
         "            if error.lost:\n                raise\n            answer =",
     ),
     Fault(
         "a claim counts as made before it is",
-        STORE,
+        CLAIMS,
         "        slot = self.hold.company_id, self.hold.credit_type_id\n"
         "        consumed = yield from operations.consume(self.hold.id, self.credits, slot)\n",
         "        slot = self.hold.company_id, self.hold.credit_type_id\n"
@@ -179,25 +181,25 @@ FAULTS = (
     ),
     Fault(
         "what is held of a slab is given back when its pod closes",
-        STORE,
+        CLAIMS,
         "is_there = yield from operations.close_slab(self.row, self.credits, self.held)",
         "is_there = yield from operations.close_slab(self.row, self.credits)",
     ),
     Fault(
         "a hold of a slab that was settled elsewhere serves again",
-        STORE,
+        SLABS,
         "self._core.end_lapsed(hold, settled or 0.0)",
         "self._core.end_lapsed(hold, 0.0)",
     ),
     Fault(
         "a slab outlives its lease",
-        STORE,
+        SLABS,
         "min(plan.usable_for, debit.expires_at - debit.at)",
         "plan.usable_for",
     ),
     Fault(
         "a slab that is closed forgets what was settled elsewhere",
-        "redis/operations.py",
+        "redis/slab_operations.py",
         "chain([used], settled.values(), open_here)",
         "chain([used], open_here)",
     ),
@@ -209,27 +211,27 @@ FAULTS = (
     ),
     Fault(
         "a request has no limit",
-        "service/rest.py",
-        "return await asyncio.wait_for(self._request(method, url, content, timeout), timeout)",
-        "return await self._request(method, url, content, timeout)",
+        "service/http_sender.py",
+        "return await asyncio.wait_for(self._follow(method, url, content, timeout), timeout)",
+        "return await self._follow(method, url, content, timeout)",
     ),
     Fault(
         "a process spends what others added to a lease",
-        MANAGER,
+        SIBLINGS,
         "return min(overlap.total, own)",
         "return overlap.total",
     ),
     Fault(
         "a process takes the lease of another for its own",
-        MANAGER,
-        "elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):",
-        "elif False:",
+        SIBLINGS,
+        "if is_foreign(lease, asked_end) or _may_be_extended(lease, plan.requested_amount):",
+        "if _may_be_extended(lease, plan.requested_amount):",
     ),
     Fault(
         "a lease whose answer was lost counts as wholly our own",
-        MANAGER,
-        "elif _is_foreign(lease, ends) or _may_be_extended(lease, plan.requested_amount):",
-        "elif _is_foreign(lease, ends):",
+        SIBLINGS,
+        "return lease.is_retried and lease.granted != requested_amount",
+        "return False",
     ),
     Fault(
         "a lease that Redis has lost is put there anew, whole",
@@ -264,8 +266,8 @@ FAULTS = (
     Fault(
         "a connection is used again while a reply is still to come",
         "redis/async_connections.py",
-        "        if exchange is not None:\n            self._lines.lose(self)\n",
-        "        if exchange is not None:\n            self._lines.take_back(self)\n",
+        "        if exchange is not None:\n            self._pool.lose(self)\n",
+        "        if exchange is not None:\n            self._pool.take_back(self)\n",
     ),
     Fault(
         "leases go back before the usage goes out",
