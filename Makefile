@@ -41,10 +41,11 @@ $(STAMPS)/deps-%: $(STAMPS)/venv pyproject.toml
 	$(BIN)/python -m pip install --quiet $(if $(filter runtime,$*),,--group $*)
 	@touch $@
 
-# The extension and the package, installed in place: Python files are read from the checkout.
+# The extension and the package, installed in place: Python files are read from the checkout. The feature `testing` adds
+# what only tests need, in a module of its own, `schematic_native._testing`; no other build has it.
 $(STAMPS)/built: $(STAMPS)/venv $(RUST_SOURCES) pyproject.toml
 	@command -v cargo >/dev/null || { echo "Rust is needed to build the extension: see https://rustup.rs" >&2; exit 1; }
-	$(BIN)/maturin develop --quiet --release --extras emulator
+	$(BIN)/maturin develop --quiet --release --features testing --extras emulator
 	@touch $@
 
 .PHONY: build
@@ -62,7 +63,7 @@ test-rust:
 	cargo test --quiet --locked -p schematic_core
 
 .PHONY: test-python
-test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs
+test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 # The oldest releases that pyproject.toml allows go before the environment's on the path.
@@ -75,20 +76,34 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
-		tests/test_api.py tests/test_client_async.py tests/test_client_sync.py tests/test_datastream.py \
-		tests/test_events.py tests/test_owing.py tests/test_replica.py tests/test_shared_cache.py tests/test_sharing.py
+		--ignore tests/emulator/test_dashboard_browser.py \
+		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
+		tests/test_client_async.py tests/test_client_sync.py tests/test_owing.py tests/test_sharing.py
+
+# LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
+$(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml
+	rm -rf $(VENV)/litellm
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts --target $(VENV)/litellm --group litellm
+	@touch $@
+
+.PHONY: test-litellm
+test-litellm: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/litellm ## calls through LiteLLM: its SDK, and its proxy as a process
+	PYTHONPATH=$(abspath $(VENV)/litellm) $(BIN)/python -m pytest -W ignore tests/llm \
+		'tests/test_docs.py::test_the_examples_of_a_page_run[litellm.md]'
 
 .PHONY: lint
 lint: $(STAMPS)/built $(STAMPS)/deps-lint $(STAMPS)/deps-test $(STAMPS)/deps-peer ## formatters, linters, type checkers, stubs
 	cargo fmt --check
-	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 	$(BIN)/python -m scripts.rust_floors
+	$(BIN)/python -m scripts.python_floors
+	cargo clippy --quiet --locked --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typed_program.py
 	$(BIN)/pyright
-	$(BIN)/python -m mypy.stubtest schematic_native._native --allowlist tests/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest schematic_native._native schematic_native._testing \
+		--allowlist tests/stubtest-allowlist.txt
 
 .PHONY: format
 format: $(STAMPS)/deps-lint ## rewrite sources as the formatters want them
@@ -132,6 +147,10 @@ simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and c
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/built $(STAMPS)/deps-browser ## the pictures of the emulator's dashboard in docs/images, with chromium
+	$(BIN)/python -m scripts.screenshots
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv $(STAMPS)/deps-package ## build wheels and an sdist into dist/, and verify them

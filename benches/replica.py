@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 import redis
+from tests.cache.test_replicator import SEED, Program, Replicator
 from tests.conftest import ACME
 from tests.peer.test_replica import both
 from tests.stores.servers import RedisServer
-from tests.test_replica import SEED, Program, Replicator
 
 ROUNDS, CALLS = 200, 200
 MORE = 24  # metrics, traits and entitlements of the big company

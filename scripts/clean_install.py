@@ -114,6 +114,8 @@ def _build_faults(told: dict[str, Any], version: str, abi: str) -> Iterator[str]
         yield f"build: __version__ {told['version']} and __build__ {build['version']}, the wheel is {version}"
     if build["profile"] != "release":
         yield f"build: profile {build['profile']} instead of release"
+    if "testing" in build["features"]:
+        yield "build: it has what only tests need: no wheel is built with the feature testing"
     feature = abi if abi.startswith("abi3") else "version-specific"
     if feature not in build["features"]:
         yield f"build: features {build['features']} without {feature}"

@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = (
     "test_core.py",
     "test_results.py",
-    "test_arguments.py",
+    "ground/test_arguments.py",
     "test_leases.py",
-    "test_events.py",
-    "test_datastream.py",
+    "service/test_events.py",
+    "service/test_datastream.py",
     "test_client_sync.py",
     "test_client_async.py",
 )

@@ -39,8 +39,10 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "python"
 PACKAGE = "schematic_native"
 # Suffixes of what the package consists of, apart from the extension.
-PACKAGED = frozenset({".py", ".pyi", ".lua", ".json", ".typed"})
+PACKAGED = frozenset({".py", ".pyi", ".lua", ".json", ".css", ".js", ".typed"})
 EXTENSION_SUFFIXES = (".so", ".pyd", ".dylib")
+# The stub of what only a build for tests has.
+UNPACKAGED = f"{PACKAGE}/_testing.pyi"
 MAX_SIZE = 3_000_000  # bytes
 EXTENSION_NAMES = {
     "abi3": r"_native\.(abi3\.so|pyd)",
@@ -125,11 +127,12 @@ def workspace_version() -> str:
 
 def packaged_files() -> set[str]:
     """Return what the checkout's package consists of, as members of a wheel."""
-    return {
+    files = {
         path.relative_to(SOURCE).as_posix()
         for path in (SOURCE / PACKAGE).rglob("*")
         if path.suffix in PACKAGED or path.name == "py.typed"
     }
+    return files - {UNPACKAGED}
 
 
 def contents(wheel: WheelFile) -> Iterator[str]:

@@ -163,9 +163,9 @@ def test_a_settle_keeps_what_was_used_and_bills_it_once_for_each_key() -> None:
     world.lend()
     reservation = world.hold(10).reservation
     assert reservation is not None
-    assert world.core.settle(reservation, 3.5, b'{"model":"x"}') is True
-    assert world.remaining() == 992
-    assert world.core.settle(reservation, 3.5) is False
+    for traits in (b'{"model":"x"}', None):
+        assert world.core.settle_shared(reservation, 3.5, traits) is None
+        assert world.remaining() == 992
     tracks = [event for event in world.events() if event["type"] == "track"]
     assert [event["idempotency_key"] for event in tracks] == [
         f"lease-reservation:{reservation.id}"
@@ -189,7 +189,7 @@ def test_a_settle_moves_the_cached_metric_once() -> None:
     world.core.ingest(message("Flag", "full", FLAG | {"id": "f2", "key": "usage", "rules": [rule]}))
     answers = [world.core.check_flag("usage", {"id": "acme"})]
     for _ in range(2):
-        world.core.settle(reservation, 4)
+        world.core.settle_shared(reservation, 4)
         answers.append(world.core.check_flag("usage", {"id": "acme"}))
     assert [answer.value for answer in answers if isinstance(answer, CheckFlagResult)] == [
         False,
@@ -209,7 +209,7 @@ def test_what_is_no_quantity_settles_nothing(quantity: float) -> None:
     world.lend()
     reservation = world.hold().reservation
     assert reservation is not None
-    assert world.core.settle(reservation, quantity) is None
+    assert world.core.settle_shared(reservation, quantity) is None
     assert world.remaining() == 980
     assert [event["type"] for event in world.events()] == ["flag_check"]
 
@@ -379,7 +379,8 @@ def test_a_lapsed_hold_is_swept_back_and_still_billed() -> None:
     world.now += 0.001
     assert world.core.sweep() == 1
     assert world.remaining() == 1000
-    assert world.core.settle(reservation, 10) is False
+    assert world.core.settle_shared(reservation, 10) is None
+    assert world.remaining() == 1000
     assert [event["type"] for event in world.events()] == ["track", "flag_check"]
 
 

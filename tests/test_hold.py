@@ -328,6 +328,24 @@ def test_a_shutdown_settles_what_open_holds_have_used(emulator, world, fields):
     assert billed(emulator) == 8
 
 
+def test_a_shutdown_gives_back_what_no_open_hold_has_used(emulator, world, fields):
+    client = sync(fields)
+    with client.hold(INFERENCE, ACME, usage=100):
+        client.shutdown()
+        assert world.open_holds(client) == 0
+    assert billed(emulator) == 0
+
+
+async def test_an_asynchronous_shutdown_gives_back_what_no_open_hold_has_used(
+    emulator, world, fields
+):
+    client = asynchronous(fields)
+    async with client.hold(INFERENCE, ACME, usage=100):
+        await client.shutdown()
+        assert world.open_holds(client) == 0
+    assert billed(emulator) == 0
+
+
 def test_a_process_that_is_killed_loses_one_piece_at_most(emulator):
     program = textwrap.dedent("""
         import sys, time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import warnings
 
@@ -28,6 +29,8 @@ endings = st.sampled_from(["return", "drop", "cancel", "units", *ERRORS])
 blocks = st.lists(
     st.tuples(st.integers(1, 50), st.lists(steps, max_size=5), endings), min_size=1, max_size=60
 )
+# Random blocks of each kind, at least.
+BLOCKS = int(os.environ.get("SCHEMATIC_BLOCKS", "1000"))
 examples = settings(
     max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
@@ -39,10 +42,12 @@ class Ledger:
     def __init__(self):
         self._lock = threading.Lock()
         self.used = 0
+        self.blocks = 0
 
     def add(self, units):
         with self._lock:
             self.used += units
+            self.blocks += 1
 
 
 def broken(_item):
@@ -130,7 +135,8 @@ def test_threads_that_leave_blocks_in_every_way():
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # of those that are dropped
-            run()
+            while ledger.blocks < BLOCKS:
+                run()
             gc.collect()
         eventually(lambda: client.status().open_holds == 0)
         client.shutdown()
@@ -160,7 +166,8 @@ def test_tasks_that_leave_blocks_in_every_way():
 
             loop.run_until_complete(work())
 
-        run()
+        while ledger.blocks < BLOCKS:
+            run()
         eventually(lambda: _turn(loop) or client.status().open_holds == 0)
         loop.run_until_complete(client.shutdown())
         loop.close()

@@ -225,6 +225,9 @@ class SharedLedger(ProcessStore):
 
     shared = True
 
+    async def has_ended(self, _slot: tuple[str, str], _lease_id: str) -> bool:
+        return False
+
 
 @pytest.mark.parametrize(("is_installed", "remaining"), [(True, 1000), (False, 0)])
 async def test_a_lease_of_a_sibling_is_left_to_the_sibling_to_install(
@@ -385,7 +388,7 @@ async def test_extends_that_are_answered_in_any_order_are_all_ours(core, leases,
     assert api.released == ["lse_0"]
 
 
-async def test_our_own_lease_that_the_server_still_has_goes_on(core, leases, api, clock):
+async def test_our_own_lease_that_the_service_still_has_is_used_further(core, leases, api, clock):
     install(core, api)
     hold(core, 800)
     clock.now += 301  # here it has expired, on a slower clock it has not
@@ -521,7 +524,7 @@ async def test_a_check_that_leaves_a_lease_low_has_it_extended_in_the_background
     assert api.extends == [("lse_0", 1000)]
 
 
-async def test_a_failing_background_extend_rests_before_the_next(clock, core, leases, api):
+async def test_a_failing_background_extend_pauses_before_the_next(clock, core, leases, api):
     api.failure = ApiError("no", 402)
     install(core, api)
     hold(core, 800)

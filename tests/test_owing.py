@@ -22,6 +22,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native._native import Core
+from schematic_native._testing import try_reserve
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.leases.claims import Claim, SlabClaim
 from schematic_native.leases.shared_store import SharedStore
@@ -118,7 +119,7 @@ async def books(gate: Gate) -> tuple[float, float]:
     return lease.remaining, await gate.run(gate.operations.reserved_credits(SLOT))
 
 
-async def test_claims_that_a_shutdown_meets_half_way_are_made(gate, core, shared):
+async def test_claims_under_way_at_a_shutdown_are_made(gate, core, shared):
     for owed in await make_holds(gate, 3):
         core.settle_shared(owed, USED_UNITS)
     gate.answers = 2  # the clock, and one claim
@@ -299,12 +300,12 @@ async def lose(gate: Gate, row: Reservation) -> None:
 async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, core, faults, caplog):
     shared = SharedStore(core, gate, faults)
     row = await open_slab(gate, core)
-    assert core.try_reserve(*SLOT, 30.0) is not None
+    assert try_reserve(core, *SLOT, 30.0) is not None
     await shared.sweep()
-    assert core.try_reserve(*SLOT, 20.0) is not None
+    assert try_reserve(core, *SLOT, 20.0) is not None
     await lose(gate, row)
     await shared.sweep()
-    assert core.try_reserve(*SLOT, 1.0) is None
+    assert try_reserve(core, *SLOT, 1.0) is None
     assert "50 credits that were taken of it may be spent a second time" in caplog.text
     assert "150 are not served" in caplog.text
     await shared.close(5)
@@ -314,7 +315,7 @@ async def test_a_sweep_drops_a_slab_that_serves_though_its_row_is_lost(gate, cor
 async def test_a_slab_that_closes_after_its_row_was_lost_tells_the_loss(gate, core, faults, caplog):
     shared = SharedStore(core, gate, faults)
     row = await open_slab(gate, core)
-    assert core.try_reserve(*SLOT, 30.0) is not None
+    assert try_reserve(core, *SLOT, 30.0) is not None
     await lose(gate, row)
     await shared.close(5)
     assert "30 credits that were taken of it may be spent a second time" in caplog.text
@@ -612,7 +613,7 @@ def test_no_call_outlasts_its_timeout_while_the_resolver_hangs(emulator, redis_s
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}
 
 
-def test_a_right_that_is_missing_is_told_once_until_it_is_given(emulator, redis_server, caplog):
+def test_a_missing_right_is_logged_once_until_it_is_given(emulator, redis_server, caplog):
     with redis.Redis.from_url(redis_server.url) as admin:
         admin.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"])
         user = redis.Redis(port=redis_server.port, username="app", password="-")  # noqa: S106

@@ -7,9 +7,11 @@ import contextlib
 import json
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import redis
 import redis.asyncio
@@ -321,6 +323,87 @@ def test_a_lease_that_has_ended_for_redis_alone_is_renewed_and_spent_on(
         server.remove()
 
 
+@pytest.fixture
+def redis_behind(redis_clock) -> Iterator[RedisServer]:
+    """Redis, whose clock is a minute behind the service's."""
+    redis_clock.stand_at(int(time.time() - 60) * 1000)
+    with redis_clock.rules():
+        server = RedisServer().start()
+    yield server
+    server.remove()
+
+
+def spent(row: dict[str, str]) -> float:
+    """Return the credits of a lease that were spent or are held."""
+    return float(row["grantedAmount"]) - float(row["localRemainingCredits"])
+
+
+def end_for_the_service(emulator: Emulator) -> None:
+    """End all leases for the service alone; how they end makes no difference to who holds them."""
+    for lease_id in emulator.state()["leases"]:
+        answer = httpx.post(
+            f"{emulator.base_url}/billing/credits/lease/{lease_id}/release",
+            headers={"X-Schematic-Api-Key": API_KEY},
+        )
+        assert answer.status_code == 200
+
+
+def test_a_lease_that_has_ended_for_the_service_alone_is_replaced(redis_behind, emulator):
+    """Redis' clock is behind: it calls a lease live to which nothing can be added any more."""
+    user = User("sync", "sync", emulator, redis_behind.url, default_lease_duration=8.0)
+    try:
+        held = user.check(10)
+        before = lease_row(redis_behind)
+        end_for_the_service(emulator)
+        result = user.check(4_999, timeout=30)
+        assert result.reservation is not None
+        row = lease_row(redis_behind)
+        assert row["leaseId"] == result.reservation.lease_id != before["leaseId"]
+        assert spent(row) == 9_998
+        user.settle(held, 0)
+        assert spent(lease_row(redis_behind)) == 9_998, "a hold is refunded to its own lease alone"
+    finally:
+        user.close()
+
+
+def test_two_processes_replace_an_ended_lease_by_one_and_lend_it_once(redis_behind, emulator):
+    short = {"default_lease_duration": 8.0}
+    first = User("sync", "sync", emulator, redis_behind.url, **short)
+    second = User("sync", "sync", emulator, redis_behind.url, **short)
+    try:
+        first.check(10)
+        second.check(10)
+        end_for_the_service(emulator)
+        with ThreadPoolExecutor() as threads:
+            checks = [threads.submit(each.check, 4_991, timeout=30) for each in (first, second)]
+            assert all(check.result().reservation is not None for check in checks)
+        row = lease_row(redis_behind)
+        leases = emulator.state()["leases"].items()
+        assert [lease_id for lease_id, lease in leases if lease["status"] == "active"] == [
+            row["leaseId"]
+        ]
+        assert spent(row) >= 2 * 9_982
+        granted = float(row["grantedAmount"])
+        assert granted <= emulator.state()["leases"][row["leaseId"]]["granted"]
+    finally:
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize(("duration", "asked"), [(8.0, 2), (300.0, 1)])
+def test_an_extend_that_is_refused_leaves_a_lease_alone_that_is_live(
+    make_user, emulator, redis_server, duration, asked
+):
+    user = make_user(default_lease_duration=duration)
+    user.check(10)
+    before = lease_row(redis_server)
+    emulator.fail("status", on="extend", status=400, times=1)
+    result = user.check(4_999)
+    assert (result.allowed, result.error) == (False, "insufficient_lease_balance")
+    assert lease_row(redis_server) == before
+    assert emulator.state()["requests"]["acquire"] == asked
+
+
 def test_the_balance_is_that_of_all_processes(make_user):
     first, second = make_user(), make_user()
     held = first.check(10)
@@ -352,7 +435,7 @@ def test_a_check_without_its_redis_is_decided_by_the_mode(
     assert result.reservation is None
 
 
-def test_a_check_in_a_hurry_leaves_nothing_behind(make_user, redis_server):
+def test_a_check_that_times_out_leaves_no_hold_behind(make_user, redis_server):
     user = make_user(sweep_interval=0.02)
     user.settle(user.check(1), 1)
     redis_server.command("CLIENT", "PAUSE", 300, "ALL")
@@ -425,18 +508,26 @@ def test_a_slab_serves_checks_from_memory_and_ends_with_what_was_used(
     assert emulator.audit()["balanced"]
 
 
-def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, redis_server):
+def test_what_a_dead_process_held_as_a_slab_comes_back(make_user, emulator, redis_server):
     user = make_user(local_slab=SLAB)
     row = take_slab(user, redis_server)
+
+    def is_billed() -> bool:
+        user.turn()
+        return units(emulator) > 0 and user.client.status().queued_events == 0
+
+    # What is billed was taken off the row before: from now on the row does not change.
+    eventually(is_billed)
+    spent = 2 * units(emulator)
     lapse(redis_server, row)
-    # Another slab may be on its way out of the lease.
-    before = remaining(redis_server) + held(redis_server)
     other = make_user(sweep_interval=0.02)
 
     def is_back() -> bool:
         other.turn()
+        # Another slab may be on its way out of the lease.
         left = remaining(redis_server) + held(redis_server)
-        return row["id"] not in {hold["id"] for hold in holds(redis_server)} and left == before
+        is_swept = row["id"] not in {hold["id"] for hold in holds(redis_server)}
+        return is_swept and left == 10_000 - spent
 
     eventually(is_back)
 

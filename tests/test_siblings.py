@@ -20,6 +20,7 @@ from schematic_native._native import Core
 from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.leases.manager import Leases
+from schematic_native.service.errors import ApiError
 from schematic_native.service.responses import GrantedLease
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ class Service:
         return GrantedLease(lease_id, self.totals[lease_id], end)
 
     def extend(self, lease_id: str, amount: float, ends: float) -> GrantedLease:
+        if self._current is None or self._current[0] != lease_id or self._current[1] <= self.now:
+            raise ApiError(f"{lease_id} has ended", 400)
         self.totals[lease_id] += amount
-        end = self._keep(ends)
-        if self._current is not None and self._current[0] == lease_id:
-            end = max(self._current[1], end)
-            self._current = lease_id, end
+        end = max(self._current[1], self._keep(ends))
+        self._current = lease_id, end
         return GrantedLease(lease_id, self.totals[lease_id], end)
 
     def release(self, lease_id: str) -> None:
@@ -151,6 +152,8 @@ class Siblings(RuleBasedStateMachine):
         process.acquiring = self.loop.create_task(process.leases.acquire_if_needed(*SLOT))
         for _ in range(5):
             self.loop.run_until_complete(asyncio.sleep(0))
+        if process.acquiring.done():  # its lease was live
+            process.is_lost, process.acquiring = False, None
 
     @precondition(lambda self: len(self._idle()) < PROCESSES)
     @rule(which=st.integers(0, PROCESSES - 1))
@@ -184,6 +187,19 @@ class Siblings(RuleBasedStateMachine):
                 held[lease.lease_id] = held.get(lease.lease_id, 0.0) + lease.granted
         over = {one: total for one, total in held.items() if total > self.service.totals[one]}
         assert over == {}
+
+
+async def test_a_lease_that_ends_before_a_slow_clock_says_so_is_replaced():
+    service = Service(keep=lambda end: end)
+    slow = Process(service, duration=60.0, slow=2.0, jitter=0.0)
+    await slow.leases.acquire_if_needed(*SLOT)
+    service.now += 59.0
+    lease = slow.core.lease(*SLOT)
+    assert (lease.lease_id, lease.expires_at - slow.core.now()) == ("lse_0", 1.0)
+    await slow.leases.maybe_extend(*SLOT, 2.5 * SIZE)
+    lease = slow.core.lease(*SLOT)
+    assert (lease.lease_id, lease.remaining) == ("lse_1", 2.5 * SIZE)
+    assert service.totals == {"lse_0": SIZE, "lse_1": 2.5 * SIZE}
 
 
 TestSiblings = Siblings.TestCase

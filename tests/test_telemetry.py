@@ -1,4 +1,4 @@
-"""Metrics, spans and evaluation events, compared with the emulator's own books."""
+"""Metrics, spans and evaluation events, compared with the emulator's ledger."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Reading:
         return self.numbers[f"schematic.{name}", frozenset(labels.items())]
 
 
-def test_every_number_is_that_of_the_emulators_books(client, emulator: Emulator, numbers) -> None:
+def test_every_number_agrees_with_the_emulators_ledger(client, emulator: Emulator, numbers) -> None:
     held = [client.check("inference", ACME, usage=usage).reservation for usage in (10, 20, 30)]
     assert not client.check("exports", ACME, usage=100).allowed
     assert not client.check("inference", ACME, usage=-1).allowed
@@ -160,9 +160,7 @@ def test_a_client_that_has_not_started_has_numbers_too() -> None:
     assert not [name for name, _ in told.numbers if name == "schematic.stream.message.age"]
 
 
-def test_companies_are_named_only_if_asked_for_and_as_many_as_that(
-    client, emulator: Emulator
-) -> None:
+def test_companies_are_labels_only_up_to_the_number_asked_for(client, emulator: Emulator) -> None:
     text = files("schematic_native.emulator").joinpath("inference.json").read_text()
     company = json.loads(text)["companies"][0]
     for number in range(3):
@@ -212,7 +210,7 @@ def test_a_forked_child_counts_from_nothing(client) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-# What instrument() does to a client
+# What instrument() changes on a client
 
 
 def test_without_evaluations_a_check_is_the_method_that_it_was(client) -> None:
@@ -238,7 +236,7 @@ def test_an_instrumented_client_is_not_held(emulator: Emulator) -> None:
     observed.provider.shutdown()
 
 
-def test_what_was_stopped_tells_nothing(client) -> None:
+def test_a_stopped_instrumentation_reports_nothing(client) -> None:
     observed = Observed(client)
     assert observed()
     observed.instrumentation.stop()
@@ -277,7 +275,7 @@ class Spans:
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
 
 
-def test_what_a_caller_waits_for_is_part_of_its_trace(client) -> None:
+def test_a_request_that_a_caller_waits_for_is_in_its_trace(client) -> None:
     spans = Spans(client)
     tracer = spans.provider.get_tracer("test")
     with tracer.start_as_current_span("the caller") as caller:
@@ -287,7 +285,7 @@ def test_what_a_caller_waits_for_is_part_of_its_trace(client) -> None:
     assert acquire.attributes["schematic.operation"] == "acquire"
     client.track_with_reservation(hold, 3)
     client.shutdown()
-    # Events of many callers go out together.
+    # A batch has events of many callers.
     assert spans.named("schematic events")
     assert all(span.parent is None for span in spans.named("schematic events"))
 
@@ -301,7 +299,7 @@ async def test_the_same_for_an_asyncio_client(emulator: Emulator) -> None:
         assert check.parent.span_id == caller.get_span_context().span_id
 
 
-def test_a_failure_is_told_of_in_its_span(client, emulator: Emulator) -> None:
+def test_a_failure_is_recorded_in_its_span(client, emulator: Emulator) -> None:
     spans = Spans(client)
     with emulator.fail("status", on="acquire", status=402):
         client.check("inference", ACME, usage=10)
@@ -326,7 +324,7 @@ class Logs:
         return [dict(record.attributes) for record in records]
 
 
-def test_an_event_tells_of_each_check_once(client) -> None:
+def test_each_check_emits_one_event(client) -> None:
     logs = Logs(client)
     expected = {
         "feature_flag.key": "inference",
@@ -365,8 +363,8 @@ async def test_events_of_an_asyncio_client(emulator: Emulator) -> None:
         await client.track_with_reservation(hold.reservation, 0)
 
 
-def test_a_share_of_the_checks_is_told_of(client) -> None:
+def test_a_share_of_the_checks_emits_events(client) -> None:
     logs = Logs(client, share=0.25)
     assert all(client.check_flag("inference", ACME) for _ in range(400))
-    # 400 checks at a quarter: further off than this is one run in billions.
+    # 400 checks at a quarter: a run in billions is further off.
     assert 40 < len(logs.taken()) < 180

@@ -1,4 +1,4 @@
-"""The compiled half of schematic_native: decisions only, no I/O."""
+"""The compiled half of schematic_native: it decides, and must never do I/O or wait."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -26,7 +26,10 @@ class Build:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The ABI, "abi3", "abi3t" or "version-specific", and "free-threaded" if such a Python can load it."""
+        """The ABI, "abi3", "abi3t" or "version-specific", and further ones.
+
+        "free-threaded" if such a Python can load it, "testing" if it has what only tests need.
+        """
 
     @property
     def profile(self) -> str:
@@ -44,7 +47,7 @@ __build__: Build
 
 FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
-ENGINE_VERSION_KEY: str  # of the published engine whose answers these are
+ENGINE_VERSION_KEY: str  # names the published engine that gives the same answers
 # Defaults and limits of leases, in credits and seconds.
 LARGEST_LEASE: Final[float]
 LEASE_DURATION: Final[float]
@@ -67,9 +70,11 @@ def check_flags_json(envelope: str | bytes, *, now: float | None = None) -> str:
     """Evaluate many flags, from JSON to JSON: `{"flags", "company"?, "user"?}` to a list in their order."""
 
 def read_quantity(name: str, value: object) -> float:
-    """Read a number of any kind, as the core reads it; what is none, and a bool, is NaN.
+    """Read a number of any kind, as the core reads it; a bool is NaN, as is a Decimal that is not a number.
 
-    `name` is the argument's, for the TypeError about a value that is not a number.
+    Raises:
+        TypeError: the value is not a number; the message calls it `name`.
+
     """
 
 @final
@@ -354,168 +359,268 @@ class CheckResult:
 
 @final
 class Ingested:
-    """What became of one DataStream message. A message that cannot be read is described in `skipped`."""
+    """What became of one DataStream message.
 
-    entity_type: str | None  # as sent, for example "rulesengine.Company"
-    message_type: str | None  # "full", "partial", "delete", "error"
+    Attributes:
+        entity_type: as sent, for example "rulesengine.Company".
+        message_type: "full", "partial", "delete" or "error".
+        entity_id: the id of the entity that the message is about.
+        keys: of a full company or user all its keys; of an error message the keys whose waiters fail.
+        error: the text of an error message.
+        skipped: one sentence for each thing that could not be read, for the log.
+        changed_flags: keys of the flags that changed, appeared or disappeared; empty for the first set.
+
+    """
+
+    entity_type: str | None
+    message_type: str | None
     entity_id: str | None
-    keys: (
-        dict[str, str] | None
-    )  # of a full company or user: all its keys; of an error: the keys whose waiters fail
-    error: str | None  # of an error message
-    skipped: list[str]  # one sentence for each thing that could not be read, for the log
-    changed_flags: list[
-        str
-    ]  # keys of flags that are other ones now, new or gone; none of the first set
+    keys: dict[str, str] | None
+    error: str | None
+    skipped: list[str]
+    changed_flags: list[str]
 
 @final
 class PendingCheck:
-    """A lease-backed check that must wait for something before it can go on."""
+    """A lease-backed check that must wait for something before it can go on.
+
+    `need` names what it waits for. Do that, and call one of the `resume` methods once; it returns the result, or
+    the next thing to wait for. RuntimeError: the check was resumed already, or needs another kind of reply.
+
+    - "resolve": request the company, the user or both over the DataStream, then resume(True). resume(False) if they
+      cannot be had; the check then needs "plain".
+    - "acquire": make sure that a live lease is in the slot, then resume(True); resume(False) if there is none.
+    - "extend": try to extend the lease by what `required_credits` needs, then resume(True) either way.
+    - "plain": the check holds no credits and memory cannot answer it. Finish it as a plain check.
+
+    Where leases live in a shared store, also these. resume(False) if the store refused the request or never got it,
+    resume_lost() if nobody knows.
+
+    - "reserve": debit the slot by `required_credits` and, if the store can do both at once, record `reservation` with
+      the lease and the expiry that the debit returned; then resume_debited(...) or resume_refused(...).
+    - "record": record `reservation`, then resume(True).
+    - "cancel": claim `reservation` with nothing used, then resume(True); resume_gone() if there is no such hold.
+    - "refund": give the credits of `reservation`, which was not recorded, back to its lease, then resume(True).
+
+    Attributes:
+        need: what it waits for.
+        missing_company: whether the company is to be requested.
+        missing_user: whether the user is to be requested.
+        company_id: of the slot; None while the check waits to be resolved.
+        credit_type_id: of the slot; None while the check waits to be resolved.
+        required_credits: credits that the check holds if it is granted.
+        reservation: for "record", "cancel" and "refund"; for "reserve" without its lease and its expiry.
+        time_to_live: milliseconds from the debit to the expiry, for "reserve"; otherwise 0.
+
+    """
 
     need: Literal["resolve", "acquire", "extend", "plain", "reserve", "record", "cancel", "refund"]
-    # resolve: request the company and / or the user over the DataStream, then resume(True);
-    #          resume(False) when they cannot be had: the answer is then a "plain" step.
-    # acquire: make sure that a live lease is in the slot, then resume(True); resume(False) if there is none.
-    # extend:  try to extend the lease by what `required_credits` needs, then resume(True) either way.
-    # plain:   the check is a plain one that cannot be answered from memory: finish it in Python.
-    # Where leases live in a shared store, also these; resume(False) when the store refused the request or never got
-    # it, resume_lost() when nobody knows:
-    # reserve: debit the slot by `required_credits` and, if the store can do both at once, record `reservation` with the
-    #          lease and the end that the debit tells; then resume_debited(...) or resume_refused(...).
-    # record:  record `reservation`, then resume(True).
-    # cancel:  claim `reservation` with nothing consumed, then resume(True), or resume_gone() if there is no such hold.
-    # refund:  give the credits of `reservation`, which was not recorded, back to its lease, then resume(True).
     missing_company: bool
     missing_user: bool
-    company_id: str | None  # of the slot, unless the check waits to be resolved
+    company_id: str | None
     credit_type_id: str | None
-    required_credits: float  # credits this check holds when granted
-    reservation: (
-        Reservation | None
-    )  # for record, cancel and refund; for reserve without its lease and its end
-    time_to_live: int  # milliseconds after the debit at which it lapses, for reserve
-    def __bool__(self) -> Literal[False]: ...  # it is not decided
-    def resume(self, ok: bool) -> CheckResult | PendingCheck: ...
+    required_credits: float
+    reservation: Reservation | None
+    time_to_live: int
+    def __bool__(self) -> Literal[False]:
+        """Return False: the check is not decided yet. A CheckResult is true."""
+
+    def resume(self, ok: bool) -> CheckResult | PendingCheck:
+        """Go on after what was needed was done (True), or failed or was refused (False)."""
+
     def resume_debited(
         self, remaining: float, granted: float, lease_id: str, at: float, recorded: bool
-    ) -> (
-        CheckResult | PendingCheck
-    ): ...  # credits of the lease after the debit; by the store's clock
-    def resume_refused(
-        self, short: bool
-    ) -> CheckResult | PendingCheck: ...  # no live lease, or (short) too few credits in it
-    def resume_gone(self) -> CheckResult | PendingCheck: ...
-    def resume_lost(self) -> CheckResult | PendingCheck: ...
-    # RuntimeError: the check was resumed already, or that is no reply to what it needs.
+    ) -> CheckResult | PendingCheck:
+        """Go on after a debit in the shared store.
+
+        Args:
+            remaining: credits of the lease after the debit.
+            granted: credits of the lease in all.
+            lease_id: the lease that was debited.
+            at: when, in epoch seconds by the store's clock.
+            recorded: whether the store has recorded the hold, too.
+
+        """
+
+    def resume_refused(self, short: bool) -> CheckResult | PendingCheck:
+        """Go on after the store refused a debit: too few credits (`short`), or no live lease."""
+
+    def resume_gone(self) -> CheckResult | PendingCheck:
+        """Go on after the store had no such hold."""
+
+    def resume_lost(self) -> CheckResult | PendingCheck:
+        """Go on when nobody knows what became of the request to the store."""
 
 @final
 class Lease:
-    """A slot as the ledger has it."""
+    """The lease in a slot.
+
+    Attributes:
+        lease_id: its id.
+        company_id: of the slot.
+        credit_type_id: of the slot.
+        granted: credits in all, as the service says.
+        remaining: credits that may still be reserved.
+        expires_at: epoch seconds.
+
+    """
 
     lease_id: str
     company_id: str
     credit_type_id: str
-    granted: float  # credits, the server's total
-    remaining: float  # credits that may still be reserved
-    expires_at: float  # epoch seconds
+    granted: float
+    remaining: float
+    expires_at: float
 
 @final
 class AcquirePlan:
-    requested_amount: float  # credits
-    expires_at: float  # epoch seconds
-    def with_amount(self, credits: float) -> AcquirePlan: ...
+    """A lease to ask the service for: credits, and its expiry in epoch seconds."""
+
+    requested_amount: float
+    expires_at: float
+    def with_amount(self, credits: float) -> AcquirePlan:
+        """Return the same plan for another amount."""
 
 @final
 class ExtendPlan:
+    """An extension of a lease to ask the service for.
+
+    Attributes:
+        lease_id: the lease.
+        additional_amount: credits to ask for.
+        shortfall: credits that a check lacks; an extension by fewer does not help it.
+        expires_at: epoch seconds.
+
+    """
+
     lease_id: str
-    additional_amount: float  # credits
-    shortfall: float  # credits that a check lacks: fewer do not help it
-    expires_at: float  # epoch seconds
-    def with_amount(self, credits: float) -> ExtendPlan: ...
+    additional_amount: float
+    shortfall: float
+    expires_at: float
+    def with_amount(self, credits: float) -> ExtendPlan:
+        """Return the same plan for another amount."""
 
 @final
 class SlabPlan:
+    """A slab to take of a shared lease.
+
+    Attributes:
+        credits: how large it is to be.
+        smallest: credits; a smaller slab is not worth taking.
+        usable_for: seconds from this plan during which holds may be carved from it.
+        kept_for: seconds during which the shared store keeps its row.
+
+    """
+
     credits: float
-    smallest: float  # credits below which a slab is not worth its while
-    usable_for: float  # seconds since this plan, while holds may be carved from it
-    kept_for: float  # seconds, while the shared store keeps its reservation
+    smallest: float
+    usable_for: float
+    kept_for: float
 
 @final
 class OwedClaim:
-    """A settled hold that the shared store has still to end."""
+    """A settle that is billed, and whose hold the shared store has still to end.
+
+    Attributes:
+        reservation: the hold.
+        credits: used of the hold.
+
+    """
 
     @property
     def reservation(self) -> Reservation: ...
     @property
-    def credits(self) -> float: ...  # used of the hold
+    def credits(self) -> float: ...
 
 @final
 class EventBatch:
-    """Up to 100 events, written when they are asked for; a retry writes the same again."""
+    """Up to 100 events, written when they are read; a retry writes the same bytes again.
 
-    body: bytes  # the JSON body of one capture request
+    Attributes:
+        body: the JSON body of one capture request.
+        count: how many events there are.
+        billing: how many of them are track or identify events.
+
+    """
+
+    body: bytes
     count: int
-    billing: int  # how many of them are track or identify events
-    def request(
-        self, head: bytes
-    ) -> bytes: ...  # a whole HTTP/1.1 request: these lines, the length, the body
-    def split(self) -> tuple[EventBatch, EventBatch] | None: ...  # None of a single event
+    billing: int
+    def request(self, head: bytes) -> bytes:
+        """Return a whole HTTP/1.1 request: the lines of `head`, the length, the body."""
+
+    def split(self) -> tuple[EventBatch, EventBatch] | None:
+        """Return two halves, to find an event that the service refuses; None if there is only one event."""
 
 @final
 class HttpAnswer:
-    """The answer to one HTTP/1.1 request."""
+    """The response to one HTTP/1.1 request.
+
+    Attributes:
+        status: the status code.
+        body: the body, without its framing.
+        reusable: whether the connection may serve another request.
+
+    """
 
     status: int
     body: bytes
-    reusable: bool  # whether the connection may serve another request
-    def header(self, name: str) -> str | None: ...  # whatever the case of its name
+    reusable: bool
+    def header(self, name: str) -> str | None:
+        """Return a header; upper and lower case of its name are the same."""
 
 def read_answer(received: bytes, ended: bool, tunnel: bool) -> HttpAnswer | None:
-    """Read all that has been received; None if more is to come.
+    """Read a response from all bytes received so far; None if more are to come.
 
-    `ended` says that nothing more will come, `tunnel` that a success has no body, as it opens a tunnel.
+    Args:
+        received: all bytes since the request.
+        ended: whether no more will come.
+        tunnel: whether the request opens a tunnel, so that a success has no body.
 
     Raises:
-        ValueError: what was received is no answer.
+        ValueError: the bytes are no HTTP response.
 
     """
 
 @final
 class Pace:
-    """How many requests may be under way: more while the service answers as fast as before, fewer when it does not."""
+    """How many requests may be under way: more while the service stays fast, fewer when it slows down."""
 
     limit: int
     def __new__(cls, first: int, most: int) -> Pace: ...
-    def taken(
-        self, seconds: float, wanted: bool
-    ) -> None: ...  # a batch was; `wanted`: more would have been sent
-    def refused(self) -> None: ...  # the service said that it is too much, or did not answer
+    def taken(self, seconds: float, wanted: bool) -> None:
+        """Note that the service took a batch in so many seconds; `wanted`: more would have been sent."""
 
-# Answers a lease-backed check: flag key, company id, a credit and its balance in place of the real one, credit cost by
-# credit, event usage. A result with an error is an engine that fails.
-Engine: TypeAlias = Callable[
-    [str, str | None, tuple[str, float] | None, dict[str, float], tuple[str, int] | None],
-    CheckFlagResult,
-]
+    def refused(self) -> None:
+        """Note that the service refused a batch as too much, or did not answer."""
 
 @disjoint_base
 class Memory:
     """The half of a client that answers from memory; its methods are for the clients alone.
 
-    `None` or `False`: memory cannot tell, nothing was done.
+    Where a method returns None or False, memory cannot tell and nothing was done.
     """
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
-    def _take_core(self, core: Core) -> None: ...  # nothing may be asked of it yet
-    def _open(  # what may be asked; `single`: only of whoever is named by one key at most
-        self, checking: bool, leasing: bool, settling: bool, single: bool = False
-    ) -> None: ...
+    def _take_core(self, core: Core) -> None:
+        """Replace the core, after a fork. Nothing is answered until `_open`."""
+
+    def _open(self, checking: bool, leasing: bool, settling: bool, single: bool = False) -> None:
+        """Set what may be answered.
+
+        Args:
+            checking: plain checks.
+            leasing: checks that hold credits.
+            settling: settles, and events of checks.
+            single: only checks of companies and users that are named by one key.
+
+        """
+
     def _flag_value_now(
-        self,
-        flag_key: str,
-        company: LookupKeys | None,
-        user: LookupKeys | None,
-    ) -> bool | None: ...
+        self, flag_key: str, company: LookupKeys | None, user: LookupKeys | None
+    ) -> bool | None:
+        """Answer a plain check."""
+
     def _begin_now(
         self,
         flag_key: str,
@@ -527,9 +632,12 @@ class Memory:
         on_acquire_failure: FailureMode | None,
         default_value: DefaultValue,
         timeout: float | None,
-        ttl: float | None = None,  # seconds that the hold may live; as configured if None
-    ) -> CheckResult | PendingCheck | None: ...
-    def _settle_now(self, reservation: object, quantity: object) -> bool: ...
+        ttl: float | None = None,
+    ) -> CheckResult | PendingCheck | None:
+        """Begin a check that holds credits; `ttl` is in seconds, None as configured."""
+
+    def _settle_now(self, reservation: object, quantity: object) -> bool:
+        """Settle a hold that is in this process."""
 
 class Schematic(Memory):
     """The hot methods of the synchronous client.
@@ -578,9 +686,31 @@ class Schematic(Memory):
 class Core:
     """Everything one client decides: cache, engine, leases and the event queue.
 
+    Args:
+        api_key: sent with every event.
+        max_companies: companies cached at most.
+        max_users: users cached at most.
+        max_billing_events: track and identify events that may wait to be sent.
+        max_flag_check_events: events of checks that may wait to be sent.
+        lease_size: credits to ask for in a lease.
+        lease_duration: seconds that a lease lasts.
+        reservation_ttl: seconds that a hold lasts unless it is settled.
+        low_water_mark: the share of a lease at which it is extended, from 0 to 1.
+        overrides: by credit type id, any of the four settings above.
+        clock: returns epoch seconds; None is the system's clock.
+        wake: called with a topic when something needs attention, see below.
+        seed: of reservation ids; None is the system's randomness.
+        shared: whether leases live in a store that other processes share.
+        slabs: smallest and largest in credits, lifetime in seconds; None for no slabs.
+        steady: returns seconds by a clock that never steps; None is the system's.
+
     `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
     attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones),
     "extend" when a lease is at or below its low-water mark (attended to by `take_low_slots`).
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+
     """
 
     def __new__(
@@ -595,58 +725,87 @@ class Core:
         lease_duration: float = ...,
         reservation_ttl: float = ...,
         low_water_mark: float = ...,
-        overrides: Mapping[str, Mapping[str, float | None]]
-        | None = None,  # lease_size, lease_duration, ...
-        clock: Callable[[], float] | None = None,  # epoch seconds; None: the system clock
+        overrides: Mapping[str, Mapping[str, float | None]] | None = None,
+        clock: Callable[[], float] | None = None,
         wake: Callable[[str], None] | None = None,
-        seed: int | None = None,  # of reservation ids; None: the system's randomness
-        shared: bool = False,  # leases live in a store that other processes share
-        engine: Engine
-        | None = None,  # answers lease-backed checks in place of the rules engine, for tests
-        slabs: tuple[float, float, float]
-        | None = None,  # smallest and largest in credits, lifetime in seconds; None: no slabs
-        steady: Callable[[], float]
-        | None = None,  # seconds by a clock that never steps; None: the system's
+        seed: int | None = None,
+        shared: bool = False,
+        slabs: tuple[float, float, float] | None = None,
+        steady: Callable[[], float] | None = None,
     ) -> Core: ...
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that made this core, whoever forked it."""
 
-    # The cache
-    def ingest(self, message: bytes | str) -> Ingested: ...
-    def has_flags(self) -> bool: ...  # a full flag set has arrived
-    def flag_keys(self) -> list[str]: ...
-    def company_id(
-        self, keys: Mapping[str, str]
-    ) -> str | None: ...  # of a cached company; None also on a conflict
-    def user_id(self, keys: Mapping[str, str]) -> str | None: ...
-    def company_subscriptions(
-        self,
-    ) -> list[dict[str, str]]: ...  # the keys of every cached company, hottest first
-    def user_subscriptions(self) -> list[dict[str, str]]: ...
-    def company_balance(self, company_id: str, credit_type_id: str) -> float | None: ...
+    def now(self) -> float:
+        """Return epoch seconds by the core's clock."""
 
-    # Plain checks. A str tells what is missing: it is not an answer.
+    # The cached flags, companies and users
+
+    def ingest(self, message: bytes | str) -> Ingested:
+        """Apply a DataStream message. What cannot be read of it is skipped and described."""
+
+    def has_flags(self) -> bool:
+        """Tell whether a full set of flags has arrived."""
+
+    def flag_keys(self) -> list[str]:
+        """Return the keys of the cached flags."""
+
+    def company_id(self, keys: Mapping[str, str]) -> str | None:
+        """Return the id of a cached company; None if it is not cached, or if the keys name several."""
+
+    def user_id(self, keys: Mapping[str, str]) -> str | None:
+        """Return the id of a cached user; None if it is not cached, or if the keys name several."""
+
+    def company_subscriptions(self) -> list[dict[str, str]]:
+        """Return the keys of every cached company, most used first."""
+
+    def user_subscriptions(self) -> list[dict[str, str]]:
+        """Return the keys of every cached user, most used first."""
+
+    def company_balance(self, company_id: str, credit_type_id: str) -> float | None:
+        """Return the credits of a cached company; None if they are not known."""
+
+    # Plain checks
+
     def check_flag(
         self,
         flag_key: str,
         company: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
         *,
-        usage: float | None = None,  # rounded up
-        event_usage: tuple[str, float] | None = None,  # (event subtype, quantity), rounded up
+        usage: float | None = None,
+        event_usage: tuple[str, float] | None = None,
         event_quantities: tuple[str, Mapping[str, float], float | None] | None = None,
-        credit_cost: Mapping[str, float] | None = None,  # credits by credit id
-        partial: bool = False,  # answer with the entities that are there
-        record: bool = True,  # enqueue the flag_check event
-    ) -> (
-        CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict", "forked"]
-    ): ...
+        credit_cost: Mapping[str, float] | None = None,
+        partial: bool = False,
+        record: bool = True,
+    ) -> CheckFlagResult | Literal["flag", "company", "user", "company+user", "conflict", "forked"]:
+        """Answer a plain check from memory; a str is no answer but names what is missing.
+
+        Args:
+            flag_key: the flag.
+            company: lookup keys.
+            user: lookup keys.
+            usage: units about to be used, rounded up.
+            event_usage: event subtype and quantity, rounded up.
+            event_quantities: event subtype, quantities by name, and the quantity of the event itself.
+            credit_cost: credits by credit id.
+            partial: answer although a company or user is not cached.
+            record: queue the event of the check.
+
+        """
+
     def record_flag_check(
         self,
         result: CheckFlagResult,
         company: Mapping[str, str] | None,
         user: Mapping[str, str] | None,
-    ) -> None: ...
+    ) -> None:
+        """Queue the event of a check that was answered elsewhere."""
 
     # Lease-backed checks
+
     def check(
         self,
         flag_key: str,
@@ -655,8 +814,10 @@ class Core:
         usage: float,
         event_subtype: str | None = None,
         on_acquire_failure: FailureMode | None = None,
-        ttl: float | None = None,  # seconds that the hold may live; as configured if None
-    ) -> CheckResult | PendingCheck | None: ...  # None: forked
+        ttl: float | None = None,
+    ) -> CheckResult | PendingCheck | None:
+        """Begin a check that holds credits; `ttl` is in seconds, None as configured. None: forked."""
+
     def check_unheld(
         self,
         flag_key: str,
@@ -666,54 +827,72 @@ class Core:
         event_subtype: str | None,
         on_acquire_failure: FailureMode | None,
         *,
-        record: bool,  # queue the event of the check
-    ) -> CheckResult | None: ...  # None: memory lacks what an evaluation needs
-    @property
-    def forked(self) -> bool: ...  # this process is a fork of the one that made this core
-    def settle(
-        self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
-    ) -> (
-        bool | None
-    ): ...  # True: moved local state; False: only the event was sent; None: invalid quantity, nothing done
-    def now(self) -> float: ...  # epoch seconds, by the core's clock
+        record: bool,
+    ) -> CheckResult | None:
+        """Decide a check for which credits cannot be requested any more.
+
+        `record` queues the event of the check. None: memory lacks what an evaluation needs.
+        """
+
+    # Settles: each bills at once; what it returns is what the shared store is owed, if anything
+
     def settle_shared(
         self, reservation: Reservation, actual_quantity: float, traits: bytes | None = None
-    ) -> OwedClaim | None: ...  # bills, too; None: the store is owed nothing for it
+    ) -> OwedClaim | None:
+        """Bill what was used, with `traits` (a JSON object), and end the hold. Any other quantity does nothing."""
+
     def settle_part(
         self,
         reservation: Reservation,
         actual_quantity: float,
         traits: bytes | None = None,
-        key: str | None = None,  # of the event, in place of the one made of the reservation's id
-    ) -> OwedClaim | None: ...  # as `settle_shared`
-    def release(
-        self, reservation: Reservation
-    ) -> OwedClaim | None: ...  # gives it back and bills nothing; None: the store is owed nothing
-    def owed_claims(self) -> list[OwedClaim]: ...  # of settles, oldest first
-    def claim_ended(
-        self, claim: OwedClaim, has_ended_hold: bool
-    ) -> None: ...  # the store has answered, or the hold's row is surely gone
+        key: str | None = None,
+    ) -> OwedClaim | None:
+        """Settle as `settle_shared` does; `key` is the event's idempotency key, None derives it from the hold."""
+
+    def release(self, reservation: Reservation) -> OwedClaim | None:
+        """End a hold of which nothing was used; nothing is billed."""
+
+    def owed_claims(self) -> list[OwedClaim]:
+        """Return the claims that the shared store is owed, oldest first."""
+
+    def claim_ended(self, claim: OwedClaim, has_ended_hold: bool) -> None:
+        """Close a claim that the store has answered, or whose hold's row is surely gone."""
 
     # Leases, for the lease manager
-    def lease(self, company_id: str, credit_type_id: str) -> Lease | None: ...  # live or expired
-    def plan_acquire(
-        self, company_id: str, credit_type_id: str
-    ) -> AcquirePlan | None: ...  # None: a live lease is there
+
+    def lease(self, company_id: str, credit_type_id: str) -> Lease | None:
+        """Return the lease in a slot, live or expired."""
+
+    def plan_acquire(self, company_id: str, credit_type_id: str) -> AcquirePlan | None:
+        """Return what to ask the service for; None if a live lease is there."""
+
     def install_lease(
         self, company_id: str, credit_type_id: str, lease_id: str, granted: float, expires_at: float
-    ) -> str: ...  # the id of the lease that is in the slot now: another id than `lease_id` means ours is redundant
+    ) -> str:
+        """Put a lease into a slot (credits, epoch seconds) unless a live one is there.
+
+        Returns the id of the lease in the slot: another than `lease_id` means that the new one is redundant.
+        """
+
     def plan_extend(
         self, company_id: str, credit_type_id: str, required_credits: float | None = None
-    ) -> ExtendPlan | None: ...  # None: no extend is needed, or none is possible
+    ) -> ExtendPlan | None:
+        """Return the extension to ask for; None if none is needed, or none is possible."""
+
     def apply_extend(
         self,
         company_id: str,
         credit_type_id: str,
-        lease_id: str | None,  # the pin
+        lease_id: str | None,
         granted_total: float,
         expires_at: float | None,
-    ) -> bool: ...
-    def plan_shared_acquire(self, credit_type_id: str) -> AcquirePlan: ...
+    ) -> bool:
+        """Apply an extension, if the lease in the slot is `lease_id`; None means any."""
+
+    def plan_shared_acquire(self, credit_type_id: str) -> AcquirePlan:
+        """Return what to ask the service for, for a lease in the shared store."""
+
     def plan_shared_extend(
         self,
         credit_type_id: str,
@@ -721,23 +900,40 @@ class Core:
         granted: float,
         remaining: float,
         required_credits: float | None = None,
-    ) -> ExtendPlan | None: ...  # of a live lease in the shared store; None: no extend is needed
+    ) -> ExtendPlan | None:
+        """Return the extension of a live lease in the shared store; None if none is needed."""
+
     def note_spent(
         self, company_id: str, credit_type_id: str, credits: float, balance: float | None
-    ) -> None: ...  # the service has refused them; the cached balance as it was before
-    def forget_spent(self, company_id: str, credit_type_id: str) -> None: ...
-    def was_refused(
-        self, company_id: str, credit_type_id: str, credits: float
-    ) -> bool: ...  # as little, since the check that asks now was begun
-    def take_low_slots(self) -> list[tuple[str, str]]: ...  # (company id, credit type id)
-    def drop_lease(self, company_id: str, credit_type_id: str) -> None: ...
-    def live_leases(self) -> list[Lease]: ...
-    def sweep(self) -> int: ...  # expired holds refunded
+    ) -> None:
+        """Remember that the service refused so many credits; `balance` is the cached one before that."""
 
-    # Slabs: parts of a shared lease, taken to serve checks from memory
-    def plan_slab(
-        self, company_id: str, credit_type_id: str
-    ) -> SlabPlan | None: ...  # None: the slot has enough, or there are no slabs
+    def forget_spent(self, company_id: str, credit_type_id: str) -> None:
+        """Forget that the service refused credits of a slot."""
+
+    def was_refused(self, company_id: str, credit_type_id: str, credits: float) -> bool:
+        """Tell whether the service has refused that few credits since the check that asks was begun."""
+
+    def take_low_slots(self) -> list[tuple[str, str]]:
+        """Return the company id and the credit type id of each slot at or below its low-water mark."""
+
+    def drop_lease(self, company_id: str, credit_type_id: str) -> None:
+        """Take the lease out of a slot."""
+
+    def live_leases(self) -> list[Lease]:
+        """Return all leases that have not expired."""
+
+    def reserved_credits(self, company_id: str, credit_type_id: str) -> float:
+        """Return the credits of a slot that open holds reserve."""
+
+    def sweep(self) -> int:
+        """Refund expired holds; returns how many."""
+
+    # Slabs: parts of a shared lease, taken so that checks are served from memory
+
+    def plan_slab(self, company_id: str, credit_type_id: str) -> SlabPlan | None:
+        """Return the slab to take; None if the slot has enough, or if slabs are off."""
+
     def slab_row(
         self,
         company_id: str,
@@ -745,88 +941,83 @@ class Core:
         lease_id: str,
         credits: float,
         expires_at: float,
-    ) -> Reservation: ...  # by which the slab is taken in the shared store
-    def open_slab(
-        self, row: Reservation, plan: SlabPlan, usable_for: float
-    ) -> bool: ...  # seconds since the plan; after the row is recorded
-    def take_slab_uses(
-        self,
-    ) -> list[
-        tuple[Reservation, float]
-    ]: ...  # rows of slabs still open, and the credits used of each, where that has grown
-    def take_slabs_in_use(
-        self,
-    ) -> list[Reservation]: ...  # rows of those that holds were carved from since the last call
-    def lose_slab(
-        self, row: Reservation
-    ) -> tuple[float, float] | None: ...  # credits taken of it and left; None: it is not open
-    def take_closed_slabs(
-        self,
-    ) -> list[tuple[Reservation, float]]: ...  # rows to settle, and the credits used of each
-    def close_slabs(
-        self,
-    ) -> list[
-        tuple[Reservation, float, list[tuple[str, float]]]
-    ]: ...  # rows, the credits used of each, and the holds still open, with their credits
-    def lapsed(
-        self,
-    ) -> list[
-        tuple[Reservation, Reservation, bool]
-    ]: ...  # row and hold, whether a copy has left: settled elsewhere or not, until `end_lapsed`
-    def end_lapsed(
-        self, hold: Reservation, credits: float
-    ) -> None: ...  # credits that it was settled with elsewhere
-    @staticmethod
-    def slab_of(hold: Reservation) -> str | None: ...  # id of the row it was carved from
+    ) -> Reservation:
+        """Return the row by which a slab is taken in the shared store; `expires_at` is in epoch seconds."""
 
-    # The ledger's own operations, as a shared store has them too
-    def try_reserve(
-        self, company_id: str, credit_type_id: str, credits: float
-    ) -> tuple[float, str] | None: ...  # credits left, lease charged; None: refused
-    def refund(
-        self, company_id: str, credit_type_id: str, credits: float, lease_id: str | None = None
-    ) -> None: ...
-    def add_hold(self, reservation: Reservation) -> bool: ...  # False: the id is taken
-    def consume(
-        self, reservation_id: str, credits: float
-    ) -> float | None: ...  # credits consumed; None: no such hold
-    def has_hold(self, reservation_id: str) -> bool: ...
-    def reserved_credits(self, company_id: str, credit_type_id: str) -> float: ...
+    def open_slab(self, row: Reservation, plan: SlabPlan, usable_for: float) -> bool:
+        """Serve checks from a slab whose row is recorded, for so many seconds from the plan."""
+
+    def take_slab_uses(self) -> list[tuple[Reservation, float]]:
+        """Return rows of open slabs and the credits used of each, where that has grown since the last call."""
+
+    def take_slabs_in_use(self) -> list[Reservation]:
+        """Return rows of the slabs that holds were carved from since the last call."""
+
+    def lose_slab(self, row: Reservation) -> tuple[float, float] | None:
+        """Close a slab whose row is lost; returns the credits taken of it and left, None if it is not open."""
+
+    def take_closed_slabs(self) -> list[tuple[Reservation, float]]:
+        """Return rows of closed slabs, to be settled with the credits used of each."""
+
+    def close_slabs(self) -> list[tuple[Reservation, float, list[tuple[str, float]]]]:
+        """Close all slabs; returns their rows, the credits used of each, and its open holds with their credits."""
+
+    def lapsed(self) -> list[tuple[Reservation, Reservation, bool]]:
+        """Return row and hold of each hold that lapsed, and whether a copy of it left this process.
+
+        Another process may have settled it. It is returned until `end_lapsed`.
+        """
+
+    def end_lapsed(self, hold: Reservation, credits: float) -> None:
+        """Close a lapsed hold, with the credits that it was settled with elsewhere."""
+
+    @staticmethod
+    def slab_of(hold: Reservation) -> str | None:
+        """Return the id of the row that a hold was carved from; None if it was carved from a lease."""
 
     # Events
+
     def track(
         self,
         event: str,
         company: Mapping[str, str] | None = None,
         user: Mapping[str, str] | None = None,
-        traits: bytes | None = None,  # JSON object
+        traits: bytes | None = None,
         quantity: int | None = None,
         idempotency_key: str | None = None,
-        sent_at: str | None = None,  # RFC 3339
+        sent_at: str | None = None,
         trusted_client_clock: bool | None = None,
         backfill: bool | None = None,
-    ) -> None: ...  # also moves the cached company's metrics
+    ) -> None:
+        """Queue a track event and count it in the cached company's metrics.
+
+        `traits` is a JSON object, `sent_at` in RFC 3339.
+        """
+
     def identify(
         self,
         keys: Mapping[str, str],
-        company: bytes | None = None,  # JSON object {keys, name?, traits?}
+        company: bytes | None = None,
         name: str | None = None,
-        traits: bytes | None = None,  # JSON object
+        traits: bytes | None = None,
         idempotency_key: str | None = None,
-    ) -> None: ...
-    def take_batch(
-        self, *, full: bool = False
-    ) -> (
-        EventBatch | None
-    ): ...  # up to 100 events, oldest first, billing before analytics; or 100 or none
-    def expect_batch(
-        self,
-    ) -> bool: ...  # have the sender told of the next full batch; True if one is there already
+    ) -> None:
+        """Queue an identify event; `company` ({keys, name?, traits?}) and `traits` are JSON objects."""
+
+    def take_batch(self, *, full: bool = False) -> EventBatch | None:
+        """Take up to 100 events, oldest first, billing before analytics; with `full`, 100 or none."""
+
+    def expect_batch(self) -> bool:
+        """Have `wake` called for the next full batch; True if one is there already."""
 
     # Counts, without I/O
-    def counts(self) -> dict[str, int]: ...
-    def denials(
-        self,
-    ) -> dict[str, int]: ...  # lease-backed checks denied, by "rules" or the failure
-    # flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
-    # dropped_flag_checks, checks, settles, swept
+
+    def counts(self) -> dict[str, int]:
+        """Return what the core has and has done.
+
+        flags, companies, users, evicted, leases, open_holds, queued_billing, queued_flag_checks, dropped_billing,
+        dropped_flag_checks, checks, settles, swept.
+        """
+
+    def denials(self) -> dict[str, int]:
+        """Return the lease-backed checks that were denied: by "rules", or by each failure."""

@@ -1,7 +1,7 @@
 """`instrument`: metrics, spans and evaluation events of a client for OpenTelemetry.
 
-Needs the extra `opentelemetry`, which is the API alone: what is done with it is the program's SDK's
-business. Metrics are observed, from counts that the client keeps anyway: a check costs nothing more.
+It needs the extra `opentelemetry`, which is only the API: the program's SDK exports the data. Metrics are
+observed, from counts that the client keeps anyway, so that a check never costs more because of them.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = ["Instrumentation", "instrument"]
 SCOPE = "schematic_native"
 EVENT = "feature_flag.evaluation"
 PROVIDER = "schematic"
-# Events are sent for whatever happened to be checked: their request is part of no trace.
+# A batch has events of many traces, so that its request belongs to none of them.
 _OF_NOBODY = frozenset({"events"})
 _WRAPPED = ("check", "check_flag", "check_flag_with_entitlement")
 
-# Set while a method that is followed calls another one.
+# True while a wrapped method calls another one.
 _is_within: ContextVar[bool] = ContextVar("schematic_native_evaluation", default=False)
 
 
 class Instrumentation:
-    """What `instrument` has set up; `stop` ends it."""
+    """The instrumentation of one client, until `stop` is called."""
 
     def __init__(
         self, client: Schematic | AsyncSchematic, companies: int, evaluations: float
@@ -55,7 +55,7 @@ class Instrumentation:
         self._is_on = True
 
     def stop(self) -> None:
-        """Observe, trace and tell nothing any more."""
+        """End the metrics, spans and events."""
         self._is_on = False
         client = self._client()
         if client is not None:
@@ -103,13 +103,13 @@ class Instrumentation:
             client._timings.trace = trace  # noqa: SLF001 - the same package
 
     def _follow(self, provider: LoggerProvider | None) -> None:
-        """Put methods before those of the class that tell of the checks they make."""
+        """Wrap the check methods of this client in ones that emit events."""
         client = self._client()
         if client is None or not self._share:
             return
         logger = get_logger(SCOPE, __version__, provider)
         kind = type(client)
-        # Weakly, as the client holds them.
+        # They hold the client weakly, as the client holds them.
         for name in _WRAPPED:
             method = getattr(kind, name)
             detailed = kind.check_flag_with_entitlement if name == "check_flag" else method
@@ -119,11 +119,11 @@ class Instrumentation:
     @property
     def _is_sampled(self) -> bool:
         share = self._share
-        return share >= 1 or random.random() < share  # noqa: S311 - a sample, no secret
+        return share >= 1 or random.random() < share  # noqa: S311 - for sampling, not for secrets
 
 
 class _Followed(NamedTuple):
-    """A method, and the one that answers the same with the reason."""
+    """A method, and the one that returns the same with a reason."""
 
     plain: Callable[..., Any]
     detailed: Callable[..., Any]
@@ -138,16 +138,16 @@ def instrument(
     companies: int = 0,
     evaluations: float = 0.0,
 ) -> Instrumentation:
-    """Let OpenTelemetry see a client.
+    """Report a client to OpenTelemetry.
 
     Args:
-        client: which; it is not held.
-        meter_provider: of the metrics; None takes the global one, and so for the others.
+        client: is held weakly.
+        meter_provider: of the metrics; None uses the global one, as for the other providers.
         logger_provider: of the evaluation events.
-        tracer_provider: of the spans of requests to the service.
-        companies: so many companies at most have series of their own where credits are counted.
+        tracer_provider: of the spans, one for each request to the service.
+        companies: the most companies that have their own series of credits.
         evaluations: the share of checks, 0 to 1, that emit a `feature_flag.evaluation` event.
-            With more than 0 each check through this client goes through Python.
+            Above 0, each check with this client takes longer, as it goes through Python.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it.

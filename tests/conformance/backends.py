@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from schematic_native import _testing
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Refused, SyncStore
 from tests.conformance.faults import FaultyAsyncConnections, FaultySyncConnections
@@ -96,10 +97,10 @@ class InMemory:
         self._core.drop_lease(*slot)
 
     def try_reserve(self, slot: Slot, amount: float) -> tuple[float, str] | None:
-        return self._core.try_reserve(*slot, amount)
+        return _testing.try_reserve(self._core, *slot, amount)
 
     def refund(self, slot: Slot, amount: float, pin: str | None) -> None:
-        self._core.refund(*slot, amount, pin)
+        _testing.refund(self._core, *slot, amount, pin)
 
     def extend(
         self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
@@ -107,19 +108,21 @@ class InMemory:
         self._core.apply_extend(*slot, pin, granted_total, expires_at)
 
     def add(self, reservation: Reservation) -> None:
-        self._core.add_hold(reservation)
+        _testing.add_hold(self._core, reservation)
 
     def consume(self, reservation_id: str, amount: float) -> float | None:
-        return self._core.consume(reservation_id, amount)
+        return _testing.consume(self._core, reservation_id, amount)
 
     def consume_and_crash(self, reservation_id: str, amount: float) -> None:
         # Claim and refund are one step here, so nothing can die between them. What a crash there
         # would leave is a claim of the whole hold, with nothing to refund.
-        assert self._core.consume(reservation_id, math.inf), f"{reservation_id} held nothing"
+        assert _testing.consume(self._core, reservation_id, math.inf), (
+            f"{reservation_id} held nothing"
+        )
         raise StoreError(f"the process died when {amount} credits were claimed", lost=True)
 
     def holds(self, reservation_id: str) -> bool:
-        return self._core.has_hold(reservation_id)
+        return _testing.has_hold(self._core, reservation_id)
 
     def reserved_credits(self, slot: Slot) -> float:
         return self._core.reserved_credits(*slot)

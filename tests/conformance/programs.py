@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
-from schematic_native._native import Core
+from schematic_native._testing import scripted_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     import pytest
 
+    from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
     from tests.conformance.clock import Clock
     from tests.conformance.engine import Engine
@@ -87,7 +88,7 @@ class Stage:
 
     def _make_core(self, *, wake: Callable[[str], None], **settings: Any) -> Core:
         self.bell = Bell(wake)
-        return Core(wake=self.bell, clock=self._clock, engine=self._engine, **settings)
+        return scripted_core(self._engine, wake=self.bell, clock=self._clock, **settings)
 
 
 class SyncProgram:

@@ -202,6 +202,15 @@ class Operations:
         self._backend.extend(slot_of(fields), total, end_of(fields), pin)
         return {}
 
+    def _note_spent(self, fields: Fields) -> Seen:
+        amount = quantity_of(fields, "credits")
+        self._program.client._core.note_spent(*slot_of(fields), amount, fields.get("balance"))
+        return {}
+
+    def _was_refused(self, fields: Fields) -> Seen:
+        amount = quantity_of(fields, "credits")
+        return {"refused": self._program.client._core.was_refused(*slot_of(fields), amount)}
+
     def _add_reservation(self, fields: Fields) -> Seen:
         company_id, credit_type_id = slot_of(fields)
         ends = instant(fields.number("expires_at_ms"))
@@ -595,6 +604,8 @@ BY_NAME: dict[str, Callable[[Operations, Fields], Seen]] = {
     "try_reserve": Operations._try_reserve,
     "refund_lease": Operations._refund_lease,
     "extend_lease": Operations._extend_lease,
+    "note_spent": Operations._note_spent,
+    "was_refused": Operations._was_refused,
     "add_reservation": Operations._add_reservation,
     "get_reservation": Operations._get_reservation,
     "consume_reservation": Operations._consume_reservation,

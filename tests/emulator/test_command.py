@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.conftest import eventually
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "schematic_native.tools.cli"]
+COMMAND = [sys.executable, "-m", "schematic_native.tools.subcommands"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +41,24 @@ def test_it_tells_where_it_is_and_ends_well(tmp_path: Path, number: signal.Signa
             assert process.wait(20) == 0
 
 
+def test_it_opens_the_dashboard_on_request(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser.py"
+    browser.write_text(f"import sys; open({str(opened)!r}, 'w').write(sys.argv[1])")
+    environment = {**os.environ, "BROWSER": f"{sys.executable} {browser} %s"}
+    with subprocess.Popen(
+        [*COMMAND, "emulator", "--open"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        url = lines[1].removeprefix("Dashboard: ").rstrip()
+        eventually(lambda: opened.exists() and opened.read_text() == url)
+        answer = httpx.get(url, trust_env=False)
+        assert "<h1>Schematic emulator</h1>" in answer.text
+        process.terminate()
+        assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -57,7 +78,9 @@ def test_help_lists_every_subcommand_and_argument() -> None:
     assert "emulator" in run("--help").stdout
     result = run("emulator", "--help")
     assert result.returncode == 0
-    assert all(name in result.stdout for name in ("--port", "--seed", "--host", "--journal"))
+    assert all(
+        name in result.stdout for name in ("--port", "--seed", "--host", "--journal", "--open")
+    )
 
 
 def test_no_subcommand_and_an_unknown_one_fail() -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -275,3 +276,110 @@ def test_a_port_that_cannot_be_is_refused(port: int) -> None:
 def test_a_port_that_is_no_number_is_refused(port: object) -> None:
     with pytest.raises(TypeError, match="port must be an int"):
         Emulator(port=port)  # type: ignore[arg-type]
+
+
+def test_a_reset_forgets_everything_but_the_seed() -> None:
+    with Emulator(process=False) as emulator:
+        fresh = {**emulator.state(), "now": None, "requests": None}
+        client = Wire(emulator)
+        with client.http:
+            client.lease(40)
+            client.track(3, "key")
+            client.reserve(5)
+            client.http.get("/nothing")
+        emulator.fail("delay", on="check")
+        emulator.delete_flag("flag_beta")
+        emulator.set_balance("comp_few", "credit_inference", 3)
+        emulator.advance(10_000)
+        emulator.reset()
+        assert {**emulator.state(), "now": None, "requests": None} == fresh
+        assert emulator.faults() == []
+        assert emulator.events() == []
+        assert emulator.audit()["balanced"]
+        assert abs(emulator.state()["now"] - time.time()) < 5000
+        with Wire(emulator).http as http:
+            assert http.post("/flags/beta/check", json={}).status_code == 200
+
+
+def test_a_reset_may_bring_another_seed_and_its_key() -> None:
+    seed = {
+        "api_key": "sch_other",
+        "companies": [
+            {"id": "c", "account_id": "a", "environment_id": "e", "credit_balances": {"coins": 5}}
+        ],
+    }
+    with Emulator(process=False) as emulator:
+        emulator.reset(seed)
+        assert emulator.api_key == "sch_other"
+        assert set(emulator.state()["companies"]) == {"c"}
+        emulator.set_balance("c", "coins", 1)
+        emulator.reset()
+        assert emulator.state()["companies"]["c"]["balances"] == {"coins": 5}
+        with pytest.raises(SeedError, match="flags"):
+            emulator.reset({"api_key": "x", "flags": 3})
+        assert emulator.api_key == "sch_other"
+
+
+def test_a_reset_is_journaled_with_its_seed() -> None:
+    with Emulator(journal=True) as emulator:
+        emulator.set_balance("comp_few", "credit_inference", 3)
+        emulator.reset()
+        emulator.set_balance("comp_none", "credit_inference", 7)
+        emulator.kill()
+        emulator.restart(keep_state=True)
+        companies = emulator.state()["companies"]
+        assert companies["comp_few"]["balances"] == {"credit_inference": 50}
+        assert companies["comp_none"]["balances"] == {"credit_inference": 7}
+        emulator.reset({"api_key": "sch_other", "users": []})
+        emulator.kill()
+        emulator.restart(keep_state=True)
+        assert emulator.state()["companies"] == {}
+        emulator.restart()
+        assert emulator.state()["companies"] == {}
+        assert emulator.api_key == "sch_other"
+
+
+def test_a_reset_of_the_clock_is_journaled() -> None:
+    with Emulator(journal=True) as emulator:
+        emulator.advance(1_000_000)
+        emulator.reset()
+        before = emulator.state()["now"]
+        emulator.kill()
+        emulator.restart(keep_state=True)
+        assert emulator.state()["now"] - before < 500_000
+
+
+def test_clients_are_sent_what_a_reset_has_changed(emulator: Emulator) -> None:
+    stream = Stream(emulator)
+    with stream.socket:
+        stream.ask("rulesengine.Flags")
+        flags = stream.next()["data"]
+        stream.follow("acme")
+        stream.ask("rulesengine.User", {"id": "ada"})
+        [user] = [stream.next()["data"]]
+        emulator.delete_flag("flag_beta")
+        assert stream.next()["message_type"] == "delete"
+        emulator.reset({"api_key": emulator.api_key, "flags": flags, "users": [user]})
+        received = {
+            message["entity_type"]: message for message in (stream.next() for _ in range(3))
+        }
+    assert {name: message["message_type"] for name, message in received.items()} == {
+        "rulesengine.Flags": "full",
+        "rulesengine.Company": "delete",
+        "rulesengine.User": "full",
+    }
+    assert received["rulesengine.Flags"]["data"] == flags
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_talk_into_its_parents_connection() -> None:
+    with Emulator() as emulator:
+        emulator.state()
+        child = os.fork()
+        if not child:
+            good = emulator.audit()["balanced"]
+            os._exit(0 if good else 1)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+        assert emulator.audit()["balanced"]

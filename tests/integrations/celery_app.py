@@ -1,4 +1,4 @@
-"""An application of Celery, for a worker of its own."""
+"""An application of Celery, which runs in a separate worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ client = Schematic(
     SchematicConfig(
         base_url=URL,
         event_capture_url=URL,
-        # Long: what comes before the end of a process was delivered by its end.
+        # Long, so that events are delivered by the end of the process or not at all.
         event_buffer_period=3600,
         use_datastream=True,
         credit_leases=CreditLeaseConfig(mode="client"),

@@ -41,10 +41,10 @@ def worker(broker, emulator):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Celery has no pool of processes there")
-def test_tasks_are_billed_when_the_pool_ends_without_code_of_the_users(worker, app, emulator):
+def test_tasks_are_billed_when_the_pool_ends(worker, app, emulator):
     held = [app.send_task("summarise", ("acme", units)) for units in (7, 8, 9)]
     assert [each.get(timeout=60) for each in held] == [100, 100, 100]
-    # Delivered once more, as after a worker that was lost.
+    # Delivered again, as after the loss of a worker.
     app.send_task("summarise", ("acme", 7), task_id=held[0].id).get(timeout=60)
     denied = app.send_task("summarise", ("none", 1))
     with pytest.raises(Exception, match="denied"):

@@ -55,7 +55,7 @@ def open_holds(browser):
 
 
 @pytest.mark.parametrize("kind", ["", "_async"])
-def test_requests_are_held_for_and_billed(server, kind):
+def test_requests_hold_credits_and_are_billed(server, kind):
     _, browser, emulator = server
     before = billed(emulator)
     assert browser.get(f"/plain{kind}/acme").json() == {"held": 100}
@@ -76,13 +76,13 @@ def test_a_streamed_response_is_billed_to_its_end(server, kind):
     assert open_holds(browser) == 0
 
 
-def test_a_client_that_disconnects_in_mid_stream_leaves_no_hold(server):
+def test_a_browser_that_disconnects_mid_stream_leaves_no_hold(server):
     name, browser, emulator = server
     # Django reads a stream of the other kind to its end before it sends anything.
     kind = "_async" if name == "asgi" else ""
     with browser.stream("GET", f"/endless{kind}/acme") as answer:
         assert answer.status_code == 200
-        chunks = answer.iter_raw()  # dropped, it would close the connection
+        chunks = answer.iter_raw()  # kept, as the connection is closed with it
         next(chunks)
         assert open_holds(browser) > 0
     before = billed(emulator)

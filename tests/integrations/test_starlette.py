@@ -79,13 +79,13 @@ def browser(app):
         yield browser
 
 
-def test_a_request_is_held_for_and_billed(browser, client, emulator):
+def test_a_request_holds_credits_and_is_billed(browser, client, emulator):
     assert browser.post("/plain_answer").json() == {"held": 100}
     eventually(lambda: billed(emulator) == 7)
     assert client.status().open_holds == 0
 
 
-def test_a_request_that_is_denied_is_answered_with_402_and_the_reason(browser, emulator):
+def test_a_denied_request_gets_402_and_the_reason(browser, emulator):
     answer = browser.post("/plain_answer", headers={"x-company": "none"})
     assert (answer.status_code, answer.json()) == (402, {"detail": "lease_acquire_failed"})
     assert billed(emulator) == 0
@@ -97,9 +97,9 @@ def test_a_streamed_response_is_billed_to_its_end(browser, client, emulator):
     assert client.status().open_holds == 0
 
 
-def test_a_client_that_disconnects_in_mid_stream_leaves_no_hold(browser, client, emulator):
+def test_a_browser_that_disconnects_mid_stream_leaves_no_hold(browser, client, emulator):
     with browser.stream("POST", "/endless") as answer:
-        chunks = answer.iter_raw()  # dropped, it would close the connection
+        chunks = answer.iter_raw()  # kept, as the connection is closed with it
         next(chunks)
         assert client.status().open_holds >= 1
     eventually(lambda: client.status().open_holds == 0)
@@ -118,7 +118,7 @@ def test_what_was_used_before_an_error_is_billed(browser, client, emulator):
     assert client.status().open_holds == 0
 
 
-def test_an_application_without_the_middleware_and_a_client_of_the_other_kind_are_told(client):
+def test_a_missing_middleware_and_a_synchronous_client_are_refused(client):
     held = hold_for(client, INFERENCE, company=company, usage=100)
     with pytest.raises(TypeError, match="AsyncSchematic"):
         hold_for(Schematic(API_KEY), INFERENCE, company=company, usage=100)

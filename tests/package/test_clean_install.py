@@ -25,6 +25,8 @@ BROKEN = {
     "__build__ = SimpleNamespace(version=__version__, profile='dev', features=('abi3',))\n",
     "build: features": "\nfrom types import SimpleNamespace\n"
     "__build__ = SimpleNamespace(version=__version__, profile='release', features=())\n",
+    "build: it has what only tests need": "\nfrom types import SimpleNamespace\n__build__ = "
+    "SimpleNamespace(version=__version__, profile='release', features=('abi3', 'testing'))\n",
     "build: __version__ 9": "\n__version__ = '9'\n",
 }
 BROKEN["check: allowed="] = """

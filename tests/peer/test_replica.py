@@ -21,8 +21,8 @@ import redis.asyncio
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, DataStreamConfig
 from schematic_native.cache import RedisCache
 from schematic_native.rulesengine import ENGINE_VERSION_KEY
+from tests.cache.test_replicator import CACHES, Replicator
 from tests.conftest import ACME, API_KEY, eventually_async
-from tests.test_replica import CACHES, Replicator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -79,9 +79,7 @@ class RedisModel:
         name = words[0].upper()
         try:
             if name == b"EVALSHA":
-                if words[1] not in self._known:
-                    raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
-                return self._run(words[1], words)
+                return self._run_known(words)
             if name == b"EVAL":
                 digest = hashlib.sha1(words[1], usedforsecurity=False).hexdigest().encode()
                 self._known.add(digest)
@@ -145,6 +143,11 @@ class RedisModel:
         if name in LISTS:
             return tuple(False if each is None else each for each in reply)
         return False if reply is None else reply
+
+    def _run_known(self, words: Words) -> Any:
+        if words[1] not in self._known:
+            raise ReplyError("NOSCRIPT No matching script. Please use EVAL.")
+        return self._run(words[1], words)
 
     def _run(self, digest: bytes, words: Words) -> Any:
         count = int(words[2])

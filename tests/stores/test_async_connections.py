@@ -173,7 +173,7 @@ def test_replies_are_read_in_whatever_pieces_they_come(batches, protocol, data):
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_line_whose_other_end_is_gone_fails_what_it_carries(protocol):
+async def test_a_connection_whose_other_end_is_gone_fails_its_exchange(protocol):
     for end in ("eof_received", "connection_lost"):
         connection, wire, pool = a_connection(protocol)
         ended = carried(connection, 2)
@@ -185,7 +185,7 @@ async def test_a_line_whose_other_end_is_gone_fails_what_it_carries(protocol):
         assert (pool.left, wire.is_aborted) == (["lost"], True)
 
 
-async def test_a_line_on_which_nonsense_comes_is_given_up():
+async def test_a_connection_that_receives_nonsense_is_closed():
     connection, wire, pool = a_connection(3)
     ended = carried(connection, 1)
     wire.protocol.data_received(b":x\r\n")
@@ -193,14 +193,14 @@ async def test_a_line_on_which_nonsense_comes_is_given_up():
     assert pool.left == ["lost"]
 
 
-async def test_an_idle_line_that_ends_is_used_no_more():
+async def test_an_idle_connection_that_ends_is_not_used_again():
     connection, wire, _ = a_connection(2)
     assert connection.is_usable
     wire.protocol.eof_received()
     assert not connection.is_usable
 
 
-async def test_a_server_that_is_a_replica_now_is_left():
+async def test_a_connection_to_a_server_that_became_a_replica_is_closed():
     connection, wire, pool = a_connection(2)
     ended = carried(connection, 1)
     wire.protocol.data_received(b"-READONLY no writes\r\n")
@@ -209,7 +209,7 @@ async def test_a_server_that_is_a_replica_now_is_left():
 
 
 @pytest.mark.parametrize("kind", MATRIX, ids=str)
-def test_replies_that_drip_in_are_understood(server, make_caller, kind):
+def test_replies_that_come_byte_by_byte_are_read(server, make_caller, kind):
     with Proxy(server.port, drips=True) as proxy:
         caller = make_caller(proxy, kind)
         assert caller.do(caller.ask.install(SLOT, "lease_1", 100.0, 4_102_444_800.0)).written
@@ -271,7 +271,7 @@ async def test_a_caller_that_leaves_as_the_answer_comes_does_not_lose_it():
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_an_operation_that_fails_without_its_caller_says_so(at_once):
+async def test_an_operation_that_fails_after_its_caller_left_reports_that(at_once):
     connections, told = Held(), []
     running = await left(connections, told)
     if at_once:
@@ -283,7 +283,7 @@ async def test_an_operation_that_fails_without_its_caller_says_so(at_once):
     assert told == [None]
 
 
-async def test_an_operation_whose_caller_waits_tells_nobody_else():
+async def test_an_operation_whose_caller_waits_reports_to_the_caller_alone():
     connections, told = Held(), []
     running = await left(connections, told)
     connections.answer[0]([DEBIT])
@@ -291,7 +291,7 @@ async def test_an_operation_whose_caller_waits_tells_nobody_else():
     assert told == []
 
 
-def test_a_store_that_is_closed_answers_what_is_under_way(server, make_caller):
+def test_a_store_that_is_closed_fails_the_exchanges_under_way(server, make_caller):
     caller = make_caller(server, ASYNC, max_connections=1)
     caller.do(caller.ask.install(SLOT, "lease_1", 100.0, 4_102_444_800.0))
 
@@ -310,7 +310,7 @@ def test_a_store_that_is_closed_answers_what_is_under_way(server, make_caller):
 
 
 @pytest.mark.parametrize("kind", BOTH, ids=str)
-def test_a_store_that_was_closed_may_be_asked_again(server, make_caller, kind):
+def test_a_store_that_was_closed_can_be_used_again(server, make_caller, kind):
     caller = make_caller(server, kind)
     caller.do(caller.ask.install(SLOT, "lease_1", 100.0, 4_102_444_800.0))
     if kind.is_async:

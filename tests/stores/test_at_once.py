@@ -135,7 +135,7 @@ def test_the_rows_are_those_that_two_scripts_write(server, make_caller, kind, ch
     ("grant", "cost", "expected"),
     [(100.0, 100.5, Refused.SHORT), (None, 1.0, Refused.NO_LEASE)],
 )
-def test_what_cannot_be_debited_is_not_recorded(
+def test_a_hold_that_cannot_be_debited_is_not_recorded(
     server,
     make_caller,
     kind,
@@ -169,7 +169,7 @@ AMOUNTS = [0.0, -0.0, 0.1, 0.3, 7.0, 19.999999999999996, 20.0, 1e300, -3.0, math
 @pytest.mark.parametrize("kind", BOTH, ids=str)
 @pytest.mark.parametrize("used", [*AMOUNTS, math.nan])
 @pytest.mark.parametrize("held", [20.0, 0.1, 1e15 + 0.5])
-def test_a_settle_at_once_leaves_what_one_after_the_other_does(
+def test_a_settle_in_one_script_leaves_the_same_as_in_several(
     server, make_caller, kind, held, used
 ):
     seen = []
@@ -203,7 +203,7 @@ def test_a_row_of_another_slot_is_settled_where_it_belongs(server, make_caller, 
     assert not server.command("EXISTS", hold_key())
 
 
-def test_a_successor_gets_nothing_back(server, make_caller):
+def test_a_settle_never_refunds_the_successor_lease_at_once(server, make_caller):
     caller = make_caller(server, at_once=True)
     install(caller)
     caller.do(caller.ask.hold(draft(), TTL))
@@ -234,7 +234,7 @@ def test_a_script_that_failed_half_way_is_cleaned_up_by_the_claim(server, make_c
     assert not server.command("EXISTS", hold_key())
 
 
-def test_of_a_settle_and_a_sweep_that_race_one_gets_the_hold(server, make_caller):
+def test_a_settle_and_a_sweep_that_race_end_the_hold_once(server, make_caller):
     settler, sweeper = make_caller(server), make_caller(server, at_once=True)
     install(settler, 1000.0)
     used = 0.0

@@ -1,4 +1,4 @@
-"""Caches that processes share, in a real Redis, beside the published package's."""
+"""Shared caches in a real Redis, compared with the published package's."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ async def test_values_come_back_as_they_were(client: Any) -> None:
     assert await shared.get("flags:v:f") is None
 
 
-async def test_what_is_no_json_counts_as_nothing(client: Any) -> None:
+async def test_a_value_that_is_not_json_counts_as_missing(client: Any) -> None:
     await do(client, "set", "schematic:k", "{broken")
     assert await RedisCache(client).get("k") is None
     with pytest.raises(TypeError, match="no JSON"):
         await RedisCache(client).set("k", object())
 
 
-async def test_a_value_lives_as_long_as_is_said(client: Any) -> None:
+async def test_a_value_is_kept_for_its_ttl(client: Any) -> None:
     brief: RedisCache[str] = RedisCache(client, default_ttl_ms=60_000)
     await brief.set("own", "v")
     await brief.set("given", "v", 30_000)
@@ -73,7 +73,9 @@ async def test_a_value_lives_as_long_as_is_said(client: Any) -> None:
     assert await brief.get("own") is None
 
 
-async def test_missing_keys_are_those_of_the_pattern_and_the_prefix(client: Any) -> None:
+async def test_delete_missing_affects_only_keys_with_the_pattern_and_the_prefix(
+    client: Any,
+) -> None:
     shared: RedisCache[int] = RedisCache(client, prefix="a[b]*")
     for number in range(1200):
         await shared.set(f"flags:v:{number}", number)
@@ -89,7 +91,7 @@ async def test_missing_keys_are_those_of_the_pattern_and_the_prefix(client: Any)
     assert await shared.get("company:v:1") is None
 
 
-async def test_what_redis_raises_is_raised() -> None:
+async def test_errors_of_redis_are_raised() -> None:
     gone = redis.asyncio.Redis(port=9, socket_connect_timeout=0.2)
     with pytest.raises(redis.ConnectionError):
         await RedisCache(gone).get("k")
@@ -115,7 +117,7 @@ async def test_the_published_cache_reads_ours_and_ours_reads_it(server: RedisSer
         assert await theirs.get("k") == {"at": "2030-01-01T00:00:00+00:00"}
 
 
-async def test_a_cache_in_memory_keeps_the_latest_and_forgets_the_rest() -> None:
+async def test_a_cache_in_memory_evicts_the_least_recently_used() -> None:
     local: AsyncLocalCache[int] = AsyncLocalCache(max_items=2, ttl=60_000)
     for number in range(3):
         await local.set(f"k{number}", number)
@@ -128,7 +130,7 @@ async def test_a_cache_in_memory_keeps_the_latest_and_forgets_the_rest() -> None
     assert await local.get("k4") is None
 
 
-def test_a_local_cache_is_cleaned_of_what_is_too_old() -> None:
+def test_expired_entries_of_a_local_cache_are_deleted() -> None:
     now = [0.0]
     local: LocalCache[int] = LocalCache(10, 1000, clock=lambda: now[0])
     local.set("old", 1)

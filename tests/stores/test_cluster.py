@@ -115,7 +115,7 @@ def test_a_key_that_moves_and_comes_back_is_followed(caller, cluster):
     live_through(caller)
 
 
-def test_a_server_that_is_gone_fails_what_it_has_and_nothing_else(caller, cluster):
+def test_a_dead_server_fails_only_the_commands_for_its_own_keys(caller, cluster):
     cluster.owner_of(LEASE).stop()
     for _ in range(3):
         with pytest.raises(StoreError):

@@ -183,7 +183,7 @@ def test_a_server_that_says_nothing_costs_no_more_than_the_time_given(cluster, c
         assert time.monotonic() - started < 1.5
 
 
-def test_those_who_come_first_all_wait_for_the_map(cluster, make_caller):
+def test_the_first_callers_all_wait_for_the_map(cluster, make_caller):
     caller = make_caller(cluster, Kind(is_async=True))
 
     async def ask_at_once() -> list[object]:
@@ -202,7 +202,7 @@ class Teller:
 
 def test_a_map_names_servers_as_they_are_reached():
     servers = ClusterMap(["seed:1"], Teller())
-    assert list(servers.tellers()) == ["seed:1"]
+    assert list(servers.sources()) == ["seed:1"]
     servers.is_stale = True
     rows = [[0, 8191, [b"10.0.0.1", 7000, b"id"], [b"10.0.0.9", 7000, b"id"]],
             [8192, 16000, ["", 7001, "id"]], [16001, 16382, [None, 7002]]]  # fmt: skip
@@ -212,7 +212,7 @@ def test_a_map_names_servers_as_they_are_reached():
     assert servers.server_of("schematic:2") == "10.0.0.7:7001"
 
 
-def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
+def test_a_slot_without_a_server_is_a_failure_that_did_nothing():
     servers = ClusterMap(["seed:1"], Teller())
     with pytest.raises(StoreError, match="no server of the Redis cluster can be reached"):
         servers.server_of("schematic:0")
@@ -224,10 +224,10 @@ def test_a_slot_that_nobody_has_is_a_failure_that_did_nothing():
     assert servers.is_stale
 
 
-def test_a_map_is_asked_of_those_who_are_there_before_those_who_were_named():
+def test_the_map_is_read_from_known_servers_before_the_configured_ones():
     servers = ClusterMap(["seed:1"], Teller())
     servers.read([[0, 16383, ["there", 2]]], "seed:1")
-    assert list(servers.tellers()) == ["there:2", "seed:1"]
+    assert list(servers.sources()) == ["there:2", "seed:1"]
 
 
 def stored_balance(cluster: ClusterServers) -> float:

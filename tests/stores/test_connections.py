@@ -13,12 +13,6 @@ import trustme
 from redis.credentials import CredentialProvider
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis.circuit_breaker import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    PATIENCE,
-    CircuitBreaker,
-)
 from schematic_native.redis.failures import unheard
 from tests.conftest import eventually
 from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
@@ -189,7 +183,7 @@ def test_a_new_connection_to_a_server_that_says_nothing_ends_with_the_time_given
     assert not failure.value.lost
 
 
-def test_a_connection_made_in_a_hurry_serves_those_with_more_time(server, make_caller):
+def test_a_connection_opened_too_late_for_its_caller_serves_the_next(server, make_caller):
     caller = make_caller(server)
     caller.do(caller.ask.lease(SLOT), 0.25)
     known = server.clients()
@@ -199,7 +193,7 @@ def test_a_connection_made_in_a_hurry_serves_those_with_more_time(server, make_c
     assert {client["id"] for client in known} <= {client["id"] for client in server.clients()}
 
 
-def test_a_server_that_has_become_a_replica_is_left_for_what_the_address_leads_to(server, call):
+def test_after_a_failover_the_address_leads_to_the_new_master(server, call):
     caller = call(server.url)
     lend(caller)
     server.command("REPLICAOF", "127.0.0.1", "1")
@@ -244,38 +238,10 @@ def test_a_failover_that_sentinel_decides_is_followed(kind, make_caller):
                 watcher.close()
 
 
-# The circuit breaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 FAULT = ConnectionError("cut")
 
 
-def test_a_server_that_failed_rests_longer_after_each_fault_and_is_asked_again():
-    clock = Clock()
-    breaker = CircuitBreaker(clock)
-    for length in (FIRST_PAUSE, 0.1, 0.2, 0.4, 0.8, LONGEST_PAUSE, LONGEST_PAUSE):
-        breaker.failed(unheard(FAULT), FAULT, breaker.begin())
-        clock.now += length * 0.99
-        with pytest.raises(StoreError, match="cut") as failure:
-            breaker.begin()
-        assert not failure.value.lost
-        clock.now += length * 0.02
-    breaker.begin()
-    breaker.succeeded()
-    breaker.failed(unheard(FAULT), FAULT, breaker.begin())
-    clock.now += FIRST_PAUSE
-    assert breaker.begin() == clock.now
-
-
-def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
+def test_the_refund_of_a_claim_is_sent_even_to_a_server_that_is_left_alone(server, call):
     caller = call(server.url)
     lend(caller)
     caller.do(caller.ask.try_reserve(SLOT, 20))
@@ -296,17 +262,3 @@ def test_what_a_claim_owes_is_sent_to_a_server_that_rests(server, call):
     before = float(server.command("HGET", LEASE, "localRemainingCredits"))
     assert caller.do(settle()) == 5
     assert float(server.command("HGET", LEASE, "localRemainingCredits")) == before + 15
-
-
-def test_a_time_too_short_to_judge_by_is_no_reason_to_rest():
-    clock = Clock()
-    breaker = CircuitBreaker(clock)
-    error = TimeoutError()
-    began = breaker.begin()
-    clock.now += PATIENCE / 2
-    breaker.failed(unheard(error), error, began)
-    assert breaker.begin() == clock.now
-    clock.now = began + PATIENCE
-    breaker.failed(unheard(error), error, began)
-    with pytest.raises(StoreError):
-        breaker.begin()

@@ -125,7 +125,7 @@ def test_what_was_sent_and_not_answered_is_lost_and_never_sent_again(
 
 @pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
 @pytest.mark.parametrize("work", [w for w in WORK if w.name in ONE_SCRIPT and w.at_once], ids=str)
-def test_a_script_that_the_server_did_not_know_is_cut_as_truly(caller, proxy, raw, work, cut):
+def test_an_unknown_script_that_is_sent_in_full_can_be_cut_off_too(caller, proxy, raw, work, cut):
     before = remaining(raw)
     raw.script_flush()
     proxy.cut_at(2, cut)
@@ -154,7 +154,7 @@ def test_a_settle_that_was_cut_can_be_made_again_and_refunds_once_at_most(
 
 
 @pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
-def test_of_a_debit_with_its_hold_that_was_cut_both_are_there_or_neither(caller, proxy, raw, cut):
+def test_a_debit_and_its_hold_that_are_cut_off_are_both_there_or_neither(caller, proxy, raw, cut):
     proxy.cut_at(1, cut)
     with pytest.raises(StoreError) as failure:
         caller.do(caller.ask.hold(hold("hold_2"), TTL))
@@ -237,7 +237,9 @@ def test_a_server_that_stops_in_the_middle_costs_no_more_than_the_timeout(caller
 
 
 @pytest.mark.parametrize("kind", BOTH, ids=str)
-def test_what_never_left_was_not_sent_and_is_rested_from(proxy, make_caller, kind):
+def test_a_batch_that_was_never_sent_is_not_lost_and_its_server_is_left_alone(
+    proxy, make_caller, kind
+):
     caller = make_caller(proxy, kind)
     proxy.refuse()
     with pytest.raises(StoreError, match="cannot be reached") as failure:

@@ -76,7 +76,7 @@ def test_any_number_of_settles_leaves_what_was_not_used_to_the_last_bit(caller, 
     assert lease.remaining == math.fsum(spent)
 
 
-def test_holds_that_are_all_given_back_leave_the_whole_grant(caller):
+def test_the_whole_grant_remains_after_all_holds_are_refunded(caller):
     caller.do(caller.ask.install(SLOT, "lease_1", 1e9 + 0.3, YEAR_2100))
     sizes = [at * rate for at in range(1, 40) for rate in RATES]
     for at, size in enumerate(sizes):
@@ -106,7 +106,7 @@ def test_a_settle_takes_what_was_used_and_not_a_bit_less(caller, raw):
 
 
 @pytest.mark.parametrize("balance", ["500", "499.7", "0"])
-def test_what_was_rounded_off_a_balance_that_another_sdk_wrote_is_not_its_own(caller, raw, balance):
+def test_a_carry_left_beside_the_balance_of_another_sdk_is_ignored(caller, raw, balance):
     caller.do(caller.ask.install(SLOT, "lease_1", 1e6, YEAR_2100))
     caller.do(caller.ask.try_reserve(SLOT, 0.1))
     assert raw.hexists(LEASE, "localRemainingCarry")
@@ -127,7 +127,7 @@ def test_an_exact_balance_has_no_carry(caller, raw):
     assert not raw.hexists(LEASE, "localRemainingCarry")
 
 
-def test_a_balance_below_by_less_than_a_bit_is_too_little(caller):
+def test_a_balance_that_is_short_by_less_than_a_bit_is_short(caller):
     # 0.3 is a little less than three times 0.1, which the double of their difference does not show.
     caller.do(caller.ask.install(SLOT, "lease_1", 1e6 + 0.1, YEAR_2100))
     caller.do(caller.ask.try_reserve(SLOT, 0.1))

@@ -136,7 +136,7 @@ def test_a_sweep_is_lost_once_a_hold_is_claimed(drive):
 @pytest.mark.parametrize(
     ("deadline", "given"), [(None, None), (10.0, 10.25), (10.1, 10.25), (11.0, 11.0)]
 )
-def test_what_a_claim_owes_has_time_to_be_done(deadline, given):
+def test_the_refund_of_a_claim_has_time_beyond_the_deadline(deadline, given):
     owed = [Command("key", ("HDEL", "key", "hold_1"), is_owed=True)]
     other = [Command("key", ("HLEN", "key"))]
     assert time_for(owed, deadline, 10.0) == given

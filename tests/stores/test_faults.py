@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis import connections, open_store, scripts
+from schematic_native.redis import open_store, scripts, sync_connections
 from tests.conftest import eventually, eventually_async
 from tests.stores.callers import (
     BOTH,
@@ -101,7 +101,7 @@ def test_a_connection_that_was_killed_while_it_was_idle_costs_nothing(caller, ow
     with own_server.connect() as other:
         other.client_kill_filter(_type="normal", skipme=True)
     # Only what has been idle for a while is looked at before it is used.
-    threading.Event().wait(connections.TRUSTED)
+    threading.Event().wait(sync_connections.TRUSTED)
     caller.loop.run_until_complete(asyncio.sleep(0))
     assert caller.do(caller.ask.consume("hold_1", 5)) == 5
     assert caller.do(caller.ask.lease(SLOT)).remaining == 95
@@ -212,7 +212,7 @@ def test_a_debit_that_a_frozen_server_makes_later_is_made_once(caller, own_serve
     eventually(lambda: caller.do(caller.ask.lease(SLOT)).remaining == 50)
 
 
-def test_nobody_there_is_told_at_once(make_caller, kind, own_server):
+def test_a_server_that_is_not_there_fails_at_once(make_caller, kind, own_server):
     own_server.stop()
     caller = make_caller(own_server, kind)
     failure = failure_of(caller, caller.ask.try_reserve(SLOT, 1), timeout=5.0)

@@ -99,6 +99,20 @@ def test_a_live_lease_always_stays(caller, raw):
     assert raw.hgetall(LEASE) == before
 
 
+def test_a_live_lease_that_has_ended_for_the_service_makes_way_for_its_successor_alone(caller, raw):
+    install(caller)
+    ended = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_0")
+    assert caller.do(ended) == Installed(written=False, lease_id="lease_1")
+    caller.do(caller.ask.try_reserve(SLOT, 30))
+    ended = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_1")
+    assert caller.do(ended) == Installed(written=True, lease_id="lease_2")
+    assert (remaining(raw), raw.hget(LEASE, "leaseId")) == (500, "lease_2")
+    caller.do(caller.ask.try_reserve(SLOT, 100))
+    late = caller.ask.install(SLOT, "lease_2", 500.0, YEAR_2100, successor_of="lease_1")
+    assert caller.do(late) == Installed(written=False, lease_id="lease_2")
+    assert remaining(raw) == 400
+
+
 def test_an_expired_lease_makes_way_for_another(caller, raw):
     install(caller)
     caller.do(caller.ask.try_reserve(SLOT, 30))
@@ -191,7 +205,7 @@ def test_nothing_is_reserved_of_an_expired_lease(caller, raw):
 
 
 @pytest.mark.parametrize("credits_", NONSENSE)
-def test_what_is_no_amount_is_not_reserved(caller, raw, credits_):
+def test_an_invalid_amount_is_not_reserved(caller, raw, credits_):
     install(caller)
     assert caller.do(caller.ask.try_reserve(SLOT, credits_)) is Refused.SHORT
     assert remaining(raw) == 100
@@ -228,7 +242,7 @@ def test_a_refund_does_not_fill_an_empty_slot(caller, raw):
 
 
 @pytest.mark.parametrize("credits_", [*NONSENSE, 0.0])
-def test_what_is_no_amount_is_not_refunded(caller, raw, credits_):
+def test_an_invalid_amount_is_not_refunded(caller, raw, credits_):
     install(caller)
     caller.do(caller.ask.try_reserve(SLOT, 30))
     caller.do(caller.ask.refund(SLOT, credits_, None))
@@ -343,7 +357,7 @@ def test_a_settle_keeps_what_was_used_and_refunds_the_rest(caller, raw, asked, c
 
 
 @pytest.mark.parametrize("used", [float("nan"), float("inf")])
-def test_a_settle_of_what_is_no_amount_keeps_the_whole_hold(caller, raw, used):
+def test_a_settle_of_an_invalid_amount_keeps_the_whole_hold(caller, raw, used):
     install(caller)
     reserve_and_add(caller)
     assert caller.do(caller.ask.consume("hold_1", used, SLOT)) == 20
@@ -423,13 +437,13 @@ def test_a_sweep_never_refunds_from_an_index_entry_alone(caller, raw):
     assert not raw.exists(BY_EXPIRY, BY_CREDIT)
 
 
-def test_a_sweep_takes_out_what_is_no_member(caller, raw):
+def test_a_sweep_removes_members_that_cannot_be_read(caller, raw):
     raw.zadd(BY_EXPIRY, {"nonsense": 1, "a|b": 2, "a|b|c|d": 3, "": 4, b"a|b|\xff": 5})
     assert caller.do(sweep_all(caller.ask, time.time())) == 0
     assert not raw.exists(BY_EXPIRY)
 
 
-def test_a_row_that_is_no_text_spoils_no_other(caller, raw):
+def test_a_row_that_is_not_text_does_not_stop_the_sweep_of_others(caller, raw):
     install(caller)
     now = time.time()
     reserve_and_add(caller, "hold_1", expires_at=now)
@@ -493,7 +507,7 @@ def test_holds_of_several_slots_are_told_apart(caller):
         assert caller.do(caller.ask.lease(slot)).remaining == 100
 
 
-def test_of_a_settle_and_a_sweep_that_race_one_gets_the_hold(servers, make_caller):
+def test_a_settle_and_a_sweep_that_race_end_the_hold_once(servers, make_caller):
     settler, sweeper = make_caller(servers), make_caller(servers)
     install(settler, granted=1000)
     now, used = time.time(), 0.0
@@ -588,7 +602,7 @@ def test_amounts_are_printed_as_javascript_prints_them(caller, raw, amount, text
 
 
 @pytest.mark.parametrize("amount", [1e20, 2.0**60, 0.000001, 1.5e-7, 5e-324, 1.7e308])
-def test_amounts_that_nobody_has_are_read_back_equal(caller, raw, amount):
+def test_extreme_amounts_are_read_back_equal(caller, raw, amount):
     install(caller, granted=amount)
     caller.do(caller.ask.add(hold(credits_reserved=amount)))
     assert caller.do(caller.ask.try_reserve(SLOT, 0)).remaining == amount

@@ -63,7 +63,7 @@ def swept(store: SyncStore) -> int:
     return store.run(sweep_all(store.operations, time.time() + 100))
 
 
-def test_a_sweep_gives_back_what_was_used_nowhere(store):
+def test_a_sweep_of_a_slab_refunds_what_no_process_has_used(store):
     slab = held(store, 100.0)
     note(store, slab, 30.5)
     assert state(store) == (900, 69.5)
@@ -109,7 +109,7 @@ def test_a_slab_that_has_ended_is_not_made_anew(store):
     assert not store.run(is_open(store.operations, slab.id))
 
 
-def test_a_slab_gives_back_nothing_at_least(store):
+def test_a_slab_that_is_used_up_refunds_nothing(store):
     slab = held(store, 100.0)
     note(store, slab, 101.0, elsewhere=3.0)
     assert state(store) == (900, 0)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """Is told of changes."""
+    """Receives the changes."""
 
     def forget(self, name: str | None) -> None:
         """Forget what a key of the cache stands for; None stands for everything."""

@@ -31,7 +31,7 @@ class Health(NamedTuple):
     """The state of the replicator."""
 
     is_ready: bool
-    version: str | None = None  # None if it was not told
+    version: str | None = None  # None if the replicator does not say
 
 
 NOT_READY = Health(is_ready=False)

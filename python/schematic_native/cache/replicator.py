@@ -85,7 +85,7 @@ class Replica:
         caches: all five of them.
         core: receives what is read.
         faults: where failures are reported.
-        version: of the entities, until the replicator tells its own.
+        version: of the entities, until the replicator reports its own.
         on_ready: called with whether checks may be decided here.
 
     """

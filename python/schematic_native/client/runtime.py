@@ -101,6 +101,7 @@ class Runtime:
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
         self._background: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
@@ -203,6 +204,15 @@ class Runtime:
     async def release(self, reservation_id: str) -> None:
         """Give a hold back that the server keeps, best effort."""
         await self._checks.release(reservation_id)
+
+    def give_back(self, reservation_id: str) -> None:
+        """Give such a hold back in the background; a shutdown that follows waits for it."""
+        if self._closing is not None and self._closing.done():
+            return  # too late: it expires at the server
+        task = asyncio.create_task(self.release(reservation_id))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+        task.add_done_callback(self._finished)
 
     def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Prewarm in the background, once the server has the identify event and so the company."""
@@ -389,6 +399,7 @@ class Runtime:
         # Usage goes out before the leases go back: a lease that was released cannot be billed any
         # more. If the events cannot be delivered, the leases still get their share of the budget.
         await self._sender.flush(budget * 0.6)
+        await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
             await self._leases.close(start + budget * 0.9)
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
@@ -398,3 +409,9 @@ class Runtime:
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
         if undelivered:
             self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
+
+    async def _finish_releases(self, until: float) -> None:
+        """Wait for holds that are given back; those that are not until then expire at the server."""
+        if self._releases:
+            await asyncio.wait(self._releases, timeout=max(0.0, until - self.loop.time()))
+            await cancel_all([*self._releases])

@@ -3,7 +3,7 @@
 Nothing here is checked, and this module does nothing. To add a field, add it here and to the settings that it
 becomes: `settings.py`, `lease_settings.py` or `datastream_settings.py`, which check it. Its default goes into
 `defaults.py`, what makes it have no effect into `notices.py`, and its description into README.md and the page
-of docs/ about it; tests/public_api.txt is written anew.
+of docs/ about it. Then write tests/public_api.txt again, as tests/test_public_api.py says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is worth knowing about a configuration: settings that have no effect, and leases that nobody shares.
+"""What is worth knowing about a configuration: settings that have no effect, and leases that no other process shares.
 
 These are log messages; what is wrong is refused elsewhere, when it is read.
 """

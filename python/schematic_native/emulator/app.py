@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.routing import WebSocketRoute
 
+from schematic_native.emulator.components import Components
+from schematic_native.emulator.dashboard import routes as dashboard
 from schematic_native.emulator.endpoints import (
     admin,
     credit_leases,
@@ -22,7 +25,7 @@ from schematic_native.emulator.endpoints.datastream import DataStream
 from schematic_native.emulator.endpoints.responses import refused
 from schematic_native.emulator.errors import ServiceError
 from schematic_native.emulator.fault_injector import FaultInjector
-from schematic_native.emulator.traffic import Traffic, place_of
+from schematic_native.emulator.traffic import ADMIN, Traffic, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -47,15 +50,26 @@ class App:
         self.traffic = Traffic()
         self.stream = DataStream(service)
         self.injector = FaultInjector(self.stream, self._serve)
+        self.components = Components(service, self.stream, self.injector, self.traffic)
+        routes = [
+            *credit_leases.routes(service),
+            *flag_checks.routes(service),
+            *management_entities.routes(service, self.stream),
+            *management_catalogue.routes(service),
+            *management_credits.routes(service),
+            *management_tokens.routes(service),
+        ]
+        self.traffic.name_endpoints(
+            [
+                (["WebSocket"], re.compile("/datastream$"), "/datastream"),
+                *((route.methods or (), route.path_regex, route.path) for route in routes),
+            ]
+        )
         self._inner = Starlette(
             routes=[
-                *credit_leases.routes(service),
-                *flag_checks.routes(service),
-                *management_entities.routes(service, self.stream),
-                *management_catalogue.routes(service),
-                *management_credits.routes(service),
-                *management_tokens.routes(service),
-                *admin.routes(service, self.stream, self.injector, self.traffic),
+                *routes,
+                *dashboard.routes(self.components),
+                *admin.routes(self.components),
                 WebSocketRoute("/datastream", self._serve_stream),
             ],
             exception_handlers={
@@ -70,11 +84,18 @@ class App:
         """Serve one request or WebSocket."""
         place = place_of(scope["path"])
         self.traffic.requests[place] += 1
-        await self.injector.serve(place, scope, receive, send)
+        if place == ADMIN:
+            await self._serve(scope, receive, send)
+            return
+        answer = self.traffic.observe(scope, send)
+        try:
+            await self.injector.serve(place, scope, receive, answer.send)
+        finally:
+            answer.end()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/batch" and scope.get("method") == "POST":
-            await capture(self.service, receive, send)
+            await capture(self.service, scope, receive, send)
             return
         try:
             await self._inner(scope, receive, send)

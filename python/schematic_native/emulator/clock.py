@@ -16,13 +16,17 @@ _RFC_3339 = re.compile(
 
 
 class Clock:
-    """Epoch seconds that never run backwards."""
+    """Epoch seconds that never run backwards, but for a reset."""
 
     def __init__(self, real: Callable[[], float] = time.time) -> None:
         self._real = real
         self._latest = 0.0
         self.offset = 0.0
         self.frozen_at: float | None = None
+
+    def reset(self) -> None:
+        """Show the real time again, even where that is earlier."""
+        self._latest, self.offset, self.frozen_at = 0.0, 0.0, None
 
     def now(self) -> float:
         """Return the current instant in epoch seconds."""

@@ -1,4 +1,7 @@
-"""`schematic-native emulator`: the emulated service in the foreground, until it is told to end."""
+"""`schematic-native emulator`: the emulated service in the foreground, until it is told to end.
+
+It says where the service and its dashboard are, and opens the dashboard on request.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
+import webbrowser
 from typing import TYPE_CHECKING
 
 from schematic_native.emulator.seed import load_seed
@@ -32,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--journal", metavar="FILE", help="go on from this file and keep it up to date"
     )
+    parser.add_argument("--open", action="store_true", help="open the dashboard in a browser")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"schematic-native emulator: {error}\n")
         return 1
     gc.freeze()  # What exists now stays; no collection need visit it again.
-    asyncio.run(_serve(server, seed.api_key))
+    asyncio.run(_serve(server, seed.api_key, open_page=arguments.open))
     return 0
 
 
-async def _serve(server: Server, api_key: str) -> None:
+async def _serve(server: Server, api_key: str, *, open_page: bool) -> None:
     loop = asyncio.get_running_loop()
     stopping: set[asyncio.Task[None]] = set()
 
@@ -61,7 +67,16 @@ async def _serve(server: Server, api_key: str) -> None:
 
     def ready() -> None:
         sys.stdout.write(f"Schematic emulator: url {server.base_url}  api key {api_key}\n")
+        sys.stdout.write(f"Dashboard: {server.dashboard_url}\n")
         sys.stdout.flush()
+        if open_page:
+            # Some browsers are opened only when they have ended.
+            threading.Thread(target=_open, args=(server.dashboard_url,), daemon=True).start()
 
     await server.run(ready)
     await asyncio.gather(*stopping)
+
+
+def _open(url: str) -> None:
+    if not webbrowser.open(url):
+        sys.stderr.write(f"schematic-native emulator: no browser was found; open {url}\n")

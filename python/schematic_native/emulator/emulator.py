@@ -90,6 +90,8 @@ class Emulator:
         if not 0 <= port <= _LAST_PORT:
             raise ValueError(f"port must be from 0 to {_LAST_PORT}, got {port!r}")
         self._seed = load_seed(seed)
+        # What the journal begins with, which a reset to another seed does not change.
+        self._first_seed = self._seed
         self._host = host
         self._wanted_port = port
         self._process = process
@@ -125,21 +127,15 @@ class Emulator:
 
     def _launch(self, port: int) -> None:
         if self._process:
-            seed = self._seed
             job = {
-                "seed": {
-                    "api_key": seed.api_key,
-                    "flags": seed.flags,
-                    "companies": seed.companies,
-                    "users": seed.users,
-                },
+                "seed": self._first_seed.content(),
                 "host": self._host,
                 "port": port,
                 "journal": None if self._journal is None else str(self._journal),
             }
             self._running = ChildProcess(job)
         else:
-            self._running = ServerThread(self._seed, self._host, port, self._journal)
+            self._running = ServerThread(self._first_seed, self._host, port, self._journal)
         self._port = self._running.port
         self._control = Control(self._running.control_port)
 
@@ -181,9 +177,28 @@ class Emulator:
         if self._running is not None:
             self._running.stop()
             self._running = None
-        if not keep_state and self._journal is not None:
-            self._journal.unlink(missing_ok=True)
+        if not keep_state:
+            self._first_seed = self._seed
+            if self._journal is not None:
+                self._journal.unlink(missing_ok=True)
         self._launch(self._port)
+
+    def reset(self, seed: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> None:
+        """Begin anew in a few milliseconds, from its seed or from another one, which it then has.
+
+        Balances, leases, events, counts, faults and the clock are as at the start; connected clients
+        are sent what they follow. Leases that a client still holds are unknown from then on.
+
+        Raises:
+            SeedError: The seed is malformed; the message names the field.
+
+        """
+        if seed is None:
+            self._ask("POST", "/reset", {})
+            return
+        checked = load_seed(seed)
+        self._ask("POST", "/reset", {"seed": checked.content()})
+        self._seed = checked
 
     def _hang_up(self) -> None:
         if self._control is not None:
@@ -202,6 +217,11 @@ class Emulator:
         self.stop()
 
     # Where it is
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._running is not None
 
     @property
     def port(self) -> int:

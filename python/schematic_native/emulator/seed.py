@@ -40,6 +40,15 @@ class Seed:
     users: list[Entity]
     digest: str
 
+    def content(self) -> Entity:
+        """Return it as it was read."""
+        return {
+            "api_key": self.api_key,
+            "flags": self.flags,
+            "companies": self.companies,
+            "users": self.users,
+        }
+
 
 def load_seed(source: str | os.PathLike[str] | Mapping[str, Any] | None = None) -> Seed:
     """Read a seed from a file or a mapping; the one that ships with the package by default.

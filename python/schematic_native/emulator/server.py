@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import uvicorn
 
 from schematic_native.emulator.app import App
 from schematic_native.emulator.clock import Clock
+from schematic_native.emulator.endpoints.own_page_guard import is_loopback
 from schematic_native.emulator.state.journal import Journal
 from schematic_native.emulator.state.service import Service
 
@@ -37,11 +37,7 @@ def require_loopback(host: str, *, allow_remote: bool) -> None:
         ValueError: The host is not a loopback address and `allow_remote` is false.
 
     """
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback and not allow_remote:
+    if not allow_remote and not is_loopback(host):
         raise ValueError(
             f"host: {host!r} is not a loopback address; pass allow_remote to let other machines in"
         )
@@ -106,6 +102,7 @@ class Server:
         self.host = host
         self.port: int = self._sockets[0].getsockname()[1]
         self.control_port: int = self._sockets[1].getsockname()[1]
+        self.app.components.control_url = f"http://127.0.0.1:{self.control_port}"
         self._config = uvicorn.Config(
             self.app,
             ws="websockets-sansio",
@@ -126,6 +123,11 @@ class Server:
     def base_url(self) -> str:
         """Where clients find the service."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where the dashboard is: on the service's port, at an address of this machine."""
+        return f"{self.base_url if is_loopback(self.host) else f'http://127.0.0.1:{self.port}'}/"
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `stop` is called."""

@@ -1,4 +1,4 @@
-"""What every other package stands on: arguments, time limits, threads, JSON and the fault log.
+"""What all other packages use: arguments, time limits, threads, JSON and the fault log.
 
 Nothing here knows the service, Redis or a client.
 """

@@ -1,7 +1,7 @@
-"""Reading arguments: what a caller gives is taken as it should be, or refused by its name.
+"""Reads one argument of a call: returns its value, or raises an error that names the argument.
 
-Each function raises TypeError or ValueError that names the argument and says what would be right.
-Nothing here knows what an argument is for.
+Each function raises TypeError or ValueError, with a message that says what would be right. Nothing here knows
+what an argument is for.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Mapping
 
 from schematic_native._native import read_quantity
 
-# Lookup keys that have been read.
+# Lookup keys, checked.
 Keys = Mapping[str, str]
-# Three weeks: what every lock, socket and loop of every platform can wait for. More is taken as that.
+# Seconds, about three weeks: every lock, socket and event loop on every platform can wait that long. A longer wait
+# becomes this one.
 LONGEST_WAIT = 2_000_000.0
 
 
 def is_usage(value: float) -> bool:
-    """Tell whether a number is usage at all: finite and not negative."""
+    """Tell whether a number can be usage: finite and not negative."""
     return math.isfinite(value) and value >= 0
 
 
 def check_text(name: str, value: object) -> str:
-    """Require a str that can be sent."""
+    """Require a str that UTF-8 can encode."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {value!r}")
     if not value.isascii():
@@ -35,7 +36,7 @@ def check_text(name: str, value: object) -> str:
 
 
 def check_optional_text(name: str, value: object) -> None:
-    """Require a str that can be sent, or None."""
+    """Require a str that UTF-8 can encode, or None."""
     if value is not None:
         check_text(name, value)
 
@@ -68,7 +69,7 @@ def read_keys(name: str, value: object) -> Keys | None:
 
 def _id_text(value: object) -> str | None:
     """Return the text of a UUID, None for anything else."""
-    from uuid import UUID  # noqa: PLC0415 - loaded by who has one
+    from uuid import UUID  # noqa: PLC0415 - only loaded if there is a UUID
 
     return str(value) if isinstance(value, UUID) else None
 
@@ -92,9 +93,9 @@ def read_timeout(value: object) -> float:
 
 
 def wrong_kind(name: str, kind: type, value: object) -> TypeError:
-    """Return the error for a value that must be of a class of this package.
+    """Return the error for a value that must be an instance of a class of this package.
 
-    The published package has classes of the same names, so both are named with their modules.
+    The published package has classes of the same names, so the message has the modules, too.
     """
     other = type(value)
     found = other.__qualname__
@@ -104,13 +105,13 @@ def wrong_kind(name: str, kind: type, value: object) -> TypeError:
 
 
 def check_options(options: object, kind: type) -> None:
-    """Require options of one kind, or None."""
+    """Require options of one class, or None."""
     if options is not None and not isinstance(options, kind):
         raise wrong_kind("options", kind, options)
 
 
 def check_optional(name: str, value: object, kind: type) -> None:
-    """Require a value of one kind, or None."""
+    """Require a value of one class, or None."""
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
 

@@ -1,4 +1,7 @@
-"""The log: each fault is reported once when it begins and once when it has passed."""
+"""The fault log: each fault is logged once when it begins, and once when it is over.
+
+No message ever contains the API key. Nothing here decides what follows from a fault.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,29 @@ if TYPE_CHECKING:
 
     from schematic_native.ground.store_errors import StoreError
 
-# So that faults of many different leases cannot fill the memory.
+# Bounds the memory that the faults of many different leases take.
 MAX_OPEN_FAULTS = 1000
-# A shorter key is made up for a test, and may be part of any word.
+# A shorter API key is one of a test, and could be part of any word.
 SHORTEST_SECRET = 8
-# So many different states of one open fault are logged: an outage shows itself in several ways by
-# turns, and each is told once.
+# The most states of one fault that are logged: an outage may alternate between several, each of which is logged
+# once.
 MAX_STATES = 4
 
 
-# The topic of faults of a shared store.
+# The topic of all faults of a shared store.
 STORE_TOPIC = "the store of leases"
 
 
 class Failure(Protocol):
-    """An error that may have other words each time it happens.
-
-    Its `state` is the same in all failures that are logged once.
-    """
+    """An error whose message may differ each time, and whose `state` does not."""
 
     @property
     def state(self) -> object:
-        """What tells this failure from another kind of failure."""
+        """What distinguishes this kind of failure from others."""
 
 
 class _Fault:
-    """What is wrong under one topic: the number and the words of the last report, states told of."""
+    """What is wrong under one topic: number and text of the latest report, and the states logged."""
 
     def __init__(self, report: tuple[int, str]) -> None:
         self.report = report
@@ -43,11 +43,10 @@ class _Fault:
 
 
 class FaultLog:
-    """What is wrong right now, by topic.
+    """The faults of one client at the moment, by topic.
 
-    Safe to use from any thread, and from a signal handler at any point of a report: it takes no
-    lock. Each step is one operation on a dict, of which the interpreter lets one thread at a time do
-    one; whoever puts a state into the dict is the one to log it.
+    Safe to use from any thread, and from a signal handler that interrupts a report: it takes no lock.
+    Each step is one operation on a dict, which is atomic; whoever adds a state to the dict logs it.
     """
 
     def __init__(self, logger: logging.Logger, api_key: str) -> None:
@@ -59,15 +58,15 @@ class FaultLog:
 
     @property
     def last_error(self) -> str | None:
-        """The fault that was reported last and has not passed."""
+        """The latest fault that is not over; None if there is none."""
         reports = [fault.report for fault in self._open.copy().values()]
         return max(reports)[1] if reports else None
 
     def raised(self, topic: str, fault: str | Failure) -> None:
-        """Report a fault, unless it is open under its topic and was told already.
+        """Log a fault, unless it was logged under its topic before and is not over.
 
-        What the API says may hold a balance or an id that is another each time: its failures are
-        the same while their kind and status are.
+        A message of the API may contain a balance or an id that changes: its failures count as the
+        same if their class and status are.
         """
         message = self.redact(str(fault))
         state = message if isinstance(fault, str) else fault.state
@@ -82,15 +81,15 @@ class FaultLog:
             self._logger.error("%s: %s", topic, message)
 
     def cleared(self, topic: str) -> None:
-        """Report that the fault under a topic has passed, if there was one."""
+        """Log that the fault under a topic is over, if there was one."""
         if self._open and self._open.pop(topic, None) is not None:
             self._logger.info("%s: works again", topic)
 
     def store_failed(self, step: str, error: StoreError) -> None:
-        """Report that a step of the work with a shared store has failed.
+        """Log that an operation on a shared store has failed.
 
-        A store that cannot be reached fails in all steps at once. One that refuses a command, say
-        for want of a right, fails in that step until that step succeeds, whatever else it does.
+        If the store cannot be reached, all operations fail. If it refuses a command, say for lack of
+        a permission, this one operation fails until it succeeds, whatever happens to the others.
         """
         if error.is_refusal:
             self.cleared(STORE_TOPIC)
@@ -99,16 +98,13 @@ class FaultLog:
             self.raised(STORE_TOPIC, error)
 
     def store_answered(self, step: str) -> None:
-        """Report that a step of the work with a shared store has succeeded."""
+        """Log that an operation on a shared store works again, if it had failed."""
         if self._open:
             self.cleared(STORE_TOPIC)
             self.cleared(f"{STORE_TOPIC}, {step}")
 
     def noted(self, message: str) -> None:
-        """Report something that is not a state, such as one unreadable message.
-
-        The same words only once.
-        """
+        """Log something that does not last, such as one unreadable message; the same text only once."""
         message = self.redact(message)
         mine = object()
         if self._noted.setdefault(message, mine) is not mine:
@@ -118,7 +114,7 @@ class FaultLog:
         self._logger.warning("%s", message)
 
     def redact(self, message: str) -> str:
-        """Take the API key out of a text that others wrote."""
+        """Remove the API key from a text."""
         if len(self._api_key) < SHORTEST_SECRET:
             return message
         return message.replace(self._api_key, "***")

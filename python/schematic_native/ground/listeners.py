@@ -1,6 +1,6 @@
-"""Who is told what becomes of a client's stream of flags.
+"""Notifies listeners of what happens to a client's stream of flags.
 
-A client never holds who watches it: a listener that nobody else holds is told nothing any more.
+Listeners are held weakly: a client never keeps one alive.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Sequence
 
-# "ready": flags are there and kept current; "lost": they are not kept current any more;
-# "changed": flags with these keys are other ones than before.
+# "ready": there are flags, and they are kept current; "lost": they are no longer kept current; "changed": the
+# flags with these keys have changed.
 StreamEvent: TypeAlias = Literal["ready", "lost", "changed"]
 Listener: TypeAlias = "Callable[[StreamEvent, Sequence[str]], None]"
 
@@ -22,36 +22,36 @@ class Listeners:
     """The listeners of one client.
 
     Args:
-        logger: told of a listener that raises.
+        logger: for listeners that raise.
 
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        # A dict for the order, and because each change is one step: a fork may find any lock held.
+        # A dict keeps the order, and each change of it is atomic: a lock could be held during a fork.
         self._methods: dict[weakref.WeakMethod[Listener], None] = {}
         self._is_ready = False
 
     def add(self, method: Listener) -> None:
-        """Tell a bound method from now on, on the thread that the event comes from; it must not wait."""
+        """Call a bound method with each event, on the thread that it comes from; it must not wait."""
         self._methods[weakref.WeakMethod(method)] = None
 
     def remove(self, method: Listener) -> None:
-        """Tell a method nothing any more."""
+        """Stop calling a method."""
         self._methods.pop(weakref.WeakMethod(method), None)
 
     def set_ready(self, is_ready: bool) -> None:
-        """Tell whether flags are kept current, if that has changed."""
+        """Notify listeners that flags are kept current, or no longer, if that has changed."""
         if is_ready is not self._is_ready:
             self._is_ready = is_ready
-            self._tell("ready" if is_ready else "lost", ())
+            self._notify("ready" if is_ready else "lost", ())
 
     def changed(self, flags: Sequence[str]) -> None:
-        """Tell which flags have changed, if any have."""
+        """Notify listeners of flags that have changed, if there are any."""
         if flags:
-            self._tell("changed", flags)
+            self._notify("changed", flags)
 
-    def _tell(self, event: StreamEvent, flags: Sequence[str]) -> None:
+    def _notify(self, event: StreamEvent, flags: Sequence[str]) -> None:
         for each in tuple(self._methods):
             method = each()
             if method is None:

@@ -1,7 +1,7 @@
-"""What the package takes from the machine that it runs on: instants, randomness and connections.
+"""What the package gets from the machine that it runs on: time, randomness and connections.
 
-Whoever needs one of these asks the client's `Machine`, so that a simulation can put a whole client under a
-clock, a seed and a network of its own. Threads of the synchronous client are not part of it.
+All of it comes from the client's `Machine`, so that a simulation can run a whole client with its own clock, seed
+and network. The threads of the synchronous client are not part of it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Machine:
         clock: epoch seconds.
         monotonic: seconds that never go back.
         jitter: a number from 0 to 1, another each time.
-        token: a text that nobody else draws, and that is safe in the name of a key.
-        unique_key: an idempotency key that nobody else draws.
+        token: a unique text that is safe in the name of a key.
+        unique_key: a unique idempotency key.
         connect: opens a WebSocket, with the arguments of `websockets.connect`; None for that.
         core: further arguments of the native core: its clocks and its seed, where they are not its own.
 

@@ -1,4 +1,7 @@
-"""Tells this package's own HTTP requests from the program's, so that they do not fill its log."""
+"""Keeps this package's own HTTP requests out of the program's log.
+
+Requests of the program itself are logged as before.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Set while a request of this package is under way.
+# True while a request of this package is under way.
 _is_ours: ContextVar[bool] = ContextVar("schematic_native_request", default=False)
 
 
 def _quiet_ours(record: logging.LogRecord) -> bool:
-    """Lower what httpx logs of this package's requests to DEBUG.
+    """Lower what httpx logs about this package's requests to DEBUG.
 
-    A busy program makes a request for every 100 events, and httpx writes an INFO line for each.
+    A busy program sends a request for every 100 events, and httpx logs an INFO line for each.
     """
     if not _is_ours.get() or record.levelno > logging.INFO:
         return True
@@ -31,7 +34,7 @@ for _name in ("httpx", "httpx2"):
 
 @contextlib.contextmanager
 def own_request() -> Iterator[None]:
-    """Mark what is requested within as this package's own, of which httpx logs no INFO line."""
+    """Mark the requests within as this package's own, for which httpx logs no INFO line."""
     token = _is_ours.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a slot is: the place of one company's lease for one credit type."""
+"""A slot: the place of one company's lease for one credit type."""
 
 from __future__ import annotations
 

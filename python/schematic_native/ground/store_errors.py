@@ -1,14 +1,14 @@
-"""The errors of stores and caches that several processes share, whatever server they live on."""
+"""The errors of shared stores and caches, whatever server they are on."""
 
 from __future__ import annotations
 
 
 class StoreError(Exception):
-    """A shared store did not do what was asked of it.
+    """An operation on a shared store has failed.
 
     Attributes:
-        lost: nobody knows whether it did, or yet will; otherwise it surely did not.
-        is_refusal: it has answered, and refuses this one command.
+        lost: whether it is unknown if the store has carried it out, or will; if False, it has not.
+        is_refusal: whether the store has responded, and refuses this command.
 
     """
 
@@ -19,9 +19,9 @@ class StoreError(Exception):
 
     @property
     def state(self) -> object:
-        """What is the same in all failures that are logged once."""
+        """The same for all failures, which are logged once."""
         return StoreError
 
 
 class CacheError(Exception):
-    """A cache that processes share could not be read."""
+    """A shared cache could not be read."""

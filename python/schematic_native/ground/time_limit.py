@@ -1,4 +1,4 @@
-"""Limits of time, for work on an event loop."""
+"""Limits the time of work on an event loop, without ever losing a cancellation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 async def within(work: Awaitable[T], seconds: float) -> T:
-    """Wait for work, so many seconds at most.
+    """Wait for work, at most so many seconds.
 
-    Before Python 3.12, `asyncio.wait_for` forgets that it was cancelled if the work is done at the
-    same moment: a service that loops over it would go on for ever.
+    Before Python 3.12, `asyncio.wait_for` loses a cancellation if the work is done at the same moment:
+    a task that calls it in a loop would never end.
 
     Raises:
-        asyncio.TimeoutError: the work was not done in time; it is cancelled.
+        asyncio.TimeoutError: the work took longer; it is cancelled.
 
     """
     task = asyncio.ensure_future(work)
@@ -29,4 +29,4 @@ async def within(work: Awaitable[T], seconds: float) -> T:
         return task.result()
     finally:
         if not task.cancel() and not task.cancelled():
-            task.exception()  # looked at, or the loop would complain
+            task.exception()  # marks it as retrieved, or the loop would log it

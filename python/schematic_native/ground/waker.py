@@ -1,4 +1,7 @@
-"""How the core wakes the I/O loop."""
+"""Wakes the event loop when the core has work for it.
+
+Nothing here does that work.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Waker:
-    """Carries the core's wake-ups to the loop, whichever thread they come from.
+    """Passes the core's wake-ups to the event loop, from any thread.
 
-    It stands between the core and the runtime so that neither keeps the other alive, and so that a
-    core can be made before any loop runs. A ring that nobody hears is not lost work: the runtime
-    looks at everything when it starts.
+    It is between the core and the runtime so that neither keeps the other alive, and so that a core can
+    be made before there is a loop. A wake-up before the loop is connected loses no work: the runtime
+    looks for all kinds of work when it starts.
     """
 
     def __init__(self) -> None:
-        self._listener: (
+        self._connected: (
             tuple[asyncio.AbstractEventLoop, Mapping[str, Callable[[], None]]] | None
         ) = None
 
@@ -26,23 +29,23 @@ class Waker:
         self, loop: asyncio.AbstractEventLoop, handlers: Mapping[str, Callable[[], None]]
     ) -> None:
         """Call `handlers[topic]` on `loop` from now on."""
-        self._listener = (loop, handlers)
+        self._connected = (loop, handlers)
 
     def disconnect(self) -> None:
-        """Hear no more rings."""
-        self._listener = None
+        """Ignore wake-ups from now on."""
+        self._connected = None
 
     def __call__(self, topic: str) -> None:
-        """Ring: have the topic's handler called on the loop."""
-        listener = self._listener
-        if listener is None:
+        """Call the handler of a topic on the loop."""
+        connected = self._connected
+        if connected is None:
             return
-        loop, handlers = listener
+        loop, handlers = connected
         handler = handlers.get(topic)
         if handler is None:
             return
         try:
             loop.call_soon_threadsafe(handler)
         except RuntimeError:
-            # The loop was closed between the two lines; whoever closed it has dealt with the rest.
-            self._listener = None
+            # The loop was closed in the meantime; whoever closed it takes care of the rest.
+            self._connected = None

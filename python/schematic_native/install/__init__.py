@@ -1,7 +1,7 @@
-"""From here on, `from schematic.client import ...` gives this package's clients.
+"""Makes `from schematic.client import ...` return this package's clients.
 
-`install()` does it for a program that calls it before it imports them;
-`python -m schematic_native.install program.py` does it for a program that is left as it is.
+A program calls `install()` before such imports; `python -m schematic_native.install program.py` runs a program
+that is not changed at all. Nothing is replaced before one of them is called.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["install", "uninstall"]
 
 PACKAGE = "schematic"
 CLIENT = "schematic.client"
-# What the published package's users import from its top.
+# What programs import from the top of the published package.
 _AT_THE_TOP = (
     "AsyncSchematic",
     "AsyncSchematicConfig",
@@ -30,16 +30,16 @@ _AT_THE_TOP = (
     "SchematicConfig",
 )
 
-# What stood in sys.modules under the names that were taken; None where nothing did.
+# What was in sys.modules under the replaced names; None if nothing was.
 _replaced: dict[str, types.ModuleType | None] = {}
 
 
 def install() -> None:
-    """Let `schematic.client` stand for this package, also in modules of other people.
+    """Replace `schematic.client` by this package, for all modules of the program.
 
     Names that this package does not have stay those of the published one, which need not be
-    installed. A second call does nothing. Call it first: names that a module has imported before
-    stay what they were, and a `RuntimeWarning` names such modules.
+    installed. A second call does nothing. Call it first: what a module has imported before stays what
+    it was, and a `RuntimeWarning` names such modules.
     """
     if _replaced:
         return
@@ -62,19 +62,19 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo `install()`; what was imported meanwhile stays what it is."""
+    """Undo `install()`; what has been imported in the meantime stays what it is."""
     for name, module in _replaced.items():
         _place(name, module)
     _replaced.clear()
 
 
 def _stand_ins(published: types.ModuleType | None) -> dict[str, types.ModuleType]:
-    """Return the modules that take the place of the published ones, by name."""
-    from schematic_native import cache, client, webhooks  # noqa: PLC0415 - imported by it in turn
+    """Return the modules that replace the published ones, by name."""
+    from schematic_native import cache, client, webhooks  # noqa: PLC0415 - they import this module
 
     stand_in = types.ModuleType(CLIENT, client.__doc__)
     if published is not None:
-        # A module of its own: clients that were made before go on with the names that they know.
+        # A new module: clients that were made before keep using the old one.
         vars(stand_in).update(vars(published))
     ours = {name: getattr(client, name) for name in client.__all__}
     vars(stand_in).update(ours)
@@ -93,7 +93,7 @@ def _stand_ins(published: types.ModuleType | None) -> dict[str, types.ModuleType
 
 
 def _place(name: str, module: types.ModuleType | None) -> None:
-    """Let a name stand for a module, for the import statement and as an attribute of its package."""
+    """Make a name refer to a module, in sys.modules and as an attribute of its package."""
     parent, _, attribute = name.rpartition(".")
     package = sys.modules.get(parent)
     if module is None:
@@ -107,19 +107,19 @@ def _place(name: str, module: types.ModuleType | None) -> None:
 
 
 def _holders() -> Iterator[str]:
-    """Name the modules that hold classes of the published client."""
+    """Yield the names of modules that have imported classes of the published client."""
     published = sys.modules.get(CLIENT)
     if published is None:
         return
     classes = {
         id(value)
         for value in vars(published).values()
-        # Those of its other modules are taken by ours as they are.
+        # Ours uses those of its other modules as they are.
         if isinstance(value, type) and value.__module__ == CLIENT
     }
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in (PACKAGE, "schematic_native"):
             continue
-        # Modules may be anything that somebody has put there.
+        # sys.modules may contain objects of any kind.
         if any(id(value) in classes for value in list(getattr(module, "__dict__", {}).values())):
             yield name

@@ -1,4 +1,7 @@
-"""`python -m schematic_native.install program.py [args]`: an unchanged program, with our clients."""
+"""`python -m schematic_native.install program.py [args]`: runs an unchanged program with our clients.
+
+The program runs as it would under `python program.py`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def main(arguments: list[str]) -> None:
         sys.path[0] = str(program.resolve().parent)
     os.environ[PROGRAM] = str(program.absolute())
     module = types.ModuleType("__main__")
-    # A process that it spawns runs this module, and with it the program.
+    # A process that it spawns runs that module, which runs the program.
     module.__spec__ = ModuleSpec("schematic_native.install.child", None)
     sys.modules["__main__"] = module
     execute(arguments[0], vars(module))

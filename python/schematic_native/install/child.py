@@ -1,4 +1,7 @@
-"""The program again, in a process that it spawns: `multiprocessing` runs this module there."""
+"""Runs the program again in a process that it spawns: `multiprocessing` runs this module there.
+
+Nothing but `__main__.py` and such a process imports it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def execute(path: str, names: dict[str, object]) -> None:
     names["__file__"] = path
     with io.open_code(str(Path(path).absolute())) as file:
         code = compile(file.read(), path, "exec")
-    exec(code, names)  # noqa: S102 - it is what the user asks for
+    exec(code, names)  # noqa: S102 - that is what the user has asked for
 
 
 if __name__ in ("__main__", "__mp_main__"):

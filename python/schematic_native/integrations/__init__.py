@@ -1,6 +1,7 @@
-"""Holds in frameworks, and the tokens of model answers.
+"""Holds in frameworks, and the tokens of model responses.
 
-Each module needs its own extra, but for `tokens`. Nothing here is loaded by `schematic_native`.
+Each module but `tokens` needs the framework that it is named after. `schematic_native` never imports a module from
+here by itself.
 """
 
 from schematic_native.integrations.tokens import TokenCount, units_of

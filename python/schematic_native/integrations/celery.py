@@ -1,4 +1,7 @@
-"""Holds for tasks of Celery, settled at the task's end."""
+"""Holds for tasks of Celery, which are settled when the task ends.
+
+Nothing here retries a task or decides whether it is retried.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +32,19 @@ def held(
     usage: float | Callable[..., float],
     **keywords: Any,
 ) -> Callable[[F], F]:
-    """Return a decorator that holds credits while a task runs, which gets it as `hold`.
+    """Return a decorator that holds credits while a task runs, and passes the hold to it as `hold`.
 
-    It goes below `@app.task`. A task that is denied raises CreditsDenied. A task that is delivered
-    twice is billed once within 24 h; each of its own retries is billed. What is still to be sent is
-    delivered when a process of the worker's pool ends.
+    Put it below `@app.task`. A task that is denied raises CreditsDenied. A task that is delivered
+    twice is billed once within 24 h; each retry that the task asks for is billed. Events that are still
+    queued are delivered when a process of the worker's pool ends.
 
     Args:
         client: the worker's client.
-        flag_key: the flag.
-        company: its lookup keys, or a function of the task's arguments that returns them.
-        user: the same of the user.
-        usage: event units to hold at first, or a function of the task's arguments.
-        keywords: further ones of `Schematic.hold`.
+        flag_key: of the flag to check.
+        company: lookup keys, or a function of the task's arguments that returns them.
+        user: the same for the user.
+        usage: units of the event to hold at first, or a function of the task's arguments.
+        keywords: further arguments of `Schematic.hold`.
 
     """
     _clients.add(client)
@@ -59,7 +62,7 @@ def held(
             with hold:
                 return task(*arguments, hold=hold, **values)
 
-        # Celery checks a call's arguments by the signature, where the hold is not one.
+        # Celery checks the arguments of a call against the signature, in which there must be no hold.
         del run.__wrapped__
         return cast("F", run)
 
@@ -67,7 +70,7 @@ def held(
 
 
 def _delivery() -> str | None:
-    """Name what runs: the same if it is delivered again, another if the task asked for a retry."""
+    """Return a key of this run: the same if it is delivered again, another if the task has asked for a retry."""
     request = getattr(current_task, "request", None)
     if request is None or not request.id:
         return None
@@ -75,7 +78,7 @@ def _delivery() -> str | None:
 
 
 def _deliver(**_: object) -> None:
-    """Deliver what a process of the pool has left: it ends without the interpreter's own end."""
+    """Deliver the events of a process of the pool, which ends without the usual exit of the interpreter."""
     for client in list(_clients):
         client.shutdown()
 

@@ -1,6 +1,9 @@
-"""Holds for views of Django, under WSGI and ASGI, settled when the response has been sent."""
+"""Holds for views of Django, under WSGI and ASGI, which are settled when the response has been sent.
 
-# ruff: noqa: SLF001 - a hold is a part of this package
+An event loop is never blocked by a synchronous client.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of this package
 
 from __future__ import annotations
 
@@ -32,18 +35,18 @@ def held(
     usage: float | Callable[..., float],
     **keywords: Any,
 ) -> Callable[[F], F]:
-    """Return a decorator that holds credits for each request of a view, which gets it as `hold`.
+    """Return a decorator that holds credits for each request of a view, and passes the hold to it as `hold`.
 
-    A request that is denied is answered with status 402 and the reason. A streamed response keeps
-    the hold until it ends, or the client has gone.
+    The response to a denied request has status 402 and the reason. A streamed response keeps the hold
+    until it ends or the browser disconnects.
 
     Args:
-        client: the project's client: a Schematic, or under ASGI alone an AsyncSchematic.
-        flag_key: the flag.
-        company: its lookup keys, or a function of the view's arguments that returns them.
-        user: the same of the user.
-        usage: event units to hold at first, or a function of the view's arguments.
-        keywords: further ones of `Schematic.hold`.
+        client: of the project: a Schematic, or, only under ASGI, an AsyncSchematic.
+        flag_key: of the flag to check.
+        company: lookup keys, or a function of the view's arguments that returns them.
+        user: the same for the user.
+        usage: units of the event to hold at first, or a function of the view's arguments.
+        keywords: further arguments of `Schematic.hold`.
 
     Raises:
         TypeError: the client is asynchronous, and the view is not.
@@ -90,7 +93,7 @@ def _serve_async(
         if isinstance(hold, AsyncHold):
             await hold.__aenter__()
         else:
-            # It may have to wait, which must not hold up the loop.
+            # It may have to wait, which must not block the loop.
             await sync_to_async(hold.__enter__, thread_sensitive=False)()
         try:
             if not hold.allowed:
@@ -110,9 +113,9 @@ def _denied(hold: Hold | AsyncHold) -> HttpResponseBase:
 
 
 def _hand_over(hold: Hold | AsyncHold, response: HttpResponseBase) -> HttpResponseBase:
-    """Let a streamed response take the hold along; any other has its content."""
+    """Make a streamed response keep the hold until it ends; any other already has its content."""
     if response.streaming:
         streamed = cast("Any", response)
-        # Django closes it with the response. Its items were counted by the view.
+        # Django closes it with the response. The view has counted its items.
         streamed.streaming_content = hold.stream(streamed.streaming_content, lambda _: 0)
     return response

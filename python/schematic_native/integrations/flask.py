@@ -1,6 +1,9 @@
-"""Holds for views of Flask, settled when the response has been sent."""
+"""Holds for views of Flask, which are settled when the response has been sent.
 
-# ruff: noqa: SLF001 - a hold is a part of this package
+Nothing here works without a request.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of this package
 
 from __future__ import annotations
 
@@ -29,18 +32,18 @@ def held(
     usage: float | Callable[..., float],
     **keywords: Any,
 ) -> Callable[[F], F]:
-    """Return a decorator that holds credits for each request of a view, which gets it as `hold`.
+    """Return a decorator that holds credits for each request of a view, and passes the hold to it as `hold`.
 
-    It goes below the route. A request that is denied is answered with status 402 and the reason. A
-    streamed response keeps the hold until it ends, or the client has gone.
+    Put it below the route. The response to a denied request has status 402 and the reason. A streamed
+    response keeps the hold until it ends or the browser disconnects.
 
     Args:
-        client: the application's client.
-        flag_key: the flag.
-        company: its lookup keys, or a function of the view's arguments that returns them.
-        user: the same of the user.
-        usage: event units to hold at first, or a function of the view's arguments.
-        keywords: further ones of `Schematic.hold`.
+        client: of the application.
+        flag_key: of the flag to check.
+        company: lookup keys, or a function of the view's arguments that returns them.
+        user: the same for the user.
+        usage: units of the event to hold at first, or a function of the view's arguments.
+        keywords: further arguments of `Schematic.hold`.
 
     """
 

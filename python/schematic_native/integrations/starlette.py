@@ -1,10 +1,10 @@
-"""Holds for requests of Starlette and FastAPI, settled when the response has been sent.
+"""Holds for requests of Starlette and FastAPI, which are settled when the response has been sent.
 
-A dependency of FastAPI may end before a streamed response does. So `hold_for` only begins the hold;
-`HoldMiddleware` ends it, with the last byte of the response, or when the client has gone.
+A dependency of FastAPI may end before a streamed response does. So `hold_for` never ends a hold that it
+begins: `HoldMiddleware` does, with the last byte of the response or when the browser disconnects.
 """
 
-# ruff: noqa: SLF001 - a hold is a part of this package
+# ruff: noqa: SLF001 - a hold is part of this package
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from schematic_native.config.options import LookupKeys
 
 PAYMENT_REQUIRED = 402
-# Where the middleware keeps the holds of a request, in its scope.
+# The key of the scope under which the middleware keeps the holds of a request.
 _HOLDS = "schematic_native.holds"
 
 
@@ -36,7 +36,7 @@ def lifespan(
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Return a lifespan that starts the client with the application and shuts it down with it.
 
-    It is `app.state.schematic` meanwhile.
+    Until then, it is `app.state.schematic`.
     """
 
     @asynccontextmanager
@@ -59,16 +59,16 @@ def hold_for(
 ) -> Callable[[HTTPConnection], Awaitable[AsyncHold]]:
     """Return a dependency that holds credits for a request: `hold: Annotated[AsyncHold, Depends(...)]`.
 
-    Where there are no dependencies, it is called with the request. A request that is denied is
-    answered with status 402 and the reason. The application needs `HoldMiddleware`.
+    Starlette has no dependencies: call it with the request there. The response to a denied request has
+    status 402 and the reason. The application needs `HoldMiddleware`.
 
     Args:
-        client: the application's client.
-        flag_key: the flag.
-        company: its lookup keys, or a function of the request that returns them.
-        user: the same of the user.
-        usage: event units to hold at first, or a function of the request.
-        keywords: further ones of `AsyncSchematic.hold`.
+        client: of the application.
+        flag_key: of the flag to check.
+        company: lookup keys, or a function of the request that returns them.
+        user: the same for the user.
+        usage: units of the event to hold at first, or a function of the request.
+        keywords: further arguments of `AsyncSchematic.hold`.
 
     Raises:
         TypeError: the client is not asynchronous.
@@ -102,13 +102,13 @@ def hold_for(
 
 
 class HoldMiddleware:
-    """Ends the holds of a request when its response has been sent, or the client has gone."""
+    """Ends the holds of a request when its response has been sent, or the browser has disconnected."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one connection."""
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
@@ -131,6 +131,6 @@ async def _end(holds: list[AsyncHold]) -> None:
         while holds:
             await holds.pop()._finish()
     finally:
-        # Whoever cancels this does not wait for the others.
+        # If this is cancelled, the others must not wait.
         while holds:
             holds.pop()._end_unawaited()

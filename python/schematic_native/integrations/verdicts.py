@@ -1,4 +1,7 @@
-"""What an answer comes to, in the words of OpenFeature."""
+"""What the result of a check means in the terms of OpenFeature: an error code, or whether a rule matched.
+
+Nothing here needs OpenFeature to be installed.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ Code: TypeAlias = Literal["FLAG_NOT_FOUND", "INVALID_CONTEXT", "PROVIDER_NOT_REA
 
 
 class Failure(NamedTuple):
-    """Why there is no answer."""
+    """Why a flag could not be checked."""
 
     code: Code
     message: str
 
 
 def failure_of(answer: CheckFlagResult) -> Failure | None:
-    """Tell why there is no answer; None if there is one."""
+    """Return why a flag could not be checked; None if it was."""
     if answer.rule_id is not None:
         return None
     reason = answer.reason
@@ -43,5 +46,5 @@ def failure_of(answer: CheckFlagResult) -> Failure | None:
 
 
 def is_targeted(answer: CheckFlagResult) -> bool:
-    """Tell whether a rule matched, other than the one for everybody."""
+    """Tell whether a rule matched other than the default one."""
     return answer.rule_id is not None and answer.rule_type != DEFAULT_RULE

@@ -28,7 +28,7 @@ HURRY = 0.25
 def finish(
     operations: Operations, pending: PendingCheck, faults: FaultLog
 ) -> Operation[CheckResult | PendingCheck]:
-    """Do what a pending check needs of the store, until it is answered or needs something else."""
+    """Take a check's steps in the store until it is answered or needs something other than the store."""
     while pending.need in STORE_NEEDS:
         try:
             answer = yield from _STEPS[pending.need](operations, pending)

@@ -1,6 +1,7 @@
 """Checks that cannot be answered from memory at once.
 
-What is missing is fetched, then the core is asked again.
+What is missing is fetched, then the core is asked again. No decision is made here that the core or the
+service can make.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from schematic_native.leases.requests import (
 )
 from schematic_native.service.datastream import COMPANY, USER
 from schematic_native.service.errors import ApiError, NotFoundError, PaymentRequiredError
+from schematic_native.service.rest import ReservationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 FUND_NEEDS = frozenset({"acquire", "extend"})
 REST_TOPIC = "flag checks over REST"
 RESERVE_TOPIC = "reservations on the server"
-# Seconds for the service to confirm what a shared cache had; longer than a request may take.
+# Seconds for the service to confirm an entity from a shared cache; longer than a request may take.
 FOLLOW_TIMEOUT = 5.0
 
 
@@ -109,8 +111,7 @@ class Checks:
         if settings is None:
             return None
         if settings.mode == "auto":
-            # A DataStream that has never brought its flags does not run: nothing could be decided
-            # here.
+            # Without flags, as the DataStream has never brought any, nothing can be decided here.
             decides = self._core.has_flags() if self._replica is None else self._replica.ready
             return "client" if self._leases is not None and decides else "server"
         if settings.mode == "client" and self._leases is None:
@@ -164,7 +165,7 @@ class Checks:
         """Finish a check that may reserve credits."""
         unread = pending is None or pending.need in {"plain", "resolve"}
         if unread and self._replica is not None and self._replica.ready:
-            # What was begun, if it was, did not know the flag, perhaps, or whom the keys name.
+            # A check that was begun before may not have known the flag or the entities.
             pending = None
             await self._load(self._replica, request.as_flag_request())
         if pending is not None:
@@ -180,11 +181,11 @@ class Checks:
     async def _ask_replica(
         self, replica: Replica, request: FlagRequest
     ) -> CheckFlagResult | NoAnswer | None:
-        """Decide by what the replicator has written; None if that cannot be done.
+        """Decide by what the replicator has written; None if that is not possible.
 
-        A company or user that is not there counts as none.
+        An unknown company or user is treated as if none had been named.
         """
-        # Once more if all was forgotten in between.
+        # A second time if the cache was emptied in between.
         for _ in range(2):
             found = await self._load(replica, request) if replica.ready else None
             if found is None or not found.flag:
@@ -208,7 +209,7 @@ class Checks:
     async def credit_balance(
         self, company: Keys, credit_type_id: str, deadline: float
     ) -> CreditBalance:
-        """Tell a company's credits, from memory if it is streamed, or else over REST."""
+        """Return a company's credits, from memory if it is streamed, or else over REST."""
         source = self._datastream or self._replica
         if source is not None and self._core.has_flags():
             await self._fetch_missing(company, None, deadline)
@@ -242,7 +243,7 @@ class Checks:
         return answer
 
     def _without_store(self, request: CheckRequest) -> CheckResult | PendingCheck:
-        """Ask again as if the store had failed: it has not answered in time."""
+        """Decide as if the store had failed, since it has not answered in time."""
         answer = request.decide(self._core)
         if isinstance(answer, PendingCheck) and answer.need == "reserve":
             return answer.resume(False)
@@ -270,7 +271,7 @@ class Checks:
         return plain_result(answer) if isinstance(answer, CheckFlagResult) else answer
 
     async def _fetch(self, company: Keys | None, user: Keys | None, deadline: float) -> bool:
-        """Request entities over the DataStream; tells whether all of them have come."""
+        """Request entities over the DataStream; returns whether all of them have come."""
         wanted = [(kind, keys) for kind, keys in ((COMPANY, company), (USER, user)) if keys]
         if self._replica is not None:
             requests = [self._replica.request(*each, deadline) for each in wanted]
@@ -281,7 +282,7 @@ class Checks:
         return all(await asyncio.gather(*requests))
 
     async def _obtain(self, datastream: DataStream, kind: str, keys: Keys, deadline: float) -> bool:
-        """Take an entity from a shared cache at once, and follow it; or else request it."""
+        """Take an entity from a shared cache and confirm it later, or else request it."""
         if self._caches is not None and await self._caches.find(kind, keys):
             self._spawn(self._follow(self._caches, datastream, kind, keys))
             return True
@@ -290,7 +291,7 @@ class Checks:
     async def _follow(
         self, caches: EntityCaches, datastream: DataStream, kind: str, keys: Keys
     ) -> None:
-        """Request an entity that a shared cache had: it may have changed, or gone, since."""
+        """Request an entity that came from a shared cache: it may have changed or gone since."""
         known = self._core.company_id if kind == COMPANY else self._core.user_id
         found = known(keys)
         deadline = asyncio.get_running_loop().time() + FOLLOW_TIMEOUT
@@ -335,15 +336,17 @@ class Checks:
         lifetime = min(asked_ttl, LONGEST_HOLD)
         try:
             reserved = await self._api.check_and_reserve(
-                request.flag_key,
-                request.company,
-                request.user,
-                math.ceil(usage),
-                request.event_subtype,
-                self._core.now() + lifetime,
-                request.as_flag_request().preflight.to_wire(),
+                ReservationRequest(
+                    request.flag_key,
+                    request.company,
+                    request.user,
+                    math.ceil(usage),
+                    request.event_subtype,
+                    self._core.now() + lifetime,
+                    request.as_flag_request().preflight.to_wire(),
+                    request.key,
+                ),
                 deadline,
-                request.key,
             )
         except PaymentRequiredError as error:
             self._faults.cleared(RESERVE_TOPIC)
@@ -361,7 +364,7 @@ class Checks:
         return self._take_hold(request, reserved)
 
     def _take_hold(self, request: CheckRequest, reserved: Reserved) -> CheckResult:
-        """Hand the hold to the caller, unless it could not be settled or is not needed."""
+        """Hand the hold to the caller, or release it if it cannot be settled or is not needed."""
         verdict, hold = reserved.verdict, reserved.reservation
         error = verdict.error
         if hold is not None and (not hold.event_subtype or not verdict.value):
@@ -383,15 +386,15 @@ class Checks:
         )
 
     async def release(self, reservation_id: str) -> None:
-        """Give a hold back that the server keeps, best effort."""
+        """Release a hold of the service, best effort."""
         try:
             await self._api.release_reservation(reservation_id)
         except ApiError as error:
-            # The server takes the hold back when it expires.
+            # The service takes the hold back when it expires.
             self._faults.noted(f"reservation {reservation_id} could not be released: {error}")
 
     async def _leased_balance(self, company_id: str, credit_type_id: str) -> CreditBalance | None:
-        """Add up what the server last told and what the lease of the slot holds."""
+        """Add up the balance that the service last sent and what the slot's lease holds."""
         balance = self._core.company_balance(company_id, credit_type_id)
         slot = (company_id, credit_type_id)
         try:
@@ -401,8 +404,7 @@ class Checks:
             self._faults.store_failed("balance", error)
             return None
         self._faults.store_answered("balance")
-        # An expired lease lends nothing any more; what it lent has gone back to the company's
-        # balance.
+        # What was left of an expired lease is in the company's balance again.
         if lease is None:
             return None if balance is None else CreditBalance(balance, reserved, 0.0)
         settled = max(0.0, lease.granted - lease.remaining - reserved)

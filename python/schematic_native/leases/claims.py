@@ -25,13 +25,13 @@ ROW_GRACE = 30.0
 
 @dataclass(frozen=True)
 class Claim:
-    """Credits used of a hold in the shared store, which must still be claimed there.
+    """A hold whose use must still be claimed in the shared store.
 
-    What a settle owes is noted in the core as well, before the usage is queued, and stays there
-    until the store has answered: whoever is interrupted, the sender and the sweep make the claim.
+    The core notes the claim of a settle before its usage is queued, and keeps the note until the store has
+    answered. So if the settle is interrupted, the sender of events or the sweep makes the claim.
 
-    Claiming twice does no harm: the store ends a hold once. So a claim that failed is made again
-    while the hold's row may be there.
+    Claiming twice does no harm, as the store ends a hold once. So a claim that failed is made again as long
+    as the hold's row may exist.
     """
 
     hold: Reservation
@@ -44,7 +44,7 @@ class Claim:
         return cls(owed.reservation, owed.credits, owed)
 
     def make(self, operations: Operations, core: Core) -> Operation[bool]:
-        """Claim the hold; tells whether it was still there."""
+        """Claim the hold; returns whether it was still there."""
         if (yield from self._make_in_slab(operations, core)):
             return True
         slot = self.hold.company_id, self.hold.credit_type_id
@@ -54,9 +54,9 @@ class Claim:
         return consumed is not None
 
     def _make_in_slab(self, operations: Operations, core: Core) -> Operation[bool]:
-        """Claim a hold that another process carved from its slab: the slab's row is told of it.
+        """Claim a hold that another process took from its slab, by a note in the slab's row.
 
-        Until that process hears of it there, or the row is swept, it has the credits of the hold.
+        The credits of the hold stay with that process until it reads the note, or the row is swept.
         """
         hold, row_id = self.hold, core.slab_of(self.hold)
         if row_id is None:
@@ -69,7 +69,7 @@ class Claim:
         return noted is not None
 
     def is_over(self, now: float) -> bool:
-        """Whether the hold's row is gone by now: swept as unused, or forgotten.
+        """Whether the hold's row is gone by now, swept or expired.
 
         Until then a claim may still come before the sweep, even if the hold has lapsed.
         """
@@ -78,12 +78,12 @@ class Claim:
 
 @dataclass
 class SlabClaim:
-    """Credits used of a slab, whose row is to be claimed in the shared store: as a `Claim` is.
+    """A slab whose use must still be claimed in the shared store, as a `Claim` of a hold.
 
     Args:
         row: the slab's reservation.
         credits: the credits used of it here.
-        lose: told with the credits taken and left if the store has lost the row.
+        lose: called with the credits taken and left if the store has lost the row.
         held: holds of it that are still open, by id, and their credits.
 
     """
@@ -92,11 +92,11 @@ class SlabClaim:
     credits: float
     lose: Callable[[Reservation, float, float], None]
     held: Sequence[tuple[str, float]] = ()
-    # Once it was asked for, the row may be gone because that claimed it.
+    # If it was asked for before, that may have claimed the row, so its absence is no loss.
     is_asked: bool = False
 
     def make(self, operations: Operations, _: Core) -> Operation[bool]:
-        """Claim the slab; tells whether it was still there."""
+        """Claim the slab; returns whether it was still there."""
         was_asked, self.is_asked = self.is_asked, True
         try:
             is_there = yield from operations.close_slab(self.row, self.credits, self.held)

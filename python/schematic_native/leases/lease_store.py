@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from schematic_native._native import AcquirePlan, ExtendPlan
@@ -21,6 +21,10 @@ class HeldLease(Protocol):
     @property
     def lease_id(self) -> str:
         """Its id."""
+
+    @property
+    def expires_at(self) -> float:
+        """When it ends, in epoch seconds."""
 
     @property
     def granted(self) -> float:
@@ -41,14 +45,11 @@ class LeaseStore(Protocol):
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
 
-    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
-        """Tell whether a lease is in the slot, and has ended by the clock of the store."""
-
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
-        """Tell the lease to ask for; None while a live one is in the slot."""
+        """Return the lease to ask for; None while a live one is in the slot."""
 
     async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
-        """Tell the extend to ask for; None if none is due, or the lease has expired."""
+        """Return the extend to ask for; None if none is due, or the lease has expired."""
 
     async def install(
         self,
@@ -57,10 +58,19 @@ class LeaseStore(Protocol):
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there.
 
-        `free` are the credits that may be spent of it, where that is not the whole grant.
+        Args:
+            slot: the company and the credit type.
+            lease_id: the lease.
+            granted: its credits.
+            expires_at: when it ends, in epoch seconds.
+            free: the credits that may be spent of it, if that is not the whole grant.
+            successor_of: a lease that has ended for the service; it is replaced even if it is live
+                by the store's clock.
+
         """
 
     async def extend(
@@ -69,7 +79,7 @@ class LeaseStore(Protocol):
         """Reconcile a lease with the service's total for it, if it is still in the slot."""
 
     async def refill(self, slot: Slot) -> None:
-        """Attend to a slot that is about to run dry, apart from extending its lease."""
+        """Do what a slot needs that is about to run dry, apart from extending its lease."""
 
     async def sweep(self) -> None:
         """Give expired holds back."""
@@ -79,3 +89,15 @@ class LeaseStore(Protocol):
 
     async def reserved_credits(self, slot: Slot) -> float:
         """Add up a slot's open holds."""
+
+
+class SharedLeaseStore(LeaseStore, Protocol):
+    """A store whose slots other processes have, too."""
+
+    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
+        """Tell whether a lease is in the slot, but has ended by the store's clock."""
+
+
+def is_shared(store: LeaseStore) -> TypeGuard[SharedLeaseStore]:
+    """Tell whether other processes have the slots of a store, too."""
+    return store.shared

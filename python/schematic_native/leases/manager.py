@@ -17,6 +17,7 @@ from schematic_native.leases.company_lookup import CompanyLookup
 from schematic_native.leases.extend_backoff import ExtendBackoff
 from schematic_native.leases.flights import Calls, Flight, SingleFlight
 from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
+from schematic_native.leases.lease_store import is_shared
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.leases.siblings import Siblings
 from schematic_native.service.errors import ApiError, PaymentRequiredError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
-    from schematic_native.leases.lease_store import HeldLease, LeaseStore
+    from schematic_native.leases.lease_store import HeldLease, LeaseStore, SharedLeaseStore
     from schematic_native.service.responses import GrantedLease
     from schematic_native.service.rest import Api
 
@@ -40,6 +41,10 @@ MAX_JOINS = 2
 # A process that was given a lease has so many intervals, in seconds, to put it into a shared store.
 INSTALL_POLLS = 10
 INSTALL_POLL_INTERVAL = 0.025
+# A lease may end for the service so many seconds before it does by our clock and the store's.
+MOST_CLOCK_SKEW = 10.0
+# What the service says to an extend of a lease that has ended.
+ENDED_STATUSES = frozenset({400, 404, 409, 410, 422})
 SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
@@ -96,7 +101,8 @@ class Leases:
     ) -> HeldLease | None:
         """Return the live lease of a slot, acquiring one if there is none.
 
-        None if none can be had in time, or the service has just refused as little as is required.
+        Returns None if no lease comes in time, or if the service refused no more than the required credits
+        a moment ago.
         """
         slot = (company_id, credit_type_id)
         lease = await self._read(self._store.live_lease(slot), deadline)
@@ -173,7 +179,7 @@ class Leases:
         await asyncio.gather(*acquires)
 
     def inherit(self, other: Leases) -> None:
-        """Go on where a manager ended whose loop ended under it."""
+        """Take over what a manager knew whose event loop has ended."""
         self._siblings.inherit(other._siblings)
 
     async def close(self, deadline: float) -> None:
@@ -189,8 +195,7 @@ class Leases:
         await self._store.close(max(0.0, deadline - loop.time()))
         leases = [] if self._store.shared else self._core.live_leases()
         for lease in leases:
-            # Dropped before it is released: no check may reserve from a lease that is being given
-            # back.
+            # Dropped before it is released: no check may reserve from a lease that is being released.
             self._core.drop_lease(lease.company_id, lease.credit_type_id)
         own = [lease for lease in leases if not self._siblings.is_shared(lease.lease_id)]
         gate = asyncio.Semaphore(RELEASES_AT_ONCE)
@@ -202,7 +207,7 @@ class Leases:
         await asyncio.gather(*(release(lease.lease_id) for lease in own))
 
     async def _replenish(self, slot: Slot, *, extend: bool) -> None:
-        """Attend to a slot that has run low; without an extend where that failed lately."""
+        """Refill a slot that has run low, and extend its lease unless that failed lately."""
         try:
             await self._store.refill(slot)
         except StoreError as error:
@@ -215,21 +220,15 @@ class Leases:
     async def _acquire(self, slot: Slot, required_credits: float) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
         topic = f"acquire of a lease for {slot}"
-        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
         balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_acquire(slot)
             if plan is None:
                 return
-            try:
-                await self._obtain(slot, plan)
-            except PaymentRequiredError:
-                less = _affordable(balance, plan.requested_amount, required_credits)
-                if less is None:
-                    raise
-                await self._obtain(slot, plan.with_amount(less))
+            await self._obtain_affordable(slot, plan, balance, required_credits)
         except PaymentRequiredError:
-            # The company has too few credits, which is an answer: the service works.
+            # The company has too few credits. That is a valid answer: the service works.
             if required_credits:
                 self._core.note_spent(*slot, required_credits, balance)
             self._faults.cleared(topic)
@@ -241,33 +240,59 @@ class Leases:
         self._core.forget_spent(*slot)
         self._faults.cleared(topic)
 
-    async def _obtain(self, slot: Slot, plan: AcquirePlan) -> None:
+    async def _obtain_affordable(
+        self,
+        slot: Slot,
+        plan: AcquirePlan,
+        balance: float | None,
+        required_credits: float,
+        successor_of: str | None = None,
+    ) -> None:
+        """Acquire a lease as planned, or of what the company's balance still allows."""
+        try:
+            await self._obtain(slot, plan, successor_of)
+        except PaymentRequiredError:
+            less = _affordable(balance, plan.requested_amount, required_credits)
+            if less is None:
+                raise
+            await self._obtain(slot, plan.with_amount(less), successor_of)
+
+    async def _obtain(self, slot: Slot, plan: AcquirePlan, successor_of: str | None) -> None:
         """Acquire a lease and put it into its slot; one that came too late is released again."""
         ends = self._ends.unique(plan.expires_at)
         lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-        free = None
-        if not self._store.shared:
+        if lease.lease_id == successor_of:
+            return  # the service has one lease for a slot, so it has not ended
+        free, store = None, self._store
+        if not is_shared(store):
             lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
         elif is_foreign(lease, ends):
-            free = await self._rejoin(slot, lease)
-        kept = await self._install(slot, lease, plan, free)
+            free = await self._rejoin(store, slot, lease, successor_of)
+        kept = await self._install(slot, lease, plan, free, successor_of)
         if free is not None and kept == lease.lease_id:
             lease = await self._renew(slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
             self._calls.spawn(self._release(lease.lease_id, None))
 
     async def _install(
-        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, free: float | None
+        self,
+        slot: Slot,
+        lease: GrantedLease,
+        plan: AcquirePlan,
+        free: float | None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into its slot; returns the id of the lease that is there then."""
         expires_at = plan.expires_at if lease.expires_at is None else lease.expires_at
-        return await self._store.install(slot, lease.lease_id, lease.granted, expires_at, free)
+        return await self._store.install(
+            slot, lease.lease_id, lease.granted, expires_at, free, successor_of
+        )
 
     async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
-        """Move the end of a lease that is live for the service and has ended for the store.
+        """Move the end of a lease that is live for the service, but has ended for the store.
 
-        So it is where the store's clock is ahead: until the service calls the lease ended, too, it
-        hands out no other.
+        That happens if the store's clock is ahead: the service hands out no other lease until this one has
+        ended by its own clock, too.
         """
         if await self._store.live_lease(slot) is not None:
             return lease
@@ -279,7 +304,7 @@ class Leases:
     async def _extend(self, flight: Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
         topic = f"extend of the lease for {slot}"
-        # As it was before the service was asked: a top-up that comes meanwhile makes it rise.
+        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
         balance = self._core.company_balance(*slot)
         try:
             plan = await self._store.plan_extend(slot, required_credits)
@@ -293,6 +318,12 @@ class Leases:
                 if less is None:
                     raise
                 await self._add(slot, plan.with_amount(less))
+            except ApiError as error:
+                if not await self._replace_if_ended(slot, plan, error, required_credits or 0.0):
+                    raise
+                further = await self._store.plan_extend(slot, required_credits)
+                if further is not None:
+                    await self._add(slot, further)
         except PaymentRequiredError:
             self._backoff.failed(slot)
             if required_credits:
@@ -316,8 +347,29 @@ class Leases:
             granted = self._siblings.own_part_of_extend(slot, lease, plan, overlap)
         await self._store.extend(slot, plan.lease_id, granted, lease.expires_at)
 
+    async def _replace_if_ended(
+        self, slot: Slot, plan: ExtendPlan, error: ApiError, needed: float
+    ) -> bool:
+        """Replace a lease that cannot be extended because it has ended for the service.
+
+        By the store's clock it may still be live. What is left of it there must not be spent any more: the
+        service has taken it back. Returns whether it has ended, perhaps replaced by a sibling.
+        """
+        if error.status not in ENDED_STATUSES:
+            return False
+        lease = await self._store.live_lease(slot)
+        if lease is not None and lease.lease_id == plan.lease_id:
+            if lease.expires_at > self._core.now() + MOST_CLOCK_SKEW:
+                return False
+            fresh = self._core.plan_shared_acquire(slot[1])
+            fresh = fresh.with_amount(max(fresh.requested_amount, needed))
+            balance = self._core.company_balance(*slot)
+            await self._obtain_affordable(slot, fresh, balance, needed, plan.lease_id)
+            lease = await self._store.live_lease(slot)
+        return lease is None or lease.lease_id != plan.lease_id
+
     async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
-        """Read from the store until the deadline; None if nothing was to be had."""
+        """Read from the store until the deadline; None if it fails or is too slow."""
         try:
             if deadline is None or not self._store.shared:
                 told = await answer
@@ -332,18 +384,21 @@ class Leases:
         self._faults.store_answered("lease")
         return told
 
-    async def _rejoin(self, slot: Slot, lease: GrantedLease) -> float:
+    async def _rejoin(
+        self, store: SharedLeaseStore, slot: Slot, lease: GrantedLease, successor_of: str | None
+    ) -> float:
         """Return the credits that are free of a lease that was there, but not in the shared store.
 
-        None are, as nobody knows what was spent of it: its row was evicted, or lost in a failover.
-        What a check then needs is added by an extend. First a sibling that was given the lease just
-        now has a moment to put it there, whole.
+        That is none, as nobody knows what was spent of it: its row may have been evicted, or lost in a
+        failover. A check that needs credits then adds them by an extend. But first a sibling that has just
+        been given the lease gets a moment to put it there with its whole grant.
         """
         self._siblings.share(lease.lease_id)
-        if await self._read(self._store.has_ended(slot, lease.lease_id)):
-            return 0.0  # its row is there, and nobody puts it there anew
+        if await self._read(store.has_ended(slot, lease.lease_id)):
+            return 0.0  # its row is there, so no sibling is about to put it there
         for _ in range(INSTALL_POLLS):
-            if await self._read(self._store.live_lease(slot)) is not None:
+            live = await self._read(store.live_lease(slot))
+            if live is not None and live.lease_id != successor_of:
                 break
             await asyncio.sleep(INSTALL_POLL_INTERVAL)
         return 0.0
@@ -352,12 +407,12 @@ class Leases:
         try:
             await self._api.release_lease(lease_id, deadline)
         except ApiError as error:
-            # Nothing is lost for good: the server takes the lease back when it expires.
+            # Nothing is lost for good: the service takes the lease back when it expires.
             self._faults.noted(f"lease {lease_id} could not be released: {error}")
 
 
 def _affordable(balance: float | None, refused: float, needed: float) -> float | None:
-    """Return the credits to ask for once more after a refusal: the company's last; None for none.
+    """Return fewer credits to ask for after a refusal: the company's last ones. None to give up.
 
     Args:
         balance: the company's, as it is cached.

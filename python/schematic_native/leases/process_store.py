@@ -25,21 +25,12 @@ class ProcessStore:
         """Return the slot's lease if it is live."""
         return None if self._core.plan_acquire(*slot) is not None else self._core.lease(*slot)
 
-    async def has_ended(self, slot: Slot, lease_id: str) -> bool:
-        """Tell whether a lease is in the slot, and has ended by the core's clock."""
-        lease = self._core.lease(*slot)
-        return (
-            lease is not None
-            and lease.lease_id == lease_id
-            and lease.expires_at <= self._core.now()
-        )
-
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
-        """Tell the lease to ask for; None while a live one is in the slot."""
+        """Return the lease to ask for; None while a live one is in the slot."""
         return self._core.plan_acquire(*slot)
 
     async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
-        """Tell the extend to ask for; None if none is due, or the lease has expired."""
+        """Return the extend to ask for; None if none is due, or the lease has expired."""
         return self._core.plan_extend(*slot, required_credits)
 
     async def install(
@@ -49,8 +40,12 @@ class ProcessStore:
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
         """Put a lease into a slot without a live one; return the id of the lease that is there."""
+        held = self._core.lease(*slot)
+        if held is not None and held.lease_id == successor_of:
+            self._core.drop_lease(*slot)
         own = granted if free is None else free
         return self._core.install_lease(*slot, lease_id, own, expires_at)
 
@@ -61,7 +56,7 @@ class ProcessStore:
         self._core.apply_extend(*slot, lease_id, granted_total, expires_at)
 
     async def refill(self, slot: Slot) -> None:
-        """Do nothing: an extend is all that a slot of this process needs."""
+        """Do nothing: a slot of this process needs no more than extends."""
 
     async def sweep(self) -> None:
         """Give expired holds back."""

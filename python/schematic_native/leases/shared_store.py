@@ -33,10 +33,10 @@ INSIST_PAUSE = 0.1
 
 
 class SharedStore:
-    """The slots that several processes share: the store of a lease manager, and of its checks.
+    """The slots that several processes share, for a lease manager and its checks.
 
     Args:
-        core: tells what to ask the service for, and holds the slabs of this process.
+        core: plans what to ask the service for, and holds the slabs of this process.
         store: where leases and holds live.
         faults: where failures are reported.
 
@@ -50,7 +50,7 @@ class SharedStore:
         self._operations = store.operations
         self._faults = faults
         self._slabs = Slabs(core, store, self.claim_later, faults)
-        # What settles owe is in the core; here are slabs, and holds that nobody waits for.
+        # Open claims of slabs, and of holds that no caller waits for. Those of settles are in the core.
         self._claims: list[Claim | SlabClaim] = []
         # Checks that ask the store now.
         self._checks = UnderWay()
@@ -67,18 +67,18 @@ class SharedStore:
         return lease if lease is not None and lease.live else None
 
     async def has_ended(self, slot: Slot, lease_id: str) -> bool:
-        """Tell whether a lease is in the slot, and has ended by the store's clock."""
+        """Tell whether a lease is in the slot, but has ended by the store's clock."""
         lease = await self._ask(self._operations.lease(slot))
         return lease is not None and lease.lease_id == lease_id and not lease.live
 
     async def plan_acquire(self, slot: Slot) -> AcquirePlan | None:
-        """Tell the lease to ask for; None while a live one is in the slot."""
+        """Return the lease to ask for; None while a live one is in the slot."""
         if await self.live_lease(slot) is not None:
             return None
         return self._core.plan_shared_acquire(slot[1])
 
     async def plan_extend(self, slot: Slot, required_credits: float | None) -> ExtendPlan | None:
-        """Tell the extend to ask for; None if none is due, or the lease has expired."""
+        """Return the extend to ask for; None if none is due, or the lease has expired."""
         lease = await self.live_lease(slot)
         if lease is None:
             return None
@@ -93,12 +93,12 @@ class SharedStore:
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> str:
-        """Put a lease into a slot without a live one; return the id of the lease that is there.
-
-        `free` are the credits that may be spent of it, where that is not the whole grant.
-        """
-        installing = self._operations.install(slot, lease_id, granted, expires_at, free)
+        """Put a lease into a slot without a live one; return the id of the lease that is there."""
+        installing = self._operations.install(
+            slot, lease_id, granted, expires_at, free, successor_of
+        )
         return (await self._ask(installing)).lease_id
 
     async def extend(
@@ -116,10 +116,10 @@ class SharedStore:
         await self._slabs.refill(slot)
 
     async def before_billing(self) -> None:
-        """Let the store hear of what is about to be billed; best effort.
+        """Tell the store, best effort, what is about to be billed.
 
-        Should this process die, what was billed must not come back to the lease: neither as a hold
-        that was not claimed nor with the rest of a slab.
+        If this process dies, what was billed must not go back to the lease, neither with a hold that was not
+        claimed nor with the unused part of a slab.
         """
         if self._claiming:
             await asyncio.wait(set(self._claiming))
@@ -132,20 +132,19 @@ class SharedStore:
             self._faults.store_answered("slabs")
 
     async def sweep(self) -> None:
-        """Give expired holds back, of every process; make the claims that are still open."""
+        """Make the claims that are still open, and end expired holds of every process."""
         self._core.sweep()
         self._slabs.settle_closed()
         await self._slabs.look()
-        # A process whose clock is fast must not end what others hold.
+        # By the store's clock: a process whose own is fast must not end the holds of others.
         now = await self._ask(self._operations.now())
         if await self._claim_again(now):
             await self._sweep(now)
 
     async def close(self, timeout: float) -> None:
-        """Settle every slab and make the claims that are still open, in so many seconds.
+        """Settle every slab and make the claims that are still open, within so many seconds.
 
-        Checks that are under way come to their end first: each has its hold then, or has given
-        back what it debited.
+        Checks under way end first: then each has its hold, or has given back what it debited.
         """
         self._closing = True
         loop = asyncio.get_running_loop()
@@ -163,7 +162,7 @@ class SharedStore:
         await self._store.close()
 
     def inherit(self, other: SharedStore) -> None:
-        """Go on where a store ended whose loop ended under it."""
+        """Take over the open claims of a store whose event loop has ended."""
         self._claims += other._claims
         self._slabs.inherit(other._slabs)
 
@@ -172,14 +171,14 @@ class SharedStore:
     ) -> CheckResult | PendingCheck | None:
         """Do what a pending check needs of the store; None if that takes longer than `timeout`.
 
-        What a check comes to hold that ended sooner, or was cancelled, is given back.
+        If the caller is gone by then, what the check comes to hold is given back.
         """
         if self._closing:
             return None
         work = finish(self._operations, pending, self._faults)
         if timeout >= STORE_TIMEOUT:
             return await self._run_check(work, timeout)
-        # The store has longer than the check: it may have made the debit, and only be slow to say so.
+        # The store is given longer than the check: it may have made the debit and only reply slowly.
         running = asyncio.ensure_future(self._run_check(work, STORE_TIMEOUT))
         try:
             await asyncio.wait({running}, timeout=timeout)
@@ -190,7 +189,7 @@ class SharedStore:
     async def _run_check(
         self, work: Operation[CheckResult | PendingCheck], timeout: float
     ) -> CheckResult | PendingCheck:
-        """Ask the store for a check. If the caller is cancelled, that goes on, and counts until then."""
+        """Run a check's operation. If the caller is cancelled, it goes on, and counts as under way."""
         self._checks.begin()
         try:
             answer = await self._store.run(work, timeout, self._abandon)
@@ -217,14 +216,14 @@ class SharedStore:
         try:
             await self._try(Claim.of(owed), end)
         except asyncio.CancelledError:
-            raise  # it goes on, and has not ended yet
+            raise  # the claim goes on
         except BaseException:
             end(None)
             raise
         end(None)
 
     async def _try(self, claim: Claim | SlabClaim, late: Late[bool] = None) -> bool:
-        """Claim a hold that is settled; tells whether the store has answered."""
+        """Make a claim; returns whether the store has answered."""
         try:
             await self._ask(claim.make(self._operations, self._core), late)
         except StoreError as error:
@@ -234,9 +233,9 @@ class SharedStore:
         return True
 
     async def _insist(self, claim: Claim | SlabClaim) -> None:
-        """Claim a hold that is settled, again and again: there is no later sweep.
+        """Make a claim again and again, as there is no later sweep.
 
-        If it is cut short, the store of a later loop goes on with it.
+        If it is cancelled, a later event loop's store takes it over.
         """
         is_made = False
         try:
@@ -250,10 +249,9 @@ class SharedStore:
                 self.claim_later(claim)
 
     async def _claim_again(self, now: float) -> bool:
-        """Make the claims that are open, until one fails: then the store needs a rest.
+        """Make the open claims until one fails; returns whether none is left.
 
-        Returns whether none is left. Until then this process must end no hold that has lapsed, as
-        it may be one that it owes a claim.
+        As long as one is left, this process must not sweep: the hold of that claim may have lapsed.
         """
         owed = [claim for claim in self._core.owed_claims() if Claim.of(claim).is_over(now)]
         for claim in owed:
@@ -264,20 +262,20 @@ class SharedStore:
         self._claims = open_claims
         if not await self._claim_settles():
             return False
-        # One that is cut short stays where it is: to make it twice does no harm.
+        # One that is cancelled stays in the list: making it twice does no harm.
         while self._claims and await self._try(self._claims[0]):
             self._claims.pop(0)
         return not self._claims
 
     async def _claim_settles(self) -> bool:
-        """Make the claims that settles owe, until one fails; tells whether none has failed."""
+        """Make the claims of settles until one fails; returns whether none has failed."""
         for owed in self._core.owed_claims():
             if not await self._try(Claim.of(owed)):
                 return False
         return True
 
     async def _sweep(self, now: float) -> None:
-        """End the holds that have lapsed, page by page. A page that is begun is finished."""
+        """End the holds that have lapsed, page by page; no cancellation interrupts a page."""
         for _ in range(PAGES):
             page = asyncio.ensure_future(self._ask(self._operations.sweep_page(now)))
             self._ending.add(page)
@@ -288,7 +286,7 @@ class SharedStore:
     def _ended(self, page: asyncio.Future[SweptPage]) -> None:
         self._ending.discard(page)
         if not page.cancelled():
-            page.exception()  # a sweep that was cut short has nobody else to take it
+            page.exception()  # retrieved here in case the sweep was cancelled
 
     def claim_later(self, claim: Claim | SlabClaim) -> None:
         """Claim a hold at the next sweep."""
@@ -298,14 +296,14 @@ class SharedStore:
         return await self._store.run(operation, STORE_TIMEOUT, late)
 
     def _abandon(self, answer: CheckResult | PendingCheck | None) -> None:
-        """Give back what a check has come to hold that nobody waits for any longer."""
+        """Give back what a check holds whose caller is gone."""
         self._checks.end()
         if isinstance(answer, CheckResult) and answer.reservation is not None:
             self.claim_later(Claim(answer.reservation, 0.0))
 
 
 class UnderWay:
-    """Counts what is under way, so that somebody can wait until nothing is."""
+    """Counts what is under way, so that one can wait until nothing is."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -322,7 +320,7 @@ class UnderWay:
             self._over.set()
 
     async def wait(self, timeout: float) -> None:
-        """Wait until nothing is under way, so many seconds at most."""
+        """Wait until nothing is under way, for so many seconds at most."""
         over = asyncio.get_running_loop().call_later(timeout, self._over.set)
         self._over.clear()
         try:

@@ -31,14 +31,14 @@ class Overlap:
 
     def __init__(self) -> None:
         self.asked: list[float] = []  # credits
-        self.total = 0.0  # the highest that the service told meanwhile
+        self.total = 0.0  # the highest total that the service has returned meanwhile
 
 
 class Siblings:
     """What this process may spend of leases that other processes may spend, too.
 
     Args:
-        core: tells what it holds.
+        core: the leases that this process holds.
         api: the lease calls.
         ends: the ends to ask for.
 
@@ -128,7 +128,7 @@ class Siblings:
         try:
             proven = await self._extend_by(lease, PROOF, plan)
         except PaymentRequiredError:
-            return lease  # it took the company's last credits, so nobody else's extend will tell
+            return lease  # it took the company's last credits, so no sibling can have extended it
         if proven.granted == plan.requested_amount + PROOF:
             return proven
         self.share(lease.lease_id)

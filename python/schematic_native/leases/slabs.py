@@ -42,8 +42,8 @@ class Slabs:
     Args:
         core: cuts slabs and serves checks from them.
         store: where a slab is one reservation.
-        settle: settles the reservation of a slab, again and again until it is done.
-        faults: where slabs that were lost are told of.
+        settle: claims the reservation of a slab, again and again until that succeeds.
+        faults: where the loss of a slab is reported.
 
     """
 
@@ -85,11 +85,11 @@ class Slabs:
             self._settle(self._claim(row, used))
 
     async def look(self) -> None:
-        """Hear what the rows of slabs say. Raises `StoreError`.
+        """Read the rows of slabs. Raises `StoreError`.
 
-        A slab whose row is gone is dropped. A hold that has lapsed may have been settled elsewhere;
-        if a copy of it has left and nobody tells, it counts as used, so that it cannot come back
-        though it was billed.
+        A slab whose row is gone is dropped. A hold that has lapsed may have been settled by another process:
+        if a copy of it has left this one and its row does not say, it counts as used, so that it is not
+        refunded although it was billed.
         """
         rows = {row.id: row for row in self._core.take_slabs_in_use()}
         lapsed: dict[str, list[Reservation]] = {}
@@ -114,9 +114,8 @@ class Slabs:
     async def note_uses(self) -> None:
         """Take what was used of slabs off their rows. Raises `StoreError`.
 
-        A slab whose row is gone is dropped.
-
-        One at a time: usage that is on its way to a row must be there before it is billed, too.
+        A slab whose row is gone is dropped. One call at a time: a caller that is about to bill must also
+        wait for the usage that another call is sending.
         """
         async with self._noting:
             # In this order: a slab that closes in between is found among those that are closed.
@@ -136,11 +135,11 @@ class Slabs:
                     self._drop_lost(row)
 
     def inherit(self, other: Slabs) -> None:
-        """Go on where another ended whose loop ended under it."""
+        """Take over the uses that were noted on an event loop that has ended."""
         self._uses |= other._uses
 
     def close(self) -> list[SlabClaim]:
-        """Take nothing more from any slab; what is left to settle of them."""
+        """Close every slab; returns the claims that are left to make."""
         self._uses.clear()
         return [
             SlabClaim(row, used, self._tell_loss, held)
@@ -157,7 +156,7 @@ class Slabs:
             self._tell_loss(row, *loss)
 
     def _tell_loss(self, row: Reservation, taken: float, left: float) -> None:
-        """Say what the loss of a slab's row comes to: its credits may be in the lease again."""
+        """Report the loss of a slab's row: its credits may have gone back to the lease."""
         if taken > 0:
             self._faults.noted(
                 f"the row {row.id} of a slab of {row.credits_reserved:.15g} credits is gone from the "
@@ -173,7 +172,7 @@ class Slabs:
         lease = None if plan is None else await self._ask(self._operations.lease(slot))
         if plan is None or lease is None or not lease.live:
             return
-        # A part is left for the other processes: a lease that is small serves its checks one by one.
+        # Some is left for the other processes; a lease that is too small for that serves checks one by one.
         size = min(plan.credits, lease.remaining // SHARE)
         if size < plan.smallest:
             return
@@ -181,18 +180,18 @@ class Slabs:
         if taken is None:
             return
         if taken.failure is not None:
-            # If its row is there, or yet will be, its claim or a sweep gives the credits back.
+            # Whether its row exists is unknown: its claim or a sweep gives the credits back.
             self._return(taken)
             raise taken.failure
         self._core.open_slab(taken.row, plan, taken.usable_for)
 
     def _take(self, slot: Slot, size: float, plan: SlabPlan) -> Operation[_Taken | None]:
-        """Debit a slab and record it, or give it back: in one go, whoever waits for it."""
+        """Debit a slab and record it, or give it back, in one operation that no cancellation splits."""
         debit = yield from self._operations.try_reserve(slot, size)
         if isinstance(debit, Refused):
             return None
-        # The row lapses by the store's clock, and what is held of the slab by a steady one of our own,
-        # which began to run before the store told its time.
+        # The row lapses by the store's clock, holds of the slab by a steady clock of this process. Its
+        # measurement began before the store read its own, so the holds lapse first.
         row = self._core.slab_row(*slot, debit.lease_id, size, debit.at + plan.kept_for)
         try:
             recorded = yield from self._operations.add(row)
@@ -203,7 +202,7 @@ class Slabs:
         if not recorded:
             yield from self._operations.refund(slot, row.credits_reserved, row.lease_id)
             return None
-        # The server takes back what is left of a lease that has expired.
+        # When a lease expires, the service takes back what is left of it.
         return _Taken(row, min(plan.usable_for, debit.expires_at - debit.at), None)
 
     def _return(self, taken: _Taken | None) -> None:

@@ -414,7 +414,7 @@ async def _read(parser: Any, count: int) -> Replies:
 
 def _tell(future: asyncio.Future[Replies], outcome: Replies | StoreError) -> None:
     if future.done():
-        return  # nobody waits any longer
+        return  # the caller was cancelled
     if isinstance(outcome, StoreError):
         future.set_exception(outcome)
     else:

@@ -123,7 +123,7 @@ class AsyncCluster:
     def _answer(self, answered: Answered, task: asyncio.Task[Replies]) -> None:
         self._asking.discard(task)
         if task.cancelled():
-            return  # with its loop, and nobody is left to answer
+            return  # its loop has ended, and the caller with it
         error = task.exception()
         if error is None:
             answered(task.result())
@@ -133,12 +133,12 @@ class AsyncCluster:
     async def _exchange(self, requests: Sequence[ServerRequest]) -> Sequence[Outcome]:
         """Send to all servers at once."""
         outcomes = await asyncio.gather(*map(self._ask, requests), return_exceptions=True)
-        told: list[Outcome] = []
+        known: list[Outcome] = []
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, StoreError):
                 raise outcome
-            told.append(outcome)
-        return told
+            known.append(outcome)
+        return known
 
     async def _ask(self, request: ServerRequest) -> Replies:
         name, batch, deadline, in_full, asking = request

@@ -8,7 +8,7 @@ is why the stores do not use the methods of redis-py's clients, which retry.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from redis.exceptions import NoScriptError
 
@@ -26,14 +26,9 @@ T = TypeVar("T")
 OWED_TIME = 0.25
 
 
-class Exchange(NamedTuple):
-    """A batch to send, and the instant until which its replies may take; None for no limit."""
-
-    batch: Batch
-    deadline: float | None
-    in_full: bool  # whether scripts are sent in full
-
-
+# A batch to send, the instant until which its replies may take (None for no limit), and whether its scripts
+# are sent in full.
+Exchange: TypeAlias = tuple[Batch, "float | None", bool]
 Exchanges: TypeAlias = Generator[Exchange, "Replies | StoreError", T]
 
 
@@ -44,35 +39,24 @@ def exchanges(
     try:
         batch = next(operation)
         while True:
-            replies = yield from _exchange(batch, time_for(batch, deadline, clock()))
-            batch = _advance(operation, replies)
+            limit = time_for(batch, deadline, clock())
+            replies = yield batch, limit, False
+            if isinstance(replies, StoreError):
+                batch = operation.throw(replies)
+                continue
+            unknown = _unknown_scripts(batch, replies)
+            if unknown:
+                others = yield [batch[at] for at in unknown], limit, True
+                if isinstance(others, StoreError):
+                    # The commands that the server did know have been carried out.
+                    others.lost = others.lost or len(unknown) < len(batch)
+                    batch = operation.throw(others)
+                    continue
+                replies = _merged(replies, unknown, others)
+            batch = operation.send(replies)
     except StopIteration as stop:
         result: T = stop.value
         return result
-
-
-def _advance(operation: Operation[T], replies: Replies | StoreError) -> Batch:
-    if isinstance(replies, StoreError):
-        return operation.throw(replies)
-    return operation.send(replies)
-
-
-def _exchange(batch: Batch, deadline: float | None) -> Exchanges[Replies | StoreError]:
-    replies = yield Exchange(batch, deadline, in_full=False)
-    if isinstance(replies, StoreError):
-        return replies
-    unknown = _unknown_scripts(batch, replies)
-    if not unknown:
-        return replies
-    others = yield Exchange([batch[at] for at in unknown], deadline, in_full=True)
-    if isinstance(others, StoreError):
-        # The commands that the server did know have been carried out.
-        others.lost = others.lost or len(unknown) < len(batch)
-        return others
-    whole = list(replies)
-    for at, reply in zip(unknown, others, strict=True):
-        whole[at] = reply
-    return whole
 
 
 def time_for(batch: Batch, deadline: float | None, now: float) -> float | None:
@@ -89,3 +73,11 @@ def _unknown_scripts(batch: Batch, replies: Replies) -> Sequence[int]:
         for at, reply in enumerate(replies)
         if isinstance(reply, NoScriptError) and batch[at].script is not None
     ]
+
+
+def _merged(replies: Replies, places: Sequence[int], others: Replies) -> Replies:
+    """Put the replies to what was sent again into their places."""
+    whole = list(replies)
+    for at, reply in zip(places, others, strict=True):
+        whole[at] = reply
+    return whole

@@ -23,7 +23,7 @@ from schematic_native.redis.commands import (
 from schematic_native.redis.keys import member
 from schematic_native.redis.lease_operations import LeaseOperations, debited
 from schematic_native.redis.lease_row import Refused
-from schematic_native.redis.reservation_row import fields_of, read_claim, row_of
+from schematic_native.redis.reservation_row import read_claim, row_of, values_of
 from schematic_native.redis.values import amount, millis, number
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HoldOperations(LeaseOperations):
 
         """
         slot, credits = (draft.company_id, draft.credit_type_id), draft.credits_reserved  # noqa: A001
-        if not (yield from self.placement.allows_several_keys()):
+        if not (self.placement.is_one_server or (yield from self.placement.allows_several_keys())):
             return (yield from self.try_reserve(slot, credits))
         if not (math.isfinite(credits) and credits >= 0):
             return Refused.SHORT
@@ -64,8 +64,7 @@ class HoldOperations(LeaseOperations):
             call(
                 scripts.HOLD, self._keys.lease(slot), self._keys.reservation(hold_id),
                 self._keys.by_expiry(), self._keys.by_credit(slot),
-                amount(credits), *slot, hold_id, member(slot, hold_id), time_to_live,
-                time_to_live + GRACE, *fields_of(draft),
+                member(slot, hold_id), time_to_live, time_to_live + GRACE, *values_of(draft),
             )
         ]  # fmt: skip
         if self.placement.refuses_several_keys(reply):
@@ -120,7 +119,9 @@ class HoldOperations(LeaseOperations):
     def _settle(
         self, reservation_id: str, used: float, slot: Slot | None
     ) -> Operation[Claimed | None]:
-        if slot is not None and (yield from self.placement.allows_several_keys()):
+        if slot is not None and (
+            self.placement.is_one_server or (yield from self.placement.allows_several_keys())
+        ):
             [reply] = yield [self._settled(reservation_id, used, slot)]
             if not self.placement.refuses_several_keys(reply):
                 return claimed_by(reply, lost=True)
@@ -129,11 +130,11 @@ class HoldOperations(LeaseOperations):
 
     def _settled(self, reservation_id: str, used: float, slot: Slot) -> Command:
         used = max(used, 0.0)
-        told = amount(used) if math.isfinite(used) else ""
+        limit = amount(used) if math.isfinite(used) else ""
         return call(
             scripts.SETTLE, self._keys.reservation(reservation_id), self._keys.lease(slot),
             self._keys.by_expiry(), self._keys.by_credit(slot),
-            told, *slot, reservation_id, member(slot, reservation_id),
+            limit, *slot, reservation_id, member(slot, reservation_id),
         )  # fmt: skip
 
     def reserved_credits(self, slot: Slot) -> Operation[float]:

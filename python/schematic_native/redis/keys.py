@@ -43,9 +43,9 @@ def member(slot: Slot, reservation_id: str) -> str:
 
 
 def read_member(name: str) -> tuple[list[Slot], str] | None:
-    """Read a member of the sorted set: a hold's id, and its slot; None if it is no member.
+    """Read a member of the sorted set: a hold's id and its slot; None if it is not one.
 
-    Of ids with a `|` nobody can tell where the company's ends: then each slot that it may be.
+    If an id contains a `|`, its end is ambiguous: then every slot is returned that it may be.
     """
     *parts, reservation_id = name.split("|")
     ends = range(1, len(parts))

@@ -1,6 +1,7 @@
 """What is done to the leases of a store: read, install, debit, refund, extend.
 
-Each is one script with one key, so it is atomic wherever the key is. A live lease is never replaced.
+Each is one script with one key, so it is atomic wherever the key is. A live lease is never
+replaced, unless it has ended for the service.
 """
 
 from __future__ import annotations
@@ -65,17 +66,27 @@ class LeaseOperations:
         granted: float,
         expires_at: float,
         free: float | None = None,
+        successor_of: str | None = None,
     ) -> Operation[Installed]:
         """Put a lease into a slot that has no live one.
 
-        `free` are the credits that may be spent of it, where that is not the whole grant.
+        Args:
+            slot: the company and the credit type.
+            lease_id: the lease.
+            granted: its credits.
+            expires_at: when it ends.
+            free: the credits that may be spent of it, if that is not the whole grant.
+            successor_of: a lease that has ended for the service; it is replaced even if it is live
+                by the server's clock.
+
         """
         if not (math.isfinite(granted) and granted >= 0):
             message = f"granted must be a finite number of credits, not negative, got {granted}"
             raise StoreError(message, lost=False)
         _check_end(expires_at)
         balance = granted if free is None else free
-        arguments = lease_id, *slot, amount(granted), millis(expires_at), amount(balance)
+        terms = amount(granted), millis(expires_at), amount(balance)
+        arguments = lease_id, *slot, *terms, successor_of or ""
         [reply] = yield [call(scripts.INSTALL, self._keys.lease(slot), *arguments)]
         written, there = as_list(reply)
         return Installed(written == 1, text(there))
@@ -97,7 +108,7 @@ class LeaseOperations:
     def extend(
         self, slot: Slot, granted_total: float, expires_at: float | None, pin: str | None
     ) -> Operation[bool]:
-        """Reconcile a slot's lease with the service's total; tells whether it was there."""
+        """Reconcile a slot's lease with the service's total; returns whether it was there."""
         if not (math.isfinite(granted_total) and granted_total >= 0):
             return False
         if expires_at is not None:

@@ -1,8 +1,9 @@
 """A reservation's row in Redis: its fields, and what is read of it when it ends.
 
-To add a field, add it to `fields_of`; both scripts that record a row write what they are given. A field
-that is needed when a reservation ends must also be read by `scripts/claim.lua` and `scripts/settle.lua`
-and by `read_claim` here. Other SDKs share these rows, so no name may change.
+To add a field, add it to the end of `FIELDS` and of `values_of`: both scripts that record a row write
+what stands there. A field that is needed when a reservation ends must also be read by
+`scripts/claim.lua`, `scripts/settle.lua` and `read_claim`. Other SDKs share these rows, so no name may
+change.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from schematic_native._native import Reservation
     from schematic_native.ground.slots import Slot
 
+# The fields of a row apart from its lease and its end, which the debit decides. `scripts/hold.lua` relies on
+# the order of the first four.
+FIELDS = (
+    "id",
+    "companyId",
+    "creditTypeId",
+    "creditsReserved",
+    "eventSubtype",
+    "quantityReserved",
+    "consumptionRate",
+    "evalCtx",
+)
 # The fields of a slab's row that tell with what its holds were settled by other processes begin so.
 SETTLED = "settled:"
 
@@ -36,25 +49,25 @@ class Claimed:
 
 def row_of(reservation: Reservation) -> list[str]:
     """Return the fields and values of a reservation's row."""
-    return [
-        "leaseId", reservation.lease_id,
-        "expiresAt", str(millis(reservation.expires_at.timestamp())),
-        *fields_of(reservation),
-    ]  # fmt: skip
+    row = ["leaseId", reservation.lease_id]
+    row += ["expiresAt", str(millis(reservation.expires_at.timestamp()))]
+    for field, value in zip(FIELDS, values_of(reservation), strict=True):
+        row += [field, value]
+    return row
 
 
-def fields_of(reservation: Reservation) -> list[str]:
-    """Return the fields and values that do not depend on the debit: all but the lease and the end."""
+def values_of(reservation: Reservation) -> list[str]:
+    """Return the values of `FIELDS`."""
     return [
-        "id", reservation.id,
-        "companyId", reservation.company_id,
-        "creditTypeId", reservation.credit_type_id,
-        "eventSubtype", reservation.event_subtype,
-        "quantityReserved", amount(reservation.quantity_reserved),
-        "creditsReserved", amount(reservation.credits_reserved),
-        "consumptionRate", amount(reservation.consumption_rate),
-        "evalCtx", _context(reservation),
-    ]  # fmt: skip
+        reservation.id,
+        reservation.company_id,
+        reservation.credit_type_id,
+        amount(reservation.credits_reserved),
+        reservation.event_subtype,
+        amount(reservation.quantity_reserved),
+        amount(reservation.consumption_rate),
+        _context(reservation),
+    ]
 
 
 def read_claim(reply: str | bytes) -> Claimed:

@@ -12,9 +12,8 @@ from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis.exchanges import exchanges
 
 if TYPE_CHECKING:
-    from schematic_native.redis.commands import Operation, Replies
+    from schematic_native.redis.commands import Batch, Operation, Replies
     from schematic_native.redis.connections import SyncConnections
-    from schematic_native.redis.exchanges import Exchange
     from schematic_native.redis.operations import Operations
 
 T = TypeVar("T")
@@ -43,9 +42,10 @@ class SyncStore:
         deadline = None if timeout is None else time.monotonic() + timeout
         running = exchanges(operation, deadline, time.monotonic)
         try:
-            exchange = next(running)
+            batch, limit, in_full = next(running)
             while True:
-                exchange = running.send(self._exchange(exchange))
+                replies = self._exchange(batch, limit, in_full=in_full)
+                batch, limit, in_full = running.send(replies)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -54,8 +54,9 @@ class SyncStore:
         """Close this store's connections; the user's client stays open."""
         self._connections.close()
 
-    def _exchange(self, exchange: Exchange) -> Replies | StoreError:
-        batch, deadline, in_full = exchange
+    def _exchange(
+        self, batch: Batch, deadline: float | None, *, in_full: bool
+    ) -> Replies | StoreError:
         try:
             return self._connections.exchange(batch, deadline, in_full=in_full)
         except StoreError as error:

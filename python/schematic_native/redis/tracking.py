@@ -1,7 +1,8 @@
-"""What changes in a Redis, told by Redis itself: its client-side caching, in broadcasting mode.
+"""Following the keys that change in Redis, by its client-side caching in broadcasting mode.
 
-On each server two connections are kept: one that listens, and one for which the server tracks keys by
-their prefixes and tells the first. Both are made as the user's client makes its own.
+On each server two connections are kept: for one the server tracks keys by their prefixes, to the other it
+sends the names of those that change. Both are made as the user's client makes its own, and neither ever
+writes a key.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 CHANNEL = "__redis__:invalidate"
-# Seconds: to connect, between two looks at a connection (so that one which is dead is noticed within a
-# second), until tracking is tried again after a fault and after a refusal.
+# Seconds: to connect; between two pings, so that a dead connection is noticed within a second; until
+# tracking is tried again after a fault, and after a refusal.
 CONNECT_TIMEOUT = 2.0
 PULSE = 0.4
 MISSED_PULSES = 2
 PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 PAUSE_REFUSED = 60.0
-# What a connection is made with as the client makes its own; all else is ours.
+# The settings of a connection that are taken over from the client; all others are our own.
 _KEPT = frozenset(
     {
         "client_name",
@@ -50,7 +51,7 @@ _KEPT = frozenset(
 
 
 class TrackingRefusedError(Exception):
-    """The server, or what stands before it, does not track keys."""
+    """The server, or a proxy before it, does not track keys."""
 
 
 class Tracker:
@@ -60,9 +61,9 @@ class Tracker:
         client: a client of redis-py: one server, Sentinel or a cluster, synchronous or asyncio.
         prefixes: what keys begin with; none may begin with another.
         on_change: called with each key that has changed, or with None if any may have.
-        on_state: called with whether every change is told from now on. It is not told what
-            happened before, so whatever was read by then is to be forgotten.
-        on_fault: called with why it is not.
+        on_state: called with whether every change is reported from now on. Earlier changes are not,
+            so whatever was read before must be forgotten.
+        on_fault: called with why changes are not reported.
 
     """
 
@@ -157,7 +158,7 @@ class _Pair:
             raise TrackingRefusedError(str(error)) from error
 
     async def listen(self, on_change: Callable[[str | None], None]) -> None:
-        """Tell what changes."""
+        """Report what changes."""
         while True:
             reply = await self._listener.read_response()
             self._heard[id(self._listener)] = True
@@ -171,7 +172,7 @@ class _Pair:
                 on_change(key.decode("utf-8", "surrogateescape"))
 
     async def watch(self) -> None:
-        """Ask both connections for a sign of life; raise if one gives none."""
+        """Ping both connections; raise if one does not reply."""
         answers, missed = asyncio.ensure_future(self._hear_keeper()), 0
         try:
             while missed < MISSED_PULSES:
@@ -195,7 +196,7 @@ class _Pair:
     async def close(self) -> None:
         """Close both connections."""
         for connection in (self._listener, self._keeper):
-            with contextlib.suppress(Exception):  # it is of no use any more
+            with contextlib.suppress(Exception):  # it is not used any more
                 await connection.disconnect(nowait=True)
 
 
@@ -237,12 +238,12 @@ def _portable(pool: Any) -> Callable[[], Any]:
 
 
 def _making(kind: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[[], Any]:
-    # The rest may not go together with the older protocol.
+    # Other settings may not be allowed with the older protocol.
     kept = {name: each for name, each in settings.items() if name in _KEPT or name[:3] == "ssl"}
     return lambda: kind(**{**kept, **_OWN})
 
 
-# Answers come when they come, in the older protocol, which redirects.
+# The older protocol, in which one connection can be redirected to another; reads have no timeout.
 _OWN: dict[str, Any] = {
     **OWN_ENCODING,
     "protocol": 2,

@@ -99,7 +99,7 @@ class DataStream:
         on_message: called with each message that the core has received.
         listeners: notified when the flags are current, when they no longer are, and when they change.
         timing, sleep, jitter: for tests.
-        machine: opens the socket, and tells when messages arrive.
+        machine: opens the socket, and has the clock for the arrival of messages.
 
     """
 

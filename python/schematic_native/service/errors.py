@@ -1,6 +1,7 @@
-"""The errors of calls to the service's REST API.
+"""The errors of calls of the REST API.
 
-Each is also an error of the published package where that one is loaded.
+Where the published package is loaded, each of them is one of its errors as well. None of them ever contains
+the API key.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ if TYPE_CHECKING:
 class ApiError(Exception):
     """A call of the API failed.
 
-    Where the published package is loaded, it is one of its errors as well, so that
+    Where the published package is loaded, this is one of its errors as well, so that
     `except schematic.core.ApiError` catches both.
 
     Attributes:
-        status: the HTTP status, None if there was no answer.
-        message: what the server said, or what happened instead.
+        status: the HTTP status, None if there was no response.
+        message: of the server, or about what happened instead.
 
     """
 
-    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:  # noqa: D102 - it says nothing of its own
-        return super().__new__(_as_published(cls))  # whose __init__ is called
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:  # noqa: D102 - the class has the docstring
+        return super().__new__(_as_published(cls))
 
     def __init__(self, message: str, status: int | None = None) -> None:
-        # Not super(): the published error, if it is one, takes other arguments.
+        # Not super(): the published error has other parameters.
         Exception.__init__(self, message if status is None else f"HTTP {status}: {message}")
         self.message = message
         self.status = status
@@ -41,26 +42,26 @@ class ApiError(Exception):
 
     @property
     def status_code(self) -> int | None:
-        """The published package's name of `status`."""
+        """The name of `status` in the published package."""
         return self.status
 
     @property
     def body(self) -> dict[str, str]:
-        """The published package's form of `message`."""
+        """The form of `message` in the published package."""
         return {"error": self.message}
 
     @property
     def headers(self) -> None:
-        """Not kept."""
+        """None: they are not kept."""
         return None
 
     @property
     def state(self) -> tuple[str, int | None]:
-        """What tells this failure from another kind of failure, whatever the server's words."""
+        """What distinguishes this kind of failure from others, whatever the message."""
         return (type(self).__name__, self.status)
 
 
-# Of each kind of error, what is an error of the published package as well.
+# For each class of error, the one that is an error of the published package as well.
 _published_kinds: dict[type[ApiError], type[ApiError]] = {}
 
 
@@ -68,7 +69,7 @@ E = TypeVar("E", bound=ApiError)
 
 
 def _as_published(kind: type[E]) -> type[E]:
-    """Return the kind of error that is one of the published package's, too, where that is loaded."""
+    """Return the class that is an error of the published package as well, where that is loaded."""
     if "schematic" not in sys.modules or hasattr(kind, "_plain"):
         return kind
     known = _published_kinds.get(kind)
@@ -76,19 +77,19 @@ def _as_published(kind: type[E]) -> type[E]:
         try:
             from schematic.core.api_error import ApiError as Published  # noqa: PLC0415 - the extra
         except ImportError:
-            return kind  # some other package of that name
-        told = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-        new = type(kind.__name__, (kind, Published), {**told, "_plain": kind})
+            return kind  # another package of that name
+        copied = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+        new = type(kind.__name__, (kind, Published), {**copied, "_plain": kind})
         known = _published_kinds.setdefault(kind, cast("type[ApiError]", new))
     return cast("type[E]", known)
 
 
 class ApiConnectionError(ApiError):
-    """There was no answer."""
+    """There was no response."""
 
 
 class ApiTimeoutError(ApiConnectionError):
-    """The API did not answer in time."""
+    """The API did not respond in time."""
 
     def __init__(self, message: str = "no answer in time", status: int | None = None) -> None:
         super().__init__(message, status)
@@ -103,8 +104,8 @@ class PaymentRequiredError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """What the call names does not exist (404)."""
+    """What the call is about does not exist (404)."""
 
 
 class UnreadableApiAnswerError(ApiError):
-    """The API answered something that cannot be read."""
+    """The response of the API cannot be read."""

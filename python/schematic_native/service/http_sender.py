@@ -17,7 +17,7 @@ from schematic_native.ground.own_requests import own_request
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
 from schematic_native.service.redirects import KEEPING_REDIRECTS, MOST_REDIRECTS
-from schematic_native.service.tls import using_openssl
+from schematic_native.service.tls import TRUSTING_NOBODY, using_openssl
 
 if TYPE_CHECKING:
     from schematic_native.config.settings import Settings
@@ -41,8 +41,9 @@ class HttpSender:
             "Accept": "application/json",
             "User-Agent": USER_AGENT,
         }
-        # One client for hosts on this machine and one for all others, each made when it is needed.
-        self._owned: dict[bool, asyncio.Future[httpx.AsyncClient]] = {}
+        # One client for each kind of URL, made when it is needed: on this machine or not, and without TLS or
+        # with it.
+        self._owned: dict[tuple[bool, bool], asyncio.Future[httpx.AsyncClient]] = {}
         given = settings.httpx_client
         self._send_over_given = None if given is None else adapt(given)
         # The setting of a given client takes precedence over the configuration's, which is for our own clients.
@@ -99,7 +100,7 @@ class HttpSender:
             if self._send_over_given is not None:
                 response = await self._send_over_given(method, url, content, self.headers, timeout)
             else:
-                client = await self._own_client(is_loopback(url))
+                client = await self._own_client(url)
                 response = await send_over_httpx(client, method, url, content, self.headers, None)
             location = response.headers.get("location")
             if response.status not in KEEPING_REDIRECTS or location is None or not self.follows:
@@ -107,22 +108,28 @@ class HttpSender:
             url = urljoin(url, location)
         raise ApiConnectionError(f"it was redirected more than {MOST_REDIRECTS} times")
 
-    async def _own_client(self, loopback: bool) -> httpx.AsyncClient:
-        """Return our client for hosts on this machine, which never uses a proxy, or for others."""
+    async def _own_client(self, url: str) -> httpx.AsyncClient:
+        """Return our client for a URL: hosts on this machine are never reached over a proxy."""
+        loopback = is_loopback(url)
+        kind = (loopback, loopback and url.startswith("http:"))
+        if kind not in self._owned:
+            self._owned[kind] = asyncio.ensure_future(self._make_client(*kind))
+        owned = self._owned[kind]
+        try:
+            return await asyncio.shield(owned)
+        except Exception:
+            # The environment may name a kind of proxy that httpx does not support: it may change.
+            if self._owned.get(kind) is owned:
+                del self._owned[kind]
+            raise
+
+    async def _make_client(self, loopback: bool, plain: bool) -> httpx.AsyncClient:
+        if plain:
+            return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
                 return httpx.AsyncClient(trust_env=not loopback)
 
-        if loopback not in self._owned:
-            # In a thread, as reading the system's certificates would block the loop.
-            making = asyncio.to_thread(make)
-            self._owned[loopback] = asyncio.ensure_future(making)
-        owned = self._owned[loopback]
-        try:
-            return await asyncio.shield(owned)
-        except Exception:
-            # The environment may name a kind of proxy that httpx does not support: it may change.
-            if self._owned.get(loopback) is owned:
-                del self._owned[loopback]
-            raise
+        # In a thread, as reading the system's certificates would block the loop.
+        return await asyncio.to_thread(make)

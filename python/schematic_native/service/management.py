@@ -1,4 +1,7 @@
-"""The published package's own client, made for one of ours with the configuration of it."""
+"""The REST resources: a client of the published package, with the configuration of one of ours.
+
+The published package is never imported before one of its resources is used.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
 
     from schematic_native.config.settings import Settings
 
-# Seconds that a shutdown waits until the connections are closed.
+# Seconds that a shutdown waits for the connections to close.
 CLOSING = 1.0
 
 
 class Management:
-    """What one process has of the published package for one client.
+    """The client of the published package that belongs to one of our clients, in one process.
 
     Args:
         settings: the configuration.
@@ -42,21 +45,21 @@ class Management:
         self._owned: list[httpx.Client | _ClientPerLoop] = []
 
     def published(self, *, closed: bool) -> BaseSchematic | AsyncBaseSchematic | None:
-        """Return the published client, made at the first use; None if the package is missing.
+        """Return the published client, made at its first use; None if the package is not installed.
 
         Args:
-            closed: the client has been shut down, so that this one is of no use any more.
+            closed: whether our client has been shut down, so that this one must not connect any more.
 
         """
         if self._published is None and is_installed():
-            # Two threads may come here at once: either client will do, and both are closed.
+            # Two threads may get here at the same time: both clients work, and both will be closed.
             self._published = self._make()
             if closed:
                 self.close()
         return self._published
 
     def knows(self, name: str) -> bool:
-        """Tell whether the installed package has such an attribute on its client."""
+        """Tell whether the client of the installed package has an attribute of this name."""
         if not is_installed():
             return False
         from schematic.base_client import BaseSchematic  # noqa: PLC0415 - the extra
@@ -64,13 +67,13 @@ class Management:
         return hasattr(BaseSchematic, name)
 
     def close(self) -> None:
-        """Close the connections. A client of the user's stays open."""
+        """Close the connections. A client that the program gave us stays open."""
         for client in self._owned:
             if isinstance(client, _ClientPerLoop):
                 client.refuse()
                 continue
-            # On a thread of its own: a signal handler that shuts down may have come in the midst of a
-            # request, with a lock of the connections held.
+            # On another thread: the shutdown may be called by a signal handler that interrupts a request,
+            # which holds a lock of the connections.
             closing = threading.Thread(target=client.close, name="schematic-native", daemon=True)
             try:
                 closing.start()
@@ -81,7 +84,7 @@ class Management:
                 closing.join(CLOSING)
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop. A client of the user's stays open."""
+        """Close the connections of this event loop. A client that the program gave us stays open."""
         for client in self._owned:
             if isinstance(client, _ClientPerLoop):
                 client.refuse()
@@ -142,7 +145,7 @@ class Management:
         arguments: dict[str, Any] = {
             "timeout": self._settings.timeout,
             "follow_redirects": self._settings.follow_redirects,
-            # No proxy may serve what is on this machine.
+            # No proxy for hosts on this machine.
             "trust_env": not is_loopback(self._settings.base_url),
         }
         if self._settings.offline:
@@ -151,7 +154,7 @@ class Management:
 
 
 class _ThreadedClient:
-    """Runs the calls of a user's synchronous httpx.Client in worker threads."""
+    """Sends requests over a given synchronous httpx.Client, in worker threads."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -162,14 +165,14 @@ class _ThreadedClient:
 
 
 class _ClientPerLoop:
-    """An `httpx.AsyncClient` for each event loop that asks: connections belong to their loop."""
+    """One `httpx.AsyncClient` for each event loop: connections belong to their loop."""
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
         self._making: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, asyncio.Future[httpx.AsyncClient]
         ] = weakref.WeakKeyDictionary()
-        self._refuses = False
+        self._is_closed = False
 
     async def request(self, **arguments: Any) -> httpx.Response:
         """Do what `httpx.AsyncClient.request` does."""
@@ -182,11 +185,11 @@ class _ClientPerLoop:
             yield response
 
     def refuse(self) -> None:
-        """Make no further request."""
-        self._refuses = True
+        """Send no further request."""
+        self._is_closed = True
 
     async def aclose(self) -> None:
-        """Close the client of this loop; those of others go on with what they do there."""
+        """Close the client of this loop; requests on other loops go on."""
         making = self._making.pop(asyncio.get_running_loop(), None)
         if making is not None:
             [client] = await asyncio.gather(making, return_exceptions=True)
@@ -194,18 +197,18 @@ class _ClientPerLoop:
                 await client.aclose()
 
     async def _client(self) -> httpx.AsyncClient:
-        if self._refuses:
+        if self._is_closed:
             raise RuntimeError("the client is shut down")
         loop = asyncio.get_running_loop()
         making = self._making.get(loop)
         if making is None:
-            # In a thread, as reading the system's certificates would hold up the loop.
+            # In a thread, as reading the system's certificates would block the loop.
             making = asyncio.ensure_future(asyncio.to_thread(self._make))
             self._making[loop] = making
         try:
             return await asyncio.shield(making)
         except Exception:
-            # A proxy that the environment names may be one that httpx cannot speak to.
+            # The environment may name a kind of proxy that httpx does not support: it may change.
             self._making.pop(loop, None)
             raise
 
@@ -219,5 +222,5 @@ def is_installed() -> bool:
 
 
 def _answer_offline(request: httpx.Request) -> httpx.Response:
-    """Answer what the published client answers offline: success, and nothing."""
+    """Respond as the published client does offline: with success, and no data."""
     return httpx.Response(200, json={"data": {}}, request=request)

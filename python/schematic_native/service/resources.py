@@ -1,7 +1,7 @@
 """The REST resources of the published package, as attributes of our clients.
 
-`client.companies`, `client.plans` and all the others are those of the installed `schematichq`, made at
-their first use: until then it is not even imported.
+`client.companies`, `client.plans` and all the others come from the installed `schematichq`, which is never
+imported before one of them is used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from schematic_native.config.settings import Settings
     from schematic_native.service.management import Management
 
-# What schematichq 1.4.6 has on its clients. What a later one adds is found, too.
+# The resources of schematichq 1.4.6. Those that a later version adds are found as well.
 NAMES = (
     "accesstokens",
     "accounts",
@@ -80,17 +80,17 @@ NAMES = (
 
 
 class _Managed:
-    """A client that may have one of the published package beside it."""
+    """A client that may have a client of the published package."""
 
     _is_asynchronous: ClassVar[bool] = False
     _settings: Settings
     _closed: bool
 
     def _manage(self) -> Management:
-        """Return what this process has of the published package.
+        """Return the `Management` of this process.
 
-        A forked child makes its own, and leaves alone what it has from its parent. No lock is held, as
-        a signal handler may come here in the midst of it.
+        A forked child makes its own and never touches its parent's. This takes no lock, as a signal
+        handler may interrupt it and call it again.
         """
         from schematic_native.service.management import Management  # noqa: PLC0415 - loads httpx
 
@@ -102,7 +102,7 @@ class _Managed:
         return mine
 
     def _managed(self) -> Management | None:
-        """Return the same, if anything of it has been used."""
+        """Return the same if a resource has been used, else None."""
         made: dict[int, Management] = self.__dict__.get("_managements", {})
         return made.get(os.getpid())
 
@@ -127,7 +127,7 @@ class _Managed:
 
 
 class _OnDemand:
-    """An attribute that the published package knows; one of a user's own goes before it."""
+    """An attribute that comes from the published package; one that the program sets takes precedence."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -141,7 +141,7 @@ if TYPE_CHECKING:
     # ruff: noqa: D102, E704
 
     class Resources(_Managed):
-        """What is there for a synchronous client."""
+        """The resources of a synchronous client."""
 
         @property
         def accesstokens(self) -> AccesstokensClient: ...
@@ -277,7 +277,7 @@ if TYPE_CHECKING:
 else:
 
     class Resources(_Managed):
-        """What is there for a synchronous client."""
+        """The resources of a synchronous client."""
 
         def __getattr__(self, name: str) -> Any:
             # Whatever a later release adds. An attribute that raised comes here as well.

@@ -1,7 +1,7 @@
-"""Reading what the REST API answers: JSON values in, typed results out.
+"""Reads the responses of the REST API: JSON values in, typed results out.
 
-A field that a newer server fills in another way is left out rather than failing the whole answer;
-only what an answer cannot do without is required.
+Only fields that a response makes no sense without are required. Any other field that a newer server fills in
+another way is left out, and never makes the whole response fail.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ MONTH_RESETS = frozenset({"first_of_month", "billing_cycle"})
 
 
 class UnreadableAnswerError(Exception):
-    """An answer of the API lacks something it cannot do without."""
+    """A response of the API lacks a required field."""
 
 
 @dataclass(frozen=True)
 class GrantedLease:
-    """A lease as the server granted it: credits in total, expiry in epoch seconds."""
+    """A lease as the server granted it: total credits, and expiry in epoch seconds."""
 
     lease_id: str
     granted: float
     expires_at: float | None
-    # An earlier attempt of the same request may have been carried out: what is told here is then
-    # the lease as others may have changed it since.
+    # Whether an earlier attempt of the same request may have been carried out: then others may have changed
+    # the lease before this response.
     is_retried: bool = False
 
 
@@ -43,7 +43,7 @@ def read_instant(text: str) -> datetime:
     """Read an RFC 3339 instant, with any number of fraction digits (a Go server writes up to nine).
 
     Raises:
-        ValueError: the text is none.
+        ValueError: the text is not one.
 
     """
     match = _INSTANT.fullmatch(text)
@@ -84,9 +84,9 @@ def read_reservation(
     company: Mapping[str, str] | None,
     user: Mapping[str, str] | None,
 ) -> Reservation:
-    """Read a reservation the server made.
+    """Read a reservation on the server.
 
-    A server-side hold has no lease of ours; like the published SDKs, its own id stands in.
+    It has no lease of ours; as in the published SDKs, its own id takes the place of the lease's.
     """
     data = read_object(value, "the reservation")
     expires_at = _instant(data.get("expires_at"))
@@ -110,14 +110,14 @@ def read_reservation(
 
 
 def read_flag_result(value: object) -> CheckFlagResult:
-    """Read the answer of one flag check."""
+    """Read the response to a check of one flag."""
     data = read_object(value, "the flag check")
-    answer = data.get("value")
-    if not isinstance(answer, bool):
+    verdict = data.get("value")
+    if not isinstance(verdict, bool):
         raise UnreadableAnswerError("the flag check has no bool value")
     return CheckFlagResult(
         flag=_required_text(data, "flag"),
-        value=answer,
+        value=verdict,
         reason=_text(data.get("reason")) or "",
         flag_id=_text(data.get("flag_id")),
         rule_id=_text(data.get("rule_id")),
@@ -135,7 +135,7 @@ def read_flag_result(value: object) -> CheckFlagResult:
 
 
 def read_flag_results(value: object) -> list[CheckFlagResult]:
-    """Read the answer of a check of all flags; an entry that cannot be read is left out."""
+    """Read the response to a check of all flags; an entry that cannot be read is left out."""
     flags = read_object(value, "the check of all flags").get("flags")
     results = []
     for entry in flags if isinstance(flags, list) else []:
@@ -216,7 +216,7 @@ def _text(value: object) -> str | None:
 
 
 def _one_of(known: frozenset[str], value: object) -> str | None:
-    """Return a word as it is if it is known; a newer server's words are "unknown"."""
+    """Return a known value as it is; that of a newer server becomes "unknown"."""
     if not isinstance(value, str):
         return None
     return value if value in known else "unknown"
@@ -229,7 +229,7 @@ def _number(value: object) -> float | None:
 def _integer(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
         return None
-    # The engine counts in 64 bits; what does not fit cannot have been meant.
+    # The engine counts in 64 bits; a larger number must be a mistake.
     return int(value) if -(2**63) <= value < 2**63 else None
 
 

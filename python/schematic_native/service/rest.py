@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -62,6 +62,19 @@ _ERRORS: dict[int, type[ApiError]] = {
 }
 
 
+class ReservationRequest(NamedTuple):
+    """What check-and-reserve is asked: to check a flag and to reserve its credits for a quantity."""
+
+    flag_key: str
+    company: Mapping[str, str] | None
+    user: Mapping[str, str] | None
+    quantity: int
+    event_subtype: str | None  # takes precedence over that of the response
+    expires_at: float  # epoch seconds
+    preflight: Mapping[str, object]
+    idempotency_key: str | None = None
+
+
 @dataclass(frozen=True)
 class Reserved:
     """The response to check-and-reserve: the verdict, and the reservation if there is one."""
@@ -75,8 +88,8 @@ class Api:
 
     Args:
         settings: where and how.
-        timings: where requests are counted; None counts them where nobody looks.
-        sleep, clock, jitter: for tests, in place of the machine's; `jitter` returns a number from 0 to 1.
+        timings: counts and times the calls; None if they are not of interest.
+        sleep, clock, jitter: for tests, instead of the machine's; `jitter` returns a number from 0 to 1.
 
     A `deadline` is an instant of the loop's clock; None leaves only the timeout of each request.
 
@@ -194,29 +207,21 @@ class Api:
         return CreditBalance(*map(float, parts))
 
     async def check_and_reserve(
-        self,
-        flag_key: str,
-        company: Mapping[str, str] | None,
-        user: Mapping[str, str] | None,
-        quantity: int,
-        event_subtype: str | None,
-        expires_at: float,
-        preflight: Mapping[str, object],
-        deadline: float | None = None,
-        idempotency_key: str | None = None,
+        self, request: ReservationRequest, deadline: float | None = None
     ) -> Reserved:
         """Check one flag and reserve its credits on the server.
 
         All retries share one idempotency key: the given one, or else a new one.
         """
+        company, user = request.company, request.user
         body = _subject(company, user)
         body |= {
-            "quantity": quantity,
-            "expires_at": write_instant(expires_at),
-            "idempotency_key": idempotency_key or self._machine.unique_key(),
-            "preflight": preflight,
+            "quantity": request.quantity,
+            "expires_at": write_instant(request.expires_at),
+            "idempotency_key": request.idempotency_key or self._machine.unique_key(),
+            "preflight": request.preflight,
         }
-        path = f"flags/{quote(flag_key, safe='')}/check-and-reserve"
+        path = f"flags/{quote(request.flag_key, safe='')}/check-and-reserve"
         data = await self._call("POST", path, body, deadline)
 
         def read(value: object) -> Reserved:
@@ -224,7 +229,9 @@ class Api:
             reservation = read_object(value, "the flag check").get("reservation")
             if reservation is None:
                 return Reserved(verdict, None)
-            return Reserved(verdict, read_reservation(reservation, event_subtype, company, user))
+            return Reserved(
+                verdict, read_reservation(reservation, request.event_subtype, company, user)
+            )
 
         return _read(read, data)
 

@@ -26,6 +26,10 @@ if hasattr(os, "register_at_fork"):
         after_in_child=using_openssl.release,
     )
 
+# For clients that only ever speak plain HTTP: it trusts nobody, and costs no reading of certificates.
+with using_openssl:
+    TRUSTING_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
 
 def make_context() -> ssl.SSLContext:
     """Return a TLS context.

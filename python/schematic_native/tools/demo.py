@@ -1,7 +1,7 @@
-"""`schematic-native demo`: the main job, end to end, on the embedded emulator.
+"""`schematic-native demo`: check, work and settle, end to end, on the embedded emulator.
 
-A program opens a client, the client connects over real sockets, and worker threads (or tasks) check, work and
-settle as fast as they can. At the end the emulator's ledger is held against what the program counted itself.
+The client connects over real sockets, and worker threads (or tasks) check and settle as fast as they can. At the
+end, the emulator's ledger is compared with the program's own count. It never reaches the public service.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 FLAG = "inference"
 EVENT = "inference_tokens"
-# Credits asked for at a time: enough that a hot loop seldom waits for the service.
+# Credits of a lease: enough that a hot loop rarely waits for the service.
 LEASE_SIZE = 500_000
-# A check may wait this long, in seconds, for the service.
+# Seconds that a check may wait for the service.
 TIMEOUT = 1.0
-# The program holds back while this many events wait to be sent, so that the last can be delivered in time.
+# The workers pause while more events than that wait to be sent, so that the last are delivered in time.
 MOST_QUEUED = 20_000
 # Pairs of check and settle between two looks at the clock and the queue.
 STRIDE = 64
@@ -45,7 +45,7 @@ STRIDE = 64
 
 @dataclass
 class Tally:
-    """What one worker counted itself."""
+    """What one worker has counted."""
 
     allowed: int = 0
     denied: Counter[str] = field(default_factory=Counter)
@@ -53,9 +53,9 @@ class Tally:
     units: Counter[str] = field(default_factory=Counter)
     credits: float = 0.0
     settles: int = 0
-    # Seconds that the worker held back, for events to be delivered.
+    # Seconds that the worker paused, for events to be delivered.
     waited: float = 0.0
-    # Nanoseconds each check and each settle took.
+    # Nanoseconds that each check and each settle took.
     check_times: array[int] = field(default_factory=lambda: array("Q"))
     settle_times: array[int] = field(default_factory=lambda: array("Q"))
 
@@ -94,7 +94,7 @@ class Tally:
 
 
 def _requests(seed: int) -> Iterator[tuple[dict[str, str], int, int]]:
-    """Yield (company, tokens asked for, tokens used) for ever; most traffic is of one company."""
+    """Yield (company, tokens asked for, tokens used) for ever; most of them for one company."""
     generator = random.Random(seed)  # noqa: S311 - traffic, not secrets
     companies = [{"id": "acme"}] * 1996 + [
         {"id": name} for name in ("few", "none", "over", "override")
@@ -172,7 +172,7 @@ async def _work_async(client: AsyncSchematic, number: int, tally: Tally, watch: 
     clock = time.perf_counter_ns
     traffic = _requests(number)
     while not watch.over.is_set():
-        # Nothing on the fast path waits, so the loop gets its turn here.
+        # Nothing on the fast path waits, so the event loop gets its turn here.
         await asyncio.sleep(0)
         begun = clock()
         while watch.is_full():  # noqa: ASYNC110 - shared with threads
@@ -197,7 +197,7 @@ def _sum(tallies: list[Tally]) -> Tally:
 
 
 class Watch:
-    """Shows progress, holds the workers back while events queue up, and ends the run."""
+    """Shows the progress, pauses the workers while events queue up, and ends the run."""
 
     def __init__(self, emulator: Emulator, outage: float | None) -> None:
         self.over = threading.Event()
@@ -209,23 +209,23 @@ class Watch:
         self._terminal = sys.stdout.isatty()
 
     def begin(self, tallies: list[Tally], queued: Callable[[], int]) -> None:
-        """Watch these workers."""
+        """Watch the counts of these workers."""
         self._tallies = tallies
         self._queued = queued
 
     def is_full(self) -> bool:
-        """Whether enough events wait to be sent."""
+        """Tell whether so many events wait to be sent that the workers should pause."""
         return not self.over.is_set() and self._queued() > MOST_QUEUED
 
     def wait_for_room(self) -> float:
-        """Wait until fewer events wait to be sent; returns the seconds that took."""
+        """Wait until fewer events wait to be sent; return how many seconds that took."""
         begun = time.monotonic()
         while self.is_full():
             self.over.wait(0.005)
         return time.monotonic() - begun
 
     def until(self, end: float) -> None:
-        """Show progress until `end` on the monotonic clock; in the middle comes the outage, if one is due."""
+        """Show the progress until `end` of the monotonic clock, with an outage on the way if there is to be one."""
         begun = time.monotonic()
         middle = begun + (end - begun) / 3
         try:
@@ -306,7 +306,7 @@ def _report(
 
 
 def audit(tally: Tally, state: dict[str, Any], book: dict[str, Any]) -> bool:
-    """Hold the emulator's ledger against the program's own count."""
+    """Compare the emulator's ledger with the program's own count; return whether they agree."""
     billed = {company: events.get(EVENT, 0) for company, events in state["billed"].items()}
     billed = {company: units for company, units in billed.items() if units}
     settled = {company: units for company, units in tally.units.items() if units}
@@ -389,9 +389,9 @@ def _run(emulator: Emulator, arguments: argparse.Namespace) -> int:
     _report(tally, state, watch.seconds, arguments.threads, processor)
     balances = audit(tally, state, emulator.audit())
     if not tally.settles:
-        # Books in which nothing happened balance, too.
+        # A ledger in which nothing happened balances, too.
         print(
-            f"schematic-native demo: no check came to hold credits: the seed needs a flag {FLAG!r} "
+            f"schematic-native demo: no check held credits: the seed needs a flag {FLAG!r} "
             "that is paid in credits, and a company with the key id=acme that has some",
             file=sys.stderr,
         )

@@ -1,4 +1,7 @@
-"""`schematic-native doctor`: what is installed, and what can be reached."""
+"""`schematic-native doctor`: shows what is installed, and what can be reached.
+
+Neither an API key nor a password is ever printed. A new check goes into a function that returns a `Finding`.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from schematic_native import __build__, __version__
+from schematic_native.config.defaults import BASE_URL
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-API_URL = "https://api.schematichq.com"
 TIMEOUT = 5.0  # seconds
 DEPENDENCIES = ("httpx", "redis", "websockets", "starlette", "uvicorn", "schematichq")
-# What may be missing, and the extra that brings it.
+# Packages that may be missing, and the extras that they come with.
 OPTIONAL = {"starlette": "emulator", "uvicorn": "emulator", "schematichq": "management"}
 
 
 @dataclass
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -34,7 +37,7 @@ class Finding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument(
-        "--base-url", default=API_URL, help=f"the API to reach (default: {API_URL})"
+        "--base-url", default=BASE_URL, help=f"the API to reach (default: {BASE_URL})"
     )
     parser.add_argument(
         "--redis-url", help="the Redis to reach, for example redis://localhost:6379"
@@ -73,20 +76,20 @@ def _installed() -> Iterator[Finding]:
 
 
 def _extension() -> Finding:
-    """Ask the extension to answer a check, which shows that it works and not only that it loads."""
-    from schematic_native import _native  # noqa: PLC0415 - what is looked at
+    """Check a flag with the extension, which shows that it works and not only that it can be loaded."""
+    from schematic_native import _native  # noqa: PLC0415 - this checks whether it can be loaded
 
     core = _native.Core(api_key="doctor")
     answer = core.check_flag("doctor")
     works = answer == "flag" and _native.__version__ == __version__
     detail = f"{__build__}, engine {_native.ENGINE_VERSION_KEY}"
     return Finding(
-        "extension", works, detail if works else f"{detail}, but a check came to {answer!r}"
+        "extension", works, detail if works else f"{detail}, but a check returned {answer!r}"
     )
 
 
 async def _api(base_url: str, api_key: str | None) -> Finding:
-    import httpx  # noqa: PLC0415 - part of what is looked at
+    import httpx  # noqa: PLC0415 - this checks whether it can be loaded
 
     if api_key and not (api_key.isascii() and api_key.isprintable()):
         return Finding(
@@ -114,7 +117,7 @@ async def _api(base_url: str, api_key: str | None) -> Finding:
 
 
 async def _redis(url: str) -> Finding:
-    import redis.asyncio  # noqa: PLC0415 - part of what is looked at
+    import redis.asyncio  # noqa: PLC0415 - this checks whether it can be loaded
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     try:
@@ -122,7 +125,7 @@ async def _redis(url: str) -> Finding:
             url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
         )
     except ValueError:
-        # Neither the URL nor what is said of it is shown: a password may be in both.
+        # Neither the URL nor the error is shown: a password may be in both.
         return Finding(
             "Redis", False, "--redis-url is no Redis URL, for example redis://localhost:6379"
         )

@@ -1,8 +1,8 @@
-//! A text that is prebuilt, shared or made for the occasion.
+//! A text that is a constant, shared, or made for one answer. It never copies a text that can be shared.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// A text whose owner is whoever had it first.
+/// A text that is borrowed from the program, shared with an entity, or owned.
 #[derive(Clone, Debug)]
 pub enum Text {
     /// Part of the program.

@@ -7,7 +7,7 @@ pub type Millis = i64;
 
 /// Now, by both clocks.
 ///
-/// Ends that others set are told by the wall clock, which may step. What only lasts here, such as the life
+/// Expiry times that others set are by the wall clock, which may step. What only lasts here, such as the life
 /// of a slab, is measured by a clock that runs on evenly, from whichever origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

@@ -1,4 +1,5 @@
-//! How this extension was built: what a report of a fault needs, and what a wheel is held against.
+//! How this extension was built: what a report of a fault needs, and what a wheel is held against. It must
+//! never tell of more than the build itself.
 
 use pyo3::{prelude::*, types::PyTuple};
 
@@ -8,7 +9,7 @@ pub(crate) struct Build {
     #[pyo3(get)]
     version: &'static str,
     /// The ABI, and whether a free-threaded Python can load it.
-    features: &'static [&'static str],
+    abi: &'static [&'static str],
     /// Cargo's; "release" in every published wheel.
     #[pyo3(get)]
     profile: &'static str,
@@ -21,7 +22,7 @@ pub(crate) struct Build {
 /// What `rust/python/build.rs` found out.
 pub(crate) const BUILD: Build = Build {
     version: env!("CARGO_PKG_VERSION"),
-    features: match (cfg!(Py_LIMITED_API), cfg!(Py_GIL_DISABLED)) {
+    abi: match (cfg!(Py_LIMITED_API), cfg!(Py_GIL_DISABLED)) {
         (true, false) => &["abi3"],
         (true, true) => &["abi3t", "free-threaded"],
         (false, true) => &["version-specific", "free-threaded"],
@@ -32,11 +33,22 @@ pub(crate) const BUILD: Build = Build {
     rustc: env!("BUILD_RUSTC"),
 };
 
+impl Build {
+    fn all_features(&self) -> Vec<&'static str> {
+        let testing: &[_] = if cfg!(feature = "testing") {
+            &["testing"]
+        } else {
+            &[]
+        };
+        [self.abi, testing].concat()
+    }
+}
+
 #[pymethods]
 impl Build {
     #[getter]
     fn features<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.features)
+        PyTuple::new(py, self.all_features())
     }
 
     fn __repr__(&self) -> String {
@@ -47,7 +59,7 @@ impl Build {
             rustc,
             ..
         } = self;
-        let features = self.features.join(", ");
+        let features = self.all_features().join(", ");
         format!("<Build {version} for {target}: {features}; profile {profile}, {rustc}>")
     }
 }

@@ -1,4 +1,5 @@
-//! The extension module `schematic_native._native`: conversions and errors only.
+//! The extension module `schematic_native._native`: what it exports, by name. It must never define
+//! anything itself.
 
 mod arguments;
 mod build;
@@ -10,15 +11,18 @@ mod events;
 mod fork;
 mod leases;
 mod memory;
-mod pending;
 mod results;
-mod scripted;
+#[cfg(feature = "testing")]
+mod testing;
+mod wake;
 
 use pyo3::prelude::*;
 
 /// The compiled half of `schematic_native`: decisions only, no I/O.
 #[pymodule(gil_used = false)]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the Python name")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
@@ -48,7 +52,7 @@ mod _native {
     #[pymodule_export]
     use super::build::Build;
     #[pymodule_export]
-    use super::core::{Core, Ingested};
+    use super::core::{Core, Ingested, PendingCheck};
     #[pymodule_export]
     use super::engine::{
         CompiledCompany, CompiledFlag, CompiledUser, EngineError, check_flag_json, check_flags_json,
@@ -60,9 +64,18 @@ mod _native {
     #[pymodule_export]
     use super::memory::{Memory, Synchronous};
     #[pymodule_export]
-    use super::pending::PendingCheck;
-    #[pymodule_export]
     use super::results::{
         CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,
     };
+
+    #[pymodule_init]
+    #[cfg_attr(
+        not(feature = "testing"),
+        allow(unused_variables, clippy::unnecessary_wraps, reason = "nothing to add")
+    )]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        #[cfg(feature = "testing")]
+        super::testing::install(module.py())?;
+        Ok(())
+    }
 }

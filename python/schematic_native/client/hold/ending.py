@@ -191,16 +191,19 @@ class EndingHold(Generic[C]):
             self._leave(owed)
 
     def _leave(self, owed: Owed) -> None:
-        async def work(runtime: Runtime) -> None:
-            await work_off(runtime, owed)
-
-        self._in_background(work)
+        if isinstance(owed, str):
+            self._on_loop(lambda runtime: runtime.give_back(owed))
+        else:
+            self._in_background(lambda runtime: runtime.claim(owed))
 
     def _in_background(self, work: Callable[[Runtime], Coroutine[object, object, None]]) -> None:
+        self._on_loop(lambda runtime: runtime.spawn(work(runtime)))
+
+    def _on_loop(self, call: Callable[[Runtime], None]) -> None:
         runtime = self._client._runtime
         if runtime is not None:
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
-                runtime.loop.call_soon_threadsafe(lambda: runtime.spawn(work(runtime)))
+                runtime.loop.call_soon_threadsafe(call, runtime)
 
     def _end_unawaited(self) -> None:
         """Settle everything, and leave what is to be waited for to the client's loop."""

@@ -5,14 +5,15 @@ It is the emulator's own: the service has nothing like it, and no client of the 
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
 from schematic_native.emulator.endpoints import request_body, responses
 from schematic_native.emulator.endpoints.datastream import COMPANY, FLAG, USER
-from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnknownIdError
+from schematic_native.emulator.endpoints.own_page_guard import require_own_page
+from schematic_native.emulator.errors import InvalidRequestError, UnknownIdError
+from schematic_native.emulator.seed import load_seed
 from schematic_native.emulator.seed_schema import (
     SeedError,
     check_company,
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from schematic_native.emulator.endpoints.datastream import DataStream
-    from schematic_native.emulator.fault_injector import FaultInjector
-    from schematic_native.emulator.state.service import Service
-    from schematic_native.emulator.traffic import Traffic
+    from schematic_native.emulator.components import Components
 
     Handle = Callable[[Request], Awaitable[Any]]
 
@@ -41,21 +39,13 @@ _KINDS = {
 }
 
 
-class NotLoopbackError(ServiceError):
-    """An admin request from another machine."""
-
-    status = 403
-
-
-def routes(
-    service: Service, stream: DataStream, injector: FaultInjector, traffic: Traffic
-) -> list[Route]:
+def routes(components: Components) -> list[Route]:
     """Return the admin routes."""
-    admin = _Admin(service, stream, injector, traffic)
+    admin = _Admin(components)
 
     def route(method: str, path: str, handle: Handle) -> Route:
         async def endpoint(request: Request) -> Response:
-            _require_loopback(request)
+            require_own_page(request)
             return responses.JSONResponse(await handle(request))
 
         return Route(PREFIX + path, endpoint, methods=[method])
@@ -71,31 +61,23 @@ def routes(
         route("POST", "/drop-sockets", admin.drop_sockets),
         route("POST", "/send-raw", admin.send_raw),
         route("POST", "/balance", admin.set_balance),
+        route("GET", "/seed", admin.seed),
+        route("POST", "/reset", admin.reset),
+        route("GET", "/{kind:str}/{id:path}", admin.entity),
         route("PUT", "/{kind:str}", admin.put_entity),
         route("DELETE", "/{kind:str}/{id:path}", admin.delete_entity),
     ]
 
 
-def _require_loopback(request: Request) -> None:
-    host = request.client.host if request.client else ""
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise NotLoopbackError("the admin API answers loopback callers only")
-
-
 class _Admin:
     """One handler for each call."""
 
-    def __init__(
-        self, service: Service, stream: DataStream, injector: FaultInjector, traffic: Traffic
-    ) -> None:
-        self._service = service
-        self._stream = stream
-        self._injector = injector
-        self._traffic = traffic
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._service = components.service
+        self._stream = components.stream
+        self._injector = components.injector
+        self._traffic = components.traffic
 
     async def state(self, _request: Request) -> Any:
         return self._service.summary() | {
@@ -153,6 +135,29 @@ class _Admin:
             request_body.number(body, "amount"),
         )
         return {}
+
+    async def seed(self, _request: Request) -> Any:
+        return self._service.as_seed()
+
+    async def reset(self, request: Request) -> Any:
+        """Begin anew, from the same seed or from the one that the body holds."""
+        body = await request_body.read_object(request)
+        try:
+            seed = load_seed(body["seed"]) if body.get("seed") is not None else None
+        except (SeedError, TypeError) as error:
+            raise InvalidRequestError(str(error)) from error
+        await self._components.reset(seed)
+        return {}
+
+    async def entity(self, request: Request) -> Any:
+        """Return a flag, company or user as the DataStream would send it."""
+        kind, entity_id = request.path_params["kind"], request.path_params["id"]
+        directory = self._service.directory
+        known = {"flag": directory.flags, "company": directory.companies, "user": directory.users}
+        entities = known.get(kind) or _unknown_kind(kind)
+        if entity_id not in entities:
+            raise UnknownIdError(f"{kind} not found: {entity_id}")
+        return self._service.company_wire(entity_id) if kind == "company" else entities[entity_id]
 
     async def put_entity(self, request: Request) -> Any:
         kind = request.path_params["kind"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schematic_native.emulator.endpoints.own_page_guard import require_local_origin
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError, UnauthorizedError
 from schematic_native.ground import json_text
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator.state.service import Service
 
     Message = MutableMapping[str, Any]
+    Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
@@ -29,10 +31,12 @@ class BatchTooLargeError(InvalidRequestError):
     """More events than one request may carry."""
 
 
-async def capture(service: Service, receive: Receive, send: Send) -> None:
+async def capture(service: Service, scope: Scope, receive: Receive, send: Send) -> None:
     """Take one batch from an ASGI request and answer it."""
     status = 200
     try:
+        # The API key is in the body, which any page may post, and that of the shipped seed is known.
+        require_local_origin(scope["headers"])
         answer: dict[str, Any] = {"events": take(service, await _body(receive))}
     except BatchTooLargeError as error:
         status, answer = 400, {"error": str(error), "max_size": LARGEST_BATCH}

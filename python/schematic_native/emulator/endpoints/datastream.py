@@ -32,9 +32,10 @@ COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 class Connection:
     """One client, and what it has asked to follow."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, since: float) -> None:
         self.socket = socket
-        self.entity_ids: set[str] = set()
+        self.since = since  # epoch seconds of the emulator's clock
+        self.followed: dict[str, str] = {}  # the kinds of companies and users, by id
         self.flags = False
         self.silent = False
         # Sending never waits: a client that does not read must not hold up the others.
@@ -71,7 +72,7 @@ class DataStream:
             await deny(socket, refused(error.status, str(error)))
             return
         await socket.accept()
-        connection = Connection(socket)
+        connection = Connection(socket, self._service.clock.now())
         connection.silent = silent
         self.connections.add(connection)
         writer = asyncio.create_task(connection.write())
@@ -109,9 +110,9 @@ class DataStream:
             if action == "start":
                 connection.send(_error(entity_type, keys, f"{entity_type} not found"))
         elif action == "stop":
-            connection.entity_ids.discard(entity_id)
+            connection.followed.pop(entity_id, None)
         else:
-            connection.entity_ids.add(entity_id)
+            connection.followed[entity_id] = entity_type
             connection.send(
                 _message(entity_type, "full", self._wire(entity_type, entity_id), entity_id)
             )
@@ -136,6 +137,23 @@ class DataStream:
         )
         self._push(entity_type, "full", data, entity_id)
 
+    def push_everything(self) -> None:
+        """Send every client anew what it follows, after the whole state was replaced."""
+        for connection in self.connections:
+            if connection.flags:
+                flags = list(self._service.directory.flags.values())
+                connection.send(_message(FLAGS, "full", flags))
+            for entity_id, entity_type in connection.followed.items():
+                if self._is_known(entity_type, entity_id):
+                    data = self._wire(entity_type, entity_id)
+                    connection.send(_message(entity_type, "full", data, entity_id))
+                else:
+                    connection.send(_message(entity_type, "delete", {"id": entity_id}, entity_id))
+
+    def _is_known(self, entity_type: str, entity_id: str) -> bool:
+        directory = self._service.directory
+        return entity_id in (directory.companies if entity_type == COMPANY else directory.users)
+
     def push_delete(self, entity_type: str, entity_id: str) -> None:
         """Tell all who follow an entity that it is gone."""
         self._push(entity_type, "delete", {"id": entity_id}, entity_id)
@@ -144,7 +162,7 @@ class DataStream:
         followers = [
             c
             for c in self.connections
-            if (c.flags if entity_type == FLAG else entity_id in c.entity_ids)
+            if (c.flags if entity_type == FLAG else entity_id in c.followed)
         ]
         if followers:
             text = _message(entity_type, message_type, data, entity_id)

@@ -29,10 +29,12 @@ class Changes:
 
     def __init__(self) -> None:
         self.listener: Callable[[], None] = _nobody
+        self.count = 0  # how often something was changed; the dashboard looks at it
         self._by_id: dict[str, Change] = {}
 
     def of(self, entity_id: str) -> Change:
         """Return the change of one entity, to add to it."""
+        self.count += 1
         change = self._by_id.get(entity_id)
         if change is None:
             change = self._by_id[entity_id] = Change()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from schematic_native._native import check_flag_json
 from schematic_native.ground import json_text
-from schematic_native.rulesengine import check_flag_json
 
 Entity = dict[str, Any]
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 from schematic_native.emulator.credits.amounts import is_finite
 from schematic_native.emulator.credits.audit import audit
 from schematic_native.emulator.errors import InvalidRequestError, ServiceError
+from schematic_native.emulator.seed import load_seed
 from schematic_native.emulator.state import commands
 from schematic_native.emulator.state.changes import Changes
 from schematic_native.emulator.state.state import State
-from schematic_native.emulator.state.summary import summarize
+from schematic_native.emulator.state.summary import summarize, write_seed
 from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class Service:
 
     def __init__(self, seed: Seed, clock: Clock, journal: Journal | None = None) -> None:
         self.clock = clock
-        self.api_key = seed.api_key
         self.changes = Changes()
-        self.state = State(seed, self.changes)
+        self.obeyed = 0  # how many commands; the dashboard looks at it
+        self._begin(seed)
         self._journal: Journal | None = None
         if journal is not None:
             for command in journal.commands:
@@ -49,6 +50,11 @@ class Service:
             self._journal = journal
         # Nobody has listened so far; what changes from here on is announced.
         self.changes.take()
+
+    def _begin(self, seed: Seed) -> None:
+        self._seed = seed
+        self.api_key = seed.api_key
+        self.state = State(seed, self.changes)
 
     @property
     def directory(self) -> Directory:
@@ -68,6 +74,7 @@ class Service:
         return self.state.carry_out(at, command)
 
     def _write(self, do: str, at: float, arguments: Entity) -> None:
+        self.obeyed += 1
         if self._journal is not None:
             self._journal.append({"do": do, "at": at, **arguments})
 
@@ -78,6 +85,8 @@ class Service:
             self.state.take(at, json_text.write(record["body"]), record["body"]["events"])
         elif do == "turn":
             self._turn(at, **record)
+        elif do == "reset":
+            self._reset(None if record["seed"] is None else load_seed(record["seed"]))
         else:
             try:
                 self.state.carry_out(at, commands.BY_NAME[do](**record))
@@ -87,6 +96,17 @@ class Service:
     def sweep(self) -> None:
         """End what has expired by now. It needs no journal: a replay sweeps before each command."""
         self.state.sweep(self.clock.now())
+
+    def reset(self, seed: Seed | None = None) -> None:
+        """Begin anew, from the same seed or another one, with the clock at the real time."""
+        written = None if seed is None else seed.content()
+        self._write("reset", self.clock.now(), {"seed": written})
+        self._reset(seed)
+
+    def _reset(self, seed: Seed | None) -> None:
+        self.clock.reset()
+        self._begin(seed or self._seed)
+        self.changes.take()
 
     # Leases and reservations
 
@@ -220,6 +240,11 @@ class Service:
         """Return companies, balances, leases, reservations and billed usage as plain JSON."""
         self.sweep()
         return {"now": self.clock.now(), **summarize(self.state)}
+
+    def as_seed(self) -> Entity:
+        """Return a seed that starts with what is known now; what is held goes back to its company."""
+        self.sweep()
+        return write_seed(self.api_key, self.state)
 
     def audit(self) -> Entity:
         """Audit the ledger against its book; see `credits.audit`."""

@@ -1,4 +1,4 @@
-"""The state as plain JSON, for `Emulator.state()`: amounts in credits, instants in epoch seconds.
+"""The state as plain JSON: for `Emulator.state()`, in credits and epoch seconds, and as a new seed.
 
 It reads and writes out; it sweeps nothing and changes nothing.
 """
@@ -33,6 +33,37 @@ def summarize(state: State) -> Entity:
             for token_id, token in state.tokens.items()
         },
     }
+
+
+def write_seed(api_key: str, state: State) -> Entity:
+    """Return a seed that starts with the entities and balances of a state.
+
+    A seed has no leases and no reservations: what they hold is in the balance.
+    """
+    directory = state.directory
+    return {
+        "api_key": api_key,
+        "flags": list(directory.flags.values()),
+        "companies": [_company_seed(state, company_id) for company_id in directory.companies],
+        "users": [_with_record(state, user) for user in directory.users.values()],
+    }
+
+
+def _company_seed(state: State, company_id: str) -> Entity:
+    lines = state.lines(company_id)
+    company = _with_record(state, state.directory.company_wire(company_id, lines))
+    slots = ((company_id, credit) for credit in lines)
+    company["credit_balances"] = {
+        slot[1]: to_credits(state.ledger.balances.get(slot, 0) + state.ledger.held(slot))
+        for slot in slots
+    }
+    return company
+
+
+def _with_record(state: State, entity: Entity) -> Entity:
+    """Add what the management calls know of an entity and DataStream does not send."""
+    record = state.directory.records.get(entity["id"])
+    return dict(entity) if record is None else {**entity, "record": record}
 
 
 def _company(state: State, company_id: str) -> Entity:

@@ -1,9 +1,11 @@
-"""The Lua scripts, each atomic. Those with one key run on a cluster, the others on one server alone."""
+"""The Lua scripts, each atomic. Those with one key run on a cluster, the others on one server only."""
 
 from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+
+from schematic_native.redis.reservation_row import FIELDS
 
 
 class Script:
@@ -27,11 +29,16 @@ def _packed(*words: str) -> str:
     return "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
 
 
-def _load(name: str, keys: int = 1, *, amounts: bool = True) -> Script:
+def _field_arguments(first: int) -> str:
+    """Return Lua's list of a reservation's fields and their values, which are arguments from `first` on."""
+    return ", ".join(f"'{name}', ARGV[{at}]" for at, name in enumerate(FIELDS, first))
+
+
+def _load(name: str, keys: int = 1, *, amounts: bool = True, fields: str = "") -> Script:
     folder = files(__package__)
     names = ["amounts.lua", f"{name}.lua"] if amounts else [f"{name}.lua"]
     text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names)
-    return Script(text, keys)
+    return Script(text.replace("$FIELDS", fields), keys)
 
 
 INSTALL = _load("install")
@@ -45,6 +52,6 @@ NOTE = _load("note")
 CLOSE = _load("close", amounts=False)
 LOWER = _load("lower", amounts=False)
 # Of several keys
-HOLD = _load("hold", keys=4)
+HOLD = _load("hold", keys=4, fields=_field_arguments(first=4))
 SETTLE = _load("settle", keys=4)
 PROBE = _load("probe", amounts=False)

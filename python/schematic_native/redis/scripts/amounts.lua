@@ -1,12 +1,12 @@
 -- Amounts of credits, exact to the last bit that a double can carry.
 --
 -- A sum of doubles is rounded. What rounding has cut off a lease's balance is kept beside it, in a
--- field that is there only while it is not zero. Others, who do not know the field, read and write
--- the balance alone: a carry that does not vanish beside the balance is none of that balance.
+-- field that exists only while it is not zero. Other SDKs do not know the field and write the balance
+-- alone: so a carry that is too large to be a rounding error of the balance is ignored.
 
 local BALANCE, CARRY = 'localRemainingCredits', 'localRemainingCarry'
 
--- A finite decimal number, or nothing. tonumber alone would read "0x10" as 16, and "inf" or "nan" as numbers.
+-- A finite decimal number, or nil. tonumber alone would read "0x10" as 16, and "inf" or "nan" as numbers.
 local function decimal(text)
   if not text or not string.match(text, '^%-?%d+%.?%d*[eE]?[+-]?%d*$') then return nil end
   local value = tonumber(text)
@@ -84,8 +84,8 @@ local function debit(key, credits, company, credit)
   return { text(balance), row[2], row[3], string.format('%.0f', at), row[1] }
 end
 
--- Gives credits back, never above the grant, and with a pin only to the lease it names; tells whether that was there.
--- The two amounts are added one by one: their difference may be no double, and rounded up it would be minted.
+-- Gives credits back, never above the grant, and with a pin only to the lease it names; returns whether that was there.
+-- The two amounts are added one by one: their difference may not be a double, and rounding it up would mint credits.
 local function give_back(key, pin, credits, used)
   local row = redis.call('HMGET', key, 'leaseId', 'grantedAmount', 'expiresAt', BALANCE, CARRY)
   local granted = terms(row[2], row[3])

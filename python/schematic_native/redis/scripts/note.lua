@@ -1,7 +1,7 @@
--- Takes what was used of a slab off its row, so that no sweep gives it back. To tell it twice does no harm.
--- ARGV: credits that its own process has used of it, which only grow; then by twos the id of a hold that ended elsewhere
--- and the credits that it was settled with, '' to ask only. The first that is told of a hold stands.
--- Returns {credits left, holds told of for the first time, what stands for each or ''}, or {} if the row is gone.
+-- Takes what was used of a slab off its row, so that no sweep refunds it. Doing it twice does no harm.
+-- ARGV: credits that the slab's own process has used of it, which only grow; then, in pairs, the id of a hold that another
+-- process may have settled and the credits to note for it, '' to ask only. The first note of a hold stands.
+-- Returns {credits left, number of holds noted for the first time, credits noted for each or ''}, or {} if the row is gone.
 local key = KEYS[1]
 local row = redis.call('HMGET', key, 'creditsReserved', 'usedHere')
 local held = decimal(row[1])
@@ -9,7 +9,7 @@ if not held then
   return {}
 end
 
--- Whole ulps off what was rounded up: what a sweep gives back must not be a bit too much.
+-- Rounds down what was rounded up: a sweep must never refund too much.
 local function below(rounded, rest)
   return rest < 0 and rounded - math.abs(rounded) * 2 ^ -52 or rounded
 end

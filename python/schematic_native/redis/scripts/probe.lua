@@ -1,4 +1,4 @@
--- Writes keys for a moment: whether each is found where it belongs tells whether scripts may have several keys.
+-- Writes keys for a moment. If each is then found on its own server, scripts may use several keys.
 local time = redis.call('TIME')
 for _, key in ipairs(KEYS) do
   redis.call('HSET', key, 'id', key)

@@ -1,7 +1,7 @@
-"""`schematic-native bench`: what a check and a settle cost on this machine, beside other libraries.
+"""`schematic-native bench`: measures a check and a settle on this machine, next to other libraries.
 
-Samples of all subjects are interleaved: one short run of each in every round. A processor that changes
-its pace, or a busy neighbour, then slows all of them, and the ratios within a round stand. `subjects`
-and `peers` say what is measured, `rounds` measures, `scenarios` are figures of another kind, `estimates`
-makes medians with confidence intervals of samples, and `table`, `page` and `document` show them.
+Samples of all subjects are interleaved, one short run of each in every round: if the processor changes its
+speed or another program is busy, all of them become slower, and the ratios within a round still hold.
+`subjects` and `peers` are measured by `rounds`; `scenarios` has figures of other kinds; `estimates` computes
+medians with confidence intervals; `table`, `page` and `document` show them. `command` has the flags.
 """

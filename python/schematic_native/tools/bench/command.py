@@ -1,4 +1,4 @@
-"""The subcommand: what to measure, what to compare with, and where to write it."""
+"""The flags of `bench`, and what it does with them: measure, show, compare and write."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from schematic_native.tools.bench.series import Series
     from schematic_native.tools.bench.subjects import Subject
 
-# Of what takes a second a round with the published SDK.
+# Of measurements that take a second per round with the published SDK.
 FEWEST_ROUNDS = 5
-# Saved runs, by name, in the current directory.
+# Where runs are saved by name, in the current directory.
 SAVED = Path(".bench")
 
 
@@ -46,22 +46,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also what takes minutes: 100,000 companies, a million holds",
+        help="also measure what takes minutes: 100,000 companies, a million holds",
     )
     parser.add_argument(
         "--calls-only",
         action="store_true",
-        help="leave out what it takes until events are delivered, memory, import and the like",
+        help="only measure calls: leave out delivery of events, memory, import and the like",
     )
     parser.add_argument(
         "--redis",
         metavar="URL",
         nargs="?",
         const="",
-        help="measure leases in Redis instead, on this server or on one of its own",
+        help="measure leases in Redis instead, on this server or on one that is started",
     )
     parser.add_argument("--save", metavar="NAME", help=f"keep the run as a baseline, in {SAVED}/")
-    parser.add_argument("--baseline", metavar="NAME", help="tell what changed from a saved run")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="show what has changed since a saved run"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample to this file")
     parser.add_argument(
         "--html", metavar="FILE", type=Path, help="write a report with distributions"
@@ -105,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace) -> list[Series]:
-    """Measure what is asked for."""
+    """Measure what the flags ask for."""
     worlds, rounds = arguments.worlds, arguments.samples
     if arguments.redis is not None:
         server = nullcontext(arguments.redis) if arguments.redis else shared.own_server()
@@ -113,7 +115,7 @@ def _measured(arguments: argparse.Namespace) -> list[Series]:
             return asyncio.run(shared.calls(worlds, rounds, url))
     measured: list[Series] = []
     if not arguments.calls_only:
-        # First, as it is what a program pays.
+        # First, as it matters most to a program.
         few = max(FEWEST_ROUNDS, rounds // 10)
         measured += delivered.measure(worlds, few, _published_version())
         measured += delivered.at_work()
@@ -134,7 +136,7 @@ def _published_version() -> str | None:
 
 
 def _fault(arguments: argparse.Namespace) -> str | None:
-    """Tell what is wrong before minutes are spent."""
+    """Return what is wrong with the flags, before minutes are spent; None if nothing is."""
     if arguments.samples < 1:
         return f"--samples must be 1 or more, not {arguments.samples}"
     for name in (arguments.save, arguments.baseline):
@@ -201,7 +203,7 @@ async def _calls(worlds: list[str], rounds: int, *, sustained: bool) -> list[Ser
                 ("schematichq", peers.published_engine(world(size))),
             ]
             if number == 0:
-                # They know nothing of companies and leases, so worlds are one to them.
+                # Only once: worlds differ in companies and leases, which these do not have.
                 taking_turns += subjects.floors(client)
                 theirs += [(name, make(stack)) for name, make in peers.OTHERS.items()]
             for name, making in theirs:

@@ -1,8 +1,8 @@
-"""What a check costs its process until its events are delivered.
+"""Measures the processor time of a check and a settle, including the delivery of their events.
 
-Each client is alone in a process of its own and sends its events to a sink in another, so that its processor time is
-its whole cost and nobody else's. The parent tells it how many pairs of check and settle to make, waits until the sink
-has their events, and asks for the processor time that went by.
+Each client has a process of its own and sends its events to a sink in another process, so that the processor time
+includes everything that the client does and nothing else. The parent has it make pairs of check and settle, waits
+until the sink has received their events, and asks how much processor time that took.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ FAR = "events delivered far away"
 PUBLISHED = "schematichq"
 ALONE = "no sender"
 
-# Pairs of one sample: their events are whole batches, so that nothing waits for the end of a period.
+# Pairs of one sample: their events fill whole batches, so that none waits for the next flush.
 OUR_PAIRS, THEIR_PAIRS = 4000, 50
-# Before a sample: they would be cold, as the published SDK waits for a second in its turn.
+# Pairs before a sample: caches are cold, as the published SDK takes a second in between.
 WARM_PAIRS = 500
-# Pairs a second where calls are paced, and seconds and number of samples.
+# Pairs a second at a steady pace, seconds of a sample, and number of samples.
 PACED, PACED_SECONDS, SAMPLES = 20_000, 1.0, 5
-# Seconds that an answer takes from far away, and how many events are queued at once.
+# Seconds that a response of a distant service takes, and how many events are queued at once.
 ROUND_TRIP, EVENTS = 0.1, 50_000
-# Pairs a second that are tried in turn, each for so many seconds.
+# Rates to try in turn, in pairs a second, and for how many seconds each.
 RATES, RATE_SECONDS = (60_000, 120_000, 180_000), 2.0
-# Of a rate that is kept.
+# A rate is sustained if this share of it is reached.
 KEPT = 0.99
-# Seconds between two bursts of a pace, and after which events that have not arrived will not.
+# Seconds between two bursts at a steady pace, and after which events count as lost.
 TICK, PATIENCE = 0.001, 60.0
-# Seconds between two flushes: what is no full batch is not waited for longer.
+# Seconds between two flushes, which deliver what does not fill a batch.
 PERIOD = 1
 
 
 class Driven(Protocol):
-    """A client in this process."""
+    """A client in the process that is measured."""
 
     async def pairs(self, count: int) -> None:
         """Check and settle so many times."""
@@ -107,7 +107,7 @@ class _Published:
 
 
 class Spent(NamedTuple):
-    """Microseconds of processor time: of a pair with all its events, and of one event outside of the calls."""
+    """Microseconds of processor time: of a pair with its events, and of one event apart from the calls."""
 
     pair: float
     event: float
@@ -132,14 +132,14 @@ class Child:
         self._read()
 
     def sample(self) -> Spent:
-        """Take a sample of the right size, warm."""
+        """Warm up and take a sample."""
         if self.subject == PUBLISHED:
             return self.pairs(THEIR_PAIRS)
         self.pairs(WARM_PAIRS)
         return self.pairs(OUR_PAIRS)
 
     def pairs(self, count: int) -> Spent:
-        """Have pairs made, and wait until their events are delivered."""
+        """Make pairs, and wait until their events are delivered."""
         before = self._events.taken()
         self._write("pairs", count)
         self._wait_for(before + 2 * count)
@@ -147,19 +147,19 @@ class Child:
         return Spent(all_in / count * 1e6, (all_in - caller) / (2 * count) * 1e6)
 
     def alone(self) -> dict[str, float]:
-        """Have the same made of a core without a client: what tails this machine has of itself."""
-        told: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
-        return told
+        """Do the same with a core that has no client: the tails that the machine itself causes."""
+        figures: dict[str, float] = self._ask("alone", PACED, PACED_SECONDS)
+        return figures
 
     def paced(self, rate: int, seconds: float) -> dict[str, float]:
-        """Have pairs made at a steady rate; tells what came of it."""
+        """Make pairs at a steady rate; return the figures."""
         before = self._events.taken()
-        told: dict[str, float] = self._ask("paced", rate, seconds)
-        self._wait_for(before + 2 * told["pairs"] - told["dropped"])
-        return told
+        figures: dict[str, float] = self._ask("paced", rate, seconds)
+        self._wait_for(before + 2 * figures["pairs"] - figures["dropped"])
+        return figures
 
     def track(self, count: int) -> float:
-        """Queue so many events at once; returns how many were delivered a second."""
+        """Queue so many events at once; return how many were delivered per second."""
         before = self._events.taken()
         self._write("track", count)
         begun = time.perf_counter()
@@ -207,13 +207,13 @@ def measure(worlds: Sequence[str], rounds: int, published: str | None) -> Iterat
             for subject, found in values.items():
                 name = f"{PUBLISHED} {published}" if subject == PUBLISHED else subject
                 yield Series(PAIR, size, name, "us", [spent.pair for spent in found])
-            # The other clients make their calls where they send: one cannot be told from the other.
+            # The other clients send from where they make their calls: the two cannot be figures apart.
             events_alone = [spent.event for spent in values[SYNC]]
             yield Series(DELIVERY, size, SYNC, "us", events_alone)
 
 
 def at_work() -> Iterator[Series]:
-    """Measure our client while its sender is at work: tails, what it sustains, and a service far away."""
+    """Measure our client while its sender is busy: tails, the sustained rate, and a distant service."""
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(seed=world("small")))
         near = Child(SYNC, emulator.base_url, stack.enter_context(sink.running()), stack)
@@ -234,10 +234,10 @@ def _sustained(child: Child) -> float:
     """Return the highest rate at which nothing was dropped."""
     sustained = 0.0
     for rate in RATES:
-        told = child.paced(rate, RATE_SECONDS)
-        if told["dropped"] or told["rate"] < KEPT * rate:
+        figures = child.paced(rate, RATE_SECONDS)
+        if figures["dropped"] or figures["rate"] < KEPT * rate:
             break
-        sustained = told["rate"]
+        sustained = figures["rate"]
     return sustained
 
 
@@ -281,8 +281,8 @@ async def _drive(subject: str, api: str, events: str) -> None:
 
 
 async def _obey(driven: Driven, client: Schematic | None = None) -> None:
-    """Do what each line of the input asks for."""
-    _tell("ready")
+    """Carry out the commands of the input, one per line."""
+    _reply("ready")
     begun = called = 0.0
     while True:
         words = (await asyncio.to_thread(sys.stdin.readline)).split()
@@ -296,12 +296,12 @@ async def _obey(driven: Driven, client: Schematic | None = None) -> None:
                     client.track(EVENT, COMPANY, quantity=USED)
             case ["paced", rate, seconds] if client is not None:
                 before = client.status().dropped_events
-                told = _pace(client, int(rate), float(seconds))
-                _tell(told | {"dropped": client.status().dropped_events - before})
+                figures = _pace(client, int(rate), float(seconds))
+                _reply(figures | {"dropped": client.status().dropped_events - before})
             case ["alone", rate, seconds]:
-                _tell(_pace(hot(stocked("small")), int(rate), float(seconds)))
+                _reply(_pace(hot(stocked("small")), int(rate), float(seconds)))
             case ["spent"]:
-                _tell([time.process_time() - begun, called])
+                _reply([time.process_time() - begun, called])
             case _:
                 return
 
@@ -323,7 +323,7 @@ def _pace(client: Synchronous, rate: int, seconds: float) -> dict[str, float]:
     return {"pairs": count, "rate": count / took, "p99.9": sorted(times)[int(count * 0.999)] * 1e6}
 
 
-def _tell(what: object) -> None:
+def _reply(what: object) -> None:
     sys.stdout.write(f"{json.dumps(what)}\n")
     sys.stdout.flush()
 

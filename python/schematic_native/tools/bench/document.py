@@ -1,4 +1,4 @@
-"""The tables of figures in the documentation, written from a run between markers."""
+"""Writes the figures of a run into the documentation, as tables between markers; the rest is never touched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGIN, SUMMARY, END = "<!-- bench: begin -->", "<!-- bench: summary -->", "<!-- 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that is to be reached: what it is of, and how much it may be, or must be at least."""
+    """A figure with its target: the most that it may be, or the least that it must be."""
 
     label: str
     call: str
@@ -29,7 +29,7 @@ class Target:
     at_least: bool = False
 
     def is_met(self, value: float) -> bool:
-        """Whether a figure is as it should be."""
+        """Tell whether a figure meets the target."""
         return value >= self.goal if self.at_least else value <= self.goal
 
 
@@ -64,7 +64,7 @@ def update(text: str, series: Sequence[Series]) -> str:
     """Return a document with the tables between its markers replaced.
 
     Raises:
-        ValueError: it has no markers, or one has no end.
+        ValueError: there are no markers, or one has no end.
 
     """
     tables = [(marker, table) for marker, table in _TABLES if marker in text]
@@ -81,7 +81,7 @@ def update(text: str, series: Sequence[Series]) -> str:
 
 
 def summary(series: Sequence[Series]) -> Iterator[str]:
-    """Yield a short table in Markdown: what a call costs with the published SDK and with this package."""
+    """Yield a short table in Markdown: calls with the published SDK and with this package."""
     name = next((one.subject for one in series if _is_published(one)), "schematichq")
     yield f"| median | {name} | schematic_native | |"
     yield "| --- | ---: | ---: | ---: |"
@@ -108,7 +108,7 @@ def _same_call(series: Series, other: Series) -> bool:
 
 
 def rows(series: Sequence[Series]) -> Iterator[str]:
-    """Yield the table in Markdown: each target with what was measured, and the ratios of the same rounds."""
+    """Yield the table in Markdown: each target with the figure, and ratios from the same rounds."""
     yield "| | target | median (95 % confidence) | beside, in the same rounds |"
     yield "| --- | --- | --- | --- |"
     for target in TARGETS:
@@ -128,7 +128,7 @@ def _of(series: Sequence[Series], target: Target) -> list[Series]:
 
 
 def _beside(series: Sequence[Series], one: Series) -> str:
-    """Write how many times our cost each other subject took, the nearest first."""
+    """Write the cost of each other subject as a multiple of ours, the nearest first."""
     ratios = [
         (ratio(other.values, one.values).median, other.subject)
         for other in series

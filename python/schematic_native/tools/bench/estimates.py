@@ -1,4 +1,4 @@
-"""Medians with confidence intervals, outliers, and whether two sets of samples differ."""
+"""Statistics of samples: medians with confidence intervals, outliers, and whether two runs differ."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-# A change below this share is noise to a reader, however certain it is.
+# A smaller change is not worth mentioning, however certain it is.
 NOTEWORTHY = 0.02
-# Tukey's fences: beyond so many interquartile ranges a sample is an outlier.
+# Tukey's fences: a sample beyond so many interquartile ranges is an outlier.
 FENCE = 1.5
 SEED = 20_26
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median, what it lies between with 95 % confidence, and how many samples are outliers."""
+    """A median with its 95 % confidence interval, and the number of outliers."""
 
     median: float
     low: float
@@ -30,13 +30,13 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate the median by resampling; outliers count, they are not left out."""
+    """Estimate the median by resampling, outliers included."""
     low, high = _interval(values, statistics.median)
     return Estimate(statistics.median(values), low, high, count_outliers(values))
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> Estimate:
-    """Estimate how many times `base` the values are, round by round: both took turns."""
+    """Estimate the ratio to `base`, round by round."""
     return estimate([value / other for value, other in zip(values, base, strict=True)])
 
 
@@ -51,7 +51,7 @@ def count_outliers(values: Sequence[float]) -> int:
 
 @dataclass(frozen=True)
 class Change:
-    """How the median changed from a baseline, as a share of it, and what to make of that."""
+    """The change of a median since a baseline, as a share of it, with a verdict."""
 
     share: float
     low: float

@@ -1,4 +1,4 @@
-"""What was measured, as one HTML page with inline SVG: distributions and ratio bars, nothing to download."""
+"""A run as one HTML page: distributions and ratios as inline SVG, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _group(group: list[Series]) -> Iterator[str]:
 
 
 class _Scale:
-    """Places a value between two ends, in logarithms if they are far apart."""
+    """The position of a value on an axis, which is logarithmic if its ends are far apart."""
 
     def __init__(self, values: Sequence[float]) -> None:
         self.low, self.high = min(values), max(values)
@@ -67,7 +67,7 @@ class _Scale:
     def __call__(self, value: float) -> float:
         low, high, at = self.low, self.high, value
         if self.is_logarithmic:
-            # A decade's tenth of room, so that the smallest bar is seen.
+            # A tenth of a decade below the lowest value, so that its bar is visible.
             low, high, at = math.log(low) - 0.23, math.log(high), math.log(value)
         share = (at - low) / (high - low) if high > low else 1.0
         return LEFT + share * (WIDTH - LEFT - RIGHT)

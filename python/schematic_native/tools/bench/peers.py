@@ -1,7 +1,7 @@
-"""Other libraries, measured in the same rounds: each on the same question, all from memory, without a network.
+"""Other libraries, measured in the same rounds: each checks the same flag, from memory and without a network.
 
-Any of them may be missing; `ImportError` tells which. The flag is on for companies of one plan; the published SDK has
-the whole world that our clients have.
+Any of them may be missing, which raises `ImportError`. The flag is on for companies of one plan; the published SDK
+knows the same entities as our clients.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
 PLAN = "plan_pro"
-# Calls of the published SDK in one sample, after those that warm up: more of its events at once would disturb the next.
+# Calls of the published SDK in one sample, and before it: the events of more calls would disturb the next subject.
 FEW, WARM = 10, range(3)
 
 

@@ -1,4 +1,4 @@
-"""Samples in the format of pyperf, for its `stats`, `hist`, `check` and `compare_to`."""
+"""Writes samples in the format of pyperf, for its `stats`, `hist`, `check` and `compare_to`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = {"us": 1e-6, "ms": 1e-3}
 
 
 def export(path: Path, series: Sequence[Series]) -> None:
-    """Write the series that are times, each as one benchmark."""
+    """Write each series of times as one benchmark; the others are left out."""
     benchmarks = [
         pyperf.Benchmark(
             [

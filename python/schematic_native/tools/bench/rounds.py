@@ -1,4 +1,4 @@
-"""Measures subjects in turns, so that what slows the machine slows all of them."""
+"""Measures subjects in turns, so that what slows the machine down affects all of them alike."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from schematic_native.tools.bench.subjects import Subject
 
-# Long beside the resolution of the clock, short beside what disturbs a machine.
+# Seconds of a sample: long compared with the resolution of the clock, short compared with disturbances.
 SAMPLE_SECONDS = 0.001
 MICROSECONDS = 1e6
 WARM_UP = 3
 
 
 async def measure(world: str, subjects: Sequence[Subject], rounds: int) -> list[Series]:
-    """Take one sample of each subject in every round, after a warm-up that also finds their sizes."""
+    """Take one sample of each subject per round, after a warm-up that also finds the number of calls."""
     sizes = [await _size(subject) for subject in subjects]
     values: dict[tuple[str, str], list[float]] = {}
     turns = list(zip(subjects, sizes, strict=True))
@@ -31,7 +31,7 @@ async def measure(world: str, subjects: Sequence[Subject], rounds: int) -> list[
                 for call, seconds in (await subject.sample(size)).items():
                     each = seconds / size * MICROSECONDS
                     values.setdefault((call, subject.name), []).append(each)
-            # Nobody is always the one after the slowest.
+            # The order changes, so that no subject always comes after the slowest.
             turns = [*turns[1:], turns[0]]
     finally:
         gc.unfreeze()
@@ -41,7 +41,7 @@ async def measure(world: str, subjects: Sequence[Subject], rounds: int) -> list[
 
 
 async def _size(subject: Subject) -> int:
-    """Find how many calls make a sample of the right length; the subject is warm then."""
+    """Find how many calls make a sample of the right length, which warms the subject up."""
     size = subject.least
     while size < subject.most:
         slowest = max((await subject.sample(size)).values())

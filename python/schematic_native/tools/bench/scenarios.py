@@ -1,7 +1,7 @@
-"""Figures that are no median of interleaved calls: ingest, memory, import, tails, threads, and what grows.
+"""Figures other than medians of interleaved calls: ingest, memory, import, tails, threads, and growth.
 
-Samples that last milliseconds are rarely left alone by other programs, so where one thread works, its processor time is
-what counts.
+Other programs usually disturb a sample that lasts milliseconds, so that the processor time is measured wherever a
+single thread works.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ US = "schematic_native"
 
 
 def quick() -> Iterator[Series]:
-    """Measure what takes a few seconds in all."""
+    """Measure everything that takes a few seconds in all."""
     yield from ingest()
     yield memory(500)
     yield imports(7)
@@ -54,7 +54,7 @@ def quick() -> Iterator[Series]:
 
 
 def slow() -> Iterator[Series]:
-    """Measure what takes a minute and a gigabyte."""
+    """Measure everything that takes a minute and a gigabyte."""
     yield from companies((100_000,))
     yield from holds((1_000_000,))
 
@@ -71,7 +71,7 @@ def stocked(size: str, **settings: Any) -> Core:
 
 
 def hot(core: Core) -> Schematic:
-    """Return the native half of a client of this core: what its public methods are."""
+    """Return the native half of a client with this core, which has its public methods."""
     client = Schematic()
     client._take_core(core)  # noqa: SLF001 - no client around it
     client._open(checking=True, leasing=True, settling=True)  # noqa: SLF001
@@ -101,7 +101,7 @@ def _us(seconds: list[float]) -> list[float]:
 
 
 def ingest() -> Iterator[Series]:
-    """Take in a company with 25 of each, and a partial update of its balance."""
+    """Ingest a company with 25 of each, and a partial update of its balance."""
     core = stocked("big")
     full = message("Company", "full", world("big")["companies"][0])
     partial = json.dumps(
@@ -118,7 +118,7 @@ def ingest() -> Iterator[Series]:
 
 
 def memory(count: int) -> Series:
-    """Measure what one cached company adds to the process, in an interpreter of its own."""
+    """Measure the memory of one cached company, in a new interpreter."""
     program = f"""
 from schematic_native.tools.bench.scenarios import message, resident, stocked
 from schematic_native.tools.bench.worlds import world
@@ -139,7 +139,7 @@ print((resident() - before) / {count} / 1000)
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process has now, or has had at most where that is not told."""
+    """Return the memory of this process in bytes, or its maximum where only that is known."""
     try:
         with open("/proc/self/statm") as file:  # noqa: PTH123 - nothing more is loaded while memory is measured
             return int(file.read().split()[1]) * 4096
@@ -150,7 +150,7 @@ def resident() -> int:
 
 
 def imports(rounds: int) -> Series:
-    """Measure from nothing to the first answer: import, compile a flag and a company, check."""
+    """Measure the time to the first result: import, compile a flag and a company, check."""
     seed = world("small")
     program = f"""
 flag, company = {json.dumps(seed["flags"][0])!r}, {json.dumps(seed["companies"][0])!r}
@@ -162,7 +162,7 @@ engine = RulesEngine()
 assert engine.check_flag(engine.load_flag(flag), engine.load_company(company)).value
 print((time.perf_counter() - begun) * 1000)
 """
-    # The first run writes byte code, as an installation has it.
+    # The first run writes the byte code, which an installation has.
     values = [float(_run(program)) for _ in range(rounds + 1)]
     return Series(IMPORT, "", US, "ms", values[1:])
 
@@ -178,7 +178,7 @@ def _run(program: str) -> str:
 
 
 def tail(checks: int) -> Series:
-    """Time each check and settle while another thread takes in messages."""
+    """Time each check and settle while another thread ingests messages."""
     core = stocked("big")
     sent = message("Company", "full", world("big")["companies"][0])
     ended = threading.Event()
@@ -237,14 +237,14 @@ def threads(counts: tuple[int, ...], calls: int) -> Iterator[Series]:
 
 
 def companies(counts: tuple[int, ...]) -> Iterator[Series]:
-    """Check one company after the other, of many."""
+    """Check many companies, one after the other."""
     company = world("small")["companies"][0]
     for count in counts:
         core = stocked("small", max_companies=count + 1)
         for number in range(count):
             other = company | {"id": f"comp_{number}", "keys": {"id": f"key_{number}"}}
             core.ingest(message("Company", "full", other))
-        # A stride that visits far places, which a processor cannot guess, and the same keys for every count.
+        # Jumps that the processor cannot predict, over the same keys whatever their number.
         asked = [{"id": f"key_{number * 7919 % count}"} for number in range(CALLS)]
 
         def ask(core: Core = core, asked: list[dict[str, str]] = asked) -> None:
@@ -265,7 +265,7 @@ def holds(counts: tuple[int, ...]) -> Iterator[Series]:
         core.install_lease("comp_acme", CREDIT, "lease_bench", LEASE_SIZE, now[0] + 10 * FAR)
         check, settle = hot(core).check, hot(core).track_with_reservation
         for number in range(count):
-            # Holds lapse spread over a day, so that each second has its share.
+            # The holds expire at times spread over a day, so that each second has its share.
             now[0] = 1_800_000_000.0 + number / count * FAR / 10
             check(FLAG, COMPANY, usage=1)
             if number % 5000 == 0:
@@ -286,6 +286,6 @@ def holds(counts: tuple[int, ...]) -> Iterator[Series]:
 
 
 def _drain(core: Core) -> None:
-    """Let the events out, so that every sample finds the same room for its own."""
+    """Empty the queue of events, so that every sample finds the same room."""
     while core.take_batch() is not None:
         pass

@@ -1,4 +1,4 @@
-"""What was measured: samples of one subject doing one thing."""
+"""Samples of one subject and one call, and runs of them as JSON files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Series:
     """Samples of one subject.
 
     Attributes:
-        call: what it did, for example "check".
-        world: "small" or "big", or what else was varied; empty if nothing was.
-        subject: who did it.
+        call: for example "check".
+        world: "small" or "big", or another thing that varies; empty if nothing does.
+        subject: the library or client.
         unit: of the values: "us", "ms", "KB" or "M/s".
         values: one for each round, for one call.
 
@@ -38,12 +38,12 @@ class Series:
 
     @property
     def name(self) -> tuple[str, str, str]:
-        """What tells this series from others."""
+        """The identity of this series."""
         return self.call, self.world, self.subject
 
 
 def write(path: Path, series: Sequence[Series]) -> None:
-    """Write a run as JSON, with what it ran on."""
+    """Write a run as JSON, with a description of the machine."""
     run = {
         "format": FORMAT,
         "schematic_native": __version__,
@@ -60,7 +60,7 @@ def read(path: Path) -> list[Series]:
     """Read a run that `write` wrote.
 
     Raises:
-        ValueError: the file is none, with what is wrong.
+        ValueError: the file is not such a run; the message says what is wrong.
 
     """
     try:

@@ -1,6 +1,6 @@
-"""Leases in Redis: our clients beside the published SDK, on one server and one emulator, taking turns.
+"""Leases in Redis: our clients and the published SDK in turns, on one server and one emulator.
 
-Each key begins with a prefix of this run, so a server that others use is left as it was.
+All keys begin with a prefix of this run, and nothing else on the server is touched.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ HEADER = (
 )
 # The slabs are large enough that no sample waits for one.
 SLAB = LocalSlab(min_credits=LEASE_SIZE / 100, max_credits=LEASE_SIZE / 10, lifetime=60.0)
-# Calls of one sample, where each goes to Redis, after those that warm up.
+# Calls of one sample in which each call goes to Redis, and calls before it.
 MANY, FEW, WARM = 40, 10, range(3)
 STARTED = 5.0  # seconds that a server may take to answer
 SYNC, ASYNC = "Schematic, Redis", "AsyncSchematic, Redis"
@@ -97,7 +97,7 @@ async def calls(worlds: Sequence[str], rounds: int, url: str) -> list[Series]:
 
 
 def lines(series: Sequence[Series]) -> Iterator[str]:
-    """Yield the table: how many times as fast as the published SDK each is."""
+    """Yield the table, with the speed of each subject as a multiple of the published SDK's."""
     yield HEADER
     peers = {(one.call, one.world): one for one in series if one.subject.startswith("schematichq")}
     for one in sorted(series, key=lambda one: (one.world != "small", one.call)):
@@ -114,7 +114,7 @@ def lines(series: Sequence[Series]) -> Iterator[str]:
 
 @contextmanager
 def own_server() -> Iterator[str]:
-    """Run a Redis server that keeps nothing, on a free port; its URL.
+    """Run a Redis server that saves nothing, on a free port, and return its URL.
 
     Raises:
         FileNotFoundError: redis-server is not installed.
@@ -148,7 +148,7 @@ def own_server() -> Iterator[str]:
 
 
 def _await_server(url: str) -> None:
-    """Wait until a server answers."""
+    """Wait until a server responds."""
     until = time.monotonic() + STARTED
     with redis.Redis.from_url(url) as client:
         while True:
@@ -182,7 +182,7 @@ def _fields(url: str, redis_client: object, prefix: str, slab: LocalSlab | None)
 async def _sync_client(
     url: str, redis_url: str, prefix: str, slab: LocalSlab | None, stack: AsyncExitStack
 ) -> Subject:
-    """Return the synchronous client on a synchronous client of Redis."""
+    """Return our synchronous client, with a synchronous client of Redis."""
     redis_client = stack.enter_context(redis.Redis.from_url(redis_url))
     client = Schematic(API_KEY, SchematicConfig(**_fields(url, redis_client, prefix, slab)))
     stack.push_async_callback(asyncio.to_thread, client.shutdown)
@@ -211,7 +211,7 @@ async def _sync_client(
 async def _async_client(
     url: str, redis_url: str, prefix: str, slab: LocalSlab | None, stack: AsyncExitStack
 ) -> Subject:
-    """Return the asynchronous client on an asynchronous client of Redis."""
+    """Return our asynchronous client, with an asynchronous client of Redis."""
     redis_client = await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url))
     config = AsyncSchematicConfig(**_fields(url, redis_client, prefix, slab))
     client = await stack.enter_async_context(AsyncSchematic(API_KEY, config))
@@ -266,7 +266,7 @@ async def _published(url: str, redis_url: str, prefix: str, stack: AsyncExitStac
         for result in results:
             await client.track_with_reservation(result.reservation, USED)
         settled = time.perf_counter() - start
-        # Its events would disturb the next.
+        # Otherwise its events would disturb the next subject.
         await asyncio.sleep(0.05)
         return _seconds(early + results, checked, settled)
 

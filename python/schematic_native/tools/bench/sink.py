@@ -1,7 +1,7 @@
-"""A service that takes every batch of events and does nothing with it: `python -m schematic_native.tools.bench.sink`.
+"""A service that accepts every batch of events and discards it: `python -m schematic_native.tools.bench.sink`.
 
-It prints its port, then for each line of its input how many events it has taken. Its argument is how many seconds
-an answer takes.
+It prints its port and then, for each line of its input, how many events it has received. Its argument is how many
+seconds a response takes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 END_OF_HEAD = b"\r\n\r\n"
-# Every event has this field once, and nothing that is sent here has it in a text.
+# Every event has this field once, and no text that is sent here contains it.
 EVENT_FIELD = b'"api_key":'
 CHUNK = 1 << 18
 # Requests that may wait for a connection to be accepted.
@@ -27,14 +27,14 @@ BACKLOG = 256
 
 
 class Sink:
-    """A running sink, as the process sees it that measures."""
+    """A running sink, from the outside."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.url = f"http://127.0.0.1:{self._read()}"
 
     def taken(self) -> int:
-        """Events that it has taken since it was started."""
+        """Return how many events it has received so far."""
         if self._process.stdin is None:
             raise RuntimeError("the sink has no input")
         self._process.stdin.write("\n")
@@ -74,7 +74,7 @@ class _Service:
 
     def _serve(self, peer: socket.socket) -> None:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A client that ends in the midst of a request is no fault of anybody's.
+        # A client may end in the middle of a request.
         with peer, suppress(OSError):
             while (body := _read_body(peer)) is not None:
                 with self._lock:
@@ -85,7 +85,7 @@ class _Service:
 
 
 def _read_body(peer: socket.socket) -> bytes | None:
-    """Read a request; returns its body, None if the other side has closed."""
+    """Read a request; return its body, None if the other side has closed."""
     received = bytearray()
     while (end := received.find(END_OF_HEAD)) < 0:
         got = peer.recv(CHUNK)

@@ -1,8 +1,8 @@
-"""Who is measured: our clients, and the floors below which no call from Python can get.
+"""The subjects of the benchmark: our clients, and the cheapest possible calls from Python.
 
-A sample is a coroutine: it makes so many calls of each kind and returns the seconds that they took. A run of calls
-stays below a full batch of events and is followed by a rest, so that the sender, which shares the interpreter, works
-between runs and not within one. What it costs when both are at work is a scenario of its own.
+A sample is a coroutine: it makes so many calls of each kind and returns how many seconds they took. A run of calls
+stays below a full batch of events and is followed by a pause, so that the sender, which shares the interpreter, works
+between the runs. `delivered` measures calls while the sender is busy.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ CHECK_FLAG, CHECK, SETTLE, EVALUATE = (
 SYNC, ASYNC, ENGINE = "Schematic", "AsyncSchematic", "RulesEngine"
 DICT, NO_OP, COROUTINE = "a dict", "an empty extension call", "an empty coroutine"
 
-# Calls in a run: with those that warm up, fewer than wake the sender.
+# Calls in a run: together with the warm-up, too few to wake the sender.
 RUN, WARM = 80, range(15)
-# Seconds that a part of a batch waits: a rest is short.
+# Seconds between two flushes of an incomplete batch: a pause is short.
 BUFFER_PERIOD = 0.01
 
 SUSTAINED = "check + settle, sender at work"
@@ -53,13 +53,13 @@ Seconds = dict[str, float]
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is measured.
+    """A library or client that is measured.
 
     Attributes:
         name: shown, and kept in baselines.
         sample: makes so many calls of each kind; returns the seconds that they took, by kind.
-        most: calls of each kind in one sample at most.
-        least: and at least.
+        most: the most calls of each kind in one sample.
+        least: and the fewest.
 
     """
 
@@ -72,7 +72,7 @@ class Subject:
 def timed(
     name: str, call_kind: str, call: Callable[[], object], most: int = 1000, least: int = 1
 ) -> Subject:
-    """Return a subject that only knows one call, made without arguments."""
+    """Return a subject with a single call, without arguments."""
 
     async def sample(count: int) -> Seconds:
         rounds = range(count)
@@ -86,7 +86,7 @@ def timed(
 
 
 def floors(client: Schematic) -> list[Subject]:
-    """Return what costs as little as a call can."""
+    """Return the cheapest possible calls."""
     flags = {FLAG: True}
     nothing = client._core.has_flags  # noqa: SLF001 - the smallest call into the extension
 
@@ -107,7 +107,7 @@ def floors(client: Schematic) -> list[Subject]:
 
 
 def engine(world: dict[str, Any]) -> Subject:
-    """Return the rules engine alone: entities at hand, no client around it."""
+    """Return the rules engine alone, without a client."""
     alone = RulesEngine()
     flag = alone.load_flag(json.dumps(world["flags"][0]))
     company = alone.load_company(json.dumps(world["companies"][0]))
@@ -186,7 +186,7 @@ async def async_client(url: str, stack: AsyncExitStack) -> Subject:
 
 
 def settings(url: str) -> dict[str, Any]:
-    """Return what a client of ours is configured with."""
+    """Return the configuration of our clients."""
     leases = CreditLeaseConfig(mode="client", default_lease_size=LEASE_SIZE)
     return {
         "base_url": url,
@@ -198,7 +198,7 @@ def settings(url: str) -> dict[str, Any]:
 
 
 async def sustained(world: str, client: Schematic) -> Series:
-    """Measure checks and settles, one after the other, while the sender is at work on their events."""
+    """Measure checks and settles, one after the other, while the sender delivers their events."""
     values = []
     for _ in range(SUSTAINED_ROUNDS):
         begun = time.perf_counter()
@@ -211,8 +211,8 @@ async def sustained(world: str, client: Schematic) -> Series:
 
 
 async def rest(client: Schematic | AsyncSchematic) -> None:
-    """Let the events out."""
-    # The queue has no event to wait on: that it never waits is its point.
+    """Wait until the events are delivered."""
+    # The queue has nothing to wait for: callers never have to.
     while client.status().queued_events > 0:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 

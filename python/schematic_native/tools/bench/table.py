@@ -1,4 +1,4 @@
-"""What was measured, as text: one line for each series, ratios to our own client beside it."""
+"""A run as text: one line for each series, with its ratio to our own client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = (
 
 
 def reference(series: Sequence[Series], one: Series) -> Series | None:
-    """Find what a series is compared with: our own subject doing the same in the same rounds."""
+    """Return the series to compare with: our own client with the same call in the same rounds."""
     own = ENGINE if one.call == EVALUATE else SYNC
     if one.subject == own:
         return None
@@ -29,7 +29,7 @@ def reference(series: Sequence[Series], one: Series) -> Series | None:
 
 
 def lines(series: Sequence[Series]) -> Iterator[str]:
-    """Yield the table; a ratio is how many times our own client's cost that is."""
+    """Yield the table; a ratio is a multiple of the cost of our own client."""
     yield HEADER
     for one in series:
         own = reference(series, one)
@@ -45,7 +45,7 @@ def lines(series: Sequence[Series]) -> Iterator[str]:
 def changes(
     series: Sequence[Series], before: Mapping[tuple[str, str, str], Series]
 ) -> Iterator[str]:
-    """Yield what changed from a baseline, for each series that it has."""
+    """Yield what has changed since a baseline, for each series of it."""
     for one in series:
         old = before.get(one.name)
         if old is None or old.unit != one.unit:
@@ -56,12 +56,12 @@ def changes(
 
 
 def amount(value: float, unit: str) -> str:
-    """Write a value so that its third digit is seen."""
+    """Write a value with at least three digits."""
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0  # noqa: PLR2004
     return f"{value:,.{digits}f} {unit}"
 
 
 def interval(found: Estimate, unit: str) -> str:
-    """Write what the median lies between."""
+    """Write the confidence interval of the median."""
     low, high = amount(found.low, unit), amount(found.high, unit)
     return f"{low.rsplit(' ', 1)[0]} to {high.rsplit(' ', 1)[0]}"

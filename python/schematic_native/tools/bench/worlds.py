@@ -1,4 +1,4 @@
-"""The entities that benchmarks run on: a small company, and a big one with 25 of each and 12 more rules."""
+"""The entities of the benchmarks: a small company, and a big one with 25 of each and 12 more rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FLAG = "inference"
 COMPANY = {"id": "acme"}
 CREDIT = "credit_inference"
 EVENT = "inference_tokens"
-# Enough that no benchmark ever waits for the lease service.
+# Credits of a lease: enough that no benchmark ever waits for the service.
 BALANCE = 1e12
 LEASE_SIZE = 1e9
 

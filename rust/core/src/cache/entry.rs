@@ -13,31 +13,31 @@ use crate::{
     name::Name,
 };
 
-/// Two cache lines that are fetched as one: among many entities, a lookup mostly waits for memory.
+/// Aligned to two cache lines, which are fetched together: with many entities, a lookup mostly waits for memory.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Entry<E> {
     pub entity: Arc<E>,
     pub used: AtomicU64,
     spellings: Spellings,
-    /// Tells the entry from an earlier one in the same place.
+    /// Distinguishes the entry from an earlier one in the same place.
     pub serial: u64,
 }
 
-/// The keys that an entity was asked for with, in the order in which they came: a program spells them in a few ways,
-/// again and again. Reading takes no lock.
+/// The keys that an entity was asked for with, in the order in which they came. A program uses a few spellings again and
+/// again; keeping them saves copying them for each check. Reading takes no lock.
 #[derive(Debug, Default)]
 struct Spellings(OnceLock<Spelling>);
 
 #[derive(Debug)]
 struct Spelling {
     party: Arc<Party>,
-    /// If it is a single key, as nearly always: its name and value, which were found to be the entity's.
+    /// The name and value, if it is a single key, as it nearly always is.
     single: Option<(Name, Name)>,
     others: OnceLock<Box<Spelling>>,
 }
 
-/// Spellings kept of one entity; whoever asks with yet others has them copied each time.
+/// Spellings kept for each entity; further ones are copied for each check.
 const SPELLINGS: usize = 4;
 
 impl<E: Entity> Entry<E> {
@@ -58,7 +58,7 @@ impl<E: Entity> Entry<E> {
         }
     }
 
-    /// Who these keys ask for.
+    /// The entity's id with these keys.
     pub fn party(&self, keys: &[(&str, &str)]) -> Arc<Party> {
         let same = |spelling: &&Spelling| {
             let own = spelling.party.keys.as_ref();
@@ -75,7 +75,7 @@ impl<E: Entity> Entry<E> {
         party
     }
 
-    /// Who this key alone asks for, if it did before, letter by letter.
+    /// The party of a single key, if the entity was asked for with exactly this spelling before.
     pub fn matching(&self, name: &str, value: &str) -> Option<&Arc<Party>> {
         let same = |spelling: &&Spelling| {
             let single = spelling.single.as_ref();
@@ -85,7 +85,7 @@ impl<E: Entity> Entry<E> {
         Some(&spelling.party)
     }
 
-    /// The keys asked with may be of another entry now, and their hash that of another key of this one.
+    /// Drops the spellings, after keys changed: one that is kept here may now name another entity.
     pub fn forget_spellings(&mut self) {
         self.spellings = Spellings::default();
     }
@@ -98,7 +98,7 @@ impl Spellings {
         })
     }
 
-    /// Keeps a spelling, unless there are enough or another thread keeps one just now.
+    /// Keeps a spelling, unless there are enough or another thread is adding one.
     fn remember(&self, keys: &[(&str, &str)], party: &Arc<Party>) {
         let spelling = Spelling {
             party: Arc::clone(party),

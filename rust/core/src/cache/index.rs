@@ -75,8 +75,8 @@ impl<E: Entity> Index<E> {
             .map(|at| at.entry)
     }
 
-    /// The entry of a key with which it was asked for before: it tells so itself, and the entity, which lies
-    /// elsewhere, is not looked at.
+    /// The entry that was asked for with exactly this key before. The entity itself, which lies elsewhere in memory, is
+    /// not read.
     pub fn find_again(&self, name: &str, value: &str) -> Option<(&Entry<E>, &Arc<Party>)> {
         let hash = hash_key(name, value);
         let mut party = None;

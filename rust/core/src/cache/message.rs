@@ -21,13 +21,13 @@ pub struct Ingested {
     pub message_type: Option<String>,
     /// The entity it is about.
     pub entity_id: Option<String>,
-    /// Of a full company or user: its keys. Of an error: the keys whose waiters fail.
+    /// For a full company or user, its keys; for an error, the keys whose waiters fail.
     pub keys: Option<HashMap<String, String>>,
     /// Of an error: what the server says.
     pub error: Option<String>,
-    /// A sentence for each thing that could not be read.
+    /// A sentence for each part that could not be read.
     pub skipped: Vec<String>,
-    /// Of flags: the keys of those that are other ones now than before, new or gone; none of the first set.
+    /// The keys of the flags that were added, changed or removed; empty for the first set.
     pub changed_flags: Vec<String>,
 }
 

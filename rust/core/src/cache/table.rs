@@ -18,7 +18,7 @@ use crate::leases::Party;
 /// What a lookup by keys found.
 #[derive(Clone, Debug)]
 pub enum Lookup<E> {
-    /// One entity, and who was asked for, kept so that the keys need not be copied again.
+    /// One entity, and the keys it was asked for with, shared so that they need not be copied again.
     Found(Arc<E>, Arc<Party>),
     /// None.
     Missing,
@@ -26,12 +26,12 @@ pub enum Lookup<E> {
     Conflict,
 }
 
-/// Entities by id and by any of their lookup keys; the least recently used gives way.
+/// Entities by id and by any of their lookup keys; the least recently used is evicted.
 #[derive(Debug)]
 pub struct Table<E> {
     index: RwLock<Index<E>>,
-    /// Counts insertions; a reader stamps an entry with it, so order of use is known as finely as
-    /// evictions, which only insertions cause, can tell apart.
+    /// Counts insertions. A reader stamps an entry with it, so the order of use is known as precisely as
+    /// evictions need, which only insertions cause.
     epoch: AtomicU64,
     capacity: usize,
 }
@@ -78,7 +78,7 @@ impl<E: Entity> Table<E> {
         self.read(id, Arc::clone)
     }
 
-    /// What a short look at the entity with this id tells; writers wait for it.
+    /// Calls `look` with the entity of this id. It must be short: writers wait for it.
     pub fn read<T>(&self, id: &str, look: impl FnOnce(&Arc<E>) -> T) -> Option<T> {
         let index = self.index.read();
         let entry = index.entry(index.find_id(id)?)?;
@@ -87,7 +87,7 @@ impl<E: Entity> Table<E> {
 
     /// Puts an entity in place of the one with its id, with the lookup keys that it has now.
     pub fn put(&self, entity: E) {
-        // Whoever is read after this insertion bears a later stamp than it.
+        // An entity that is read after this insertion gets a later stamp than it.
         let stamp = self.epoch.fetch_add(2, Relaxed) + 1;
         let mut index = self.index.write();
         if let Some(at) = index.find_id(entity.id()) {
@@ -100,15 +100,10 @@ impl<E: Entity> Table<E> {
         }
     }
 
-    /// Forgets an entity; `false` if it was not there.
+    /// Removes an entity; `false` if it was not there.
     pub fn remove(&self, id: &str) -> bool {
         let mut index = self.index.write();
         index.find_id(id).is_some_and(|at| index.remove(at))
-    }
-
-    /// Forgets everything.
-    pub fn clear(&self) {
-        *self.index.write() = Index::new();
     }
 
     /// How many entities there are.
@@ -123,7 +118,7 @@ impl<E: Entity> Table<E> {
         self.len() == 0
     }
 
-    /// How many gave way to others.
+    /// How many were evicted.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.index.read().evicted
@@ -242,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Tables answer as a plain list of who named each key last does, whatever came before.
+    /// What a test does to a table and to a plain list of the last owner of each key.
     #[derive(Debug, Clone)]
     enum Act {
         Put(usize, Vec<(&'static str, &'static str)>),

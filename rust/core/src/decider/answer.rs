@@ -12,7 +12,7 @@ use crate::{
     text::Text,
 };
 
-/// The answer of a plain check, free of what it was evaluated from.
+/// The answer of a plain check, independent of the entities it was made from.
 #[derive(Clone, Debug)]
 pub struct FlagAnswer {
     /// The flag.
@@ -44,7 +44,7 @@ pub struct Usage {
     pub event: Option<Arc<str>>,
     /// The period it counts over.
     pub period: Option<MetricPeriod>,
-    /// When it starts anew.
+    /// When the count is reset.
     pub reset_at: Option<DateTime<Utc>>,
 }
 
@@ -68,7 +68,7 @@ pub struct CheckAnswer {
 }
 
 impl FlagAnswer {
-    /// What an evaluation of these came to, for keeping.
+    /// The answer that a verdict on these entities stands for.
     #[must_use]
     pub fn of(
         flag: &Flag,

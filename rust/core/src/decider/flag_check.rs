@@ -47,7 +47,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// The record of a check that came to this value: whom it was about moves into it.
+    /// The record of a check with this value. The subject moves into it.
     pub fn record(self, flag: &Flag, value: bool, reason: KeptReason) -> FlagCheck {
         FlagCheck {
             flag: Arc::clone(flag.name()),

@@ -1,6 +1,6 @@
-//! What an engine is asked in a lease-backed check, and what it makes of it.
+//! What an engine is asked in a lease-backed check, and what it answers.
 //!
-//! The rules engine answers unless a test puts another one in its place, to script what the flow is told.
+//! The rules engine answers unless a test puts another one in its place, to script its answers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     engine::{Entitlement, KeptReason, Preflight, Verdict},
 };
 
-/// What the engine made of a check, free of what was evaluated.
+/// The engine's judgement of a check, independent of the entities it was made from.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     /// The flag's value.
@@ -55,7 +55,7 @@ pub struct EngineRequest<'a> {
 
 /// Answers lease-backed checks in place of the rules engine.
 ///
-/// The seam by which a test scripts what the flow around the engine is told.
+/// Tests use it to script the answers that the flow around the engine receives.
 pub trait Engine: Send + Sync {
     /// Answers one request.
     fn judge(&self, request: EngineRequest<'_>) -> Judgement;

@@ -1,7 +1,7 @@
 //! Every decision that one process takes, and the state it decides from.
 //!
-//! [`Decider`] joins the cache, the engine, the ledger and the event queue. A call that finds all it
-//! needs in memory answers at once; a lease-backed check that must wait becomes a [`Pending`] check, which the caller resumes with a
+//! [`Decider`] joins the cache, the engine, the ledger and the event queue. A call that finds all it needs in memory
+//! answers at once; a lease-backed check that must wait becomes a [`Pending`] check, which the caller resumes with a
 //! [`Reply`]. Nothing here waits, reads a clock or opens a connection.
 
 mod answer;
@@ -32,10 +32,10 @@ use crate::{
     leases::{Exported, Failure, Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
 
-/// Stands for the event in the reservation of a slab, which is never billed as such.
+/// The event name in the reservation of a slab, which is never billed itself.
 const SLAB_EVENT: &str = "schematic_native.slab";
 
-/// What somebody outside must attend to.
+/// Work that the owner of the decider must do in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// A full batch of events waits.
@@ -44,7 +44,7 @@ pub enum Topic {
     Extend,
 }
 
-/// Called, with no lock held, when a topic needs attention; once until it is attended to.
+/// The waker: called, with no lock held, when a topic needs attention, and not again until it was attended to.
 pub type Wake = Box<dyn Fn(Topic) + Send + Sync>;
 
 /// What a decider is made with.
@@ -63,7 +63,7 @@ pub struct DeciderSettings {
     pub knobs: Knobs,
     /// Of reservation ids; from the system's randomness.
     pub seed: [u64; 2],
-    /// Who attends to topics.
+    /// Wakes the owner of the decider.
     pub wake: Wake,
     /// Whether leases live in a store that other processes share.
     pub shared: bool,
@@ -83,7 +83,7 @@ pub struct Decider {
     engine: Option<Box<dyn Engine>>,
     checks: AtomicU64,
     settles: AtomicU64,
-    /// Lease-backed checks that were denied: by the rules, and by each failure.
+    /// Denied lease-backed checks: those denied by the rules, then those of each failure.
     denied: [AtomicU64; 1 + Failure::ALL.len()],
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::leases::Reservation;
 
-/// A settled hold that the shared store has still to end.
+/// A settled hold that the shared store must still end.
 #[derive(Clone, Debug)]
 pub struct OwedClaim {
     /// Identifies the claim in this process.
@@ -53,7 +53,7 @@ impl OwedClaims {
         claim
     }
 
-    /// Forgets a claim that the store has answered, or that has lapsed.
+    /// Removes a claim that the store has answered or that has lapsed.
     pub(super) fn remove(&self, number: u64) -> Option<OwedClaim> {
         self.0.lock().open.remove(&number)
     }

@@ -14,8 +14,8 @@ use crate::{
 impl Decider {
     /// Settles a reservation with what was really used and bills it.
     ///
-    /// Returns whether local state moved, or `None` if the quantity cannot be settled: then nothing
-    /// is done, and the hold gives itself back at the end of its time.
+    /// Returns whether local state moved, or `None` if the quantity cannot be settled: nothing is
+    /// done then, and the hold is given back when it lapses.
     pub fn settle(
         &self,
         reservation: &Arc<Reservation>,
@@ -42,7 +42,7 @@ impl Decider {
         self.settle_part(reservation, actual_quantity, traits, None)
     }
 
-    /// Settles as [`Decider::settle_shared`] does, billed under a key of the caller's.
+    /// Settles as [`Decider::settle_shared`] does, billed under an idempotency key that the caller chose.
     pub fn settle_part(
         &self,
         reservation: &Arc<Reservation>,
@@ -52,12 +52,12 @@ impl Decider {
     ) -> Option<OwedClaim> {
         let settlement = Settlement::begin(reservation, actual_quantity)?;
         let (claimed, owed) = self.claim_or_owe(settlement, actual_quantity);
-        // After the claim was noted: no batch may leave without it.
+        // Only after the claim was noted: no batch may be sent before that.
         self.conclude(settlement, claimed, SettleExtras::of(traits, key));
         owed
     }
 
-    /// Gives a hold back of which nothing was used: nothing is billed.
+    /// Gives an unused hold back: nothing is billed.
     ///
     /// Returns the claim that the shared store is owed, as [`Decider::settle_shared`] does. A hold
     /// that the service keeps is not given back here.
@@ -126,7 +126,7 @@ impl Decider {
         self.settles.fetch_add(1, Relaxed);
         let (reservation, units) = (settlement.reservation(), settlement.units());
         let moved = claimed.is_some();
-        // What is billed is the caller's: nearly always the very reservation that was claimed.
+        // The caller's reservation is billed; it is nearly always the same object as the claimed one.
         let billed = claimed
             .filter(|claimed| Arc::ptr_eq(claimed, reservation))
             .unwrap_or_else(|| Arc::clone(reservation));
@@ -163,7 +163,7 @@ impl Decider {
         self.bill(Billing::Track(Box::new(track)));
     }
 
-    /// Queues who somebody is, with an idempotency key as [`Decider::track`] gives it.
+    /// Queues an identify event, with an idempotency key as in [`Decider::track`].
     pub fn identify(&self, mut identify: Identify) {
         identify
             .idempotency_key

@@ -44,7 +44,7 @@ pub(crate) enum Membership {
 pub(crate) struct MetricCondition {
     pub operator: Operator,
     pub event: Arc<str>,
-    /// The row that is read: of a period that is not told for ever, of a reset that is not told by the calendar.
+    /// The row of usage to read: of all time where no period is given, of calendar months where no reset is given.
     pub row: RowKey,
     /// As sent; `None` tells that no reset is reported.
     pub period: Option<MetricPeriod>,

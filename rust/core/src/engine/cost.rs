@@ -15,7 +15,7 @@ const NOTHING: f64 = 0.0;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
     pub credits: f64,
-    /// Said by the caller: then a draw of nothing needs no balance.
+    /// Whether the caller named the cost: a draw of zero credits then needs no balance.
     pub explicit: bool,
 }
 

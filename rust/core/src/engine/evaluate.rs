@@ -117,7 +117,7 @@ fn decide_among<'a>(
     deny(verdict, earlier_violation);
 }
 
-/// A refusal that a spend policy brought about says so.
+/// A denial that a spend policy caused names that policy.
 fn deny<'a>(verdict: &mut Verdict<'a>, violation: Option<Violation<'a>>) {
     if let (false, Some(violation)) = (verdict.value, violation) {
         verdict.reason = Reason::Policy(violation);
@@ -335,7 +335,7 @@ impl<'a> Evaluation<'a, '_> {
             }
         };
         let available = balance + overdraft;
-        // A draw of nothing still needs credits, unless the caller said that it is one.
+        // A draw of zero credits still needs a balance, unless the caller asked for zero explicitly.
         if cost.credits == 0.0 && !cost.explicit {
             available > 0.0
         } else {

@@ -11,14 +11,14 @@ use crate::name::Name;
 
 /// Words of an entity's facts.
 const WORDS: usize = 16;
-/// All bits are set.
+/// A word with every bit set, which meets every mask but zero.
 pub(super) const ANY: u8 = 0;
 pub(super) const ID: u8 = 1;
 pub(super) const PLANS: u8 = 2;
 pub(super) const PLAN_VERSIONS: u8 = 3;
 pub(super) const BILLING_PRODUCTS: u8 = 4;
 pub(super) const BASE_PLAN: u8 = 5;
-/// From here on: the texts of traits.
+/// This word and those after it: the texts of traits.
 pub(super) const TRAITS: u8 = 6;
 const TRAIT_WORDS: usize = WORDS - TRAITS as usize;
 /// Added to the place of a fact about the user.
@@ -28,7 +28,7 @@ pub(super) const OF_USER: u8 = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Facts([u64; WORDS]);
 
-/// Of an entity that is not there: no condition that a gate looks at holds without it.
+/// The facts of a missing entity: no condition that a gate looks at holds without one.
 pub(super) static NOBODY: Facts = Facts::NONE;
 
 /// The facts about traits, which most updates leave as they are.
@@ -106,17 +106,17 @@ pub(super) const fn word_of(definition: u64) -> u8 {
     (((spread(definition) >> 32) * TRAIT_WORDS as u64) >> 32) as u8
 }
 
-/// Of a trait that is this text.
+/// The bit of a trait with this text as its value.
 pub(super) fn text_bit(definition: u64, text: &Name) -> u64 {
     1 << (spread(definition ^ hash(text.as_bytes())) >> 58)
 }
 
-/// Of a trait that is no text, and so compares in ways of its own.
+/// The bit of a trait whose value is not a text: such values compare in ways of their own.
 pub(super) const fn other_bit(definition: u64) -> u64 {
     1 << (spread(definition) >> 32 & 63)
 }
 
-/// Hashes of names that differ little, in bits that differ much: the upper ones.
+/// Spreads hashes, so that the upper bits of similar ones differ.
 const fn spread(hash: u64) -> u64 {
     hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

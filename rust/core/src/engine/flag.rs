@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rule::Rule;
 use super::table::Key;
 
-/// What a flag goes by, shared by everything that tells of a check.
+/// The names of a flag, shared by every answer and record of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagName {
     /// The flag's id, if it is known.
@@ -46,7 +46,7 @@ impl Flag {
         }
     }
 
-    /// Itself, with the hash of what it was read from.
+    /// The same flag, with the hash of the message that it was read from.
     #[must_use]
     pub(crate) fn with_fingerprint(self, fingerprint: u64) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl Flag {
         self.default_value
     }
 
-    /// The hash of what it was read from: another one is another definition.
+    /// The hash of the message that it was read from: another hash means another definition.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint

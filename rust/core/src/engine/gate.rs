@@ -23,7 +23,7 @@ const TESTS: usize = 3;
 
 impl Gate {
     /// Looks at the first conditions that all must hold. What comes after a condition about credits counts for nothing:
-    /// a spend policy that it meets is told even if the rule does not match.
+    /// a spend policy that it meets is reported even if the rule does not match.
     pub fn new(conditions: &[Condition]) -> Self {
         let mut gate = Self {
             masks: [u64::MAX; TESTS],
@@ -182,12 +182,12 @@ mod tests {
         for open in [
             [tier("ne", "gold"), plan("pro")],
             [tier("eq", ""), plan("pro")],
-            // A spend policy that the credit meets is told, though the rule does not match.
+            // A spend policy that the credit meets is reported, though the rule does not match.
             [credit, plan("free")],
         ] {
             assert!(may_match(&open, &acme), "{open:?}");
         }
-        // Of a trait that is no text, the text tells nothing.
+        // The text of a value that compares as something else says nothing about it.
         assert!(may_match(&[tier("eq", "iron")], &company("int")));
     }
 

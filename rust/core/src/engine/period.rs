@@ -15,7 +15,7 @@ pub enum MetricPeriod {
     CurrentMonth,
     /// The week, which starts on Sunday.
     CurrentWeek,
-    /// A period of a newer server: no metric is found by it.
+    /// A period that only a newer server knows: it finds no metric.
     #[serde(other)]
     Unknown,
 }
@@ -42,7 +42,7 @@ pub enum MonthReset {
     FirstOfMonth,
     /// With the subscription's billing cycle.
     BillingCycle,
-    /// A reset of a newer server: no metric is found by it.
+    /// A reset that only a newer server knows: it finds no metric.
     #[serde(other)]
     Unknown,
 }

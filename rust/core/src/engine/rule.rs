@@ -27,7 +27,7 @@ pub enum RuleType {
     Standard,
     /// Matches always, after everything else.
     Default,
-    /// A type of a newer server: such a rule never matches.
+    /// A type that only a newer server knows: such a rule never matches.
     #[serde(other)]
     Unknown,
 }

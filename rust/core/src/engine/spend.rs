@@ -18,7 +18,7 @@ pub enum PolicyKind {
     PerDraw,
     /// All draws of a window.
     Window,
-    /// A kind of a newer server: it limits nothing.
+    /// A kind that only a newer server knows: it limits nothing.
     #[serde(other, rename(serialize = "Unknown"))]
     Unknown,
 }
@@ -33,7 +33,7 @@ pub enum PolicyScope {
     User,
     /// A group of users.
     Group,
-    /// A scope of a newer server: it limits whomever it was sent with.
+    /// A scope that only a newer server knows: it limits the entity it was sent with.
     #[serde(other, rename(serialize = "Unknown"))]
     Unknown,
 }

@@ -98,7 +98,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Entry> Table<T> {
-    /// Of entries with the same key the first is kept.
+    /// Keeps the first of several entries with the same key.
     pub fn first_wins(entries: impl IntoIterator<Item = T>) -> Self {
         let entries: Vec<T> = entries.into_iter().collect();
         if entries.len() <= SCAN_LIMIT {

@@ -31,7 +31,7 @@ pub(crate) enum Comparable {
     Bool,
     Int,
     Date,
-    /// Of a newer server: conditions on such a trait are false.
+    /// A type that only a newer server knows: conditions on such a trait are false.
     #[serde(other)]
     Unknown,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Scalar {
     Bool(bool),
     /// An `int` that is one.
     Int(i64),
-    /// An `int` that is not: a finite number, or 0 for what is none.
+    /// The text of an `int` that is not a whole number: a finite number, or 0 if it is not a number.
     Float(f64),
     Date(Option<DateTime<Utc>>),
     Unknown,
@@ -148,7 +148,7 @@ pub(crate) fn compare(operator: Operator, left: &Value, right: &Value) -> bool {
     }
 }
 
-/// What is neither two texts nor two whole numbers.
+/// Compares values other than two texts or two whole numbers.
 #[inline(never)]
 fn compare_others(operator: Operator, left: &Value, right: &Value) -> bool {
     match (left.scalar, right.scalar) {

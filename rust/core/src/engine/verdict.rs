@@ -57,14 +57,14 @@ impl fmt::Display for Reason<'_> {
 /// Why a flag has its value, kept beyond what was evaluated.
 #[derive(Debug, Clone)]
 pub enum KeptReason {
-    /// A rule matched, and its own words are the reason.
+    /// A rule matched, and its own text is the reason.
     Rule(Arc<RuleName>),
     /// No rule matched.
     Text(Text),
 }
 
 impl KeptReason {
-    /// What a rule brought about for another reason than its own.
+    /// A rule decided, for a reason other than its own text: a spend policy, for example.
     #[must_use]
     pub fn of_rule(rule: &RuleName, reason: &str) -> Self {
         Self::Rule(Arc::new(RuleName {
@@ -121,7 +121,7 @@ pub struct FeatureUsage<'a> {
     pub(super) cycle: Cycle,
 }
 
-/// What is needed to find out when usage starts anew; few callers ask.
+/// What decides when usage is reset; computed on demand, as few callers ask.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cycle {
     pub period: Option<MetricPeriod>,
@@ -131,7 +131,7 @@ pub(super) struct Cycle {
 }
 
 impl FeatureUsage<'_> {
-    /// When usage starts anew, if it does and the evaluation had a clock.
+    /// When usage is reset, if it ever is and the evaluation was given the time.
     #[must_use]
     pub fn reset_at(&self) -> Option<DateTime<Utc>> {
         let Cycle {

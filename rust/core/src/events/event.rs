@@ -26,7 +26,7 @@ pub enum Billing {
         /// What few settles have.
         extras: Option<Box<SettleExtras>>,
     },
-    /// Who somebody is.
+    /// An identify event: who a company or user is.
     Identify(Box<Identify>),
 }
 
@@ -35,7 +35,7 @@ pub enum Billing {
 pub struct SettleExtras {
     /// A JSON object.
     traits: Option<Box<str>>,
-    /// In place of the key that is made of the reservation's id.
+    /// A key in place of the one that is made from the reservation's id.
     key: Option<Box<str>>,
 }
 
@@ -52,13 +52,13 @@ impl SettleExtras {
     }
 }
 
-/// By which the service tells a repeat from another event. It is spelled out when a batch is written, not when the event
+/// The key by which the service recognises a repeated event. It is written out with the batch, not when the event
 /// is queued.
 #[derive(Clone, Debug)]
 pub enum IdempotencyKey {
     /// The caller's.
     Given(Box<str>),
-    /// One that no other event has, from the source of reservation ids.
+    /// A unique key, from the source of reservation ids.
     Own(ReservationId),
 }
 
@@ -109,7 +109,7 @@ pub struct Track {
     pub backfill: Option<bool>,
 }
 
-/// Who somebody is.
+/// An identify event: who a company or user is.
 #[derive(Clone, Debug, Default)]
 pub struct Identify {
     /// User keys.

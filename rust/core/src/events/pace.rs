@@ -1,37 +1,37 @@
-//! How many requests the service may be sent at once.
+//! How many requests may be in flight to the service: a limit that adapts to its latency.
 
-/// A latency that has grown to so many times the best one, and by this much, means that requests queue up somewhere.
+/// A latency this many times the best one, and longer by this much, means that requests queue up somewhere.
 const GROWN: f64 = 2.0;
 const GROWN_BY: f64 = 0.005;
 /// The weight of the newest latency in the mean.
 const NEWEST: f64 = 0.125;
-/// After so many answers the best latency is that of the later half of them: the way may have become another.
+/// After this many responses the best latency is taken from the later half of them: the route may have changed.
 const MEMORY: u32 = 1000;
-/// Requests a second beyond which no process has events: a service that is near needs few at once for them.
+/// No process has events for more requests a second than this, and a nearby service needs few at once for them.
 const ENOUGH: f64 = 5000.0;
 const LOWERED: f64 = 0.75;
 const HALVED: f64 = 0.5;
 
-/// A number of requests that grows while the service answers as fast as before and falls when it does not.
+/// A limit on concurrent requests that grows while the service responds as fast as before and falls when it does not.
 ///
-/// At the start it grows by one with each answer, until the service has shown once that it is too much; from then on by one
-/// with each round of answers. It is lowered once in a round, as all answers of a round speak of the same moment.
+/// At the start it grows by one with each response, until the service first proves overloaded; from then on by one
+/// with each round of responses. It is lowered once in a round, as all responses of a round tell of the same moment.
 #[derive(Clone, Debug)]
 pub struct Pace {
     most: f64,
     limit: f64,
     settled: bool,
-    /// Seconds: the best latency that counts, that of the answers since, and the mean.
+    /// In seconds: the best latency that counts, the best of the responses since, and the mean.
     best: f64,
     next_best: f64,
     mean: f64,
     answers: u32,
-    /// Answers to requests that were sent before the last lowering.
+    /// Responses still to come to requests that were sent before the limit was last lowered.
     ignored: usize,
 }
 
 impl Pace {
-    /// Begins with `first` requests at once; never more than `most`.
+    /// Starts with `first` concurrent requests and never allows more than `most`.
     #[must_use]
     pub fn new(first: u16, most: u16) -> Self {
         let most = f64::from(most.max(1));
@@ -47,7 +47,7 @@ impl Pace {
         }
     }
 
-    /// How many requests may be under way; one or more.
+    /// How many requests may be in flight; at least one.
     #[must_use]
     #[allow(
         clippy::cast_possible_truncation,
@@ -58,7 +58,8 @@ impl Pace {
         self.limit as usize
     }
 
-    /// The service took a batch after so many seconds. `wanted` says that more would have been sent if it were allowed.
+    /// The service accepted a batch after this many seconds. `wanted` says that more requests would have been sent, had
+    /// they been allowed.
     pub fn taken(&mut self, seconds: f64, wanted: bool) {
         self.remember(seconds);
         if self.mean > self.best.mul_add(GROWN, GROWN_BY) {
@@ -70,7 +71,7 @@ impl Pace {
         self.ignored = self.ignored.saturating_sub(1);
     }
 
-    /// The service said that it is too much, or did not answer.
+    /// The service rejected the request as one too many, or did not respond.
     pub fn refused(&mut self) {
         self.lower(HALVED);
         self.ignored = self.ignored.saturating_sub(1);
@@ -104,7 +105,7 @@ impl Pace {
 mod tests {
     use super::Pace;
 
-    /// Rounds of as many requests as are allowed, to a service whose latency is told by their number.
+    /// Runs rounds of as many requests as are allowed, to a service whose latency depends on their number.
     fn rounds(pace: &mut Pace, count: usize, latency: impl Fn(usize) -> f64) -> Vec<usize> {
         let round = |_| {
             let limit = pace.limit();

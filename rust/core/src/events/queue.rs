@@ -27,7 +27,7 @@ pub struct Queue {
     key_field: Arc<[u8]>,
     billing: Lane<Billing>,
     analytics: Lane<FlagCheck>,
-    /// Whether the sender was told of a full batch, and has not said since that it waits for another.
+    /// Whether the sender was woken for a full batch and has not asked for another wake-up since.
     told: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl<E> Lane<E> {
         let count = most.min(waiting.len());
         let taken = waiting.drain(..count).collect();
         self.len.store(waiting.len(), Relaxed);
-        // The room that one burst needed is not kept for ever.
+        // The memory that one burst needed is given back.
         if waiting.is_empty() && waiting.capacity() > 16 * MAX_BATCH {
             waiting.shrink_to_fit();
         }
@@ -146,14 +146,14 @@ impl Queue {
         self.take()
     }
 
-    /// Takes a batch if it is a full one. The sender, which is at work then, is told of no other until it expects one.
+    /// Takes a batch if it is a full one. The sender is busy then, and is not woken again until it asks to be.
     pub fn take_full_batch(&self) -> Option<Batch> {
         self.has_full_batch().then(|| self.take()).flatten()
     }
 
-    /// Has the sender told of the next full batch; `true` if one is there already.
+    /// Asks for a wake-up at the next full batch; `true` if one is waiting already.
     ///
-    /// An event that comes in at this very moment may be overlooked by both sides. The next one is not.
+    /// Both sides may miss an event that arrives at this very moment; the next one wakes the sender.
     pub fn expect_batch(&self) -> bool {
         self.told.swap(false, SeqCst);
         self.has_full_batch()
@@ -190,7 +190,7 @@ impl Batch {
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         const HEAD: &[u8] = b"{\"events\":[";
-        // A little more than most events take, so that the memory is had at once.
+        // A little more than most events take, so that one allocation does.
         let mut body = Vec::with_capacity(HEAD.len() + self.len() * 400 + 2);
         body.extend_from_slice(HEAD);
         for event in &self.billing {
@@ -213,7 +213,7 @@ impl Batch {
         self.billing.len() + self.analytics.len()
     }
 
-    /// How many of them are track or identify events; they come first.
+    /// How many are track or identify events; those come first.
     #[must_use]
     pub fn billing(&self) -> usize {
         self.billing.len()

@@ -1,4 +1,4 @@
-//! The response to one HTTP/1.1 request, read from bytes that somebody else has waited for.
+//! The response to one HTTP/1.1 request, read from bytes that the caller has received. Nothing here waits.
 
 use thiserror::Error;
 

@@ -28,9 +28,9 @@ pub struct CheckFlow {
     usage: f64,
     event_subtype: Option<Arc<str>>,
     mode: FailureMode,
-    /// Moves into the hold, when there is one.
+    /// Moves into the hold once there is one.
     holder: Option<Holder>,
-    /// Move into the hold, when there is one.
+    /// Moves into the hold once there is one.
     terms: Option<Arc<Terms>>,
     hold: Option<Arc<Reservation>>,
     cost: f64,
@@ -101,7 +101,7 @@ impl CheckFlow {
         self.usage
     }
 
-    /// How the feature is metered, once a probe has told; the event is the caller's, if one was named.
+    /// How the feature is metered, once the probe is done; the event is the caller's, if one was named.
     #[must_use]
     pub fn terms(&self) -> Option<&Terms> {
         match &self.hold {
@@ -110,7 +110,7 @@ impl CheckFlow {
         }
     }
 
-    /// The slot that the check charges, once a probe has told the credit type.
+    /// The slot that the check charges, once the probe has found the credit type.
     #[must_use]
     pub fn slot(&self) -> Option<SlotKey<'_>> {
         match (&self.hold, &self.holder, &self.terms) {
@@ -123,13 +123,13 @@ impl CheckFlow {
         }
     }
 
-    /// The credits that were debited and not given back, or a draft. Of a decided check: what it holds.
+    /// The credits that were debited and not given back, or a draft of that hold; of a decided check, what it holds.
     #[must_use]
     pub const fn hold(&self) -> Option<&Arc<Reservation>> {
         self.hold.as_ref()
     }
 
-    /// The same, for keeping.
+    /// Takes the hold out.
     #[must_use]
     pub fn into_hold(self) -> Option<Arc<Reservation>> {
         self.hold
@@ -167,9 +167,9 @@ impl CheckFlow {
         self.charge.slab
     }
 
-    /// Takes the answer to the step and moves to the next. A debit needs the time to live of the hold that it makes.
+    /// Takes the result of the step and moves on to the next. A debit needs the time to live of the hold that it makes.
     ///
-    /// Inlined, so that of the whole match nothing is left where both the step and the kind of answer are known.
+    /// Inlined, so that the compiler resolves the match where both the step and the kind of result are known.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "measured: 200 instructions a check")]
     pub fn advance(&mut self, answer: StepResult, now: Millis, ttl: Millis, ids: &Ids) {
@@ -191,7 +191,7 @@ impl CheckFlow {
             // swept; a refund of the debit besides would give it back twice, so that is left to
             // lapse with the lease.
             (Step::Record, StepResult::StoreLost) => self.doubt(),
-            // So it is with a draft, which may have been debited and recorded at once.
+            // The same holds for a draft, which may have been debited and recorded at once.
             (Step::Reserve, StepResult::StoreLost) if self.hold.is_some() => {
                 self.charge.shared = true;
                 self.doubt()
@@ -275,14 +275,14 @@ impl CheckFlow {
             terms,
             quantity_reserved: self.usage,
             credits_reserved: self.cost,
-            // Holds that processes share lapse by a clock that they share.
+            // Shared holds lapse by the clock of the shared store.
             expires_at: debit.shared_at.unwrap_or(now).saturating_add(ttl),
             exported: Exported::default(),
         }));
         Step::Record
     }
 
-    /// Takes a draft apart, which a debit makes a hold of.
+    /// Takes a draft apart, for the debit to make a hold of it.
     #[cold]
     fn undraft(&mut self) -> Option<ReservationId> {
         let draft = self.hold.take()?;
@@ -298,7 +298,7 @@ impl CheckFlow {
         }
     }
 
-    /// Ends a hold of which nobody knows whether it was recorded.
+    /// Cancels a hold that may or may not have been recorded.
     fn doubt(&mut self) -> Step {
         self.failure = Some(Failure::StoreError);
         Step::Cancel
@@ -335,7 +335,7 @@ impl CheckFlow {
 
     fn fail(&mut self, failure: Failure) -> Step {
         self.failure = Some(failure);
-        // The hold ends here; who it was for and on which terms is still asked for.
+        // The hold ends here, but its holder and terms are still needed.
         if let Some(hold) = self.hold.take() {
             self.holder = Some(hold.holder.clone());
             self.terms = Some(Arc::clone(&hold.terms));

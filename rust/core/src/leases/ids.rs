@@ -13,13 +13,13 @@ use crate::hash::HASHER;
 /// The name of a reservation, unique among all processes that share a store.
 ///
 /// A slab's reservation has a version 8 UUID that ends in zeros, and a hold that is carved from it one
-/// that begins the same: so whoever settles the hold, wherever, knows which slab it is part of, however
-/// it came there.
+/// that begins with the same bits: so any process that settles the hold knows which slab it is part
+/// of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReservationId {
-    /// One of ours: a UUID of version 4, or 8 for slabs and what is carved from them.
+    /// One made here: a UUID of version 4, or of version 8 for slabs and holds that are carved from them.
     Random(u128),
-    /// One from elsewhere that is not spelled like ours.
+    /// One from elsewhere that has another format.
     Named(Box<str>),
 }
 
@@ -150,7 +150,7 @@ impl Ids {
 
     /// The next id of a hold that is carved from the slab with this prefix.
     pub(super) fn next_in(&self, slab: u64) -> ReservationId {
-        // One that is all zeros would be the slab's own.
+        // An id of zeros only would be the slab's own.
         let own = (u128::from(self.low(self.count())) & OWN_BITS).max(1);
         ReservationId::Random(u128::from(slab) << 64 | VARIANT | own)
     }

@@ -44,7 +44,7 @@ impl Keys {
 /// Who holds the credits of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Our lease.
+    /// This process, from a lease.
     Client,
     /// The service.
     Server,
@@ -64,14 +64,14 @@ impl Mode {
 /// A company or a user, as a check named it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Party {
-    /// The id of who was found by the keys.
+    /// The id of the entity that the keys belong to, if one was found.
     pub id: Option<Arc<str>>,
     /// The keys asked with.
     pub keys: Option<Keys>,
 }
 
 impl Party {
-    /// Somebody whom nobody was found by the keys of.
+    /// A party whose keys name no known entity.
     #[must_use]
     pub fn unknown(keys: &[(&str, &str)]) -> Arc<Self> {
         Arc::new(Self {
@@ -81,7 +81,7 @@ impl Party {
     }
 }
 
-/// Who the credits are held for.
+/// The company and the user that credits are held for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The company whose credits are held.
@@ -91,7 +91,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A holder of whom only these things are known.
+    /// A holder of which only these are known.
     #[must_use]
     pub fn new(company_id: &str, company: Option<Keys>, user: Option<Keys>) -> Self {
         let party = |id: Option<&str>, keys| {
@@ -125,7 +125,7 @@ pub struct Reservation {
     pub lease_id: Arc<str>,
     /// Who holds the credits.
     pub mode: Mode,
-    /// Whose they are.
+    /// The company and the user they are held for.
     pub holder: Holder,
     /// The credit type, the event that a settle bills, and the rate.
     pub terms: Arc<Terms>,
@@ -144,7 +144,7 @@ pub struct Reservation {
 pub struct Exported(AtomicBool);
 
 impl Exported {
-    /// Notes that a copy leaves.
+    /// Notes that a copy has left the process.
     pub fn set(&self) {
         self.0.store(true, Relaxed);
     }
@@ -163,7 +163,7 @@ impl Clone for Exported {
 }
 
 impl PartialEq for Exported {
-    /// Where a reservation has been is no part of what it is.
+    /// Not compared: whether a copy has left does not change what a reservation is.
     fn eq(&self, _: &Self) -> bool {
         true
     }

@@ -23,10 +23,10 @@ pub struct SlabKnobs {
     pub lifetime: Millis,
 }
 
-/// A slab is cut to last about so long at the demand of late, in milliseconds: long beside the time
-/// that it takes to get the next, short beside its lifetime.
+/// A slab is sized to last about this long at the recent demand, in milliseconds: long compared to
+/// the time it takes to get the next one, short compared to its lifetime.
 const HORIZON: f64 = 2000.0;
-/// The reservation outlives the last hold by this time, as clocks of processes differ.
+/// The reservation outlives the last hold by this time, because the clocks of processes differ.
 const MARGIN: Millis = 5000;
 
 /// A slab to take of a shared lease.
@@ -34,7 +34,7 @@ const MARGIN: Millis = 5000;
 pub struct SlabPlan {
     /// Credits to reserve.
     pub credits: f64,
-    /// Credits below which a slab is not worth its while.
+    /// A slab of fewer credits than this is not worth taking.
     pub smallest: f64,
     /// For how long from now on holds may be carved from it.
     pub usable_for: Millis,
@@ -69,7 +69,7 @@ impl SlabId {
     }
 }
 
-/// What a lease's part is besides its credits.
+/// A slab, apart from its credits.
 #[derive(Debug)]
 pub(super) struct Slab {
     id: SlabId,
@@ -82,7 +82,7 @@ pub(super) struct Slab {
     carved: u64,
     ended: u64,
     watched: u64,
-    /// What holds of it were settled with here, and how much of that was told.
+    /// What holds of it were settled with here, and how much of that was reported.
     used: Credits,
     told: Credits,
     /// What holds of it were settled with elsewhere, as its row says.
@@ -101,8 +101,8 @@ pub struct SlabUse {
     pub held: Vec<(ReservationId, f64)>,
 }
 
-/// A hold of a slab that has lapsed here. Whoever else got hold of it may have settled it, which the
-/// slab's row tells.
+/// A hold of a slab that has lapsed here. Another process that received it may have settled it, which
+/// the slab's row tells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lapsed {
     /// The slab's reservation in the shared store.
@@ -161,7 +161,7 @@ impl Slab {
         &self.row
     }
 
-    /// What was used of it so far, if that has grown since it was last told.
+    /// What was used of it so far, if that has grown since the last call.
     pub fn tell_use(&mut self) -> Option<SlabUse> {
         (self.used > self.told).then(|| {
             self.told = self.used;
@@ -185,7 +185,7 @@ impl Slab {
         self.row.id == row.id
     }
 
-    /// Its row, if holds were carved from it since it was last asked for.
+    /// Its row, if holds were carved from it since the last call.
     pub fn watch(&mut self) -> Option<Arc<Reservation>> {
         (self.carved > self.watched).then(|| {
             self.watched = self.carved;

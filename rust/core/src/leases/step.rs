@@ -1,6 +1,6 @@
 //! The steps of a lease-backed check, what each of them came to, and how a check ends.
 //!
-//! These are words between the flow and whoever performs its steps; nothing is done here.
+//! The flow and the code that performs its steps exchange these values; nothing is done here.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub enum Step {
     Done(Outcome),
 }
 
-/// An answer to a [`Step`].
+/// The result of a [`Step`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepResult {
     /// To [`Step::Probe`]: how the feature is metered, if it is.
@@ -54,7 +54,7 @@ pub enum StepResult {
     Refused(Refusal),
     /// To any store step: it was refused or never reached the store.
     StoreFailed,
-    /// To any store step: nobody knows whether it was, or yet will be, carried out.
+    /// To any store step: whether it was carried out, or still will be, is unknown.
     StoreLost,
     /// To [`Step::Acquire`]: whether a live lease is there.
     Acquired(bool),
@@ -70,7 +70,7 @@ pub enum StepResult {
     Gone,
 }
 
-/// Where a decided check has its reason from.
+/// What the reason of a decided check is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// The gate's evaluation.

@@ -68,7 +68,7 @@ pub(super) fn balances(balances: Map<'_, f64>) -> Table<Balance> {
     }))
 }
 
-/// What is left of each credit that leases draw on, as balances.
+/// What is left of each credit that leases are taken from, as balances.
 pub(super) fn lease_balances(leased: Map<'_, models::LeaseBalance>) -> Table<Balance> {
     let pairs = leased.into_pairs().into_iter().rev();
     Table::first_wins(pairs.map(|(credit, left)| Balance {
@@ -212,7 +212,7 @@ pub(super) fn traits(traits: &[models::Trait<'_>]) -> Table<Trait> {
     }))
 }
 
-/// Leaves out the rules that are for no flag in particular: they are for none.
+/// Leaves out the rules that name no flag: they apply to none.
 pub(super) fn rules_by_flag(rules: &[models::Rule<'_>]) -> Table<FlagRules> {
     let mut by_flag: BTreeMap<&str, Vec<Rule>> = BTreeMap::new();
     for wire in rules {

@@ -137,7 +137,7 @@ fn merged_keys(known: &Keys, pushed: Map<'_, Text<'_>>) -> Keys {
     merged.into()
 }
 
-/// The balances that a message brings; what leases leave goes before what it says of the balance itself.
+/// The balances in a message. What leases leave of a credit takes precedence over its plain balance.
 fn moved_balances(
     balances: Option<Map<'_, f64>>,
     leased: Option<Map<'_, LeaseBalance>>,
@@ -147,7 +147,7 @@ fn moved_balances(
     Table::first_wins(leased.entries().iter().chain(balances.entries()).cloned())
 }
 
-/// The entitlements as the balances that moved and the metrics now have them. One that did not move stays shared.
+/// The entitlements with the changed balances and metrics. An entitlement that did not change stays shared.
 fn followed(
     features: &Table<Feature>,
     moved: &Table<Balance>,

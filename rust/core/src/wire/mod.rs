@@ -100,7 +100,7 @@ pub fn parse_user(message: &[u8]) -> Result<User, WireError> {
     read("user", message).map(compile::user)
 }
 
-/// Text is checked as a whole, so that bytes which nobody reads have to be text too.
+/// The whole message is checked to be UTF-8, including the parts that are skipped.
 fn read<'a, T: Deserialize<'a>>(what: &'static str, message: &'a [u8]) -> Result<T, WireError> {
     let text = std::str::from_utf8(message).map_err(|source| WireError::Utf8 { what, source })?;
     serde_json::from_str(text).map_err(|source| WireError::Json { what, source })

@@ -262,7 +262,7 @@ pub(crate) struct UserPartial<'a> {
     pub rules: Option<Vec<Rule<'a>>>,
 }
 
-/// What is left of a credit that leases draw on.
+/// What is left of a credit that leases are taken from.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LeaseBalance {
     pub remaining: f64,

@@ -46,7 +46,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// A string that must be one, but that nobody reads.
+/// A string that is checked to be one but not kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unread;
 

@@ -117,6 +117,15 @@ impl Run {
                     .extend(key, amount("granted_total"), expires_at, pin);
                 json!({})
             }
+            "note_spent" => {
+                let balance = operation["balance"].as_f64();
+                self.ledger
+                    .note_spent(key, amount("credits"), balance, self.now);
+                json!({})
+            }
+            "was_refused" => {
+                json!({"refused": self.ledger.was_refused(key, amount("credits"), self.now)})
+            }
             "get_lease" => self
                 .ledger
                 .lease(key)

@@ -37,7 +37,7 @@ impl Decider {
                 };
                 (reason, judgement.entitlement)
             }
-            // What was not evaluated was decided by no rule and grants no entitlement.
+            // Without an evaluation there is no rule and no entitlement to report.
             _ => (static_reason(outcome), None),
         };
         let failure = outcome.failure();
@@ -99,7 +99,7 @@ impl Decider {
         }
     }
 
-    /// A usage that is not a quantity reaches no store and no engine.
+    /// Answers a check whose usage is not a quantity, without asking a store or the engine.
     pub(super) fn refuse(&self, request: &CheckRequest<'_>) -> CheckAnswer {
         let failure = Failure::InvalidUsage;
         let allowed = request.mode == FailureMode::Open;

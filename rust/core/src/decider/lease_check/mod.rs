@@ -28,8 +28,8 @@ impl Decider {
         self.begin(request, false, now.into())
     }
 
-    /// Decides a check for which credits cannot be asked for any more, as one whose lease could not be acquired: by
-    /// its failure mode, under which targeting and overrides still decide.
+    /// Decides a check that can acquire no more credits, for instance during shutdown, as if its lease could not be
+    /// acquired: by its failure mode. Under fail-open, targeting and overrides still decide.
     ///
     /// `record` queues the record of the check. `None` if memory lacks what an evaluation needs.
     pub fn check_unheld(
@@ -65,9 +65,9 @@ impl Decider {
         }
     }
 
-    /// Goes on with a check after what it waited for came, or did not.
+    /// Resumes a check with the reply to what it waited for.
     ///
-    /// A reply that is none to what the check waits for counts as a failure of the store.
+    /// A reply that does not answer what the check waits for counts as a failure of the store.
     pub fn resume(&self, pending: Box<Pending>, reply: Reply, now: impl Into<Now>) -> Progress {
         let now = now.into();
         let came = reply == Reply::Done(true);

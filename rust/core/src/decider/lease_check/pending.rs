@@ -1,6 +1,6 @@
-//! A lease-backed check that waits: what for, and how a reply to that is read.
+//! A lease-backed check that waits: what it waits for, and how a reply is read.
 //!
-//! It owns copies of what the caller asked, and decides nothing: the flow does, once the reply is there.
+//! It owns copies of the caller's request and decides nothing: the flow does that, once the reply has come.
 
 use std::sync::Arc;
 
@@ -43,10 +43,10 @@ pub enum Need {
     Refund(Arc<Reservation>),
 }
 
-/// What became of a [`Need`].
+/// How a [`Need`] was met.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// It came or was done (`true`), or it did not come or was refused.
+    /// Done (`true`), or failed or refused.
     Done(bool),
     /// To [`Need::Reserve`]: what the lease holds after the debit.
     Debited {
@@ -56,7 +56,7 @@ pub enum Reply {
         granted: f64,
         /// The lease that was charged.
         lease_id: Arc<str>,
-        /// When, by the store's clock.
+        /// When it was debited, by the store's clock.
         at: Millis,
         /// Whether the hold was recorded at once.
         recorded: bool,
@@ -65,7 +65,7 @@ pub enum Reply {
     Refused(Refusal),
     /// To [`Need::Cancel`]: there is no such hold.
     Gone,
-    /// To what is asked of the shared store: nobody knows what became of it.
+    /// To a request to the shared store: its outcome is unknown.
     Lost,
 }
 
@@ -117,7 +117,7 @@ impl Pending {
         &self.need
     }
 
-    /// Whether a reply is one to what it waits for.
+    /// Whether a reply answers what it waits for.
     #[must_use]
     pub const fn takes(&self, reply: &Reply) -> bool {
         match reply {
@@ -134,7 +134,7 @@ impl Pending {
         }
     }
 
-    /// The flow's answer that a reply to a lease or to the shared store comes to.
+    /// The step result that a reply stands for.
     pub(super) fn answer(&self, reply: Reply, knobs: &Knobs) -> Option<StepResult> {
         Some(match (&self.need, reply) {
             (Need::Acquire, Reply::Done(ok)) => StepResult::Acquired(ok),

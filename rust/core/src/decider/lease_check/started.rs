@@ -13,7 +13,7 @@ use crate::{
     leases::{CheckFlow, Holder},
 };
 
-/// How far the flow of a check that waits has come.
+/// The state of a check's flow, kept while the check waits.
 #[derive(Debug)]
 pub struct Started {
     pub inputs: Inputs,
@@ -21,7 +21,7 @@ pub struct Started {
     pub flow: CheckFlow,
     /// How long the hold shall live, if the caller says so.
     pub ttl: Option<Millis>,
-    /// What the engine last said: a denial stands, though the hold's cancellation is waited for.
+    /// The engine's last judgement: a denial stands while the cancellation of the hold is awaited.
     pub judgement: Option<Judgement>,
 }
 

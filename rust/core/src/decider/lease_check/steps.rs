@@ -51,7 +51,7 @@ impl Decider {
                 }
                 (Step::Acquire, _) => self.answer(started, StepResult::Acquired(false), now),
                 (Step::Extend, _) => {
-                    // As an extend that was refused: what is left was just found to be too little.
+                    // As after a refused extend: the lease was just found to hold too little.
                     self.answer(started, StepResult::Extended, now);
                     self.answer(started, StepResult::Refused(Refusal::Short), now);
                 }
@@ -123,7 +123,7 @@ impl Decider {
                 self.ledger.undo(hold.slot(), credits, &hold.lease_id, slab);
                 StepResult::Cancelled
             }
-            // Nothing to record, cancel or refund is a fault of the store like any other.
+            // A step without a hold to act on counts as a failure of the store.
             _ => StepResult::StoreFailed,
         }
     }
@@ -144,7 +144,7 @@ impl Decider {
         })
     }
 
-    /// What the shared store is to hold.
+    /// The hold to ask the shared store for.
     fn draft(&self, started: &mut Started) -> Option<Need> {
         let draft = started.flow.draft(&self.ids)?;
         let usual = self
@@ -156,14 +156,14 @@ impl Decider {
         Some(Need::Reserve { draft, ttl })
     }
 
-    /// Has a slab taken in the background, for the checks to come.
+    /// Asks for a slab to be taken in the background, for later checks.
     fn want_slab(&self, slot: SlotKey<'_>, now: Now) {
         if self.ledger.knobs().slabs().is_some() && self.ledger.note_low(slot, now) {
             (self.wake)(Topic::Extend);
         }
     }
 
-    /// Tells the flow what its step came to.
+    /// Passes the result of a step to the flow.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "as the flow's own match is")]
     pub(super) fn answer(&self, started: &mut Started, result: StepResult, now: Now) {

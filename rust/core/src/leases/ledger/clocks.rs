@@ -6,11 +6,11 @@ use super::Ledger;
 use crate::Now;
 
 impl Ledger {
-    /// Compares the clocks, and puts right what goes by the wall clock if that has stepped.
+    /// Compares the clocks, and corrects what goes by the wall clock if that has stepped.
     ///
     /// A hold lasts as long as it was meant to, whichever way the clock was set. A lease ends at an
-    /// instant that the service told: a clock that was set back must not prolong it, and one that was
-    /// set forward has come closer to the service's.
+    /// instant that the service named: a clock that was set back must not prolong it, and one that was
+    /// set forward has come closer to the service's clock.
     pub fn compare_clocks(&self, now: Now) {
         let ahead = now.wall.saturating_sub(now.steady);
         let step = {

@@ -12,7 +12,7 @@ use crate::{
     leases::{Credits, Debit, Refusal, Reservation, SlabId, SlotKey},
 };
 
-/// A slot that nobody else touches as long as this lives.
+/// A locked slot: no other thread reaches it while this exists.
 #[derive(Debug)]
 pub struct Place<'a> {
     ledger: &'a Ledger,
@@ -51,7 +51,7 @@ impl Place<'_> {
 impl Ledger {
     /// The slot, to debit it and to record the hold without letting others in between.
     ///
-    /// Nothing else may be asked of the ledger meanwhile.
+    /// The caller must not call the ledger again before the place is dropped: the lock is not reentrant.
     #[must_use]
     pub fn place(&self, key: SlotKey<'_>) -> Place<'_> {
         let (hash, shard) = self.shard(key);

@@ -1,6 +1,6 @@
 //! The open holds of one shard, found by id or by expiry.
 //!
-//! A hold is taken out once: whoever gets it is the only one to end it.
+//! A hold is taken out once, so it ends once.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -140,7 +140,7 @@ impl Holds {
         (row.second, row.before, row.after) = (second, NONE, after);
     }
 
-    /// Takes a hold out; whoever gets it is the only one.
+    /// Takes a hold out, so that nobody else can end it.
     pub fn take(&mut self, id: &ReservationId) -> Option<Hold> {
         let rows = &self.rows;
         let entry = self

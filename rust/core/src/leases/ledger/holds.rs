@@ -48,14 +48,14 @@ impl Ledger {
         Some(hold.reservation)
     }
 
-    /// The same, and returns the credits consumed, within what was held.
+    /// Claims a hold, and returns the credits consumed, at most those held.
     pub fn consume(&self, reservation: &Reservation, credits: f64) -> Option<f64> {
         let (_, shard) = self.shard(reservation.slot());
         let (_, used) = shard.lock().claim(&reservation.id, credits)?;
         Some(used.to_f64())
     }
 
-    /// The same, for a hold of which only the id is known.
+    /// Consumes a hold of which only the id is known.
     pub fn consume_by_id(&self, id: &ReservationId, credits: f64) -> Option<f64> {
         self.shards
             .iter()

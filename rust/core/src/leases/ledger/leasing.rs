@@ -14,7 +14,7 @@ use crate::{
     leases::{AcquirePlan, Credits, ExtendPlan, SlotKey},
 };
 
-/// A slot that stays low is named again after this time, for instance because its extend failed.
+/// A slot that stays low is reported again after this time, for instance because its extend failed.
 const LOW_REMINDER: Millis = 1000;
 
 /// What became of a lease that was to be installed.
@@ -161,7 +161,7 @@ impl Ledger {
         lease.plan_extend(required, self.knobs.of(key.credit_type_id), now.wall)
     }
 
-    /// Notes that a slot is low; `true` if nobody was told of it lately.
+    /// Notes that a slot is low; `true` if that was not reported lately.
     pub fn note_low(&self, key: SlotKey<'_>, now: impl Into<Now>) -> bool {
         let now = now.into().steady;
         let (hash, shard) = self.shard(key);

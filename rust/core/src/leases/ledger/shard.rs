@@ -105,7 +105,7 @@ impl Shard {
         })
     }
 
-    /// Records a hold of a slot; `false` if its id is taken or its amount is none.
+    /// Records a hold of a slot; `false` if its id is taken or its amount is not valid.
     pub fn add(
         &mut self,
         at: u32,

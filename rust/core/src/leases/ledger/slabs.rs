@@ -42,9 +42,9 @@ impl Ledger {
     }
 
     /// Puts a slab into its slot: credits that this process has taken of a shared lease, as one
-    /// reservation there. The slab before it gives no more.
+    /// reservation there. The slab before it serves no more.
     ///
-    /// Holds are carved from it for so long since it was planned. `false` if its amount is none.
+    /// It serves holds for `usable_for` milliseconds from when it was planned. `false` if its amount is not valid.
     pub fn open_slab(
         &self,
         row: &Arc<Reservation>,
@@ -160,7 +160,7 @@ impl Ledger {
     }
 
     /// The holds of slabs that have lapsed here and of which it is not known yet whether they were
-    /// settled elsewhere; each until [`Ledger::end_lapsed`] is told.
+    /// settled elsewhere. Each is listed until [`Ledger::end_lapsed`] ends it.
     #[must_use]
     pub fn lapsed(&self) -> Vec<Lapsed> {
         let lapsed = |shard: &Mutex<Shard>| {

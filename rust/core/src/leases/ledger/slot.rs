@@ -33,15 +33,15 @@ pub(super) struct Slot {
     pub company_id: Arc<str>,
     pub credit_type_id: Arc<str>,
     pub lease: Option<SlotLease>,
-    /// Slabs that give no more credits and still have open holds.
+    /// Slabs that serve no more credits and still have open holds.
     pub closing: Vec<SlotLease>,
     /// What was used of slabs lately, in credits for each millisecond.
     pub demand: f64,
     /// The sum of the open holds, whichever lease they were charged to.
     pub held: Credits,
-    /// Until then nobody needs to be told again that the lease is low.
+    /// Until then the low lease is not reported again.
     pub low_told_until: Millis,
-    /// What the service has refused for want of credits.
+    /// The last refusal of the service for lack of credits.
     pub spent: Option<Spent>,
 }
 
@@ -71,7 +71,7 @@ impl Slot {
         })
     }
 
-    /// Ends a hold of a slab; returns the slab, if that was the last it waited for.
+    /// Ends a hold of a slab; returns the slab's use if that was the last hold it waited for.
     pub fn end_in_slab(&mut self, id: SlabId, end: impl FnOnce(&mut SlotLease)) -> Option<SlabUse> {
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.is_slab(id)) {
             end(lease);
@@ -86,7 +86,7 @@ impl Slot {
         self.closing.swap_remove(at).into_closed(&[])
     }
 
-    /// Takes no more credits from the slab; returned if nothing of it is held.
+    /// Stops serving from the slab; returns its use if nothing of it is held.
     pub fn retire_slab(&mut self, now: Now) -> Option<SlabUse> {
         let lease = self.lease.take_if(|lease| lease.slab.is_some())?;
         self.demand = lease.demand(now);
@@ -97,7 +97,7 @@ impl Slot {
         lease.into_closed(&[])
     }
 
-    /// Takes a slab out, whatever is held of it: those holds end nowhere then.
+    /// Takes a slab out, even with open holds: what those give back later goes nowhere.
     pub fn lose_slab(&mut self, row: &Reservation, now: Now) -> Option<SlotLease> {
         let is_it = |lease: &SlotLease| lease.slab.as_ref().is_some_and(|slab| slab.is_of(row));
         if let Some(lease) = self.lease.take_if(|lease| is_it(lease)) {
@@ -108,7 +108,7 @@ impl Slot {
         Some(self.closing.swap_remove(at))
     }
 
-    /// The slab that gives, and those that wait for their last holds.
+    /// The slab that serves, and those that wait for their last holds.
     pub fn slabs(&mut self) -> impl Iterator<Item = &mut Slab> {
         let leases = self.lease.iter_mut().chain(&mut self.closing);
         leases.filter_map(|lease| lease.slab.as_mut())

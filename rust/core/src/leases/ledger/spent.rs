@@ -1,4 +1,4 @@
-//! Companies to which the service has just refused credits, for want of them.
+//! Companies that have just run out of credits, as the service said.
 //!
 //! Checks of such a company are denied here for some seconds, so that each does not ask the service again. A balance that
 //! has risen ends that at once: a top-up must never be kept waiting.
@@ -12,7 +12,7 @@ use crate::{
 /// The service is asked again about a company without credits after this time.
 const SPENT_FOR: Millis = 5000;
 
-/// The service's word that a company has too few credits.
+/// A refusal by the service for lack of credits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spent {
     /// Checks that cost as much or more are denied.
@@ -20,7 +20,7 @@ pub(super) struct Spent {
     /// The company's balance as it was known when the service was asked.
     balance: Option<f64>,
     since: Millis,
-    /// Whether its time is over, and one check asks again.
+    /// Whether it has expired and one check is asking again.
     is_asked: bool,
 }
 
@@ -30,7 +30,7 @@ impl Spent {
     }
 
     fn is_fresh(&self, now: Millis) -> bool {
-        // A clock that was set back makes it old, rather than last.
+        // After a clock was set back it counts as old, so that it does not last longer.
         (0..SPENT_FOR).contains(&now.saturating_sub(self.since))
     }
 
@@ -44,7 +44,7 @@ impl Spent {
 }
 
 impl Ledger {
-    /// Notes that the service has refused a check's credits for want of them.
+    /// Notes that the service has refused a check's credits because the company has too few.
     ///
     /// `balance` is the company's, as it was known before the service was asked: a top-up that is
     /// pushed meanwhile must count as one.
@@ -63,7 +63,7 @@ impl Ledger {
         });
     }
 
-    /// Forgets it: the service was asked again, and has not refused.
+    /// Clears that note, after the service was asked again and did not refuse.
     pub fn forget_spent(&self, key: SlotKey<'_>) {
         let (hash, shard) = self.shard(key);
         if let Some(slot) = shard.lock().slot(hash, key) {
@@ -71,10 +71,10 @@ impl Ledger {
         }
     }
 
-    /// Whether a check is denied without asking the service, which has refused as little lately.
+    /// Whether a check is denied without asking the service, which has just refused this much or less.
     ///
-    /// Not once the company's balance has risen. After some seconds one check gets a `false`, and
-    /// asks; the others are denied until the service has answered it.
+    /// A risen balance of the company ends that. After some seconds one check gets `false`, and asks
+    /// the service; the others are denied until that is answered.
     pub fn is_spent(
         &self,
         key: SlotKey<'_>,
@@ -102,7 +102,7 @@ impl Ledger {
         false
     }
 
-    /// Whether the service has refused as little since the check that asks now was begun.
+    /// Whether the service has refused this much or less since the check that asks now was begun.
     #[must_use]
     pub fn was_refused(&self, key: SlotKey<'_>, credits: f64, now: Millis) -> bool {
         let (hash, shard) = self.shard(key);

@@ -1,0 +1,96 @@
+"""JSON is read strictly and written compactly."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schematic_native.ground import json_text
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(
+    LEAVES | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@given(VALUES)
+def test_written_values_are_read_back(value: object) -> None:
+    assert json_text.read(json_text.write(value)) == value
+
+
+@given(st.dictionaries(TEXTS, TEXTS))
+def test_a_mapping_of_texts_is_written_as_by_the_encoder(values: dict[str, str]) -> None:
+    assert json_text.texts(values).encode() == json_text.write(values)
+
+
+def test_it_is_written_compactly_and_in_utf_8() -> None:
+    assert json_text.write({"b": ["é", 1.5], "a": None}) == '{"b":["é",1.5],"a":null}'.encode()
+    assert json_text.write({"b": 1, "a": 2}, sort_keys=True) == b'{"a":2,"b":1}'
+
+
+def test_instants_ids_and_members_become_text() -> None:
+    noon = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
+    identity = UUID(int=1)
+    written = json_text.write(
+        [noon, date(2026, 1, 2), identity, Colour.RED, Decimal("1.50"), {7}, frozenset({8})]
+    )
+    assert json_text.read(written) == [
+        "2026-01-02T12:00:00+00:00",
+        "2026-01-02",
+        "00000000-0000-0000-0000-000000000001",
+        "red",
+        "1.50",
+        [7],
+        [8],
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"],
+    ids=["nan", "infinity", "surrogate", "object", "tuple key", "bytes"],
+)
+def test_a_value_without_a_json_form_is_refused(value: object) -> None:
+    with pytest.raises(TypeError):
+        json_text.write([value])
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(TypeError):
+        json_text.write(loop)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1,]",
+        "NaN",
+        "[Infinity]",
+        "1e400",
+        "1 2",
+        b"\xff",
+        b"\xef\xbb\xbf1",
+        "[" * 100_000,
+    ],
+)
+def test_malformed_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(json_text.NotJSONError):
+        json_text.read(text)
