@@ -77,8 +77,8 @@ FAULTS = (
     Fault(
         "a second install of a lease starts it anew",
         "redis/scripts/install.lua",
-        "if row[1] and granted and before > now() then",
-        "if row[1] and row[1] ~= id and granted and before > now() then",
+        "before > now() and row[1] ~= ARGV[7] then\n  return { 0, row[1] }\nend\nif row[1] == id then",
+        "before > now() and row[1] ~= id then\n  return { 0, row[1] }\nend\nif false then",
     ),
     Fault(
         "a settle gives all of its hold back",
@@ -101,14 +101,14 @@ FAULTS = (
     Fault(
         "a hold is not listed by its end",
         "redis/scripts/hold.lua",
-        "redis.call('ZADD', KEYS[3], 'NX', ends, ARGV[5])",
+        "redis.call('ZADD', KEYS[3], 'NX', ends, ARGV[1])",
         "",
     ),
     Fault(
         "a hold is forgotten when it lapses",
         "redis/scripts/hold.lua",
-        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[7]))",
-        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[6] + 500))",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[3]))",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[2] + 500))",
     ),
     Fault(
         "what was settled elsewhere is not taken off a slab",
@@ -236,8 +236,8 @@ FAULTS = (
     Fault(
         "a lease that Redis has lost is put there anew, whole",
         MANAGER,
-        "free = await self._rejoin(slot, lease)",
-        "await self._rejoin(slot, lease)",
+        "free = await self._rejoin(store, slot, lease, successor_of)",
+        "await self._rejoin(store, slot, lease, successor_of)",
     ),
     Fault(
         "an event is dropped on any 413",
@@ -272,8 +272,8 @@ FAULTS = (
     Fault(
         "leases go back before the usage goes out",
         "client/runtime.py",
-        "        await self._sender.flush(budget * 0.6)\n        if self._leases is not None:",
-        "        if self._leases is not None:",
+        "        await self._sender.flush(budget * 0.6)\n        await self._finish_releases",
+        "        await self._finish_releases",
     ),
 )  # fmt: skip
 
