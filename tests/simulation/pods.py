@@ -168,6 +168,8 @@ class Pod:
                 self.name,
                 self.simulation.lapse_of(self, hold),
                 self.simulation.lateness_of(hold.id),
+                # That a clock was set while its process stood still shows at the next sweep only.
+                is_doubtful=self.simulation.have_clocks_moved and self.frozen_for > 0,
             )
         )
 

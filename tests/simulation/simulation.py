@@ -294,6 +294,7 @@ class Simulation:
         for link in self._links("redis"):
             link.cut()
         self.model.restart()
+        self._copies.clear()
         self._forgotten()
 
     def _do_redis_fails_over(self, lag: float) -> None:
@@ -342,9 +343,13 @@ class Simulation:
         self.redis_clock.jump(seconds)
 
     def _do_balance(self, company: int, amount: float) -> None:
-        slot = self.slots[company % len(self.slots)]
-        if slot[0] in self.service.service.directory.companies:
-            self.service.push(lambda: self.service.service.set_balance(*slot, amount))
+        slot, service = self.slots[company % len(self.slots)], self.service.service
+
+        def change() -> None:
+            if slot[0] in service.directory.companies:
+                service.set_balance(*slot, amount)
+
+        self.service.push(change)
 
     def _do_delete(self, company: int) -> None:
         company_id, _ = self.slots[company % len(self.slots)]
