@@ -227,6 +227,12 @@ class Simulation:
         if self._pod(pod).runs:
             self._pod(pod).cancel(which)
 
+    def _do_hold(self, pod: int, company: int, usage: float, share: float, seconds: float) -> None:
+        if self._pod(pod).runs:
+            # Which pieces a block holds is its own business.
+            self.may_leak = True
+            self._pod(pod).hold(company, usage, share, seconds)
+
     def _do_prewarm(self, pod: int, company: int) -> None:
         if self._pod(pod).runs:
             self._pod(pod).prewarm(company)
