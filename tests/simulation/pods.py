@@ -226,16 +226,17 @@ class Pod:
     async def _hold(self, company: int, usage: float, share: float, seconds: float) -> None:
         simulation = self.simulation
         keys = {"id": simulation.slots[company % len(simulation.slots)][0]}
-        name = str(len(simulation.judge.blocks))
+        name, client = str(len(simulation.judge.blocks)), self.client
         block = simulation.judge.blocks[name] = Block(self.name)
 
         async def work() -> None:
-            async with self.client.hold(
+            async with client.hold(
                 worlds.FLAG, keys, usage=usage, timeout=TIMEOUT, traits={"block": name}
             ) as hold:
                 for _ in range(WORK_STEPS):
                     await asyncio.sleep(seconds / WORK_STEPS)
-                    if hold.allowed and self.runs:
+                    # What is used after a shutdown cannot be billed.
+                    if hold.allowed and self.runs and self.client is client:
                         block.used += usage * share / WORK_STEPS
                         hold.use(usage * share / WORK_STEPS)
 
