@@ -77,7 +77,7 @@ class BaseClient(Attributes, Memory):
             self._store,
         )
         self._session = Session(type(self).__name__, parts)
-        self._holds = Holds(self._session, self._settings.leases)
+        self._holds = Holds(self._session, self._settings.leases, self._machine.monotonic)
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
         # Set once flags have arrived: from then on checks are tried in memory first.

@@ -7,12 +7,11 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.session import Session
@@ -38,10 +37,14 @@ class Holds:
     Args:
         session: has the loop. Neither it nor this holds the client, or a hold.
         leases: how long holds live; None without credit leases.
+        monotonic: seconds that never go back.
 
     """
 
-    def __init__(self, session: Session, leases: LeaseSettings | None) -> None:
+    def __init__(
+        self, session: Session, leases: LeaseSettings | None, monotonic: Callable[[], float]
+    ) -> None:
+        self.monotonic = monotonic
         self.lock = threading.RLock()  # a signal handler, or a finalizer, may use a hold meanwhile
         self.open: dict[int, ref[Renewable]] = {}
         self.next_at = math.inf
@@ -82,7 +85,7 @@ class Holds:
             return
         if self._timer is not None:
             self._timer.cancel()
-        left = max(0.0, self.next_at - monotonic())
+        left = max(0.0, self.next_at - self.monotonic())
         self._timer = runtime.loop.call_later(left, self._look)
 
     def _look(self) -> None:
@@ -90,7 +93,7 @@ class Holds:
         if runtime is None:
             return
         self.next_at = math.inf
-        now, soonest = monotonic(), math.inf
+        now, soonest = self.monotonic(), math.inf
         for reference in list(self.open.values()):
             hold = reference()
             if hold is None:
