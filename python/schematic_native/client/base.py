@@ -248,6 +248,10 @@ class BaseClient(Attributes, Memory):
         self._closed = True
         self._open_memory()
 
+    def _push_failed(self, error: Exception) -> None:
+        """Report what the program's own `push` has raised."""
+        self._faults.noted(f"event_buffer.push: {type(error).__name__}: {error}")
+
     def _refuses_event(self, method: str) -> bool:
         self._own()
         if self._closed:
