@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,32 @@ def test_instants_ids_and_members_become_text() -> None:
         [7],
         [8],
     ]
+
+
+PARIS, UTC_PLUS_0 = ZoneInfo("Europe/Paris"), ZoneInfo("Europe/London")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2026, 1, 2, 12, tzinfo=timezone.utc), "2026-01-02T12:00:00Z"),
+        (datetime(2026, 1, 2, 12, 0, 0, 678, tzinfo=timezone.utc), "2026-01-02T12:00:00.000678Z"),
+        (datetime(2026, 1, 2, 12, tzinfo=UTC_PLUS_0), "2026-01-02T12:00:00Z"),
+        (datetime(2026, 7, 2, 12, tzinfo=UTC_PLUS_0), "2026-07-02T12:00:00+01:00"),
+        (datetime(2026, 7, 2, 12, tzinfo=PARIS), "2026-07-02T12:00:00+02:00"),
+        (datetime(2026, 1, 2, 12), "2026-01-02T12:00:00"),  # noqa: DTZ001 - it has no zone
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(12, 30), "12:30:00"),
+        (time(12, 30, tzinfo=timezone.utc), "12:30:00Z"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("1.50"), "1.50"),
+    ],
+)
+def test_a_trait_has_the_text_that_the_published_package_gives_it(value: object, text: str) -> None:
+    assert json_text.read(json_text.write_traits({"at": [value]})) == {"at": [text]}
+    published = pytest.importorskip("schematic.types")
+    event = published.EventBodyTrack(event="opened", traits={"at": [value]})
+    assert json_text.read(event.json())["traits"] == {"at": [text]}
 
 
 @pytest.mark.parametrize(

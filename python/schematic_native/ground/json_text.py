@@ -43,10 +43,15 @@ def write(value: object, *, sort_keys: bool = False) -> bytes:
             is not finite, or an object of another class.
 
     """
-    try:
-        return _ENCODERS[sort_keys].encode(value).encode()
-    except (ValueError, RecursionError) as error:
-        raise TypeError(str(error)) from error
+    return _encoded(_ENCODERS[sort_keys], value)
+
+
+def write_traits(value: object) -> bytes:
+    """Write the same with `Z` where a time is in UTC, as the published package does.
+
+    A trait is kept as this text: with another one, the service would see another value.
+    """
+    return _encoded(_TRAIT_ENCODER, value)
 
 
 def texts(values: Mapping[str, str]) -> str:
@@ -55,6 +60,13 @@ def texts(values: Mapping[str, str]) -> str:
         f"{encode_basestring(name)}:{encode_basestring(text)}" for name, text in values.items()
     ]
     return f"{{{','.join(pairs)}}}"
+
+
+def _encoded(encoder: json.JSONEncoder, value: object) -> bytes:
+    try:
+        return encoder.encode(value).encode()
+    except (ValueError, RecursionError) as error:
+        raise TypeError(str(error)) from error
 
 
 def _plain(value: object) -> object:
@@ -75,6 +87,13 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
+def _plain_trait(value: object) -> object:
+    plain = _plain(value)
+    if isinstance(plain, str) and plain.endswith(_UTC_OFFSET) and hasattr(value, "utcoffset"):
+        return plain.removesuffix(_UTC_OFFSET) + "Z"
+    return plain
+
+
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
@@ -86,6 +105,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
+_UTC_OFFSET = "+00:00"
 # Made once: making a decoder takes longer than reading a short text with it.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 _ENCODERS = {
@@ -98,3 +118,6 @@ _ENCODERS = {
     )
     for sort_keys in (False, True)
 }
+_TRAIT_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain_trait
+)
