@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Network
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -60,6 +64,12 @@ def test_instants_ids_and_members_become_text() -> None:
     ]
 
 
+@dataclass
+class Seats:
+    used: int
+    since: date
+
+
 PARIS, UTC_PLUS_0 = ZoneInfo("Europe/Paris"), ZoneInfo("Europe/London")
 
 
@@ -77,13 +87,29 @@ PARIS, UTC_PLUS_0 = ZoneInfo("Europe/Paris"), ZoneInfo("Europe/London")
         (time(12, 30, tzinfo=timezone.utc), "12:30:00Z"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (Decimal("1.50"), "1.50"),
+        (Fraction(1, 2), "1/2"),
+        (IPv4Address("10.0.0.1"), "10.0.0.1"),
+        (IPv6Network("fd00::/8"), "fd00::/8"),
+        (deque([1, "b"]), [1, "b"]),
+        (Seats(3, date(2026, 1, 2)), {"used": 3, "since": "2026-01-02"}),
     ],
 )
-def test_a_trait_has_the_text_that_the_published_package_gives_it(value: object, text: str) -> None:
+def test_a_trait_has_the_value_that_the_published_package_gives_it(
+    value: object, text: object
+) -> None:
     assert json_text.read(json_text.write_traits({"at": [value]})) == {"at": [text]}
     published = pytest.importorskip("schematic.types")
     event = published.EventBodyTrack(event="opened", traits={"at": [value]})
     assert json_text.read(event.json())["traits"] == {"at": [text]}
+
+
+def test_a_model_is_a_trait_with_the_fields_that_are_set() -> None:
+    published = pytest.importorskip("schematic.types")
+    model = published.EventBodyIdentifyCompany(keys={"id": "acme"})
+    written = json_text.read(json_text.write_traits({"company": model}))
+    assert written == {"company": {"keys": {"id": "acme"}}}
+    event = published.EventBodyTrack(event="opened", traits={"company": model})
+    assert json_text.read(event.json())["traits"] == written
 
 
 @pytest.mark.parametrize(
@@ -94,6 +120,8 @@ def test_a_trait_has_the_text_that_the_published_package_gives_it(value: object,
 def test_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         json_text.write([value])
+    with pytest.raises(TypeError):
+        json_text.write_traits([value])
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

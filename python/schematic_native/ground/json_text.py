@@ -47,9 +47,13 @@ def write(value: object, *, sort_keys: bool = False) -> bytes:
 
 
 def write_traits(value: object) -> bytes:
-    """Write the same with `Z` where a time is in UTC, as the published package does.
+    """Write traits as the published package does: with another text, the service would see another value.
 
-    A trait is kept as this text: with another one, the service would see another value.
+    A time in UTC ends with `Z`; dataclasses, Pydantic models, fractions and IP addresses are written as well.
+
+    Raises:
+        TypeError: as by `write`.
+
     """
     return _encoded(_TRAIT_ENCODER, value)
 
@@ -88,6 +92,20 @@ def _plain(value: object) -> object:
 
 
 def _plain_trait(value: object) -> object:
+    """Convert a value that is not JSON into what the published package makes of it."""
+    from collections import deque  # noqa: PLC0415 - rarely needed
+    from dataclasses import fields, is_dataclass  # noqa: PLC0415
+    from fractions import Fraction  # noqa: PLC0415
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(value, deque):
+        return list(value)
+    if isinstance(value, Fraction) or type(value).__module__ == "ipaddress":
+        return str(value)
     plain = _plain(value)
     if isinstance(plain, str) and plain.endswith(_UTC_OFFSET) and hasattr(value, "utcoffset"):
         return plain.removesuffix(_UTC_OFFSET) + "Z"
