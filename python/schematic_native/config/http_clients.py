@@ -40,7 +40,7 @@ def adapt(client: object) -> SendRequest:
 
     """
     if callable(getattr(client, "request", None)):
-        if hasattr(client, "follow_redirects"):
+        if _is_like_httpx(client):
             return partial(
                 send_over_httpx if hasattr(client, "aclose") else _send_in_thread, client
             )
@@ -50,6 +50,16 @@ def adapt(client: object) -> SendRequest:
         "httpx_client must be a client of httpx or httpx2, or an aiohttp.ClientSession, "
         f"got {client!r}"
     )
+
+
+def _is_like_httpx(client: object) -> bool:
+    """Tell whether a client is used as those of httpx are.
+
+    A mock of the class has the methods of one, and not what is set on each client.
+    """
+    if isinstance(client, type):
+        return False
+    return hasattr(client, "follow_redirects") or hasattr(client, "build_request")
 
 
 def _from_httpx(response: Any) -> Response:
