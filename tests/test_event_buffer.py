@@ -147,7 +147,8 @@ def test_a_replaced_push_that_fails_is_logged(kind: str, caplog: pytest.LogCaptu
         patch.object(person.client.event_buffer, "push", side_effect=OSError("full")),
     ):
         person.do("track", "opened", ACME)
-    assert "event_buffer.push: OSError: full" in caplog.text
+    (said,) = caplog.records
+    assert (said.levelname, said.getMessage()) == ("ERROR", "event_buffer.push: OSError: full")
 
 
 @both_clients

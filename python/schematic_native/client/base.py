@@ -250,7 +250,8 @@ class BaseClient(Attributes, Memory):
 
     def _push_failed(self, error: Exception) -> None:
         """Report what the program's own `push` has raised."""
-        self._faults.noted(f"event_buffer.push: {type(error).__name__}: {error}")
+        said = self._faults.redact(str(error))
+        self._settings.logger.error("%s", f"event_buffer.push: {type(error).__name__}: {said}")
 
     def _refuses_event(self, method: str) -> bool:
         self._own()

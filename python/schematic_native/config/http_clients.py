@@ -63,9 +63,10 @@ def _is_like_httpx(client: object) -> bool:
 
 
 def _from_httpx(response: Any) -> Response:
-    return Response(
-        response.status_code, response.content, response.headers, response.reason_phrase
-    )
+    status, content = response.status_code, response.content
+    if not isinstance(status, int) or not isinstance(content, bytes):
+        raise TypeError(f"httpx_client has returned {response!r}, which is no response")
+    return Response(status, content, response.headers, response.reason_phrase)
 
 
 async def send_over_httpx(
