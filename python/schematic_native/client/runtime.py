@@ -14,8 +14,9 @@ from schematic_native.client.loop_thread import cancel_all
 from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
-from schematic_native.service.datastream import COMPANY, DataStream
-from schematic_native.service.events import EventSender
+from schematic_native.leases.work import Sources, Work
+from schematic_native.service.datastream import COMPANY, DataStream, StreamAddress, StreamHandlers
+from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class Runtime:
         self._listeners = listeners
         self._machine = settings.machine
         self._api = Api(settings, timings=timings)
+        self._work = Work(core, self._api, faults)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
             self._api.post_events,
-            settings.event_buffer_period,
             faults,
-            max_requests=settings.max_event_requests,
+            Rhythm(settings.event_buffer_period, settings.max_event_requests),
             prepare=None if self._shared is None else self._shared.before_billing,
             jitter=self._machine.jitter,
         )
@@ -88,16 +89,12 @@ class Runtime:
         if previous is not None:
             self._inherit(previous)
         self._checks = Checks(
-            core,
-            self._api,
-            faults,
-            datastream=self._datastream,
-            caches=self._caches,
-            replica=self._replica,
-            leases=self._leases,
-            shared=self._shared,
-            lease_settings=settings.leases,
-            spawn=self.spawn,
+            self._work,
+            Sources(self._datastream, self._caches, self._replica),
+            self._leases,
+            self._shared,
+            settings.leases,
+            self.spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
         self._background: set[asyncio.Task[None]] = set()
@@ -294,16 +291,16 @@ class Runtime:
         )
 
     def _make_datastream(self, on_streaming: Callable[[bool], None]) -> DataStream:
+        settings = self._settings
         return DataStream(
-            self._settings.base_url,
-            self._settings.api_key,
+            StreamAddress(settings.base_url, settings.api_key, settings.max_message_size),
             self._core,
             self._faults,
-            max_message_size=self._settings.max_message_size,
-            on_ready=lambda: on_streaming(True),
-            on_message=None if self._settings.caches is None else self._note,
-            listeners=self._listeners,
-            jitter=self._machine.jitter,
+            StreamHandlers(
+                on_ready=lambda: on_streaming(True),
+                on_message=None if settings.caches is None else self._note,
+                listeners=self._listeners,
+            ),
             machine=self._machine,
         )
 
@@ -334,10 +331,8 @@ class Runtime:
             return await source.request(COMPANY, keys, deadline)
 
         return Leases(
-            self._core,
-            self._api,
+            self._work,
             settings,
-            self._faults,
             store=self._shared,
             request_company=request_company,
             jitter=self._machine.jitter,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import Pace
 from schematic_native.config.defaults import MAX_EVENT_REQUESTS
@@ -40,18 +40,31 @@ TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
 
 
+class Rhythm(NamedTuple):
+    """How often events are sent.
+
+    Attributes:
+        period: seconds between two flushes.
+        max_requests: the most requests under way at once.
+        first_retry_delay: seconds, doubled with each further retry.
+
+    """
+
+    period: float
+    max_requests: int = MAX_EVENT_REQUESTS
+    first_retry_delay: float = FIRST_RETRY_DELAY
+
+
 class EventSender:
     """Empties the core's event queue: periodically, and whenever a batch is full.
 
     Args:
         core: owns the queue.
         post: posts one batch and returns the response, or raises ApiConnectionError.
-        period: seconds between two flushes.
         faults: where failures are reported.
-        max_requests: the most requests under way at once.
+        rhythm: how often events are sent.
         prepare: awaited before usage leaves this process.
-        jitter: for tests; returns a number from 0 to 1.
-        first_retry_delay: for tests; seconds.
+        jitter: returns a number from 0 to 1, another each time.
 
     """
 
@@ -59,27 +72,25 @@ class EventSender:
         self,
         core: Core,
         post: Callable[[EventBatch], Awaitable[Posted]],
-        period: float,
         faults: FaultLog,
+        rhythm: Rhythm,
         *,
-        max_requests: int = MAX_EVENT_REQUESTS,
         prepare: Callable[[], Awaitable[None]] | None = None,
         jitter: Callable[[], float] = random.random,
-        first_retry_delay: float = FIRST_RETRY_DELAY,
     ) -> None:
         self._core = core
         self._post = post
-        self._period = period
+        self._period = rhythm.period
         self._faults = faults
         self._prepare = prepare
         self._jitter = jitter
-        self._first_retry_delay = first_retry_delay
+        self._first_retry_delay = rhythm.first_retry_delay
         # Set when a flush is due or a batch is full.
         self._due = asyncio.Event()
         self._is_flush_due = False
         self._woken_at = 0.0  # by the latest full batch
         self._backing_off: set[asyncio.Event] = set()
-        self._pace = Pace(FIRST_REQUESTS, max_requests)
+        self._pace = Pace(FIRST_REQUESTS, rhythm.max_requests)
         self._has_room = asyncio.Event()
         self._has_more = False  # whether more batches seem to be waiting
         self._requests = 0  # under way
