@@ -248,6 +248,11 @@ class BaseClient(Attributes, Memory):
         self._closed = True
         self._open_memory()
 
+    def _push_failed(self, error: Exception) -> None:
+        """Report what the program's own `push` has raised."""
+        said = self._faults.redact(str(error))
+        self._settings.logger.error("%s", f"event_buffer.push: {type(error).__name__}: {said}")
+
     def _refuses_event(self, method: str) -> bool:
         self._own()
         if self._closed:

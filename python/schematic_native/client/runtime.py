@@ -220,6 +220,10 @@ class Runtime:
 
         self.spawn(work())
 
+    async def flush(self, timeout: float) -> bool:
+        """Deliver what is queued; return whether that took no longer than the timeout."""
+        return await self._sender.flush(timeout)
+
     async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
         """Stop everything within `budget` seconds. A second call waits for the first."""
         if self._closing is None:
