@@ -28,8 +28,9 @@ from schematic_native.ground.waker import Waker
 from schematic_native.service.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from schematic_native._native import CheckFlagResult
     from schematic_native.client.runtime import Runtime
     from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
     from schematic_native.config.providers import FlagCache
@@ -55,6 +56,8 @@ class BaseClient(Attributes, Memory):
         self._closed = False
         self._listeners = Listeners(self._settings.logger)
         self._timings = Timings()
+        # Told of checks that a provider of another library makes in memory, if somebody follows them.
+        self._on_evaluation: Callable[[CheckFlagResult], None] | None = None
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -166,6 +169,8 @@ class BaseClient(Attributes, Memory):
             lapsed_holds=counts["swept"],
             evicted=counts["evicted"],
             last_message_age=None if last is None else max(0.0, self._machine.monotonic() - last),
+            oldest_event_age=None if runtime is None else runtime.oldest_events_age,
+            redis_failures=0 if self._store is None else self._store.times.failed,
         )
 
     def metrics_text(self, companies: int = 0) -> str:

@@ -153,6 +153,12 @@ class Runtime:
         """Events taken from the queue and not delivered yet."""
         return self._sender.pending
 
+    @property
+    def oldest_events_age(self) -> float | None:
+        """For how many seconds the oldest undelivered batch is on its way; None without any."""
+        oldest = self._sender.oldest
+        return None if oldest is None else max(0.0, self.loop.time() - oldest)
+
     async def initialize(self, timeout: float) -> None:
         """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
         await self._first_outcome(self.loop.time() + timeout)
