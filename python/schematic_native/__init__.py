@@ -39,6 +39,7 @@ from schematic_native.client import (
     Reservation,
     Schematic,
     SchematicConfig,
+    SpoolConfig,
     TrackOptions,
     TrackWithReservationOptions,
 )
@@ -78,6 +79,8 @@ __all__ = [
     "Reservation",
     "Schematic",
     "SchematicConfig",
+    "SpoolConfig",
+    "SpoolStatus",
     "TrackOptions",
     "TrackWithReservationOptions",
     "WarningTier",

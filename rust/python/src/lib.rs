@@ -12,6 +12,7 @@ mod fork;
 mod leases;
 mod memory;
 mod results;
+mod spool;
 #[cfg(feature = "testing")]
 mod testing;
 mod wake;

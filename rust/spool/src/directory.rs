@@ -64,7 +64,9 @@ impl Directory {
                 owners.entry(owner.to_owned()).or_default().push(path);
             }
         }
-        owners.values_mut().for_each(|paths| paths.sort());
+        for paths in owners.values_mut() {
+            paths.sort();
+        }
         Ok(owners)
     }
 

@@ -36,7 +36,7 @@ impl Mapping {
     /// Stores four bytes after everything that was stored before.
     #[allow(unsafe_code, reason = "a mapped file is memory that others may change")]
     pub fn publish(&self, at: usize, bytes: [u8; 4]) {
-        assert!(at.is_multiple_of(4) && at + 4 <= self.len());
+        assert!(at % 4 == 0 && at + 4 <= self.len());
         // SAFETY: within the mapping, and aligned, as a mapping starts with a page.
         let place = unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().add(at).cast()) };
         place.store(u32::from_ne_bytes(bytes), Ordering::Release);

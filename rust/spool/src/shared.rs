@@ -81,7 +81,7 @@ impl Shared {
         }
         match kept {
             Ok(ticket) => return Some(ticket),
-            Err(fault) => self.refuse(fault),
+            Err(fault) => self.refuse(&fault),
         }
         None
     }
@@ -170,10 +170,10 @@ impl Shared {
     }
 
     #[cold]
-    fn refuse(&self, refusal: Refusal) {
+    fn refuse(&self, refusal: &Refusal) {
         self.totals.refused.fetch_add(1, Relaxed);
         if !matches!(refusal, Refusal::Again) {
-            self.news.lock().fault = Some(self.describe(&refusal));
+            self.news.lock().fault = Some(self.describe(refusal));
         }
     }
 

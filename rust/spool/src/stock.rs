@@ -34,6 +34,9 @@ impl Drop for Finished {
     }
 }
 
+/// A record that waited, and what is on the disk of it: nothing if it was damaged meanwhile.
+pub(crate) type ReadBack = (u32, Record, Option<Box<[u8]>>);
+
 /// The number of our own among the owners.
 pub(crate) const OWN: usize = 0;
 
@@ -198,8 +201,8 @@ impl Stock {
         self.waiting.len()
     }
 
-    /// The oldest record that waits, with what is on the disk of it: nothing if it was damaged meanwhile.
-    pub fn take_waiting(&mut self) -> Option<(u32, Record, Option<Box<[u8]>>)> {
+    /// The oldest record that waits.
+    pub fn take_waiting(&mut self) -> Option<ReadBack> {
         let (number, record) = self.waiting.pop_front()?;
         let segment = self.segments.get(&number);
         let payload = segment.and_then(|segment| segment.payload(record));
