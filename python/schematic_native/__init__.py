@@ -40,6 +40,7 @@ from schematic_native.client import (
     Schematic,
     SchematicConfig,
     SpoolConfig,
+    SpoolStatus,
     TrackOptions,
     TrackWithReservationOptions,
 )

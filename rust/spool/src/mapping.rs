@@ -19,6 +19,13 @@ impl Mapping {
         MmapRaw::map_raw(file).map(Self)
     }
 
+    /// Has the operating system prepare every page, so that the first store to each takes no longer than others.
+    pub fn prepare(&self) {
+        // Older systems cannot; nothing but time depends on it.
+        #[cfg(target_os = "linux")]
+        let _ = self.0.advise(memmap2::Advice::PopulateWrite);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -56,6 +56,7 @@ pub(crate) struct Stock {
     pub bytes: u64,
     dirty_from: usize,
     dirty: Vec<Dirty>,
+    has_new_names: bool,
 }
 
 impl Stock {
@@ -74,6 +75,7 @@ impl Stock {
             bytes: 0,
             dirty_from: 0,
             dirty: Vec::new(),
+            has_new_names: false,
         }
     }
 
@@ -110,6 +112,7 @@ impl Stock {
     pub fn roll(&mut self, segment: Segment) -> Finished {
         let finished = self.seal();
         self.dirty_from = 0;
+        self.has_new_names = true;
         let number = self.next_number();
         self.current = Some(number);
         self.owners[OWN].segments += 1;
@@ -154,6 +157,11 @@ impl Stock {
     pub fn take_dirty(&mut self) -> Vec<Dirty> {
         self.note_dirty();
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether there are files whose names were not synced; they count as synced from now on.
+    pub fn take_new_names(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_names)
     }
 
     /// An owner that is dead, and whose lock we have.
