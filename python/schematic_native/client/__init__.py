@@ -32,6 +32,7 @@ from schematic_native.config.client_config import (
     LocalSlab,
     LogLevel,
     SchematicConfig,
+    SpoolConfig,
 )
 from schematic_native.config.options import (
     CheckFlagOptions,
@@ -45,7 +46,7 @@ from schematic_native.config.options import (
     TrackWithReservationOptions,
 )
 from schematic_native.config.providers import CacheProvider
-from schematic_native.config.results import ClientStatus, CreditBalance
+from schematic_native.config.results import ClientStatus, CreditBalance, SpoolStatus
 from schematic_native.leases.requests import (
     INSUFFICIENT_CREDITS_REASON,
     REASON_ERROR,
@@ -88,6 +89,8 @@ __all__ = [
     "Reservation",
     "Schematic",
     "SchematicConfig",
+    "SpoolConfig",
+    "SpoolStatus",
     "TrackOptions",
     "TrackWithReservationOptions",
 ]

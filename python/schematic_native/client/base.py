@@ -19,7 +19,7 @@ from schematic_native.client.parts import Parts
 from schematic_native.client.session import Session
 from schematic_native.client.waiting import Waiting, outcome_of
 from schematic_native.config.defaults import INITIAL_WAIT
-from schematic_native.config.results import ClientStatus
+from schematic_native.config.results import ClientStatus, SpoolStatus
 from schematic_native.ground.arguments import check_text
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.ground.listeners import Listeners
@@ -104,9 +104,14 @@ class BaseClient(Attributes, Memory):
         self._reset()
 
     def _make_core(self) -> Core:
-        leases = self._settings.leases
+        leases, spool = self._settings.leases, self._settings.spool
         if leases is None:
-            return Core(api_key=self._settings.api_key, wake=self._waker, **self._machine.core)
+            return Core(
+                api_key=self._settings.api_key,
+                wake=self._waker,
+                spool=spool,
+                **self._machine.core,
+            )
         return Core(
             api_key=self._settings.api_key,
             lease_size=leases.lease_size,
@@ -117,6 +122,7 @@ class BaseClient(Attributes, Memory):
             wake=self._waker,
             shared=leases.redis_client is not None,
             slabs=leases.slabs,
+            spool=spool,
             **self._machine.core,
         )
 
@@ -151,6 +157,7 @@ class BaseClient(Attributes, Memory):
         queued = counts["queued_billing"] + counts["queued_flag_checks"]
         dropped = counts["dropped_billing"] + counts["dropped_flag_checks"]
         last = None if runtime is None else runtime.last_message
+        spooled = self._core.spool_counts()
         return ClientStatus(
             connected=runtime is not None and runtime.connected,
             ready=runtime is not None and runtime.ready,
@@ -171,6 +178,7 @@ class BaseClient(Attributes, Memory):
             last_message_age=None if last is None else max(0.0, self._machine.monotonic() - last),
             oldest_event_age=None if runtime is None else runtime.oldest_events_age,
             redis_failures=0 if self._store is None else self._store.times.failed,
+            spool=None if spooled is None else SpoolStatus(**spooled),
         )
 
     def metrics_text(self, companies: int = 0) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
-    from schematic_native.config.results import ClientStatus
+    from schematic_native.config.results import ClientStatus, SpoolStatus
     from schematic_native.redis import Store
     from schematic_native.service.timings import Timings
 
@@ -120,6 +120,7 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
                 Sample(refused, {"kind": "refused"}),
             ],
         ),
+        *_spool(status.spool),
         _one("stream.connected", "gauge", "1", "Whether the DataStream is open.", status.connected),
         _one("stream.ready", "gauge", "1", "Whether its flags have arrived.", status.ready),
         Metric(
@@ -187,6 +188,28 @@ def _one(
     name: str, kind: Literal["counter", "gauge"], unit: str, text: str, value: float
 ) -> Metric:
     return Metric(f"schematic.{name}", kind, unit, text, [Sample(value)])
+
+
+def _spool(spool: SpoolStatus | None) -> list[Metric]:
+    """Tell what is kept on disk; nothing without a spool."""
+    if spool is None:
+        return []
+    return [
+        _one("spool.events", "gauge", "{event}", "Usage on disk, not taken yet.", spool.events),
+        _one("spool.size", "gauge", "By", "What the spool takes on disk.", spool.bytes),
+        Metric(
+            "schematic.spool.exceptions",
+            "counter",
+            "{event}",
+            "Events that found no room on disk, were adopted, parked as too old, or damaged.",
+            [
+                Sample(spool.refused, {"kind": "refused"}),
+                Sample(spool.adopted, {"kind": "adopted"}),
+                Sample(spool.parked, {"kind": "parked"}),
+                Sample(spool.damaged, {"kind": "damaged"}),
+            ],
+        ),
+    ]
 
 
 def _credits(client: Measured, companies: int) -> tuple[list[Sample], list[Sample]]:

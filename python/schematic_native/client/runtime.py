@@ -249,6 +249,7 @@ class Runtime:
             self._leases.inherit(previous._leases)
 
     def _start(self) -> None:
+        self._core.start_spool()
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
             self._services.append(self._serve("DataStream", self._datastream.run))
@@ -412,8 +413,19 @@ class Runtime:
         undelivered = await self._sender.close()
         counts = self._core.counts()
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
+        kept = self._close_spool()
         if undelivered:
-            self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
+            self._faults.raised(
+                "shutdown", f"{undelivered} events could not be delivered in time{kept}"
+            )
+
+    def _close_spool(self) -> str:
+        """Keep on disk what was not delivered; return what to say of it."""
+        lost = self._core.close_spool(self._sender.undelivered)
+        if lost is None:
+            return ""
+        lost_too = f", but for {lost} of them" if lost else ""
+        return f"; usage stays in the spool for the next client{lost_too}"
 
     async def _finish_releases(self, until: float) -> None:
         """Wait for holds that are given back; those that are not until then expire at the server."""

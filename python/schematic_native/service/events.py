@@ -38,6 +38,7 @@ FULL_BATCH_PERIOD = 0.01
 SELDOM = 0.05
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
+SPOOL_TOPIC = "event spool"
 
 
 class Rhythm(NamedTuple):
@@ -126,6 +127,11 @@ class EventSender:
         self._pending, self._taken_at = other._pending, dict(other._taken_at)
         self.sent, self.refused = other.sent, other.refused
 
+    @property
+    def undelivered(self) -> list[EventBatch]:
+        """The batches taken from the queue and not delivered."""
+        return [*self._undelivered, *self._inherited]
+
     def wake(self) -> None:
         """Send full batches now rather than at the end of the period."""
         self._due.set()
@@ -181,6 +187,17 @@ class EventSender:
         else:
             self._faults.cleared(QUEUE_TOPIC)
         self._lost = lost
+        self._report_spool()
+
+    def _report_spool(self) -> None:
+        """Report what is wrong with the spool, and what happened to it since."""
+        fault, notices = self._core.spool_report()
+        if fault is None:
+            self._faults.cleared(SPOOL_TOPIC)
+        else:
+            self._faults.raised(SPOOL_TOPIC, fault)
+        for notice in notices:
+            self._faults.noted(f"{SPOOL_TOPIC}: {notice}")
 
     async def flush(self, timeout: float) -> bool:
         """Wait until all events that are queued now have been delivered or refused.
@@ -335,6 +352,7 @@ class EventSender:
         self._undelivered.remove(batch)
         taken_at = self._taken_at.pop(batch)
         if batch.count <= 1:
+            self._core.delivered(batch)
             self._pending -= batch.count
             self.refused += batch.count
             self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
@@ -358,6 +376,7 @@ class EventSender:
             self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
         del self._taken_at[batch]
+        self._core.delivered(batch)
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)

@@ -13,6 +13,7 @@ mod interpreter;
 mod leases;
 mod memory;
 mod results;
+mod spool;
 #[cfg(feature = "testing")]
 mod testing;
 mod wake;
