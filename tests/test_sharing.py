@@ -344,6 +344,7 @@ def end_for_the_service(emulator: Emulator) -> None:
         answer = httpx.post(
             f"{emulator.base_url}/billing/credits/lease/{lease_id}/release",
             headers={"X-Schematic-Api-Key": API_KEY},
+            timeout=60,
         )
         assert answer.status_code == 200
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import API_KEY, eventually
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS, serving
-from tests.stores.servers import free_port
+from tests.ports import free_port
 from tests.test_hold import billed, bills
 
 pytest.importorskip("litellm.proxy.proxy_cli", reason="make test-litellm")

@@ -32,7 +32,7 @@ def emulator() -> Iterator[Emulator]:
 @asynccontextmanager
 async def running(emulator: Emulator, leases: Any = None, **config: Any) -> AsyncIterator[Any]:
     """Run an async client; its connections are ours, since its shutdown leaves its own open."""
-    async with httpx.AsyncClient(timeout=10) as connections:
+    async with httpx.AsyncClient(timeout=60) as connections:
         client = published.AsyncSchematic(
             emulator.api_key,
             published.AsyncSchematicConfig(
@@ -53,7 +53,7 @@ async def running(emulator: Emulator, leases: Any = None, **config: Any) -> Asyn
 @contextmanager
 def running_sync(emulator: Emulator) -> Iterator[Any]:
     """Run a sync client on connections of ours."""
-    with httpx.Client(timeout=10) as connections:
+    with httpx.Client(timeout=60) as connections:
         client = published.Schematic(
             emulator.api_key,
             published.SchematicConfig(
