@@ -30,6 +30,19 @@ def emulator() -> Iterator[Emulator]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def _one_process() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def emulator_process(_one_process: Emulator) -> Emulator:
+    """An emulator in a process of its own, as at its start. Its clients must have ended with their test."""
+    _one_process.reset()
+    return _one_process
+
+
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     from tests.stores.servers import RedisServer  # noqa: PLC0415 - it uses this module

@@ -25,7 +25,6 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.emulator import Emulator
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 
 if TYPE_CHECKING:
@@ -33,16 +32,17 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
+    from schematic_native.emulator import Emulator
+
 INFERENCE = "inference"
 # CPython warns of any fork beside threads: the very thing that is tried here.
 forking = pytest.mark.filterwarnings("ignore:.*use of fork\\(\\):DeprecationWarning")
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
+def emulator(emulator_process: Emulator) -> Emulator:
     """An emulator in a process of its own, so that no forked child has a copy of its sockets."""
-    with Emulator() as running:
-        yield running
+    return emulator_process
 
 
 def make(emulator: Emulator, **fields: object) -> Schematic:

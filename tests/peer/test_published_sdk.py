@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from schematic_native.emulator import Emulator
-
 published = pytest.importorskip(
     "schematic.client", reason="the published SDK (dependency group `peer`) is not installed"
 )
@@ -18,15 +16,16 @@ published = pytest.importorskip(
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from schematic_native.emulator import Emulator
+
 CREDIT = "credit_inference"
 ACME = {"id": "acme"}
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
+def emulator(emulator_process: Emulator) -> Emulator:
     """One in its own process, as the SDK's users would run it."""
-    with Emulator() as started:
-        yield started
+    return emulator_process
 
 
 @asynccontextmanager
