@@ -10,6 +10,7 @@ from schematic_native._native import CheckResult, Core
 from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.process_store import ProcessStore
+from schematic_native.leases.work import Work
 from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
 from schematic_native.service.responses import GrantedLease
 from tests.conftest import ACME, eventually_async
@@ -90,7 +91,7 @@ async def api(clock) -> LeaseApi:
 
 @pytest.fixture
 async def leases(core, api, faults) -> Leases:
-    return Leases(core, api, LeaseSettings(), faults, jitter=lambda: 1.0)
+    return Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 1.0)
 
 
 def install(core: Core, api: LeaseApi, granted: float = 1000, lease_id: str = "lse_0") -> None:
@@ -214,7 +215,7 @@ async def test_what_is_shared_is_not_released_by_a_manager_on_a_later_loop(
     api.totals["lse_0"] += 5000  # by another process
     hold(core, 800)
     await leases.maybe_extend(*SLOT)
-    following = Leases(core, api, LeaseSettings(), faults)
+    following = Leases(Work(core, api, faults), LeaseSettings())
     following.inherit(leases)
     await following.close(soon(1))
     assert api.released == []
@@ -239,7 +240,7 @@ async def test_a_lease_of_a_sibling_is_left_to_the_sibling_to_install(
         return GrantedLease("lse_theirs", 1000, clock.now + 200)
 
     api.acquire_lease = handed_out
-    leases = Leases(core, api, LeaseSettings(), faults, store=SharedLedger(core))
+    leases = Leases(Work(core, api, faults), LeaseSettings(), store=SharedLedger(core))
     lease = await leases.acquire_if_needed(*SLOT)
     assert lease is not None
     assert (lease.lease_id, lease.remaining) == ("lse_theirs", remaining)
@@ -253,7 +254,9 @@ async def test_the_end_that_is_asked_for_is_up_to_half_a_minute_early(
     core = Core(api_key="k", clock=clock, lease_duration=duration)
     ends = []
     for jitter in (0.0, 0.5, 1.0):
-        leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda jitter=jitter: jitter)
+        leases = Leases(
+            Work(core, api, faults), LeaseSettings(), jitter=lambda jitter=jitter: jitter
+        )
         lease = await leases.acquire_if_needed(COMPANY, f"credit {jitter}")
         assert lease is not None
         ends.append(lease.expires_at - clock.now)
@@ -276,7 +279,7 @@ async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(
         return GrantedLease("lse_ours", amount, keep(ends))
 
     api.acquire_lease = granted
-    leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda: 0.1234567)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 0.1234567)
     lease = await leases.acquire_if_needed(*SLOT)
     assert lease is not None
     assert lease.remaining == lease.granted == api.totals["lse_ours"]
@@ -296,7 +299,9 @@ async def test_of_two_that_ask_for_one_millisecond_none_spends_what_the_other_wa
     held = []
     for jitter in (0.123_456_7, 0.123_456_8):
         core = Core(api_key="k", clock=clock, lease_size=1000)
-        leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda jitter=jitter: jitter)
+        leases = Leases(
+            Work(core, api, faults), LeaseSettings(), jitter=lambda jitter=jitter: jitter
+        )
         lease = await leases.acquire_if_needed(*SLOT)
         assert lease is not None
         held.append(lease.remaining)
@@ -312,7 +317,7 @@ async def test_a_lease_that_took_the_last_credits_is_spent_without_the_proof(cor
         raise PaymentRequiredError("no credits", status=402)
 
     api.acquire_lease, api.extend_lease = granted, refused
-    leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda: 0.1234567)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 0.1234567)
     lease = await leases.acquire_if_needed(*SLOT)
     assert lease is not None
     assert lease.remaining == 1000
@@ -515,7 +520,7 @@ async def test_a_check_that_leaves_a_lease_low_has_it_extended_in_the_background
         ("rulesengine.Company", seed["companies"][0]),
     ):
         low.ingest(json.dumps({"entity_type": entity_type, "message_type": "full", "data": data}))
-    leases = Leases(low, api, LeaseSettings(), faults)
+    leases = Leases(Work(low, api, faults), LeaseSettings())
     install(low, api)
     hold(low, 800)
     assert rings == ["extend"]
@@ -614,7 +619,7 @@ async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
         return False
 
     settings = LeaseSettings(prewarm_resolve_timeout=0.5)
-    leases = Leases(core, api, settings, faults, request_company=request_company)
+    leases = Leases(Work(core, api, faults), settings, request_company=request_company)
     await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT]), 5)
     assert asked >= 2
     assert api.acquires == []
@@ -625,7 +630,7 @@ async def test_a_lease_is_asked_for_within_the_hour_of_a_clock_that_is_a_minute_
     api, clock, faults
 ):
     core = Core(api_key="k", clock=clock, lease_duration=3600, lease_size=1000)
-    leases = Leases(core, api, LeaseSettings(), faults, jitter=lambda: 0.0)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 0.0)
     lease = await leases.acquire_if_needed(*SLOT)
     assert lease is not None
     assert lease.expires_at == clock.now + 3540
@@ -639,7 +644,7 @@ async def test_a_prewarm_keeps_to_its_deadline_while_it_looks_for_the_company(co
         return False
 
     settings = LeaseSettings(prewarm_resolve_timeout=3600)
-    leases = Leases(core, api, settings, faults, request_company=request_company)
+    leases = Leases(Work(core, api, faults), settings, request_company=request_company)
     await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT], soon(0.05)), 10)
 
 
@@ -648,7 +653,7 @@ async def test_expired_holds_are_swept_at_each_interval(core, leases, api, clock
     hold(core, 800)
     clock.now += 61
     sweeper = asyncio.create_task(
-        Leases(core, api, LeaseSettings(sweep_interval=0.005), faults).sweep()
+        Leases(Work(core, api, faults), LeaseSettings(sweep_interval=0.005)).sweep()
     )
     await eventually_async(lambda: core.counts()["open_holds"] == 0)
     sweeper.cancel()

@@ -20,6 +20,7 @@ from schematic_native._native import Core
 from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.leases.manager import Leases
+from schematic_native.leases.work import Work
 from schematic_native.service.errors import ApiError
 from schematic_native.service.responses import GrantedLease
 
@@ -73,7 +74,7 @@ class Process:
             lease_duration=duration,
         )
         faults = FaultLog(logging.getLogger("siblings"), "")
-        self.leases = Leases(self.core, self, LeaseSettings(), faults, jitter=lambda: jitter)
+        self.leases = Leases(Work(self.core, self, faults), LeaseSettings(), jitter=lambda: jitter)
         self.is_lost = False
         self.goes_on = asyncio.Event()
         self.acquiring: asyncio.Task[object] | None = None

@@ -55,6 +55,7 @@ LEASE_SIZE: Final[float]
 LONGEST_TERM: Final[float]
 LOW_WATER_MARK: Final[float]
 RESERVATION_TTL: Final[float]
+UNBILLABLE: Final[float]  # the fewest units that no event can bill
 
 class EngineError(ValueError):
     """JSON that the rules engine cannot read; the message tells what is wrong, and where."""

@@ -528,7 +528,9 @@ class Operations:
         entity = self._service.tell(company)
         if is_known:
             self._service.push(entity)
-            self._program.wait(lambda: core.company_id(entity["keys"]) is not None)
+            # Any one of a company's keys finds it, and it has had its id before.
+            revision = {"revision": entity["keys"]["revision"]}
+            self._program.wait(lambda: core.company_id(revision) is not None)
 
 
 def _check_addressed(answers: Iterable[Mapping[str, Any]], operations: list[Fields]) -> None:

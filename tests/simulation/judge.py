@@ -34,10 +34,11 @@ class Held:
     lease_id: str
     credits: float
     rate: float
-    pod: str
+    owner: str  # the process that it was answered by
     lapses: Callable[[], bool]
     # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
     may_be_late: Callable[[], bool]
+    settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
     is_lapsed: bool = False
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
@@ -84,7 +85,7 @@ class Judge:
             raise ViolationError(f"two checks were answered with one hold, {hold.id}")
         self.holds[hold.id] = hold
         pods = self._pods[hold.lease_id]
-        pods.add(hold.pod)
+        pods.add(hold.owner)
         self.seen["two pods held credits of one lease"] += len(pods) > 1
 
     def taken(self, hold_id: str, lease_id: str, ended_for: float) -> None:
@@ -99,7 +100,7 @@ class Judge:
         hold = self.holds[hold_id]
         if not hold.is_settling:
             hold.was_late = hold.is_lapsed or hold.lapses()
-            hold.pod = pod
+            hold.settler = pod
             self.seen["a settle began after its hold had lapsed"] += hold.was_late
         elif units not in hold.units:
             self.seen["a settle was repeated with other units"] += 1
@@ -194,7 +195,7 @@ class Judge:
     def check_share(self, pod: str, lease: Any) -> None:
         """After each step: what one process has of a lease, where no store is shared."""
         mine = [
-            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.pod == pod
+            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.owner == pod
         ]
         if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
             raise ViolationError(
@@ -207,9 +208,9 @@ class Judge:
             if (
                 hold.is_settling
                 and hold.id not in self.billed
-                and hold.pod not in self.undeliverable
+                and hold.settler not in self.undeliverable
             ):
-                raise ViolationError(f"{hold.pod}: the settle of {hold.id} was never billed")
+                raise ViolationError(f"{hold.settler}: the settle of {hold.id} was never billed")
 
     def check_rest(self, row: Hash) -> None:
         """In the end: all that is missing of a lease in Redis was used, but for what may have leaked."""

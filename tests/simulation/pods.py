@@ -56,8 +56,6 @@ class Pod:
         self.state = "none"  # "runs", "dead", "closing", "shut"
         self.name = f"pod{number}"
         self.frozen_for = 0.0
-        # Whether the clock was set since the last sweep, which puts right what goes by it.
-        self.is_clock_new = False
         self.start()
 
     def start(self) -> None:
@@ -170,7 +168,8 @@ class Pod:
                 self.name,
                 self.simulation.lapse_of(self, hold),
                 self.simulation.lateness_of(hold.id),
-                is_doubtful=self.is_clock_new,
+                # That a clock was set while its process stood still shows at the next sweep only.
+                is_doubtful=self.simulation.have_clocks_moved and self.frozen_for > 0,
             )
         )
 
@@ -195,7 +194,6 @@ class Pod:
             hold = Reservation.from_dict(self.holds.pop(which % len(self.holds)).to_dict())
             other.settled.append(hold)
             self.simulation.judge.seen["a hold was settled in another process"] += other is not self
-            self.simulation.judge.doubt(self.simulation.given_away(self, other, hold))
             other.settle_hold(hold, share)
 
     def settle_hold(self, hold: Reservation, share: float) -> None:

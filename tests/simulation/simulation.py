@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
-from tests.simulation.judge import Held, Judge, ViolationError
+from tests.simulation.judge import Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
 from tests.simulation.pods import Pod
@@ -22,7 +22,7 @@ from tests.simulation.world import EndlessError, World
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from schematic_native import AsyncSchematic, Reservation
     from tests.simulation.schedules import Schedule, Step
@@ -186,7 +186,7 @@ class Simulation:
         hold_id = key.rpartition(b":")[2].decode()
         self.judge.ends(hold_id)
         hold = self.judge.holds.get(hold_id)
-        if hold is not None and hold.is_lapsed and hold.pod != self.redis.caller:
+        if hold is not None and hold.is_lapsed and hold.owner != self.redis.caller:
             self.judge.seen["a sweep ended the hold of another pod"] += 1
 
     def _note_expiry(self, key: bytes, row: Any) -> None:
@@ -294,6 +294,7 @@ class Simulation:
         for link in self._links("redis"):
             link.cut()
         self.model.restart()
+        self._copies.clear()
         self._forgotten()
 
     def _do_redis_fails_over(self, lag: float) -> None:
@@ -334,11 +335,7 @@ class Simulation:
         mine = self._pod(pod)
         mine.clock.jump(seconds)
         if self.schedule.scenario.store != "redis":
-            self.judge.doubt(h for h in self.judge.holds.values() if h.pod == mine.name)
-            mine.is_clock_new = True
-            self.world.later(
-                self.schedule.scenario.sweep_interval + 0.01, setattr, mine, "is_clock_new", False
-            )
+            self.judge.doubt(h for h in self.judge.holds.values() if h.owner == mine.name)
 
     def _do_redis_clock(self, seconds: float) -> None:
         self.hits["clock jumps", "redis"] += 1
@@ -346,9 +343,13 @@ class Simulation:
         self.redis_clock.jump(seconds)
 
     def _do_balance(self, company: int, amount: float) -> None:
-        slot = self.slots[company % len(self.slots)]
-        if slot[0] in self.service.service.directory.companies:
-            self.service.push(lambda: self.service.service.set_balance(*slot, amount))
+        slot, service = self.slots[company % len(self.slots)], self.service.service
+
+        def change() -> None:
+            if slot[0] in service.directory.companies:
+                service.set_balance(*slot, amount)
+
+        self.service.push(change)
 
     def _do_delete(self, company: int) -> None:
         company_id, _ = self.slots[company % len(self.slots)]
@@ -375,11 +376,6 @@ class Simulation:
             return lambda: redis_clock() >= ends
         return lambda: redis_clock() >= ends or clock() >= ends or world.now >= steady_end
 
-    def given_away(self, _pod: Pod, _other: Pod, hold: Reservation) -> Iterable[Held]:
-        """Return what becomes doubtful when a hold is settled by another process."""
-        held = self.judge.holds[hold.id]
-        return [held] if self.schedule.scenario.store == "memory" else []
-
     def note_death(self, pod: Pod) -> None:
         """A pod dies: see where."""
         self.tell(lambda: f"{pod.name}: dies")
@@ -389,7 +385,7 @@ class Simulation:
         judge.undeliverable.add(pod.name)
         has_usage = bool(pod.client.status().queued_events)
         judge.seen["a pod died with usage that was not delivered"] += has_usage
-        mine = [h for h in judge.holds.values() if h.pod == pod.name and h.is_settling]
+        mine = [h for h in judge.holds.values() if h.settler == pod.name and h.is_settling]
         # What was billed was told to Redis before, unless Redis did not hear.
         was_deaf = pod.to_redis.failed_at > self.world.now - self._patience(pod)
         judge.doubt(h for h in mine if was_deaf or h.id not in judge.billed)
@@ -417,7 +413,11 @@ class Simulation:
     def look_at_lease(self, pod: Pod, hold: Reservation) -> None:
         """Credits must come from a lease that the service has not ended."""
         lease = self.service.service.ledger.leases.get(hold.lease_id)
-        if lease is None or self.have_clocks_moved or pod.frozen_for:
+        if lease is None:
+            return
+        if (lease.company_id, lease.credit_type_id) != (hold.company_id, hold.credit_type_id):
+            self._note_violation(f"hold {hold.id} is of a lease of {lease.company_id}")
+        if self.have_clocks_moved or pod.frozen_for:
             return
         ended_for = EPOCH + self.world.now - lease.expires_at
         self.fail(lambda: self.judge.taken(hold.id, hold.lease_id, ended_for))
@@ -430,7 +430,7 @@ class Simulation:
         """A pod has shut down; what it held of a slab counts as used."""
         if self.schedule.scenario.store == "slabs":
             for hold in self.judge.holds.values():
-                if hold.pod == pod.name and not (hold.is_settling or hold.is_lapsed):
+                if hold.owner == pod.name and not (hold.is_settling or hold.is_lapsed):
                     self.judge.leaks[hold.lease_id] += hold.credits
         self.bury(pod)
 
@@ -460,6 +460,7 @@ class Simulation:
     def _heal(self) -> None:
         self.tell(lambda: "all is healed")
         for pod in self.pods:
+            pod.loop.fuse = None
             pod.to_service.heal()
             pod.to_redis.heal()
         self.model.is_read_only = self.model.is_full = False

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
-from schematic_native._native import Reservation, read_quantity
+from schematic_native._native import UNBILLABLE, Reservation, read_quantity
 from schematic_native.config.options import (
     IdentifyOptions,
     TrackOptions,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.config.options import EventBodyIdentifyCompany, LookupKeys
     from schematic_native.ground.arguments import Keys
-
-# The fewest units that no event can bill: it counts them in 63 bits.
-UNBILLABLE = 2.0**63
 
 _NO_TRACK_OPTIONS = TrackOptions()
 _NO_IDENTIFY_OPTIONS = IdentifyOptions()

@@ -14,6 +14,7 @@ from schematic_native.client.loop_thread import cancel_all
 from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
+from schematic_native.leases.work import Sources, Work
 from schematic_native.service.datastream import COMPANY, DataStream, StreamAddress, StreamHandlers
 from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
@@ -70,6 +71,7 @@ class Runtime:
         self._listeners = listeners
         self._machine = settings.machine
         self._api = Api(settings, timings=timings)
+        self._work = Work(core, self._api, faults)
         self._shared = None if store is None else self._share(store)
         self._sender = EventSender(
             core,
@@ -87,16 +89,12 @@ class Runtime:
         if previous is not None:
             self._inherit(previous)
         self._checks = Checks(
-            core,
-            self._api,
-            faults,
-            datastream=self._datastream,
-            caches=self._caches,
-            replica=self._replica,
-            leases=self._leases,
-            shared=self._shared,
-            lease_settings=settings.leases,
-            spawn=self.spawn,
+            self._work,
+            Sources(self._datastream, self._caches, self._replica),
+            self._leases,
+            self._shared,
+            settings.leases,
+            self.spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
         self._background: set[asyncio.Task[None]] = set()
@@ -329,10 +327,8 @@ class Runtime:
             return await source.request(COMPANY, keys, deadline)
 
         return Leases(
-            self._core,
-            self._api,
+            self._work,
             settings,
-            self._faults,
             store=self._shared,
             request_company=request_company,
             jitter=self._machine.jitter,
