@@ -81,7 +81,7 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
 		--ignore tests/emulator/test_dashboard_browser.py \
 		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
-		tests/test_client_async.py tests/test_client_sync.py tests/test_owing.py tests/test_sharing.py
+		tests/client/test_client_async.py tests/client/test_client_sync.py tests/leases/test_owing.py tests/leases/test_sharing.py
 
 # LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
 $(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.client.test_hold import billed, bills
 from tests.conftest import API_KEY, eventually
-from tests.test_hold import billed, bills
 
 celery = pytest.importorskip("celery")
 

@@ -7,9 +7,9 @@ import sys
 import httpx
 import pytest
 
+from tests.client.test_hold import billed
 from tests.conftest import API_KEY, PATIENCE, eventually
 from tests.ports import free_port
-from tests.test_hold import billed
 
 pytest.importorskip("django")
 
