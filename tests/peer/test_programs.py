@@ -26,7 +26,7 @@ def run(emulator: Emulator, words: list[str], program: str, *arguments: str) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()

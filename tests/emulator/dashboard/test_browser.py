@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, emulator: Emulator) -> Iterator[Page]:
     """The open page. All that it asked for was on this machine, and its script met no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     asked: list[str] = []
     errors: list[str] = []

@@ -25,7 +25,7 @@ class Stream:
             emulator.base_url.replace("http", "ws") + "/datastream",
             additional_headers={"X-Schematic-Api-Key": key or emulator.api_key},
             proxy=None,
-            open_timeout=5,
+            open_timeout=60,
         )
 
     def ask(
@@ -34,7 +34,7 @@ class Stream:
         data = {"action": action, "entity_type": entity_type}
         self.socket.send(json.dumps({"data": {**data, **({"keys": keys} if keys else {})}}))
 
-    def next(self, timeout: float = 5) -> dict[str, Any]:
+    def next(self, timeout: float = 60) -> dict[str, Any]:
         return json.loads(self.socket.recv(timeout=timeout))
 
     def follow(self, company: str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_an_identify_is_pushed_to_who_follows_the_user(stream: Stream, wire: Wir
 def test_any_text_can_be_sent(stream: Stream, emulator: Emulator) -> None:
     stream.follow("few")
     assert emulator.send_raw("{not json") == 1
-    assert stream.socket.recv(timeout=5) == "{not json"
+    assert stream.socket.recv(timeout=60) == "{not json"
 
 
 def test_a_dropped_socket_breaks_without_a_goodbye(stream: Stream, emulator: Emulator) -> None:

@@ -11,6 +11,7 @@ from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
 from tests.conftest import eventually
 from tests.emulator.conftest import CREDIT
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,7 +258,7 @@ def test_every_call_wants_the_key(emulator: Emulator) -> None:
 
 
 def test_a_killed_emulator_goes_on_with_all_of_it(tmp_path: Path) -> None:
-    with Emulator(journal=tmp_path / "journal") as emulator:
+    with Emulator(port=free_port(), journal=tmp_path / "journal") as emulator:
         with Schematic(emulator.api_key, config(emulator)) as client:
             company = client.companies.upsert_company(keys=NEW, name="New Co").data
             client.companies.upsert_user(keys={"id": "u"}, company=NEW, name="U")

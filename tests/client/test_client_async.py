@@ -332,7 +332,7 @@ def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -579,9 +579,9 @@ async def test_closing_keeps_to_its_budget_when_the_server_hangs(core, leases, a
     acquire = asyncio.create_task(leases.acquire_if_needed(COMPANY, "other"))
     await eventually_async(lambda: api.acquires)
     start = asyncio.get_running_loop().time()
-    closing = asyncio.create_task(leases.close(soon(0.2)))
+    closing = asyncio.create_task(leases.close(soon(2)))
     await eventually_async(lambda: api.released)
-    assert asyncio.get_running_loop().time() - start < 0.2
+    assert asyncio.get_running_loop().time() - start < 2
     api.gate.set()
     await closing
     # The acquire that hung was given up: no lease may come after the others were released.

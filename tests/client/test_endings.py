@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 INFERENCE = "inference"
 # The budget of a shutdown, and what a machine that is busy with other things may add to it.
-BUDGET, SLACK = 5.0, 5.0
+# Seconds; a busy machine may add some, and a limit that is missing would cost 60 s.
+BUDGET, SLACK = 5.0, 25.0
 
 
 def make(emulator: Emulator, **fields: object) -> Schematic:
@@ -370,7 +371,7 @@ def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(e
     )
     program = start + textwrap.dedent(ending)
     command = [sys.executable, "-W", "always::ResourceWarning", "-c", program, emulator.base_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert (done.returncode, done.stdout) == (0, "")
     kind = "AsyncSchematic" if "AsyncSchematic(" in ending else "Schematic"
     warnings = [line for line in done.stderr.splitlines() if "ResourceWarning: " in line]
@@ -446,7 +447,7 @@ def test_a_program_ends_in_time_with_a_frozen_server(emulator):
         assert process.stdout.readline() == "ready\n"
         with emulator.fail("freeze", on="any"):
             start = time.monotonic()
-            _, said = process.communicate("", timeout=60)
+            _, said = process.communicate("", timeout=250)
             assert time.monotonic() - start < BUDGET + SLACK
     assert process.returncode == 0
     # What could not be delivered is told, in one line each, and nothing else is.

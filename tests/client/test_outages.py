@@ -19,7 +19,8 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.emulator import Emulator
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,29 +58,33 @@ PLACES = ("acquire", "extend", "check")
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_frozen_service_holds_up_no_thread_beyond_its_timeout(emulator, place, capsys):
-    start = threading.Barrier(CALLERS)
-    times: list[float] = []
     answers: list[bool] = []
     with Schematic(API_KEY, SchematicConfig(**fields_of(place, emulator))) as client:
         client.check_flag(INFERENCE, ACME)
 
-        def call() -> None:
+        def call(start: threading.Barrier, times: list[float]) -> None:
             start.wait()
             begun = time.monotonic()
             answers.append(client.check(INFERENCE, ACME, usage=5, timeout=TIMEOUT).allowed)
             times.append(time.monotonic() - begun)
 
-        with emulator.fail("freeze", on=place):
-            if place == "extend":
-                client.check(INFERENCE, ACME, usage=50)  # the whole lease
-            threads = [threading.Thread(target=call) for _ in range(CALLERS)]
+        def call_at_once() -> list[float]:
+            start, times = threading.Barrier(CALLERS), []
+            threads = [threading.Thread(target=call, args=(start, times)) for _ in range(CALLERS)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
+            return times
+
+        with emulator.fail("freeze", on=place):
+            if place == "extend":
+                client.check(INFERENCE, ACME, usage=50)  # the whole lease
+            for _ in within(TIMEOUT + SLACK):
+                times = call_at_once()
     report(capsys, f"{CALLERS} threads, {place} frozen", times)
-    assert answers == [False] * CALLERS
-    assert max(times) < TIMEOUT + SLACK
+    assert len(times) == CALLERS
+    assert not any(answers)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -96,11 +101,11 @@ async def test_a_frozen_service_holds_up_no_task_beyond_its_timeout(emulator, pl
             result = await client.check(INFERENCE, ACME, usage=5, timeout=TIMEOUT)
             return result.allowed, time.monotonic() - begun
 
-        answered = await asyncio.gather(*(call() for _ in range(CALLERS)))
+        for _ in within(TIMEOUT + SLACK):
+            answered = await asyncio.gather(*(call() for _ in range(CALLERS)))
+            assert [allowed for allowed, _ in answered] == [False] * CALLERS
         await asyncio.to_thread(fault.clear)
     report(capsys, f"{CALLERS} tasks, {place} frozen", [seconds for _, seconds in answered])
-    assert [allowed for allowed, _ in answered] == [False] * CALLERS
-    assert max(seconds for _, seconds in answered) < TIMEOUT + SLACK
 
 
 def test_a_plain_check_of_a_frozen_service_answers_its_default_in_time(emulator, capsys):
@@ -108,12 +113,12 @@ def test_a_plain_check_of_a_frozen_service_answers_its_default_in_time(emulator,
         Schematic(API_KEY, SchematicConfig(**fields_of("check", emulator))) as client,
         emulator.fail("freeze", on="check"),
     ):
-        begun = time.monotonic()
         options = CheckFlagOptions(default_value=True, timeout=TIMEOUT)
-        assert client.check_flag(INFERENCE, ACME, None, options) is True
-        took = time.monotonic() - begun
+        for _ in within(TIMEOUT + SLACK):
+            begun = time.monotonic()
+            assert client.check_flag(INFERENCE, ACME, None, options) is True
+            took = time.monotonic() - begun
     report(capsys, "one plain check, check frozen", [took])
-    assert took < TIMEOUT + SLACK
 
 
 def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator, capsys):
@@ -132,7 +137,7 @@ def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator,
             # Every billing event is kept; of the flag_check events there are 10 000 at most.
             assert SETTLES <= status.queued_events <= SETTLES + 10_000
         begun = time.monotonic()
-        eventually(lambda: not client.status().queued_events, 60)
+        eventually(lambda: not client.status().queued_events)
         drained = time.monotonic() - begun
         after = client.status()
         assert after.last_error is None
@@ -150,7 +155,7 @@ def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator,
         )
     # Answered from memory as before: the outage costs a caller nothing that could be seen.
     assert median(times) < 10 * median(before[1])
-    assert max(times) < SLACK * 1e6
+    assert max(times) < PATIENCE / 2 * 1e6
 
 
 def use(client: Schematic, number: int) -> tuple[list[str], list[float]]:

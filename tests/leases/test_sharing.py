@@ -31,7 +31,7 @@ from schematic_native.leases.shared_store import SharedStore
 from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from tests.callers import Caller
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 from tests.stores.clocks import ServerClock
 from tests.stores.servers import RedisServer
 
@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 
 INFERENCE, CREDIT, COMPANY = "inference", "credit_inference", "comp_acme"
 LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, a second is too short for a server that is there; none is frozen here."""
+    for module in ("lease_store", "shared_store", "slabs"):
+        monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", PATIENCE)
 
 
 class User(Caller):
@@ -344,6 +351,7 @@ def end_for_the_service(emulator: Emulator) -> None:
         answer = httpx.post(
             f"{emulator.base_url}/billing/credits/lease/{lease_id}/release",
             headers={"X-Schematic-Api-Key": API_KEY},
+            timeout=60,
         )
         assert answer.status_code == 200
 

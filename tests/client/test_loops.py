@@ -143,7 +143,7 @@ def test_loops_that_end_without_a_shutdown_leave_no_warning(emulator):
     """
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)]
     done = subprocess.run(
-        [*command, emulator.base_url], capture_output=True, text=True, timeout=60, check=False
+        [*command, emulator.base_url], capture_output=True, text=True, timeout=250, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert billed(emulator) == 15

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
+from tests.client.test_hold import billed
 from tests.conftest import ACME, API_KEY, eventually, streaming
-from tests.test_hold import billed
 
 INFERENCE = "inference"
 ERRORS = (ValueError, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, SystemExit)

@@ -25,13 +25,14 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from schematic_native.emulator import Emulator
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from pathlib import Path
+
+    from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
 # CPython warns of any fork beside threads: the very thing that is tried here.
@@ -39,10 +40,9 @@ forking = pytest.mark.filterwarnings("ignore:.*use of fork\\(\\):DeprecationWarn
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
+def emulator(emulator_process: Emulator) -> Emulator:
     """An emulator in a process of its own, so that no forked child has a copy of its sockets."""
-    with Emulator() as running:
-        yield running
+    return emulator_process
 
 
 def make(emulator: Emulator, **fields: object) -> Schematic:
@@ -254,9 +254,9 @@ def test_a_reservation_is_settled_in_another_process(emulator, method):
         process = context.Process(target=settle_elsewhere, args=(theirs, emulator.base_url))
         process.start()
         ours.send(json.dumps(result.reservation.to_dict()))
-        assert ours.poll(60)
+        assert ours.poll(PATIENCE)
         assert ours.recv() == "settled"
-        process.join(30)
+        process.join(PATIENCE)
         assert process.exitcode == 0
         (event,) = tracks(emulator)
         assert event["idempotency_key"] == f"lease-reservation:{result.reservation.id}"
@@ -358,7 +358,7 @@ RAW_FORK = """
 
 def test_a_child_of_a_server_that_skips_the_hooks_owns_nothing_of_its_parents(emulator):
     command = [sys.executable, "-c", textwrap.dedent(RAW_FORK), emulator.base_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     events = [(event["body"]["event"], event["body"].get("quantity")) for event in tracks(emulator)]
     assert sorted(events) == [
@@ -372,10 +372,13 @@ def test_a_child_of_a_server_that_skips_the_hooks_owns_nothing_of_its_parents(em
 
 def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulator, tmp_path):
     served = 40
-    with serving(emulator, tmp_path) as url, httpx.Client(trust_env=False) as browser:
+    with (
+        serving(emulator, tmp_path) as url,
+        httpx.Client(trust_env=False, timeout=PATIENCE) as browser,
+    ):
         answers = [browser.get(url).json() for _ in range(3)]
         browsers = [
-            threading.Thread(target=lambda: answers.append(httpx.get(url).json()))
+            threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=PATIENCE).json()))
             for _ in range(served - 3)
         ]
         for thread in browsers:
@@ -411,9 +414,9 @@ def serving(emulator: Emulator, folder: Path) -> Iterator[str]:
             found[:] = re.findall(r"Listening at: (http://[0-9.:]+)", text)
             return bool(found) and text.count("Booting worker") == 2
 
-        eventually(listening, 30)
+        eventually(listening)
         yield found[0]
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE)
     assert "Traceback" not in (folder / "log").read_text()
