@@ -1,4 +1,7 @@
-"""How the asynchronous client waits: on the caller's event loop, where its I/O runs as well."""
+"""How the asynchronous client waits: on the caller's event loop, on which its I/O runs as well.
+
+It must never block that loop.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class AwaitingClient(LeaseChecks):
     """A client whose calls are awaited on one event loop."""
 
     async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
-        """Wait for the outcome of a call, and conclude it."""
+        """Wait for the outcome of a call, and conclude the call."""
         return waiting.conclude(await waiting.work(self._running()))
 
     async def _check_waiting(
@@ -37,20 +40,20 @@ class AwaitingClient(LeaseChecks):
         return begun if isinstance(begun, CheckResult) else await self._finish(begun)
 
     def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
-        """Queue an event, unless no event is taken any more."""
+        """Queue an event, unless the client is offline or shut down."""
         if self._refuses_event(method):
             return
-        # First: a loop that is refused must find nothing done.
+        # This comes first: if this event loop is refused, nothing may have been queued.
         runtime = self._running()
         event.queue(self._core)
         if event.has_follow_up(runtime):
             event.follow_up(runtime)
 
     def _running(self) -> Runtime:
-        """Return the runtime, started on this loop if there is none or its loop has ended."""
+        """Return the runtime, and start it on this loop if there is none or its loop is closed."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        self._own()
+        self._restart_if_forked()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
