@@ -1,3 +1,5 @@
+"""The asynchronous client as a whole, on the emulated service: only what differs from the other."""
+
 from __future__ import annotations
 
 import asyncio
@@ -95,13 +97,13 @@ async def test_a_check_beyond_the_lease_size_extends_by_what_it_needs(emulator):
     leases = CreditLeaseConfig(mode="client", default_lease_size=100)
     async with make(streaming(emulator, credit_leases=leases)) as client:
         assert (await client.check(INFERENCE, ACME, usage=500)).allowed
-        # few has 50 credits in all.
+        # The company "few" has 50 credits in total.
         short = await client.check(INFERENCE, {"id": "few"}, usage=26)
     assert (short.allowed, short.reservation) == (False, None)
     assert short.error in {"insufficient_lease_balance", "lease_acquire_failed"}
 
 
-async def test_an_unsettled_hold_goes_back_to_its_lease(emulator):
+async def test_an_unsettled_hold_is_refunded_to_its_lease(emulator):
     leases = CreditLeaseConfig(mode="client", default_reservation_ttl=0.05, sweep_interval=0.01)
     async with make(streaming(emulator, credit_leases=leases)) as client:
         await client.check(INFERENCE, ACME, usage=10)
@@ -146,7 +148,7 @@ async def test_prewarm_and_identify_with_prewarm(emulator):
             await client.prewarm(ACME, CREDIT)
 
 
-async def test_a_frozen_server_is_answered_for_within_the_timeout():
+async def test_checks_return_within_their_timeout_while_the_server_is_frozen():
     with HttpServer(otherwise=Answer(freeze=True)) as server:
         for use_datastream in (False, True):
             config = AsyncSchematicConfig(
@@ -180,7 +182,7 @@ async def test_a_cancelled_check_leaves_no_hold_and_the_client_working(emulator)
         assert await client.check_flag(INFERENCE, ACME) is True
 
 
-async def test_a_slow_start_does_not_hold_up_initialize(emulator):
+async def test_a_slow_start_does_not_delay_initialize(emulator):
     await asyncio.to_thread(emulator.fail, "freeze", "datastream")
     client = make(streaming(emulator, timeout=0.2))
     start = time.monotonic()
@@ -241,7 +243,7 @@ async def test_a_wrong_argument_is_refused_by_name(emulator, call, names):
             await call(client)
 
 
-async def test_an_asynchronous_httpx_client_of_the_users_carries_the_calls():
+async def test_requests_go_through_the_users_own_asynchronous_httpx_client():
     answer = data(flag="f", value=True, reason="ok")
     with HttpServer(otherwise=Answer(body=answer)) as server:
         async with httpx.AsyncClient(trust_env=False) as own:
@@ -281,7 +283,7 @@ async def test_no_task_and_no_thread_is_left_behind(emulator):
         await client.check(INFERENCE, ACME, usage=1)
     assert asyncio.all_tasks() == before
     assert not [t for t in threading.enumerate() if t.name == "schematic-native"]
-    assert threading.active_count() <= threads + 1  # the loop's own resolver thread
+    assert threading.active_count() <= threads + 1  # the event loop's own resolver thread
 
 
 async def test_a_synchronous_client_works_beside_an_asynchronous_one(emulator):
@@ -310,7 +312,7 @@ def test_one_client_outlives_its_loop(emulator):
 
     assert asyncio.run(use()) is True
     assert asyncio.run(end()) is True
-    # Shut down, it can hold nothing any more, so it lets no usage pass.
+    # After its shutdown the client can hold no credits, so it denies usage.
     assert asyncio.run(use()) is False
 
 
