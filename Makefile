@@ -76,7 +76,7 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
 	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
-		--ignore tests/emulator/test_dashboard_browser.py \
+		--ignore tests/emulator/dashboard/test_browser.py \
 		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
 		tests/test_client_async.py tests/test_client_sync.py tests/test_owing.py tests/test_sharing.py
 

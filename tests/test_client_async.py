@@ -1,4 +1,4 @@
-"""The asynchronous client as a whole, on the emulated service: only what differs from the other."""
+"""The asynchronous client as a whole, on the emulated service: checks, settles, failures and event loops."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def make(fields: dict[str, object]) -> AsyncSchematic:
     return AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields))
 
 
-async def told(emulator: Emulator) -> dict:
+async def emulator_state(emulator: Emulator) -> dict:
     return await asyncio.to_thread(emulator.state)
 
 
-async def test_a_whole_life_is_billed_to_the_unit(emulator):
+async def test_usage_is_billed_to_the_unit(emulator):
     async with make(streaming(emulator)) as client:
         result = await client.check(INFERENCE, ACME, {"id": "ada"}, usage=10)
         assert result.reservation is not None
@@ -50,7 +50,7 @@ async def test_a_whole_life_is_billed_to_the_unit(emulator):
         assert by_options.reservation is not None
         await client.track_with_reservation(by_options.reservation, 5)
         assert client.status().open_holds == 0
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert [lease["status"] for lease in state["leases"].values()] == ["released"]
     assert state["billed"] == {"comp_acme": {"inference_tokens": 9}}
     assert (await asyncio.to_thread(emulator.audit))["balanced"]
@@ -66,7 +66,7 @@ async def test_a_thousand_tasks_that_start_at_once_share_one_lease(emulator):
 
         assert all(await asyncio.gather(*(work() for _ in range(1000))))
         assert client.status().leases == 1
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert len(state["leases"]) == 1
     assert state["billed"] == {"comp_acme": {"inference_tokens": 1000}}
 
@@ -87,7 +87,7 @@ async def test_a_lease_is_extended_before_it_runs_dry(emulator):
             result = await client.check(INFERENCE, ACME, usage=5)
             assert result.allowed
             await client.track_with_reservation(result.reservation, 5)
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     (lease,) = state["leases"].values()
     assert lease["tracked"] == 2000
     assert (await asyncio.to_thread(emulator.audit))["balanced"]
@@ -132,7 +132,7 @@ async def test_server_mode_holds_on_the_server(emulator):
         assert result.reservation is not None
         assert result.reservation.mode == "server"
         await client.track_with_reservation(result.reservation, 10)
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert state["billed"] == {"comp_acme": {"inference_tokens": 10}}
 
 
@@ -316,7 +316,7 @@ def test_one_client_outlives_its_loop(emulator):
     assert asyncio.run(use()) is False
 
 
-def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
+def test_a_clients_lifecycle_leaves_no_resource_warning(emulator):
     program = f"""
         import asyncio
         from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig

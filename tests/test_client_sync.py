@@ -561,7 +561,7 @@ def test_a_shutdown_stays_within_its_budget_while_the_server_is_frozen(emulator)
         assert time.monotonic() - start < 6.5
 
 
-def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
+def test_a_clients_lifecycle_leaves_no_resource_warning(emulator):
     program = f"""
         from schematic_native import Schematic, SchematicConfig, CreditLeaseConfig
         config = SchematicConfig(

@@ -69,7 +69,7 @@ def sockets() -> set[str]:
 
 
 @counting_sockets
-def test_a_whole_life_leaves_no_thread_and_no_socket(emulator):
+def test_a_clients_lifecycle_leaves_no_thread_and_no_socket(emulator):
     emulator.state()  # opens the emulator's own control connection
     threads, before = set(threading.enumerate()), sockets()
     for _ in range(3):
@@ -81,7 +81,7 @@ def test_a_whole_life_leaves_no_thread_and_no_socket(emulator):
 
 
 @counting_sockets
-async def test_a_whole_life_leaves_no_task_and_no_socket(emulator):
+async def test_a_clients_lifecycle_leaves_no_task_and_no_socket(emulator):
     await asyncio.to_thread(emulator.state)
     tasks, before = asyncio.all_tasks(), sockets()
     for _ in range(3):

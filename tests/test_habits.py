@@ -149,6 +149,19 @@ def test_a_mock_can_be_the_logger_and_the_httpx_client() -> None:
     assert "no {braces} 100%" in text
 
 
+@both_clients
+def test_a_mock_that_returns_no_response_leaves_the_defaults(kind: str) -> None:
+    given = MagicMock(spec=httpx.Client)  # its responses are mocks as well
+    fields = {"httpx_client": given, "flag_defaults": {"f": True}, "timeout": 0.2}
+    with Caller(kind, fields) as person:
+        assert person.do("check_flag", "f") is True
+        assert person.do("check_flag", "g") is False
+        (answer,) = person.do("check_flags", ["f"])
+        assert (answer.value, "is no response" in answer.error) == (True, True)
+        result = person.do("check", "f", ACME, usage=1)
+        assert (result.allowed, result.reservation) == (True, None)
+
+
 def test_a_logger_of_another_library_gets_formatted_messages() -> None:
     class Log:
         def __init__(self) -> None:

@@ -328,6 +328,16 @@ def test_a_shutdown_settles_what_open_holds_have_used(emulator, world, fields):
     assert billed(emulator) == 8
 
 
+def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_hold_has_used(
+    emulator, world, fields
+):
+    client = sync(fields)
+    with client.hold(INFERENCE, ACME, usage=100) as hold:
+        hold.use(8.25)
+        client.shutdown()
+    assert billed(emulator) == 9
+
+
 def test_a_shutdown_refunds_what_open_holds_have_not_used(emulator, world, fields):
     client = sync(fields)
     with client.hold(INFERENCE, ACME, usage=100):

@@ -201,6 +201,37 @@ def test_a_fork_while_other_threads_use_the_client_does_not_deadlock_the_child(e
     assert emulator.audit()["balanced"]
 
 
+# Sub-interpreters
+
+IMPORT_TWICE = """
+import sys
+
+import schematic_native
+
+try:
+    import _interpreters
+
+    failure = _interpreters.exec(_interpreters.create("legacy"), "import schematic_native")
+    print("" if failure is None else failure.formatted)
+except ImportError:
+    import _xxsubinterpreters
+
+    try:
+        _xxsubinterpreters.run_string(_xxsubinterpreters.create(), "import schematic_native")
+    except _xxsubinterpreters.RunFailedError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="its own check comes first")
+def test_a_second_interpreter_is_refused_in_words():
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_TWICE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "ImportError" in done.stdout
+    assert "schematic_native works in one interpreter of a process" in done.stdout
+    assert done.stderr == ""
+
+
 # multiprocessing
 
 

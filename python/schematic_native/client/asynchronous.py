@@ -318,7 +318,9 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         options: IdentifyOptions | None = None,
     ) -> None:
         """Create or update a user, and its company if given as {keys, name?, traits?}."""
-        self._queue("identify", read_identify(keys, company, name, traits, options))
+        pushing = self._queue("identify", read_identify(keys, company, name, traits, options))
+        if pushing is not None:
+            await pushing
 
     async def track(
         self,
@@ -330,7 +332,10 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        self._queue("track", read_track(event, company, user, traits, quantity, options))
+        read = read_track(event, company, user, traits, quantity, options)
+        pushing = self._queue("track", read)
+        if pushing is not None:
+            await pushing
 
     async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
         """Return a company's balance of one credit type.

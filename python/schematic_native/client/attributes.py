@@ -63,6 +63,11 @@ class Attributes:
         self._caches = read_caches("flag_check_cache_providers", providers)
 
     @property
+    def event_buffer_period(self) -> float:
+        """Seconds between two flushes of the event queue."""
+        return self._settings.event_buffer_period
+
+    @property
     def logger(self) -> logging.Logger:
         """The logger that receives the client's faults."""
         logger: Any = self._settings.logger

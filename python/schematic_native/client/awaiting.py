@@ -5,12 +5,21 @@ It must never block that loop.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import CheckResult
+from schematic_native.cache.provider_calls import result_of
+from schematic_native.client.event_buffer import (
+    AsyncEventBuffer,
+    as_pushed,
+    replaced_push,
+    require_push,
+)
 from schematic_native.client.lease_checks import LeaseChecks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from schematic_native._native import PendingCheck
     from schematic_native.client.event_arguments import IdentifyEvent, TrackEvent
     from schematic_native.client.runtime import Runtime
@@ -23,6 +32,22 @@ Answer = TypeVar("Answer")
 
 class AwaitingClient(LeaseChecks):
     """A client whose calls are awaited on one event loop."""
+
+    # Made at its first use, or replaced by the program.
+    _buffer: Any = None
+
+    @property
+    def event_buffer(self) -> AsyncEventBuffer:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = AsyncEventBuffer(self)
+        buffer: AsyncEventBuffer = self._buffer
+        return buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: AsyncEventBuffer) -> None:
+        require_push(buffer)
+        self._buffer = buffer
 
     async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
         """Wait for the outcome of a call, and conclude the call."""
@@ -39,10 +64,27 @@ class AwaitingClient(LeaseChecks):
         begun = self._begin_check(self._read_check(arguments, ttl, key), pending)
         return begun if isinstance(begun, CheckResult) else await self._finish(begun)
 
-    def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
-        """Queue an event, unless the client is offline or shut down."""
+    def _queue(
+        self, method: str, event: TrackEvent | IdentifyEvent
+    ) -> Coroutine[object, object, None] | None:
+        """Queue an event, unless the client is offline or shut down; return what to await, if anything."""
         if self._refuses_event(method):
-            return
+            return None
+        push = None if self._buffer is None else replaced_push(self._buffer)
+        if push is not None:
+            return self._hand_over(push, event)
+        self._put(event)
+        return None
+
+    async def _hand_over(
+        self, push: Callable[[Any], Any], event: TrackEvent | IdentifyEvent
+    ) -> None:
+        try:
+            await result_of(push(as_pushed(event)))
+        except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
+            self._push_failed(error)
+
+    def _put(self, event: TrackEvent | IdentifyEvent) -> None:
         # This comes first: if this event loop is refused, nothing may have been queued.
         runtime = self._running()
         event.queue(self._core)

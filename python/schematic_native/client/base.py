@@ -28,8 +28,9 @@ from schematic_native.ground.waker import Waker
 from schematic_native.service.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from schematic_native._native import CheckFlagResult
     from schematic_native.client.runtime import Runtime
     from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
     from schematic_native.config.providers import FlagCache
@@ -55,6 +56,8 @@ class BaseClient(Attributes, Memory):
         self._closed = False
         self._listeners = Listeners(self._settings.logger)
         self._timings = Timings()
+        # Told of checks that a provider of another library makes in memory, if somebody follows them.
+        self._on_evaluation: Callable[[CheckFlagResult], None] | None = None
         self._reset()
         for level, notice in self._settings.notices:
             self._settings.logger.log(level, "%s", notice)
@@ -77,7 +80,7 @@ class BaseClient(Attributes, Memory):
             self._store,
         )
         self._session = Session(type(self).__name__, parts)
-        self._holds = Holds(self._session, self._settings.leases)
+        self._holds = Holds(self._session, self._settings.leases, self._machine.monotonic)
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
         # True once the flags have arrived: from then on checks try memory first.
@@ -166,6 +169,8 @@ class BaseClient(Attributes, Memory):
             lapsed_holds=counts["swept"],
             evicted=counts["evicted"],
             last_message_age=None if last is None else max(0.0, self._machine.monotonic() - last),
+            oldest_event_age=None if runtime is None else runtime.oldest_events_age,
+            redis_failures=0 if self._store is None else self._store.times.failed,
         )
 
     def metrics_text(self, companies: int = 0) -> str:
@@ -257,6 +262,11 @@ class BaseClient(Attributes, Memory):
         self._holds.settle()
         self._closed = True
         self._open_memory()
+
+    def _push_failed(self, error: Exception) -> None:
+        """Report what the program's own `push` has raised."""
+        said = self._faults.redact(str(error))
+        self._settings.logger.error("%s", f"event_buffer.push: {type(error).__name__}: {said}")
 
     def _refuses_event(self, method: str) -> bool:
         self._restart_if_forked()

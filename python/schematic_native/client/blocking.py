@@ -5,9 +5,15 @@ With a synchronous Redis client, the commands run on the caller's thread, which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import CheckResult
+from schematic_native.client.event_buffer import (
+    EventBuffer,
+    as_pushed,
+    replaced_push,
+    require_push,
+)
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.client.waiting import outcome_of
 from schematic_native.ground.store_errors import StoreError
@@ -29,6 +35,22 @@ GRACE = 0.05
 
 class BlockingClient(LeaseChecks):
     """A client whose calls block the calling thread while they wait."""
+
+    # Made at its first use, or replaced by the program.
+    _buffer: Any = None
+
+    @property
+    def event_buffer(self) -> EventBuffer:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = EventBuffer(self)
+        buffer: EventBuffer = self._buffer
+        return buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: EventBuffer) -> None:
+        require_push(buffer)
+        self._buffer = buffer
 
     def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
         """Wait for the outcome of a call, slightly longer than its timeout, and conclude the call."""
@@ -62,6 +84,16 @@ class BlockingClient(LeaseChecks):
         """Queue an event, unless the client is offline or shut down."""
         if self._refuses_event(method):
             return
+        push = None if self._buffer is None else replaced_push(self._buffer)
+        if push is None:
+            self._put(event)
+            return
+        try:
+            push(as_pushed(event))
+        except Exception as error:  # noqa: BLE001 - the program's own
+            self._push_failed(error)
+
+    def _put(self, event: TrackEvent | IdentifyEvent) -> None:
         event.queue(self._core)
         runtime = self._ensure_running()
         if runtime is not None and event.has_follow_up(runtime):

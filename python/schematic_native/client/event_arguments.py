@@ -216,7 +216,7 @@ def read_json(name: str, value: object) -> bytes | None:
     from schematic_native.ground import json_text  # noqa: PLC0415 - loaded with the first traits
 
     try:
-        return json_text.write(dict(value))
+        return json_text.write_traits(dict(value))
     except TypeError as error:
         raise TypeError(f"{name} must hold JSON values: {error}") from error
 

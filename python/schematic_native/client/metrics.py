@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
     from schematic_native.config.results import ClientStatus
+    from schematic_native.redis import Store
     from schematic_native.service.timings import Timings
 
 OTHER = "other"
@@ -40,6 +41,7 @@ class Measured(Protocol):
     """The attributes of a client that its metrics are read from."""
 
     _core: Core
+    _store: Store | None
     _timings: Timings
 
     @property
@@ -100,6 +102,13 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
                 Sample(pending, {"kind": "sending"}),
             ],
         ),
+        Metric(
+            "schematic.events.age",
+            "gauge",
+            "s",
+            "How long the oldest events that left the queue are on their way.",
+            [Sample(status.oldest_event_age or 0.0)],
+        ),
         _one("events.sent", "counter", "{event}", "Events the service took.", status.sent_events),
         Metric(
             "schematic.events.dropped",
@@ -151,7 +160,28 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
             "Time that requests to the service took.",
             [Sample(each.seconds, {"operation": name}) for name, each in sorted(waits.items())],
         ),
+        *_redis(client._store),  # noqa: SLF001 - the same package
     ]
+
+
+def _redis(store: Store | None) -> Iterable[Metric]:
+    """Yield how the exchanges with the Redis of leases went; without samples if there is none."""
+    times = None if store is None else store.times
+    outcomes = {} if times is None else {"done": times.done, "failed": times.failed}
+    yield Metric(
+        "schematic.redis.exchanges",
+        "counter",
+        "{exchange}",
+        "Exchanges with the Redis of leases; one without replies or with a refusal is a failure.",
+        [Sample(count, {"outcome": outcome}) for outcome, count in outcomes.items()],
+    )
+    yield Metric(
+        "schematic.redis.time",
+        "counter",
+        "s",
+        "Time that these exchanges took.",
+        [] if times is None else [Sample(times.seconds)],
+    )
 
 
 def _one(

@@ -153,6 +153,12 @@ class Runtime:
         """How many events have left the queue and are not delivered yet."""
         return self._sender.pending
 
+    @property
+    def oldest_events_age(self) -> float | None:
+        """For how many seconds the oldest undelivered batch is on its way; None without any."""
+        oldest = self._sender.oldest
+        return None if oldest is None else max(0.0, self.loop.time() - oldest)
+
     async def initialize(self, timeout: float) -> None:
         """Wait until the first attempt to connect has succeeded or failed, for a few seconds at most."""
         await self._first_outcome(self.loop.time() + timeout)
@@ -219,6 +225,10 @@ class Runtime:
             await self.prewarm(company, credit_type_ids, self._settings.timeout)
 
         self.spawn(work())
+
+    async def flush(self, timeout: float) -> bool:
+        """Deliver what is queued; return whether that took no longer than the timeout."""
+        return await self._sender.flush(timeout)
 
     async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
         """Deliver, release and stop everything within `budget` seconds. A second call joins the first."""

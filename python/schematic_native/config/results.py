@@ -43,6 +43,9 @@ class ClientStatus:
         lapsed_holds: reservations that expired.
         evicted: companies and users that were removed from memory to make room.
         last_message_age: seconds since the DataStream's last message; None without any.
+        oldest_event_age: seconds for which the oldest events that left the queue are on their way; None
+            without any. Before that an event waits for `event_buffer_period` at most.
+        redis_failures: exchanges with the Redis of leases that failed or were refused.
 
     """
 
@@ -63,3 +66,5 @@ class ClientStatus:
     lapsed_holds: int = 0
     evicted: int = 0
     last_message_age: float | None = None
+    oldest_event_age: float | None = None
+    redis_failures: int = 0

@@ -105,6 +105,8 @@ class EventSender:
         # delivery has not started.
         self._undelivered: list[EventBatch] = []
         self._inherited: deque[EventBatch] = deque()
+        # When each of these batches was taken from the queue, by the loop's clock.
+        self._taken_at: dict[EventBatch, float] = {}
         self.sent = 0
         self.refused = 0
 
@@ -113,10 +115,15 @@ class EventSender:
         """Events that have left the queue and are not delivered yet."""
         return self._pending
 
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest batch that is not delivered was taken from the queue; None without any."""
+        return min(list(self._taken_at.values()), default=None)
+
     def inherit(self, other: EventSender) -> None:
         """Take over from a sender whose event loop has ended."""
         self._inherited.extend([*other._undelivered, *other._inherited])
-        self._pending = other._pending
+        self._pending, self._taken_at = other._pending, dict(other._taken_at)
         self.sent, self.refused = other.sent, other.refused
 
     def wake(self) -> None:
@@ -226,6 +233,7 @@ class EventSender:
             elif (taken := self._core.take_batch(full=full)) is not None:
                 batch = taken
                 self._pending += batch.count
+                self._taken_at[batch] = asyncio.get_running_loop().time()
             else:
                 self._has_more = False
                 return has_started
@@ -325,6 +333,7 @@ class EventSender:
     async def _split(self, batch: EventBatch, status: int) -> None:
         """Find the event that a batch is refused for, and drop only that one."""
         self._undelivered.remove(batch)
+        taken_at = self._taken_at.pop(batch)
         if batch.count <= 1:
             self._pending -= batch.count
             self.refused += batch.count
@@ -332,6 +341,7 @@ class EventSender:
             return
         parts = batch.split() or ()
         self._undelivered += parts
+        self._taken_at |= dict.fromkeys(parts, taken_at)
         for part in parts:
             await self._deliver(part)
 
@@ -347,6 +357,7 @@ class EventSender:
             is_used = 2 * len(self._deliveries) >= self._pace.limit
             self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
+        del self._taken_at[batch]
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)

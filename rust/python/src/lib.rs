@@ -9,6 +9,7 @@ mod defaults;
 mod engine;
 mod events;
 mod fork;
+mod interpreter;
 mod leases;
 mod memory;
 mod results;
@@ -71,11 +72,8 @@ mod _native {
     };
 
     #[pymodule_init]
-    #[cfg_attr(
-        not(feature = "testing"),
-        allow(unused_variables, clippy::unnecessary_wraps, reason = "nothing to add")
-    )]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::interpreter::claim(module.py())?;
         #[cfg(feature = "testing")]
         super::testing::install(module.py())?;
         Ok(())

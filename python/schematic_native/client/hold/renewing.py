@@ -8,13 +8,12 @@ It must settle an old piece with what was used of it, and never twice.
 from __future__ import annotations
 
 import math
-from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import ref
 
 from schematic_native._native import CheckResult
 from schematic_native.client.hold.denied import CreditsDenied
-from schematic_native.client.hold.ending import C, Ending
+from schematic_native.client.hold.ending import ROUNDING, C, Ending, spread
 from schematic_native.client.hold.growing import LOW, GrowingHold
 from schematic_native.client.hold.schedule import RENEWED_AT
 
@@ -43,7 +42,7 @@ class RenewedHold(GrowingHold[C]):
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self._due = due = monotonic() + lead
+            self._due = due = holds.monotonic() + lead
             # The same as `watch`, inlined for speed.
             holds.open[id(self)] = ref(self)
             if due < holds.next_at:
@@ -110,12 +109,12 @@ class RenewedHold(GrowingHold[C]):
         piece = self._pieces[-1]
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
-        self._due = monotonic() + max(lead, 0.0)
+        self._due = self._holds.monotonic() + max(lead, 0.0)
         self._holds.watch(self)
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
-        self._due = monotonic() + TRIED_AGAIN_AFTER * life
+        self._due = self._holds.monotonic() + TRIED_AGAIN_AFTER * life
         self._holds.watch(self)
 
     def _settle_so_far(self) -> None:
@@ -124,7 +123,10 @@ class RenewedHold(GrowingHold[C]):
             if self._ending is not None or not self._pieces:
                 return
             pieces, self._pieces = self._pieces, ()
-            endings = self._bill_whole(pieces)
+            # Rounded up: no later piece will bill the fraction.
+            units = math.ceil(self.used - ROUNDING) - self._billed
+            self._billed += units
+            endings = spread(pieces, units)
             self.held = self._billed
             self._low = -math.inf
         self._settle_without_waiting(endings)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.session import Session
@@ -41,10 +40,14 @@ class Holds:
     Args:
         session: the client's session, which has the event loop.
         leases: how long holds live; None without credit leases.
+        monotonic: seconds that never go back.
 
     """
 
-    def __init__(self, session: Session, leases: LeaseSettings | None) -> None:
+    def __init__(
+        self, session: Session, leases: LeaseSettings | None, monotonic: Callable[[], float]
+    ) -> None:
+        self.monotonic = monotonic
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may use a hold
         self.open: dict[int, ref[Renewable]] = {}
         self.next_at = math.inf
@@ -86,7 +89,7 @@ class Holds:
             return
         if self._timer is not None:
             self._timer.cancel()
-        left = max(0.0, self.next_at - monotonic())
+        left = max(0.0, self.next_at - self.monotonic())
         self._timer = runtime.loop.call_later(left, self._renew_due)
 
     def _renew_due(self) -> None:
@@ -94,7 +97,7 @@ class Holds:
         if runtime is None:
             return
         self.next_at = math.inf
-        now, soonest = monotonic(), math.inf
+        now, soonest = self.monotonic(), math.inf
         for reference in list(self.open.values()):
             hold = reference()
             if hold is None:
