@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 class AwaitingClient(LeaseChecks):
     """A client whose calls are awaited on one event loop."""
 
-    # Made at its first use, or replaced by the program.
+    # Created on first use, or set by the program.
     _buffer: Any = None
 
     @property

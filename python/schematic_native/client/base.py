@@ -56,7 +56,7 @@ class BaseClient(Attributes, Memory):
         self._closed = False
         self._listeners = Listeners(self._settings.logger)
         self._timings = Timings()
-        # Told of checks that a provider of another library makes in memory, if somebody follows them.
+        # Called with each check that an integration (such as OpenFeature) answers from memory, if set.
         self._on_evaluation: Callable[[CheckFlagResult], None] | None = None
         self._reset()
         for level, notice in self._settings.notices:
@@ -264,7 +264,7 @@ class BaseClient(Attributes, Memory):
         self._open_memory()
 
     def _push_failed(self, error: Exception) -> None:
-        """Report what the program's own `push` has raised."""
+        """Log an exception raised by a `push` that the program has put in place of ours."""
         said = self._faults.redact(str(error))
         self._settings.logger.error("%s", f"event_buffer.push: {type(error).__name__}: {said}")
 

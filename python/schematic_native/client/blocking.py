@@ -36,7 +36,7 @@ GRACE = 0.05
 class BlockingClient(LeaseChecks):
     """A client whose calls block the calling thread while they wait."""
 
-    # Made at its first use, or replaced by the program.
+    # Created on first use, or set by the program.
     _buffer: Any = None
 
     @property
@@ -90,7 +90,7 @@ class BlockingClient(LeaseChecks):
             return
         try:
             push(as_pushed(event))
-        except Exception as error:  # noqa: BLE001 - the program's own
+        except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
             self._push_failed(error)
 
     def _put(self, event: TrackEvent | IdentifyEvent) -> None:

@@ -165,7 +165,7 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
 
 
 def _redis(store: Store | None) -> Iterable[Metric]:
-    """Yield how the exchanges with the Redis of leases went; without samples if there is none."""
+    """Yield the metrics of the exchanges with Redis; they have no samples without a lease store."""
     times = None if store is None else store.times
     outcomes = {} if times is None else {"done": times.done, "failed": times.failed}
     yield Metric(

@@ -155,7 +155,7 @@ class Runtime:
 
     @property
     def oldest_events_age(self) -> float | None:
-        """For how many seconds the oldest undelivered batch is on its way; None without any."""
+        """The seconds since the oldest undelivered batch was first sent; None if there is none."""
         oldest = self._sender.oldest
         return None if oldest is None else max(0.0, self.loop.time() - oldest)
 

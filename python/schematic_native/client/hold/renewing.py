@@ -123,7 +123,7 @@ class RenewedHold(GrowingHold[C]):
             if self._ending is not None or not self._pieces:
                 return
             pieces, self._pieces = self._pieces, ()
-            # Rounded up: no later piece will bill the fraction.
+            # Rounded up, because no later piece will bill the fraction.
             units = math.ceil(self.used - ROUNDING) - self._billed
             self._billed += units
             endings = spread(pieces, units)
