@@ -56,7 +56,7 @@ class BaseClient(Attributes, Memory):
         self._closed = False
         self._listeners = Listeners(self._settings.logger)
         self._timings = Timings()
-        # Called with each check that an integration (such as OpenFeature) answers from memory, if set.
+        # Called by the OpenFeature provider with each check that it answers from memory, if set.
         self._on_evaluation: Callable[[CheckFlagResult], None] | None = None
         self._reset()
         for level, notice in self._settings.notices:

@@ -155,7 +155,7 @@ class Runtime:
 
     @property
     def oldest_events_age(self) -> float | None:
-        """The seconds since the oldest undelivered batch was first sent; None if there is none."""
+        """The seconds since the oldest undelivered batch left the queue; None if there is none."""
         oldest = self._sender.oldest
         return None if oldest is None else max(0.0, self.loop.time() - oldest)
 
