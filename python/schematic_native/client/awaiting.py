@@ -1,4 +1,7 @@
-"""How the asynchronous client waits: on the caller's event loop, where its I/O runs as well."""
+"""How the asynchronous client waits: on the caller's event loop, on which its I/O runs as well.
+
+It must never block that loop.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ Answer = TypeVar("Answer")
 class AwaitingClient(LeaseChecks):
     """A client whose calls are awaited on one event loop."""
 
-    # Made at its first use, or replaced by the program.
+    # Created on first use, or set by the program.
     _buffer: Any = None
 
     @property
@@ -47,7 +50,7 @@ class AwaitingClient(LeaseChecks):
         self._buffer = buffer
 
     async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
-        """Wait for the outcome of a call, and conclude it."""
+        """Wait for the outcome of a call, and conclude the call."""
         return waiting.conclude(await waiting.work(self._running()))
 
     async def _check_waiting(
@@ -64,7 +67,7 @@ class AwaitingClient(LeaseChecks):
     def _queue(
         self, method: str, event: TrackEvent | IdentifyEvent
     ) -> Coroutine[object, object, None] | None:
-        """Queue an event, unless no event is taken any more; return what is to be awaited, if anything is."""
+        """Queue an event, unless the client is offline or shut down; return what to await, if anything."""
         if self._refuses_event(method):
             return None
         push = None if self._buffer is None else replaced_push(self._buffer)
@@ -78,21 +81,21 @@ class AwaitingClient(LeaseChecks):
     ) -> None:
         try:
             await result_of(push(as_pushed(event)))
-        except Exception as error:  # noqa: BLE001 - the program's own
+        except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
             self._push_failed(error)
 
     def _put(self, event: TrackEvent | IdentifyEvent) -> None:
-        # First: a loop that is refused must find nothing done.
+        # This comes first: if this event loop is refused, nothing may have been queued.
         runtime = self._running()
         event.queue(self._core)
         if event.has_follow_up(runtime):
             event.follow_up(runtime)
 
     def _running(self) -> Runtime:
-        """Return the runtime, started on this loop if there is none or its loop has ended."""
+        """Return the runtime, and start it on this loop if there is none or its loop is closed."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        self._own()
+        self._restart_if_forked()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

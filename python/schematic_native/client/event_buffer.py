@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.waiting import Waiting
 
-# Set on a track event that settles a hold.
+# Attributes that mark a track event as a settle.
 _OF_A_HOLD = ("reservation_id", "lease_id")
-# Beside type and body, in the order of `TrackOptions`.
+# The optional attributes of an event, in the order of `TrackOptions`.
 _OPTIONS = ("idempotency_key", "sent_at", "trusted_client_clock", "backfill")
 
 
 class Pushed(Protocol):
     """An event to push: `schematic.types.CreateEventRequestBody`, or any object with these attributes.
 
-    Options are read if there are any: idempotency_key, sent_at, trusted_client_clock and backfill.
+    These options are read as well if present: idempotency_key, sent_at, trusted_client_clock and backfill.
     """
 
     @property
@@ -46,11 +46,11 @@ class Pushed(Protocol):
 
     @property
     def body(self) -> Any:
-        """The arguments of the client's method of that name, as attributes."""
+        """An object whose attributes are the arguments of the client's `track` or `identify`."""
 
 
 class Owner(Protocol):
-    """The client of an event buffer."""
+    """What an event buffer needs of its client."""
 
     _closed: bool
 
@@ -62,7 +62,7 @@ class Owner(Protocol):
 
 
 class _Buffer:
-    """What both event buffers have in common."""
+    """The base of both event buffers."""
 
     def __init__(self, client: Owner) -> None:
         self._client = weakref.ref(client)
@@ -74,7 +74,7 @@ class _Buffer:
             client._put(read)  # noqa: SLF001
 
     def _flushing(self) -> Any:
-        """Begin to deliver what is queued; None if there cannot be anything."""
+        """Begin to deliver the queued events; return None if the client is not running."""
         client = self._owner()
         if client._runtime is None or client._closed:  # noqa: SLF001
             return None
@@ -102,17 +102,17 @@ class EventBuffer(_Buffer):
         """Queue a track or identify event.
 
         Raises:
-            TypeError, ValueError: the event cannot be queued; settles and flag checks are among those.
+            TypeError, ValueError: the event is invalid, or is a settle or a flag check.
 
         """
         self._queue(event)
 
     def flush(self) -> None:
-        """Wait until everything that is queued has been delivered, at most 5 s."""
+        """Wait, for at most 5 s, until all queued events have been delivered."""
         self._flushing()
 
     def stop(self) -> None:
-        """Do the same: the client goes on until it is shut down."""
+        """Flush; the client itself keeps running until it is shut down."""
         self.flush()
 
 
@@ -124,24 +124,24 @@ class AsyncEventBuffer(_Buffer):
         self._queue(event)
 
     async def flush(self) -> None:
-        """Wait until everything that is queued has been delivered, at most 5 s."""
+        """Wait, for at most 5 s, until all queued events have been delivered."""
         flushing = self._flushing()
         if flushing is not None:
             await flushing
 
     async def stop(self) -> None:
-        """Do the same: the client goes on until it is shut down."""
+        """Flush; the client itself keeps running until it is shut down."""
         await self.flush()
 
 
 def require_push(buffer: object) -> None:
-    """Require what can be put in the place of an event buffer."""
+    """Require that an object can replace the event buffer."""
     if not callable(getattr(buffer, "push", None)):
         raise TypeError(f"event_buffer must have push, got {buffer!r}")
 
 
 def replaced_push(buffer: Any) -> Callable[[Any], Any] | None:
-    """Return the `push` that the program has put in the place of ours, if it has."""
+    """Return the `push` that the program has put in place of ours, or None."""
     if isinstance(buffer, _Buffer):
         return vars(buffer).get("push")
     push: Callable[[Any], Any] = buffer.push
@@ -207,7 +207,7 @@ def _options(event: TrackEvent) -> dict[str, Any]:
 
 
 def _models() -> Any:
-    """Return the published models by name, or what stands in for them."""
+    """Return a namespace of the published models, or of plain objects if they are not installed."""
     from schematic_native.service import management  # noqa: PLC0415 - loads httpx
 
     if not management.is_installed():
