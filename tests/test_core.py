@@ -496,6 +496,32 @@ def test_a_hold_lasts_as_long_as_it_was_meant_to_whichever_way_the_wall_clock_is
     assert world.core.sweep() == 1
 
 
+@pytest.mark.parametrize("seconds", [-60.0, -3.0, 3.0])
+def test_a_hold_made_right_after_a_step_of_the_wall_clock_lasts_as_long_as_it_was_meant_to(
+    seconds,
+) -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.core.sweep()
+    world.now += seconds
+    world.stepped += seconds
+    world.hold()
+    world.now += 59
+    assert world.core.sweep() == 0
+
+
+def test_a_hold_of_which_a_copy_has_left_counts_as_used_when_it_lapses() -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.hold()
+    given = world.hold().reservation
+    assert given is not None
+    given.to_dict()
+    world.now += 61
+    assert world.core.sweep() == 2
+    assert world.remaining() == 1000 - given.credits_reserved
+
+
 def test_a_clock_that_drifts_below_a_second_has_not_stepped() -> None:
     world = World(reservation_ttl=60.0)
     world.lend()

@@ -185,6 +185,7 @@ def paths_of(section: str) -> list[str]:
         ("The life of a check", 15),
         ("The life of a settle", 5),
         ("Where to change what", 80),
+        ("What the tests need", 5),
     ],
 )
 def test_each_file_that_the_map_names_exists(section: str, least: int) -> None:

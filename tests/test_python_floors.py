@@ -119,16 +119,23 @@ def test_a_module_without_a_docstring_is_refused(faults_of: Callable[..., list[s
     ]
 
 
+@pytest.mark.parametrize("name", ["_find", "find", "__init__"])
 @pytest.mark.parametrize("keyword", ["def", "async def"])
-def test_a_private_function_with_too_many_parameters_is_refused(
-    faults_of: Callable[..., list[str]], keyword: str
+def test_a_function_with_too_many_parameters_is_refused(
+    faults_of: Callable[..., list[str]], keyword: str, name: str
 ) -> None:
     names = [f"p{number}" for number in range(MOST_PARAMETERS)]
-    allowed = f"class Store:\n    {keyword} _find(self, {', '.join(names)}):\n        pass\n"
+    allowed = f"class Store:\n    {keyword} {name}(self, {', '.join(names)}):\n        pass\n"
     assert faults_of(**{"ground/slots.py": allowed}) == []
     assert faults_of(**{"ground/slots.py": allowed.replace("p0", "p0, *, more")}) == [
         (
-            f"ground/slots.py:3: _find takes {MOST_PARAMETERS + 1} parameters, "
+            f"ground/slots.py:3: {name} takes {MOST_PARAMETERS + 1} parameters, "
             f"at most {MOST_PARAMETERS} are allowed: pass an object"
         )
     ]
+
+
+def test_a_public_signature_may_have_more_parameters(faults_of: Callable[..., list[str]]) -> None:
+    names = ", ".join(f"p{number}" for number in range(MOST_PARAMETERS + 1))
+    hold = f"class Schematic:\n    def hold(self, {names}):\n        pass\n"
+    assert faults_of(**{"client/synchronous.py": hold}) == []

@@ -134,27 +134,28 @@ def _require_balance(report: Mapping[str, Any]) -> None:
 @pytest.fixture
 def schematic_config(schematic_emulator: Emulator) -> SchematicConfig:
     """Return the configuration of `schematic_client`: DataStream and leases; override it in a conftest."""
-    from schematic_native import CreditLeaseConfig, SchematicConfig  # noqa: PLC0415
+    from schematic_native import SchematicConfig  # noqa: PLC0415
 
-    return SchematicConfig(
-        base_url=schematic_emulator.base_url,
-        event_capture_url=schematic_emulator.base_url,
-        use_datastream=True,
-        credit_leases=CreditLeaseConfig(),
-    )
+    return SchematicConfig(**_fields(schematic_emulator))
 
 
 @pytest.fixture
 def async_schematic_config(schematic_emulator: Emulator) -> AsyncSchematicConfig:
     """Return the configuration of `async_schematic_client`; override it in a conftest."""
-    from schematic_native import AsyncSchematicConfig, CreditLeaseConfig  # noqa: PLC0415
+    from schematic_native import AsyncSchematicConfig  # noqa: PLC0415
 
-    return AsyncSchematicConfig(
-        base_url=schematic_emulator.base_url,
-        event_capture_url=schematic_emulator.base_url,
-        use_datastream=True,
-        credit_leases=CreditLeaseConfig(),
-    )
+    return AsyncSchematicConfig(**_fields(schematic_emulator))
+
+
+def _fields(emulator: Emulator) -> dict[str, Any]:
+    from schematic_native import CreditLeaseConfig  # noqa: PLC0415
+
+    return {
+        "base_url": emulator.base_url,
+        "event_capture_url": emulator.base_url,
+        "use_datastream": True,
+        "credit_leases": CreditLeaseConfig(),
+    }
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 API_KEY = "sch_dev_vectors"
 # Seconds after which something that must happen has not happened.
-LIMIT = 10.0
+LIMIT = 60.0
 PAUSE = 0.0005
 
 
@@ -73,6 +73,7 @@ class Stage:
         monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
         for module in ("lease_store", "shared_store", "slabs"):
             monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", LIMIT)
+        monkeypatch.setattr("schematic_native.redis.cluster_routing.MAP_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
         monkeypatch.setattr("schematic_native.leases.lease_ends.EXPIRY_JITTER", 0.0)
         from schematic_native.leases.flights import Flight  # noqa: PLC0415 - what is wrapped

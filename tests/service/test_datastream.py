@@ -7,16 +7,20 @@ import base64
 import hashlib
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from schematic_native._native import Core
+from schematic_native.ground.machine import Machine
 from schematic_native.service.datastream import (
     COMPANY,
     USER,
     DataStream,
+    StreamAddress,
+    StreamHandlers,
     Timing,
     datastream_url,
 )
@@ -127,16 +131,14 @@ async def streaming(
     sleep: Callable[[float], Awaitable[None]] | None = None,
     max_message_size: int = 1_000_000,
 ) -> AsyncIterator[DataStream]:
+    timing = replace(timing or Timing(), sleep=sleep or Pauses())
     stream = DataStream(
-        url,
-        "k",
+        StreamAddress(url, "k", max_message_size),
         core,
         faults,
-        max_message_size=max_message_size,
-        on_ready=lambda: None,
-        timing=timing,
-        sleep=sleep or Pauses(),
-        jitter=lambda: 1.0,
+        StreamHandlers(on_ready=lambda: None),
+        timing,
+        Machine(jitter=lambda: 1.0),
     )
     task = asyncio.create_task(stream.run())
     try:

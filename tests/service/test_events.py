@@ -13,7 +13,7 @@ import pytest
 from schematic_native._native import Core
 from schematic_native.service.errors import ApiConnectionError
 from schematic_native.service.event_posts import Posted
-from schematic_native.service.events import EventSender
+from schematic_native.service.events import EventSender, Rhythm
 from tests.conftest import eventually_async
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ class Capture:
 async def sending(
     core: Core, capture: Capture, faults: FaultLog, period: float = 3600.0, **arguments: object
 ) -> AsyncIterator[EventSender]:
-    arguments = {"jitter": lambda: 0.0, "first_retry_delay": 0.001, **arguments}
-    sender = EventSender(core, capture, period, faults, **arguments)
+    rhythm = Rhythm(period, arguments.pop("max_requests", 64), first_retry_delay=0.001)
+    arguments = {"jitter": lambda: 0.0, **arguments}
+    sender = EventSender(core, capture, faults, rhythm, **arguments)
     task = asyncio.create_task(sender.run())
     try:
         yield sender
@@ -184,7 +185,12 @@ async def test_usage_is_kept_while_it_cannot_be_prepared(core, faults):
             raise ValueError("a bug of a store")
 
     sender = EventSender(
-        core, capture, 3600, faults, prepare=prepare, jitter=lambda: 0.0, first_retry_delay=0.001
+        core,
+        capture,
+        faults,
+        Rhythm(3600, first_retry_delay=0.001),
+        prepare=prepare,
+        jitter=lambda: 0.0,
     )
     task = asyncio.create_task(sender.run())
     track(core, "a")
@@ -197,16 +203,16 @@ async def test_usage_is_kept_while_it_cannot_be_prepared(core, faults):
 async def test_a_sender_takes_over_from_one_that_had_taken_over_itself(core, faults):
     capture = Capture()
     capture.otherwise = OUTAGE
-    first = EventSender(core, capture, 3600, faults)
+    first = EventSender(core, capture, faults, Rhythm(3600))
     task = asyncio.create_task(first.run())
     track(core, "a")
     assert not await first.flush(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await first.close()
-    second = EventSender(core, capture, 3600, faults)
+    second = EventSender(core, capture, faults, Rhythm(3600))
     second.inherit(first)  # its loop ends before it has started
-    third = EventSender(core, capture, 3600, faults)
+    third = EventSender(core, capture, faults, Rhythm(3600))
     third.inherit(second)
     capture.otherwise = 200
     task = asyncio.create_task(third.run())
@@ -321,7 +327,7 @@ async def test_a_flush_does_not_wait_for_what_comes_after_it(core, faults):
 async def test_closing_returns_how_many_events_were_not_delivered(core, faults):
     capture = Capture()
     capture.otherwise = OUTAGE
-    sender = EventSender(core, capture, 3600, faults)
+    sender = EventSender(core, capture, faults, Rhythm(3600))
     task = asyncio.create_task(sender.run())
     track(core, "a", "b")
     assert not await sender.flush(0.05)
@@ -332,7 +338,9 @@ async def test_closing_returns_how_many_events_were_not_delivered(core, faults):
 
 async def test_one_accepted_batch_ends_the_backoff_of_all_others(core, faults):
     capture = Capture(OUTAGE, OUTAGE, OUTAGE, OUTAGE)
-    sender = EventSender(core, capture, 3600, faults, jitter=lambda: 1.0, first_retry_delay=0.01)
+    sender = EventSender(
+        core, capture, faults, Rhythm(3600, first_retry_delay=0.01), jitter=lambda: 1.0
+    )
     # The first retry, after 10 ms, wakes the others, which would otherwise wait as long.
     task = asyncio.create_task(sender.run())
     track(core, *["e"] * 400)

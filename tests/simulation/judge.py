@@ -34,10 +34,11 @@ class Held:
     lease_id: str
     credits: float
     rate: float
-    pod: str
+    owner: str  # the process that it was answered by
     lapses: Callable[[], bool]
     # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
     may_be_late: Callable[[], bool]
+    settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
     is_lapsed: bool = False
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
@@ -54,6 +55,15 @@ class Held:
         return 0.0 if self.is_lapsed else self.credits
 
 
+@dataclass
+class Block:
+    """A `hold` block, whatever pieces it holds: what was used in it is billed once, rounded up."""
+
+    pod: str
+    used: float = 0.0
+    billed: int = 0
+
+
 class Judge:
     """What must be true, after each step and in the end.
 
@@ -66,6 +76,8 @@ class Judge:
         self._has_row = has_row
         self.holds: dict[str, Held] = {}
         self.billed: dict[str, int] = {}  # units, by hold
+        self.blocks: dict[str, Block] = {}
+        self._keys: set[str] = set()  # of events that were billed of blocks
         self.undeliverable: set[str] = (
             set()
         )  # pods that ended before all they settled was delivered
@@ -84,7 +96,7 @@ class Judge:
             raise ViolationError(f"two checks were answered with one hold, {hold.id}")
         self.holds[hold.id] = hold
         pods = self._pods[hold.lease_id]
-        pods.add(hold.pod)
+        pods.add(hold.owner)
         self.seen["two pods held credits of one lease"] += len(pods) > 1
 
     def taken(self, hold_id: str, lease_id: str, ended_for: float) -> None:
@@ -99,7 +111,7 @@ class Judge:
         hold = self.holds[hold_id]
         if not hold.is_settling:
             hold.was_late = hold.is_lapsed or hold.lapses()
-            hold.pod = pod
+            hold.settler = pod
             self.seen["a settle began after its hold had lapsed"] += hold.was_late
         elif units not in hold.units:
             self.seen["a settle was repeated with other units"] += 1
@@ -115,6 +127,12 @@ class Judge:
         """The service has taken events."""
         for event in events:
             key = event.get("idempotency_key") or ""
+            block = ((event["body"].get("traits") or {}) if event["type"] == "track" else {}).get(
+                "block"
+            )
+            if block is not None:
+                self._bill_block(block, key, event["body"]["quantity"])
+                continue
             if event["type"] != "track" or not key.startswith(KEY):
                 continue
             hold_id, units = key.removeprefix(KEY), event["body"]["quantity"]
@@ -127,6 +145,17 @@ class Judge:
             if hold_id in self.billed:
                 self.seen["an event was taken twice"] += 1
             self.billed.setdefault(hold_id, units)
+
+    def _bill_block(self, name: str, key: str, units: int) -> None:
+        if key in self._keys:
+            return
+        self._keys.add(key)
+        block = self.blocks[name]
+        block.billed += units
+        if block.billed > math.ceil(block.used):
+            raise ViolationError(
+                f"{block.billed} units were billed of a block that used {block.used}"
+            )
 
     def called(self, what: str, seconds: float, limit: float) -> None:
         """A call has come back."""
@@ -194,7 +223,7 @@ class Judge:
     def check_share(self, pod: str, lease: Any) -> None:
         """After each step: what one process has of a lease, where no store is shared."""
         mine = [
-            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.pod == pod
+            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.owner == pod
         ]
         if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
             raise ViolationError(
@@ -202,14 +231,19 @@ class Judge:
             )
 
     def check_billing(self) -> None:
-        """In the end: each settle is billed once."""
+        """In the end: each settle is billed once, and each block."""
+        for block in self.blocks.values():
+            if block.billed != math.ceil(block.used) and block.pod not in self.undeliverable:
+                raise ViolationError(
+                    f"{block.pod}: {block.billed} units were billed of a block that used {block.used}"
+                )
         for hold in self.holds.values():
             if (
                 hold.is_settling
                 and hold.id not in self.billed
-                and hold.pod not in self.undeliverable
+                and hold.settler not in self.undeliverable
             ):
-                raise ViolationError(f"{hold.pod}: the settle of {hold.id} was never billed")
+                raise ViolationError(f"{hold.settler}: the settle of {hold.id} was never billed")
 
     def check_rest(self, row: Hash) -> None:
         """In the end: all that is missing of a lease in Redis was used, but for what may have leaked."""

@@ -90,7 +90,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         lease_size=lease_size,
         duration=draw.choice((6.0, 20.0, 20.0)),
         ttl=draw.choice((2.0, 5.0, 5.0)),
-        sweep_interval=draw.choice((0.5, 1.0, 2.0, 2.0)),
+        sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         mode="server" if store == "memory" and draw.random() < 0.1 else "client",
     )
 
@@ -117,19 +117,8 @@ def _step(draw: random.Random, scenario: Scenario, trouble: float) -> Step:
 
 def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
     which = draw.randrange(1000)
-    kind = draw.choices(
-        (
-            "check",
-            "settle",
-            "settle again",
-            "settle elsewhere",
-            "cancel",
-            "prewarm",
-            "hold",
-            "wait",
-        ),
-        (50, 38, 2, 4, 4, 2, 0, 3),
-    )[0]
+    weights = {**ACTIONS, "settle elsewhere": 12 if scenario.store == "slabs" else 4}
+    kind = draw.choices([*weights], [*weights.values()])[0]
     if kind == "check":
         most = scenario.lease_size / scenario.rate
         usage = draw.choice(
@@ -144,6 +133,15 @@ def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tup
         return kind, (pod, draw.randrange(scenario.pods), which, draw.choice((1.0, 0.5, 0.0)))
     if kind == "cancel":
         return kind, (pod, which)
+    if kind == "hold":
+        usage, share = draw.choice((3.0, 10.0, 40.0)), draw.choice((0.0, 0.5, 1.0, 2.2))
+        return kind, (
+            pod,
+            draw.randrange(scenario.companies),
+            usage,
+            share,
+            draw.choice((0.1, 1.0, 4.0)),
+        )
     if kind == "prewarm":
         return kind, (pod, draw.randrange(scenario.companies))
     return kind, (draw.choice((0.5, 1.0, 1.0, scenario.ttl, scenario.ttl, scenario.duration)),)
@@ -158,6 +156,9 @@ def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tupl
 
 
 # How often each is drawn.
+ACTIONS = {
+    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2, "hold": 3, "wait": 3,
+}  # fmt: skip
 FAULTS = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
-from tests.simulation.judge import Held, Judge, ViolationError
+from tests.simulation.judge import Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
 from tests.simulation.pods import Pod
@@ -22,7 +22,7 @@ from tests.simulation.world import EndlessError, World
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from schematic_native import AsyncSchematic, Reservation
     from tests.simulation.schedules import Schedule, Step
@@ -98,6 +98,7 @@ class Simulation:
         # Whether something has happened after which credits may be missing until the lease ends.
         self.may_leak = False
         self.has_redis_failed = False
+        self.has_redis_forgotten = False
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         return lambda text: tell(f"{self.world.now:10.6f}  {text}")
@@ -186,7 +187,7 @@ class Simulation:
         hold_id = key.rpartition(b":")[2].decode()
         self.judge.ends(hold_id)
         hold = self.judge.holds.get(hold_id)
-        if hold is not None and hold.is_lapsed and hold.pod != self.redis.caller:
+        if hold is not None and hold.is_lapsed and hold.owner != self.redis.caller:
             self.judge.seen["a sweep ended the hold of another pod"] += 1
 
     def _note_expiry(self, key: bytes, row: Any) -> None:
@@ -226,6 +227,12 @@ class Simulation:
     def _do_cancel(self, pod: int, which: int) -> None:
         if self._pod(pod).runs:
             self._pod(pod).cancel(which)
+
+    def _do_hold(self, pod: int, company: int, usage: float, share: float, seconds: float) -> None:
+        if self._pod(pod).runs:
+            # Which pieces a block holds is its own business.
+            self.may_leak = True
+            self._pod(pod).hold(company, usage, share, seconds)
 
     def _do_prewarm(self, pod: int, company: int) -> None:
         if self._pod(pod).runs:
@@ -294,6 +301,7 @@ class Simulation:
         for link in self._links("redis"):
             link.cut()
         self.model.restart()
+        self._copies.clear()
         self._forgotten()
 
     def _do_redis_fails_over(self, lag: float) -> None:
@@ -313,6 +321,7 @@ class Simulation:
 
     def _forgotten(self) -> None:
         """Redis has lost rows: what was held there may be gone, or back."""
+        self.has_redis_forgotten = True
         for link in self._links("redis"):
             link.fail()
         self.may_leak = True
@@ -334,11 +343,7 @@ class Simulation:
         mine = self._pod(pod)
         mine.clock.jump(seconds)
         if self.schedule.scenario.store != "redis":
-            self.judge.doubt(h for h in self.judge.holds.values() if h.pod == mine.name)
-            mine.is_clock_new = True
-            self.world.later(
-                self.schedule.scenario.sweep_interval + 0.01, setattr, mine, "is_clock_new", False
-            )
+            self.judge.doubt(h for h in self.judge.holds.values() if h.owner == mine.name)
 
     def _do_redis_clock(self, seconds: float) -> None:
         self.hits["clock jumps", "redis"] += 1
@@ -346,9 +351,13 @@ class Simulation:
         self.redis_clock.jump(seconds)
 
     def _do_balance(self, company: int, amount: float) -> None:
-        slot = self.slots[company % len(self.slots)]
-        if slot[0] in self.service.service.directory.companies:
-            self.service.push(lambda: self.service.service.set_balance(*slot, amount))
+        slot, service = self.slots[company % len(self.slots)], self.service.service
+
+        def change() -> None:
+            if slot[0] in service.directory.companies:
+                service.set_balance(*slot, amount)
+
+        self.service.push(change)
 
     def _do_delete(self, company: int) -> None:
         company_id, _ = self.slots[company % len(self.slots)]
@@ -375,11 +384,6 @@ class Simulation:
             return lambda: redis_clock() >= ends
         return lambda: redis_clock() >= ends or clock() >= ends or world.now >= steady_end
 
-    def given_away(self, _pod: Pod, _other: Pod, hold: Reservation) -> Iterable[Held]:
-        """Return what becomes doubtful when a hold is settled by another process."""
-        held = self.judge.holds[hold.id]
-        return [held] if self.schedule.scenario.store == "memory" else []
-
     def note_death(self, pod: Pod) -> None:
         """A pod dies: see where."""
         self.tell(lambda: f"{pod.name}: dies")
@@ -389,7 +393,7 @@ class Simulation:
         judge.undeliverable.add(pod.name)
         has_usage = bool(pod.client.status().queued_events)
         judge.seen["a pod died with usage that was not delivered"] += has_usage
-        mine = [h for h in judge.holds.values() if h.pod == pod.name and h.is_settling]
+        mine = [h for h in judge.holds.values() if h.settler == pod.name and h.is_settling]
         # What was billed was told to Redis before, unless Redis did not hear.
         was_deaf = pod.to_redis.failed_at > self.world.now - self._patience(pod)
         judge.doubt(h for h in mine if was_deaf or h.id not in judge.billed)
@@ -417,7 +421,11 @@ class Simulation:
     def look_at_lease(self, pod: Pod, hold: Reservation) -> None:
         """Credits must come from a lease that the service has not ended."""
         lease = self.service.service.ledger.leases.get(hold.lease_id)
-        if lease is None or self.have_clocks_moved or pod.frozen_for:
+        if lease is None:
+            return
+        if (lease.company_id, lease.credit_type_id) != (hold.company_id, hold.credit_type_id):
+            self._note_violation(f"hold {hold.id} is of a lease of {lease.company_id}")
+        if self.have_clocks_moved or pod.frozen_for:
             return
         ended_for = EPOCH + self.world.now - lease.expires_at
         self.fail(lambda: self.judge.taken(hold.id, hold.lease_id, ended_for))
@@ -430,7 +438,7 @@ class Simulation:
         """A pod has shut down; what it held of a slab counts as used."""
         if self.schedule.scenario.store == "slabs":
             for hold in self.judge.holds.values():
-                if hold.pod == pod.name and not (hold.is_settling or hold.is_lapsed):
+                if hold.owner == pod.name and not (hold.is_settling or hold.is_lapsed):
                     self.judge.leaks[hold.lease_id] += hold.credits
         self.bury(pod)
 
@@ -460,6 +468,7 @@ class Simulation:
     def _heal(self) -> None:
         self.tell(lambda: "all is healed")
         for pod in self.pods:
+            pod.loop.fuse = None
             pod.to_service.heal()
             pod.to_redis.heal()
         self.model.is_read_only = self.model.is_full = False
@@ -497,7 +506,8 @@ class Simulation:
         self.model.expire()
         rows = self.model.rows(RESERVATIONS)
         scenario = self.schedule.scenario
-        if scenario.store == "redis" and rows:
+        # A hold that is recorded while Redis forgets may be in no index: its row is forgotten in time.
+        if scenario.store == "redis" and rows and not self.has_redis_forgotten:
             raise ViolationError(f"after all holds have lapsed there are still {sorted(rows)}")
         # A debit and its hold are two commands then, of which one may be lost.
         self.has_redis_failed |= any(pod.to_redis.has_failed for pod in self.pods)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schematic_native.redis import scripts
+from schematic_native.redis.reservation_row import FIELDS
 from tests.simulation.redis_model import RedisModel, ReplyError
 from tests.stores.servers import RedisServer
 
@@ -59,22 +60,25 @@ def flat(*parts: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+# What scripts do not read but reckon with.
+WHOLE = AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a)
+# Of the row of a hold, what comes after its credits.
+OTHER_FIELDS = st.just(("1",) * (len(FIELDS) - 4))
 HOLD_KEYS = ["lease", "hold:a", "expiry", "credit"]
 CALLS = st.one_of(
-    script(scripts.INSTALL, ["lease"], ID, SLOT, AMOUNT, ENDS, AMOUNT),
-    script(scripts.RESERVE, ["lease"], AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a), SLOT),
-    script(scripts.REFUND, ["lease"], AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a), ID, "1"),
-    script(scripts.EXTEND, ["lease"], AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a), ENDS, ID),
+    script(scripts.INSTALL, ["lease"], ID, SLOT, AMOUNT, ENDS, AMOUNT, st.one_of(ID, st.just(""))),
+    script(scripts.RESERVE, ["lease"], WHOLE, SLOT),
+    script(scripts.REFUND, ["lease"], WHOLE, ID, "1"),
+    script(scripts.EXTEND, ["lease"], WHOLE, ENDS, ID),
     script(scripts.LEASE, ["lease"], SLOT),
     script(scripts.RECORD, ["hold:b"], ENDS, "id", ID, "creditsReserved", AMOUNT),
     script(scripts.CLAIM, ["hold:a"]),
     script(scripts.CLAIM, ["hold:b"]),
     script(
-        scripts.HOLD, HOLD_KEYS, AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a), SLOT, ID, "m",
-        str(FAR), str(FAR), "event", "1", "1", "{}",
+        scripts.HOLD, HOLD_KEYS, "m", str(FAR), str(FAR), ID, SLOT, WHOLE, OTHER_FIELDS,
     ),
     script(scripts.SETTLE, ["hold:a", "lease", "expiry", "credit"], AMOUNT, SLOT, ID, "m"),
-    script(scripts.NOTE, ["hold:a"], AMOUNT.filter(lambda a: a[:1].isdigit() and "x" not in a), ID, AMOUNT.filter(
+    script(scripts.NOTE, ["hold:a"], WHOLE, ID, AMOUNT.filter(
         lambda a: not a or (a[:1].isdigit() and "x" not in a)
     )),
     script(scripts.CLOSE, ["hold:a"]),

@@ -627,3 +627,15 @@ def test_a_hold_whose_row_names_no_amount_refunds_nothing(caller, raw, held):
     caller.do(caller.ask.consume("hold_1", 0, SLOT))
     assert remaining(raw) == 80
     assert not raw.exists(hold_key())
+
+
+def test_slots_that_share_a_key_do_not_share_their_open_holds(caller):
+    one, other = ("comp:acme", "credit"), ("comp", "acme:credit")
+    for hold_id, (company, credit), held in (("a", one, 5.0), ("b", one, 2.0), ("c", other, 20.0)):
+        row = hold(hold_id, company_id=company, credit_type_id=credit, credits_reserved=held)
+        assert caller.do(caller.ask.add(row))
+    assert caller.do(caller.ask.reserved_credits(one)) == 7
+    assert caller.do(caller.ask.reserved_credits(other)) == 20
+    assert caller.do(caller.ask.consume("a", 0.0, one)) == 0
+    assert caller.do(caller.ask.reserved_credits(one)) == 2
+    assert caller.do(caller.ask.reserved_credits(("none:at", "all"))) == 0

@@ -351,7 +351,7 @@ def test_the_sink_counts_the_events_of_every_request():
     with sink.running() as service:
         for count in (100, 150):
             batch = core.take_batch()
-            answer = httpx.post(f"{service.url}/batch", content=batch.body)
+            answer = httpx.post(f"{service.url}/batch", content=batch.body, timeout=60)
             assert answer.status_code == 200
             assert service.taken() == count
 

@@ -38,18 +38,17 @@ from schematic_native.service.rest import ReservationRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from schematic_native._native import Core
     from schematic_native.cache.entities import EntityCaches
     from schematic_native.cache.replicator import Found, Replica
     from schematic_native.config.client_config import CreditLeaseMode
     from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.arguments import Keys
-    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.leases.lease_store import LeaseStore
     from schematic_native.leases.manager import Leases
     from schematic_native.leases.shared_store import SharedStore
+    from schematic_native.leases.work import Sources, Work
     from schematic_native.service.datastream import DataStream
-    from schematic_native.service.rest import Api, Reserved
+    from schematic_native.service.rest import Reserved
 
 # What a pending check may need of the lease manager.
 FUND_NEEDS = frozenset({"acquire", "extend"})
@@ -63,12 +62,8 @@ class Checks:
     """Finishes the checks of one client.
 
     Args:
-        core: asked first and last.
-        api: asked when memory cannot answer.
-        faults: where failures are reported.
-        datastream: fetches what is missing; None without DataStream.
-        caches: where other processes may have left what is missing; None without any.
-        replica: decides in place of a DataStream in replicator mode; else None.
+        work: the core is asked first and last, the API when memory cannot answer.
+        sources: fetch what is missing.
         leases: acquires and extends; None without credit leases in the client.
         shared: where leases and holds live, if other processes share them; else None.
         lease_settings: None without credit leases.
@@ -80,27 +75,18 @@ class Checks:
 
     def __init__(
         self,
-        core: Core,
-        api: Api,
-        faults: FaultLog,
-        *,
-        datastream: DataStream | None,
-        caches: EntityCaches | None = None,
-        replica: Replica | None = None,
+        work: Work,
+        sources: Sources,
         leases: Leases | None,
         shared: SharedStore | None,
         lease_settings: LeaseSettings | None,
         spawn: Callable[[Coroutine[object, object, None]], object],
     ) -> None:
-        self._core = core
-        self._api = api
-        self._faults = faults
-        self._datastream = datastream
-        self._caches = caches
-        self._replica = replica
+        self._core, self._api, self._faults = work
+        self._datastream, self._caches, self._replica = sources
         self._leases = leases
         self._shared = shared
-        self._store: LeaseStore = ProcessStore(core) if shared is None else shared
+        self._store: LeaseStore = ProcessStore(work.core) if shared is None else shared
         self._lease_settings = lease_settings
         self._spawn = spawn
 

@@ -25,13 +25,12 @@ from schematic_native.service.errors import ApiError, PaymentRequiredError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from schematic_native._native import AcquirePlan, Core, ExtendPlan
+    from schematic_native._native import AcquirePlan, ExtendPlan
     from schematic_native.config.lease_settings import LeaseSettings
-    from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_store import HeldLease, LeaseStore, SharedLeaseStore
+    from schematic_native.leases.work import Work
     from schematic_native.service.responses import GrantedLease
-    from schematic_native.service.rest import Api
 
 T = TypeVar("T")
 
@@ -54,10 +53,9 @@ class Leases:
     """The lease manager of one client.
 
     Args:
-        core: resolves companies, and is the store where no other is given.
-        api: the lease calls.
+        work: the core resolves companies, and is the store where no other is given; the API has the
+            lease calls.
         settings: intervals, in seconds.
-        faults: where failures are reported.
         store: where leases and holds live; None for the core's own ledger.
         request_company: asks the DataStream for a company by keys until a deadline; None without
             DataStream.
@@ -69,19 +67,16 @@ class Leases:
 
     def __init__(
         self,
-        core: Core,
-        api: Api,
+        work: Work,
         settings: LeaseSettings,
-        faults: FaultLog,
         *,
         store: LeaseStore | None = None,
         request_company: Callable[[Mapping[str, str], float], Awaitable[bool]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._core = core
-        self._api = api
+        core, api, faults = work
+        self._core, self._api, self._faults = work
         self._settings = settings
-        self._faults = faults
         self._store: LeaseStore = ProcessStore(core) if store is None else store
         self._companies = CompanyLookup(core, request_company, settings.prewarm_resolve_timeout)
         self._calls = Calls(faults)

@@ -24,7 +24,7 @@ from schematic_native.redis.keys import member
 from schematic_native.redis.lease_operations import LeaseOperations, debited
 from schematic_native.redis.lease_row import Refused
 from schematic_native.redis.reservation_row import read_claim, row_of, values_of
-from schematic_native.redis.values import amount, millis, number
+from schematic_native.redis.values import amount, millis, number, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,8 +140,19 @@ class HoldOperations(LeaseOperations):
     def reserved_credits(self, slot: Slot) -> Operation[float]:
         """Add up the open holds of a slot."""
         key = self._keys.by_credit(slot)
-        [reply] = yield [Command(key, ("HVALS", key))]
-        return math.fsum(map(number, as_list(reply)))
+        if not any(":" in part for part in slot):
+            [reply] = yield [Command(key, ("HVALS", key))]
+            return math.fsum(map(number, as_list(reply)))
+        # With a colon in an id, another slot may share the key: the rows tell whose each hold is.
+        [reply] = yield [Command(key, ("HKEYS", key))]
+        ids = [text(each) for each in as_list(reply)]
+        if not ids:
+            return 0.0
+        rows = [self._keys.reservation(each) for each in ids]
+        asked = [Command(row, ("HMGET", row, "companyId", "creditTypeId")) for row in rows]
+        held, *owners = yield [Command(key, ("HMGET", key, *ids)), *asked]
+        amounts = zip(owners, as_list(held), strict=True)
+        return math.fsum(number(each or "0") for owner, each in amounts if _is_of(owner, slot))
 
     def _finish(self, claimed: Claimed, held: float, used: float = 0.0) -> Operation[None]:
         """Refund the unused part of a claimed hold, and remove it from the indexes.
@@ -180,6 +191,12 @@ class HoldOperations(LeaseOperations):
     def _forget(self, slot: Slot, reservation_id: str) -> Command:
         key = self._keys.by_credit(slot)
         return Command(key, ("HDEL", key, reservation_id), is_owed=True)
+
+
+def _is_of(owner: object, slot: Slot) -> bool:
+    """Tell whether the row of a hold names a slot; one that is gone names none."""
+    names = as_list(owner)
+    return None not in names and tuple(map(text, names)) == slot
 
 
 def claimed_by(reply: object, *, lost: bool = False) -> Claimed | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -57,6 +56,7 @@ class Timing:
     ping: float = 54.0
     pong: float = 60.0
     flags: float = 30.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep  # between attempts to connect
 
 
 def datastream_url(base_url: str) -> str:
@@ -86,50 +86,70 @@ class _Request:
             self.outcome.set_result(found)
 
 
+@dataclass(frozen=True)
+class StreamAddress:
+    """Where a DataStream connects.
+
+    Attributes:
+        base_url: of the API.
+        api_key: sent with the handshake.
+        max_message_size: bytes.
+
+    """
+
+    base_url: str
+    api_key: str
+    max_message_size: int
+
+
+@dataclass(frozen=True)
+class StreamHandlers:
+    """Who is told what a DataStream brings.
+
+    Attributes:
+        on_ready: called whenever a full set of flags has arrived.
+        on_message: called with each message that the core has received.
+        listeners: notified when the flags are current, when they no longer are, and when they change.
+
+    """
+
+    on_ready: Callable[[], None]
+    on_message: Callable[[bytes, Ingested], None] | None = None
+    listeners: Listeners | None = None
+
+
 class DataStream:
     """Keeps the connection.
 
     Args:
-        base_url: of the API.
-        api_key: sent with the handshake.
+        address: where it connects.
         core: receives the messages.
         faults: where failures are reported.
-        max_message_size: bytes.
-        on_ready: called whenever a full set of flags has arrived.
-        on_message: called with each message that the core has received.
-        listeners: notified when the flags are current, when they no longer are, and when they change.
-        timing, sleep, jitter: for tests.
-        machine: opens the socket, and has the clock for the arrival of messages.
+        handlers: who is told what arrives.
+        timing: how long it waits; None as in production.
+        machine: opens the socket, tells when messages arrive, and spreads reconnects at random.
 
     """
 
     def __init__(
         self,
-        base_url: str,
-        api_key: str,
+        address: StreamAddress,
         core: Core,
         faults: FaultLog,
-        *,
-        max_message_size: int,
-        on_ready: Callable[[], None],
-        on_message: Callable[[bytes, Ingested], None] | None = None,
-        listeners: Listeners | None = None,
+        handlers: StreamHandlers,
         timing: Timing | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
         machine: Machine = THIS,
     ) -> None:
-        self._url = datastream_url(base_url)
-        self._api_key = api_key
+        self._url = datastream_url(address.base_url)
+        self._api_key = address.api_key
         self._core = core
         self._faults = faults
-        self._max_message_size = max_message_size
-        self._on_ready = on_ready
-        self._on_message = on_message
-        self._listeners = listeners
+        self._max_message_size = address.max_message_size
+        self._on_ready = handlers.on_ready
+        self._on_message = handlers.on_message
+        self._listeners = handlers.listeners
         self._timing = timing or Timing()
-        self._sleep = sleep
-        self._backoff = Backoff(jitter)
+        self._backoff = Backoff(machine.jitter)
         self._connect = machine.connect or connect
         self._monotonic = machine.monotonic
         self._socket: ClientConnection | None = None
@@ -159,7 +179,7 @@ class DataStream:
                 self._faults.raised(TOPIC, _describe(error))
             finally:
                 self._disconnected()
-            await self._sleep(self._backoff.next())
+            await self._timing.sleep(self._backoff.next())
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
         """Request an entity by its keys and wait until it is in memory.
@@ -352,7 +372,7 @@ class DataStream:
         for number, keys in enumerate(subscriptions, start=1):
             await _send_request(socket, entity_type, keys)
             if number % TURN == 0:
-                await self._sleep(RESUBSCRIBE_PAUSE)
+                await self._timing.sleep(RESUBSCRIBE_PAUSE)
 
     async def _clear_backoff_later(self) -> None:
         await asyncio.sleep(STABLE_AFTER)

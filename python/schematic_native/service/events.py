@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import Pace
 from schematic_native.config.defaults import MAX_EVENT_REQUESTS
@@ -38,6 +38,22 @@ FULL_BATCH_PERIOD = 0.01
 SELDOM = 0.05
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
+SPOOL_TOPIC = "event spool"
+
+
+class Rhythm(NamedTuple):
+    """How often events are sent.
+
+    Attributes:
+        period: seconds between two flushes.
+        max_requests: the most requests under way at once.
+        first_retry_delay: seconds, doubled with each further retry.
+
+    """
+
+    period: float
+    max_requests: int = MAX_EVENT_REQUESTS
+    first_retry_delay: float = FIRST_RETRY_DELAY
 
 
 class EventSender:
@@ -46,12 +62,10 @@ class EventSender:
     Args:
         core: owns the queue.
         post: posts one batch and returns the response, or raises ApiConnectionError.
-        period: seconds between two flushes.
         faults: where failures are reported.
-        max_requests: the most requests under way at once.
+        rhythm: how often events are sent.
         prepare: awaited before usage leaves this process.
-        jitter: for tests; returns a number from 0 to 1.
-        first_retry_delay: for tests; seconds.
+        jitter: returns a number from 0 to 1, another each time.
 
     """
 
@@ -59,27 +73,25 @@ class EventSender:
         self,
         core: Core,
         post: Callable[[EventBatch], Awaitable[Posted]],
-        period: float,
         faults: FaultLog,
+        rhythm: Rhythm,
         *,
-        max_requests: int = MAX_EVENT_REQUESTS,
         prepare: Callable[[], Awaitable[None]] | None = None,
         jitter: Callable[[], float] = random.random,
-        first_retry_delay: float = FIRST_RETRY_DELAY,
     ) -> None:
         self._core = core
         self._post = post
-        self._period = period
+        self._period = rhythm.period
         self._faults = faults
         self._prepare = prepare
         self._jitter = jitter
-        self._first_retry_delay = first_retry_delay
+        self._first_retry_delay = rhythm.first_retry_delay
         # Set when a flush is due or a batch is full.
         self._due = asyncio.Event()
         self._is_flush_due = False
         self._woken_at = 0.0  # by the latest full batch
         self._backing_off: set[asyncio.Event] = set()
-        self._pace = Pace(FIRST_REQUESTS, max_requests)
+        self._pace = Pace(FIRST_REQUESTS, rhythm.max_requests)
         self._has_room = asyncio.Event()
         self._has_more = False  # whether more batches seem to be waiting
         self._requests = 0  # under way
@@ -114,6 +126,11 @@ class EventSender:
         self._inherited.extend([*other._undelivered, *other._inherited])
         self._pending, self._taken_at = other._pending, dict(other._taken_at)
         self.sent, self.refused = other.sent, other.refused
+
+    @property
+    def undelivered(self) -> list[EventBatch]:
+        """The batches taken from the queue and not delivered."""
+        return [*self._undelivered, *self._inherited]
 
     def wake(self) -> None:
         """Send full batches now rather than at the end of the period."""
@@ -170,6 +187,17 @@ class EventSender:
         else:
             self._faults.cleared(QUEUE_TOPIC)
         self._lost = lost
+        self._report_spool()
+
+    def _report_spool(self) -> None:
+        """Report what is wrong with the spool, and what happened to it since."""
+        fault, notices = self._core.spool_report()
+        if fault is None:
+            self._faults.cleared(SPOOL_TOPIC)
+        else:
+            self._faults.raised(SPOOL_TOPIC, fault)
+        for notice in notices:
+            self._faults.noted(f"{SPOOL_TOPIC}: {notice}")
 
     async def flush(self, timeout: float) -> bool:
         """Wait until all events that are queued now have been delivered or refused.
@@ -324,6 +352,7 @@ class EventSender:
         self._undelivered.remove(batch)
         taken_at = self._taken_at.pop(batch)
         if batch.count <= 1:
+            self._core.delivered(batch)
             self._pending -= batch.count
             self.refused += batch.count
             self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
@@ -347,6 +376,7 @@ class EventSender:
             self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
         del self._taken_at[batch]
+        self._core.delivered(batch)
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)

@@ -9,3 +9,6 @@ pub(crate) use schematic_core::leases::{LARGEST_LEASE, LEASE_SIZE, LOW_WATER_MAR
 pub(crate) const LEASE_DURATION: f64 = seconds(leases::LEASE_DURATION);
 pub(crate) const RESERVATION_TTL: f64 = seconds(leases::RESERVATION_TTL);
 pub(crate) const LONGEST_TERM: f64 = seconds(leases::LONGEST_TERM);
+
+/// The fewest units that no event can bill: it counts them in 63 bits.
+pub(crate) const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;

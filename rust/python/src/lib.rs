@@ -13,6 +13,7 @@ mod interpreter;
 mod leases;
 mod memory;
 mod results;
+mod spool;
 #[cfg(feature = "testing")]
 mod testing;
 mod wake;
@@ -47,6 +48,8 @@ mod _native {
     const LOW_WATER_MARK: f64 = super::defaults::LOW_WATER_MARK;
     #[pymodule_export]
     const RESERVATION_TTL: f64 = super::defaults::RESERVATION_TTL;
+    #[pymodule_export]
+    const UNBILLABLE: f64 = super::defaults::UNBILLABLE;
 
     #[pymodule_export]
     use super::arguments::read_quantity;

@@ -25,6 +25,7 @@ pub(crate) use synchronous::Synchronous;
 use crate::{
     arguments::plain_number,
     core::{Core, outcome},
+    defaults::UNBILLABLE,
     results::Reservation,
     wake::uninterrupted,
 };
@@ -55,9 +56,6 @@ const LEASING: u8 = 2;
 const SETTLING: u8 = 4;
 /// Only whoever is named by one key at most is known well enough: several may be in conflict.
 const SINGLE: u8 = 8;
-
-/// The fewest units that no event can bill: it counts them in 63 bits.
-const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
 
 impl Memory {
     /// The core, if this may be asked of it and if it is not that of a process this one forked from.

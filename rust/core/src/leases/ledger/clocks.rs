@@ -20,13 +20,13 @@ impl Ledger {
             *known = Some(before.saturating_add(seconds * 1000));
             seconds
         };
-        if step == 0 {
-            return;
-        }
         for shard in &self.shards {
             let mut shard = shard.lock();
             if self.knobs.slabs().is_none() {
-                shard.holds.shift(step);
+                shard.holds.compared(step, now.wall);
+            }
+            if step == 0 {
+                continue;
             }
             for slot in &mut shard.slots {
                 if let Some(lease) = slot.lease.as_mut().filter(|lease| lease.slab.is_none()) {

@@ -40,7 +40,9 @@ impl Place<'_> {
         slab: Option<SlabId>,
         now: impl Into<Now>,
     ) -> bool {
-        let lapses_at = self.ledger.lapses_at(reservation, now.into());
+        let now = now.into();
+        let lapses_at = self.ledger.lapses_at(reservation, now);
+        self.shard.holds.see(now.wall);
         self.at
             .is_some_and(|at| self.shard.add(at, reservation, slab, lapses_at))
     }

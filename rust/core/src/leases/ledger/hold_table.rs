@@ -15,12 +15,29 @@ use crate::{
 ///
 /// Those that lapse in the same second form a doubly linked list through their rows, so adding and
 /// ending one costs the same whatever the number of open holds, and a sweep visits only what is due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Holds {
     rows: Vec<Row>,
     free: Vec<u32>,
     by_id: HashTable<u32>,
     due: BTreeMap<Millis, u32>,
+    /// The wall clock, when it was last seen.
+    wall: Millis,
+    /// Whether it was seen to go back since the clocks were last compared.
+    has_gone_back: bool,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            free: Vec::new(),
+            by_id: HashTable::new(),
+            due: BTreeMap::new(),
+            wall: Millis::MIN,
+            has_gone_back: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -30,6 +47,8 @@ struct Row {
     second: Millis,
     before: u32,
     after: u32,
+    /// Whether the wall clock had gone back by a step that is still to be made up for.
+    is_after_step: bool,
 }
 
 /// One open hold.
@@ -98,19 +117,27 @@ impl Holds {
             let at = (self.rows.len() - 1) as u32;
             at
         });
+        self.rows[at as usize] = Row {
+            hold: Some(hold),
+            second,
+            before: NONE,
+            after: NONE,
+            is_after_step: self.has_gone_back,
+        };
+        place.insert(at);
+        self.link(at, second);
+        true
+    }
+
+    /// Puts a row at the head of the list of its second.
+    fn link(&mut self, at: u32, second: Millis) {
         let head = self.due.entry(second).or_insert(NONE);
         let after = std::mem::replace(head, at);
         if after != NONE {
             self.rows[after as usize].before = at;
         }
-        self.rows[at as usize] = Row {
-            hold: Some(hold),
-            second,
-            before: NONE,
-            after,
-        };
-        place.insert(at);
-        true
+        let row = &mut self.rows[at as usize];
+        (row.second, row.before, row.after) = (second, NONE, after);
     }
 
     /// Takes a hold out, so that nobody else can end it.
@@ -140,18 +167,37 @@ impl Holds {
         row.hold
     }
 
-    /// Moves the end of every hold by whole seconds.
-    pub fn shift(&mut self, seconds: Millis) {
-        let due = std::mem::take(&mut self.due);
-        self.due = due
-            .into_iter()
-            .map(|(second, head)| (second.saturating_add(seconds), head))
-            .collect();
-        for row in &mut self.rows {
-            if let Some(hold) = &mut row.hold {
-                row.second = row.second.saturating_add(seconds);
-                hold.lapses_at = hold.lapses_at.saturating_add(seconds.saturating_mul(1000));
+    /// Notes the wall clock before a hold is added: one that has gone back was set.
+    pub fn see(&mut self, wall: Millis) {
+        self.has_gone_back |= wall < self.wall;
+        self.wall = wall;
+    }
+
+    /// Moves the end of the holds by the whole seconds that the wall clock was set by, if they go by it.
+    ///
+    /// Those that were added after it was set back have their right end already.
+    pub fn compared(&mut self, step: Millis, wall: Millis) {
+        let was_noticed = std::mem::replace(&mut self.has_gone_back, false);
+        self.wall = wall;
+        if step == 0 && !was_noticed {
+            return;
+        }
+        self.due.clear();
+        for at in 0..self.rows.len() {
+            let row = &mut self.rows[at];
+            let is_right = std::mem::replace(&mut row.is_after_step, false) && step < 0;
+            let Some(hold) = &mut row.hold else {
+                continue;
+            };
+            if !is_right {
+                hold.lapses_at = hold.lapses_at.saturating_add(step.saturating_mul(1000));
             }
+            let second = second_of(hold.lapses_at);
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "rows are numbered by u32, see add"
+            )]
+            self.link(at as u32, second);
         }
     }
 
@@ -187,6 +233,7 @@ impl Row {
         second: 0,
         before: NONE,
         after: NONE,
+        is_after_step: false,
     };
 
     fn is(&self, id: &ReservationId) -> bool {

@@ -20,10 +20,12 @@ impl Ledger {
         now: impl Into<Now>,
     ) -> bool {
         let key = reservation.slot();
-        let lapses_at = self.lapses_at(reservation, now.into());
+        let now = now.into();
+        let lapses_at = self.lapses_at(reservation, now);
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let at = shard.open_slot(hash, key);
+        shard.holds.see(now.wall);
         shard.add(at, reservation, slab, lapses_at)
     }
 

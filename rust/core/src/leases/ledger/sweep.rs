@@ -9,7 +9,8 @@ use crate::{Now, leases::Credits};
 
 impl Ledger {
     /// Gives every lapsed hold back whole and returns how many there were. Those of slabs wait until
-    /// it is known whether they were settled elsewhere.
+    /// it is known whether they were settled elsewhere; of others that is never known, so one of which a
+    /// copy has left this process counts as used.
     pub fn sweep(&self, now: impl Into<Now>) -> usize {
         let now = now.into();
         let due = if self.knobs.slabs().is_some() {
@@ -26,6 +27,8 @@ impl Ledger {
                 let slot = &mut shard.slots[hold.slot as usize];
                 if slot.slabs().any(|slab| Some(slab.id()) == hold.slab) {
                     shard.lapsed.add(hold);
+                } else if hold.reservation.exported.get() {
+                    shard.end(&hold, hold.credits);
                 } else {
                     shard.end(&hold, Credits::ZERO);
                 }

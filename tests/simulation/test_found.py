@@ -1,0 +1,36 @@
+"""Schedules that once broke a promise, each shrunk to the steps that matter."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("lupa")
+
+from tests.simulation.schedules import Scenario, Schedule
+from tests.simulation.shrinking import breaks
+
+
+def test_a_hold_made_right_after_the_clock_was_set_back_lapses_too_early() -> None:
+    schedule = Schedule(
+        130,
+        Scenario(store="memory", pods=1, duration=6.0, ttl=2.0, sweep_interval=0.5),
+        (
+            (0.6, "clock", (0, -3.0)),
+            (0.0, "check", (0, 0, 0.5, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_hold_that_another_process_settles_comes_back_when_it_lapses() -> None:
+    schedule = Schedule(
+        394,
+        Scenario(store="memory", sweep_interval=0.5),
+        (
+            (0.0, "check", (0, 0, 3.0, 2.0, "fail-closed")),
+            (0.1, "settle elsewhere", (0, 1, 0, 1.0)),
+            (0.5, "wait", (6.0,)),
+            (0.1, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
