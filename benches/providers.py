@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
+from openfeature import api
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
 from schematic_native.openfeature import SchematicProvider

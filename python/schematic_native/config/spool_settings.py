@@ -63,5 +63,7 @@ def _read_fsync(value: object) -> float | None:
         return _WORDS[value]
     seconds = read_number("spool.fsync", value, "seconds")
     if not 0 < seconds <= LONGEST_FSYNC:
-        raise ValueError(f"spool.fsync must be above 0 and at most {LONGEST_FSYNC:g} seconds, got {value!r}")
+        raise ValueError(
+            f"spool.fsync must be above 0 and at most {LONGEST_FSYNC:g} seconds, got {value!r}"
+        )
     return seconds
