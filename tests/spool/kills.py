@@ -61,11 +61,12 @@ class Outcome:
         return {each for each, units in self.billed.items() if units != 1}
 
     def __str__(self) -> str:
+        cut = len(self.begun - self.done)
         return (
-            f"{self.kills} kills; {len(self.done)} settles returned, {len(self.begun - self.done)} were cut "
-            f"short; billed {sum(self.billed.values())} units for {len(self.billed)} settles, "
-            f"sent again {self.repeats}, adopted by the last {self.adopted}; lost {len(self.lost)}, billed twice {len(self.doubled)}, "
-            f"invented {len(self.invented)}"
+            f"{self.kills} kills: {len(self.done)} settles returned, {cut} were cut short. "
+            f"{len(self.billed)} are billed, with {sum(self.billed.values())} units; {self.repeats} were "
+            f"sent again, {self.adopted} adopted by the last. Lost {len(self.lost)}, billed twice "
+            f"{len(self.doubled)}, invented {len(self.invented)}."
         )
 
 
