@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ from redis.crc import key_slot
 from typing_extensions import Self
 
 from tests.conftest import eventually
+from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def find_server() -> str:
@@ -32,17 +32,12 @@ def find_server() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 class RedisServer:
-    """One server; `start(keep=True)` goes on with what it had."""
+    """One server; `start(keep=True)` goes on with what it had. `command` is another program than redis-server."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, command: Sequence[str] | None = None) -> None:
         self.options = options
+        self._command = command
         self._folder = Path(tempfile.mkdtemp(prefix="schematic-native-redis-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -76,7 +71,7 @@ class RedisServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
         command = [
-            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            *(self._command or [find_server()]), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self._folder),
             "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
         ]  # fmt: skip
@@ -205,7 +200,7 @@ class ClusterServers:
         self.await_whole()
         # A server that was gone had not heard of the others' epochs yet when it was given its slot.
         if self._moved:
-            eventually(self._is_settled, 60)
+            eventually(self._is_settled)
         self._moved.clear()
 
     def _is_settled(self) -> bool:
@@ -243,12 +238,12 @@ class ClusterServers:
 
     def await_whole(self) -> None:
         """Wait until each server knows that all are there."""
-        eventually(lambda: all(self._is_complete(server) for server in self.servers), 60)
+        eventually(lambda: all(self._is_complete(server) for server in self.servers))
 
     def await_broken(self) -> None:
         """Wait until those that are left know that one is missing."""
         left = [server for server in self.servers if server.process is not None]
-        eventually(lambda: not any(self._is_complete(server) for server in left), 60)
+        eventually(lambda: not any(self._is_complete(server) for server in left))
 
     def remove(self) -> None:
         for server in self.servers:
