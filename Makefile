@@ -25,8 +25,10 @@ INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 PODS_FLAGS ?=
+SPOOL_FLAGS ?=
 SIMULATE_FLAGS ?= --count 2000 --coverage
 SIMULATE_FAULTS_FLAGS ?=
+WORKS_UNDER_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -63,7 +65,7 @@ test: test-rust test-python ## pass every test
 
 .PHONY: test-rust
 test-rust:
-	cargo test --quiet --locked -p schematic_core
+	cargo test --quiet --locked -p schematic_core -p schematic_spool
 
 .PHONY: test-python
 test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
@@ -79,7 +81,7 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
 	PYTHONPATH=$(VENV)/oldest $(PYTEST) -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
-		--ignore tests/emulator/test_dashboard_browser.py \
+		--ignore tests/emulator/dashboard/test_browser.py \
 		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
 		tests/client/test_client_async.py tests/client/test_client_sync.py tests/leases/test_owing.py tests/leases/test_sharing.py
 
@@ -139,6 +141,10 @@ stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing 
 stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a lease in Redis, and audit (PODS_FLAGS="--slabs --async")
 	$(BIN)/python -m tests.pods $(PODS_FLAGS)
 
+.PHONY: kill-spool
+kill-spool: $(STAMPS)/built $(STAMPS)/deps-test ## kill processes that settle onto a spool, and audit (SPOOL_FLAGS="--kills 100 --settles 10000")
+	$(BIN)/python -m tests.spool.kills $(SPOOL_FLAGS)
+
 .PHONY: simulate
 simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the service under a clock of its own (SIMULATE_FLAGS="--seed 7 --replay")
 	$(BIN)/python -m tests.simulation $(SIMULATE_FLAGS)
@@ -146,6 +152,18 @@ simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the serv
 .PHONY: simulate-faults
 simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and count the schedules until each is found
 	$(BIN)/python -m tests.simulation.planted $(SIMULATE_FAULTS_FLAGS)
+
+# Programs of another Debian suite, run with their own libc; where they cannot be had, their probes say so.
+DEBIAN_SUITE := forky
+DEBIAN_PACKAGES := redis-server valkey-server redict-server python3.14 python3.15
+
+.debian/$(DEBIAN_SUITE): scripts/install_debian_tree.sh
+	rm -rf $@.new
+	if $< $(DEBIAN_SUITE) $@.new $(DEBIAN_PACKAGES); then rm -rf $@ && mv $@.new $@; fi
+
+.PHONY: works-under
+works-under: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-under .debian/$(DEBIAN_SUITE) ## run under servers, pools, interpreters, networks; date docs/works_under.md
+	$(BIN)/python -m tests.under $(WORKS_UNDER_FLAGS)
 
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error

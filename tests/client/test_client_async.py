@@ -1,3 +1,5 @@
+"""The asynchronous client as a whole, on the emulated service: checks, settles, failures and event loops."""
+
 from __future__ import annotations
 
 import asyncio
@@ -35,11 +37,11 @@ def make(fields: dict[str, object]) -> AsyncSchematic:
     return AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields))
 
 
-async def told(emulator: Emulator) -> dict:
+async def emulator_state(emulator: Emulator) -> dict:
     return await asyncio.to_thread(emulator.state)
 
 
-async def test_a_whole_life_is_billed_to_the_unit(emulator):
+async def test_usage_is_billed_to_the_unit(emulator):
     async with make(streaming(emulator)) as client:
         result = await client.check(INFERENCE, ACME, {"id": "ada"}, usage=10)
         assert result.reservation is not None
@@ -48,7 +50,7 @@ async def test_a_whole_life_is_billed_to_the_unit(emulator):
         assert by_options.reservation is not None
         await client.track_with_reservation(by_options.reservation, 5)
         assert client.status().open_holds == 0
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert [lease["status"] for lease in state["leases"].values()] == ["released"]
     assert state["billed"] == {"comp_acme": {"inference_tokens": 9}}
     assert (await asyncio.to_thread(emulator.audit))["balanced"]
@@ -64,7 +66,7 @@ async def test_a_thousand_tasks_that_start_at_once_share_one_lease(emulator):
 
         assert all(await asyncio.gather(*(work() for _ in range(1000))))
         assert client.status().leases == 1
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert len(state["leases"]) == 1
     assert state["billed"] == {"comp_acme": {"inference_tokens": 1000}}
 
@@ -85,7 +87,7 @@ async def test_a_lease_is_extended_before_it_runs_dry(emulator):
             result = await client.check(INFERENCE, ACME, usage=5)
             assert result.allowed
             await client.track_with_reservation(result.reservation, 5)
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     (lease,) = state["leases"].values()
     assert lease["tracked"] == 2000
     assert (await asyncio.to_thread(emulator.audit))["balanced"]
@@ -95,13 +97,13 @@ async def test_a_check_beyond_the_lease_size_extends_by_what_it_needs(emulator):
     leases = CreditLeaseConfig(mode="client", default_lease_size=100)
     async with make(streaming(emulator, credit_leases=leases)) as client:
         assert (await client.check(INFERENCE, ACME, usage=500)).allowed
-        # few has 50 credits in all.
+        # The company "few" has 50 credits in total.
         short = await client.check(INFERENCE, {"id": "few"}, usage=26)
     assert (short.allowed, short.reservation) == (False, None)
     assert short.error in {"insufficient_lease_balance", "lease_acquire_failed"}
 
 
-async def test_an_unsettled_hold_goes_back_to_its_lease(emulator):
+async def test_an_unsettled_hold_is_refunded_to_its_lease(emulator):
     leases = CreditLeaseConfig(mode="client", default_reservation_ttl=0.05, sweep_interval=0.01)
     async with make(streaming(emulator, credit_leases=leases)) as client:
         await client.check(INFERENCE, ACME, usage=10)
@@ -130,7 +132,7 @@ async def test_server_mode_holds_on_the_server(emulator):
         assert result.reservation is not None
         assert result.reservation.mode == "server"
         await client.track_with_reservation(result.reservation, 10)
-    state = await told(emulator)
+    state = await emulator_state(emulator)
     assert state["billed"] == {"comp_acme": {"inference_tokens": 10}}
 
 
@@ -146,7 +148,7 @@ async def test_prewarm_and_identify_with_prewarm(emulator):
             await client.prewarm(ACME, CREDIT)
 
 
-async def test_a_frozen_server_is_answered_for_within_the_timeout():
+async def test_checks_return_within_their_timeout_while_the_server_is_frozen():
     with HttpServer(otherwise=Answer(freeze=True)) as server:
         for use_datastream in (False, True):
             config = AsyncSchematicConfig(
@@ -180,7 +182,7 @@ async def test_a_cancelled_check_leaves_no_hold_and_the_client_working(emulator)
         assert await client.check_flag(INFERENCE, ACME) is True
 
 
-async def test_a_slow_start_does_not_hold_up_initialize(emulator):
+async def test_a_slow_start_does_not_delay_initialize(emulator):
     await asyncio.to_thread(emulator.fail, "freeze", "datastream")
     client = make(streaming(emulator, timeout=0.2))
     start = time.monotonic()
@@ -241,7 +243,7 @@ async def test_a_wrong_argument_is_refused_by_name(emulator, call, names):
             await call(client)
 
 
-async def test_an_asynchronous_httpx_client_of_the_users_carries_the_calls():
+async def test_requests_go_through_the_users_own_asynchronous_httpx_client():
     answer = data(flag="f", value=True, reason="ok")
     with HttpServer(otherwise=Answer(body=answer)) as server:
         async with httpx.AsyncClient(trust_env=False) as own:
@@ -281,7 +283,7 @@ async def test_no_task_and_no_thread_is_left_behind(emulator):
         await client.check(INFERENCE, ACME, usage=1)
     assert asyncio.all_tasks() == before
     assert not [t for t in threading.enumerate() if t.name == "schematic-native"]
-    assert threading.active_count() <= threads + 1  # the loop's own resolver thread
+    assert threading.active_count() <= threads + 1  # the event loop's own resolver thread
 
 
 async def test_a_synchronous_client_works_beside_an_asynchronous_one(emulator):
@@ -310,11 +312,11 @@ def test_one_client_outlives_its_loop(emulator):
 
     assert asyncio.run(use()) is True
     assert asyncio.run(end()) is True
-    # Shut down, it can hold nothing any more, so it lets no usage pass.
+    # After its shutdown the client can hold no credits, so it denies usage.
     assert asyncio.run(use()) is False
 
 
-def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
+def test_a_clients_lifecycle_leaves_no_resource_warning(emulator):
     program = f"""
         import asyncio
         from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig

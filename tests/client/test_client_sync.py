@@ -1,3 +1,5 @@
+"""The synchronous client as a whole, on the emulated service: checks, settles, failures, lifecycle."""
+
 from __future__ import annotations
 
 import asyncio
@@ -54,7 +56,7 @@ def posted(emulator: Emulator, kind: str) -> list[dict]:
     return [event for event in emulator.events() if event["type"] == kind]
 
 
-# The whole way, on the emulator
+# From the check to the bill, on the emulated service
 
 
 def test_a_check_holds_credits_a_settle_bills_them_and_shutdown_gives_the_rest_back(emulator):
@@ -111,7 +113,9 @@ def test_a_keyword_wins_over_the_options_and_options_alone_will_do(emulator):
     "usage", [float("nan"), float("inf"), -1, True, pytest.param(10**400, id="huge")]
 )
 @pytest.mark.parametrize("mode", ["client", "server"])
-def test_a_usage_that_is_none_is_resolved_by_the_mode_and_reaches_no_store(emulator, usage, mode):
+def test_an_invalid_usage_is_decided_by_the_failure_mode_and_reaches_no_store(
+    emulator, usage, mode
+):
     fields = streaming(emulator, credit_leases=CreditLeaseConfig(mode=mode))
     with make(fields) as client:
         closed = client.check(INFERENCE, ACME, usage=usage)
@@ -125,7 +129,7 @@ def test_a_usage_that_is_none_is_resolved_by_the_mode_and_reaches_no_store(emula
     assert emulator.state()["leases"] == {}
 
 
-def test_no_usage_is_a_plain_check_without_a_hold(emulator):
+def test_a_check_without_usage_is_a_plain_check_without_a_hold(emulator):
     with make(streaming(emulator)) as client:
         for usage in (None, 0):
             result = client.check(INFERENCE, ACME, usage=usage)
@@ -154,7 +158,7 @@ def test_a_company_that_the_stream_does_not_know_is_asked_for_over_rest(emulator
     assert answer.error is None
 
 
-def test_a_preflight_is_weighed(emulator):
+def test_a_check_counts_the_usage_that_its_preflight_options_announce(emulator):
     with make(streaming(emulator)) as client:
         few = {"id": "few"}
         assert client.check_flag(INFERENCE, few) is True
@@ -171,7 +175,7 @@ def test_a_preflight_is_weighed(emulator):
         )
 
 
-def test_a_balance_adds_up_what_the_server_has_and_what_the_lease_holds(emulator):
+def test_a_balance_is_the_sum_of_the_servers_and_the_leases_credits(emulator):
     with make(streaming(emulator)) as client:
         client.check_flag(INFERENCE, ACME)
         result = client.check(INFERENCE, ACME, usage=10)
@@ -191,7 +195,7 @@ def test_a_balance_is_asked_for_over_rest_without_a_stream(emulator):
             client.get_credit_balance(ACME, "no_such_credit")
 
 
-def test_events_say_what_they_were_given(emulator):
+def test_events_carry_the_arguments_of_their_calls(emulator):
     sent_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     with make(plain(emulator)) as client:
         client.identify({"id": "ada"}, {"keys": ACME, "name": "Acme"}, "Ada", {"age": 36})
@@ -219,7 +223,7 @@ def test_events_say_what_they_were_given(emulator):
     assert event["trusted_client_clock"] is True
 
 
-def test_prewarm_has_the_lease_there_before_the_first_check(emulator):
+def test_prewarm_acquires_the_lease_before_the_first_check(emulator):
     with make(streaming(emulator)) as client:
         client.prewarm(ACME, [CREDIT])
         assert client.status().leases == 1
@@ -265,7 +269,7 @@ def test_auto_mode_is_client_while_the_stream_runs_and_server_otherwise(emulator
         assert result.reservation.mode == "server"
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_wrong_api_key_denies_says_so_and_raises_nothing(emulator, caplog):
@@ -280,7 +284,7 @@ def test_a_wrong_api_key_denies_says_so_and_raises_nothing(emulator, caplog):
     assert "sch_wrong" not in caplog.text
 
 
-def test_without_a_server_everything_answers_its_default_and_nothing_raises(dead_url, caplog):
+def test_without_a_server_every_check_returns_its_default_and_nothing_raises(dead_url, caplog):
     config = at(
         dead_url,
         use_datastream=True,
@@ -311,7 +315,7 @@ def test_without_a_server_everything_answers_its_default_and_nothing_raises(dead
     assert len(topics) == len(set(topics))
 
 
-def test_a_frozen_server_is_answered_for_within_the_timeout():
+def test_checks_return_within_their_timeout_while_the_server_is_frozen():
     with HttpServer(otherwise=Answer(freeze=True)) as server:
         for leases in (None, CreditLeaseConfig(), CreditLeaseConfig(mode="client")):
             for use_datastream in (False, True):
@@ -326,7 +330,7 @@ def test_a_frozen_server_is_answered_for_within_the_timeout():
                 client.shutdown()
 
 
-def test_a_frozen_lease_service_is_answered_for_within_the_timeout(emulator):
+def test_checks_return_within_their_timeout_while_the_lease_service_is_frozen(emulator):
     with make(streaming(emulator)) as client:
         client.check_flag(INFERENCE, ACME)
         with emulator.fail("freeze", on="acquire"):
@@ -335,7 +339,7 @@ def test_a_frozen_lease_service_is_answered_for_within_the_timeout(emulator):
                 assert (result.allowed, result.reason) == (False, "lease_acquire_failed")
 
 
-def test_a_server_that_goes_away_and_returns_finds_the_client_working(caplog):
+def test_the_client_survives_a_restart_of_the_server(caplog):
     caplog.set_level("INFO")
     with (
         Emulator(port=free_port(), journal=True) as emulator,
@@ -344,7 +348,7 @@ def test_a_server_that_goes_away_and_returns_finds_the_client_working(caplog):
         first = client.check(INFERENCE, ACME, usage=5)
         emulator.kill()
         eventually(lambda: not client.status().connected)
-        # The lease and the entities are in memory: checks and settles go on.
+        # The lease and the entities are in memory, so checks and settles still work.
         second = client.check(INFERENCE, ACME, usage=5)
         assert second.allowed
         client.track_with_reservation(first.reservation, 5)
@@ -367,7 +371,7 @@ def test_events_survive_a_capture_outage_and_are_billed_once(emulator):
         assert emulator.state()["billed"] == {}
         fault.clear()
         eventually(lambda: client.status().queued_events == 0)
-        # An answer that is cut off after the commit is posted again, and billed once all the same.
+        # The response is cut off after the commit, so the batch is sent again; it is billed only once.
         emulator.fail("cut", on="capture", times=1)
         result = client.check(INFERENCE, ACME, usage=5)
         client.track_with_reservation(result.reservation, 5)
@@ -472,7 +476,9 @@ def shared_client():
         yield emulator, client
 
 
-def test_a_settle_of_nothing_or_of_no_quantity_is_logged_and_bills_nothing(emulator, caplog):
+def test_a_settle_without_a_reservation_or_a_valid_quantity_is_logged_and_bills_nothing(
+    emulator, caplog
+):
     with make(streaming(emulator)) as client:
         client.track_with_reservation(None, 1)
         result = client.check(INFERENCE, ACME, usage=1)
@@ -543,7 +549,7 @@ def test_shutdown_is_idempotent_safe_from_another_thread_and_final(emulator, cap
     assert posted(emulator, "track") == []
 
 
-def test_a_shutdown_with_a_frozen_server_keeps_to_its_budget(emulator):
+def test_a_shutdown_stays_within_its_budget_while_the_server_is_frozen(emulator):
     for _ in within(6.5):
         client = make(streaming(emulator))
         client.check(INFERENCE, ACME, usage=1)
@@ -553,7 +559,7 @@ def test_a_shutdown_with_a_frozen_server_keeps_to_its_budget(emulator):
         fault.clear()
 
 
-def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
+def test_a_clients_lifecycle_leaves_no_resource_warning(emulator):
     program = f"""
         from schematic_native import Schematic, SchematicConfig, CreditLeaseConfig
         config = SchematicConfig(
@@ -575,7 +581,7 @@ def test_no_warning_of_anything_left_open_comes_from_a_whole_life(emulator):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    # The client that nobody closed was closed at exit.
+    # The client without a shutdown was ended at the interpreter's exit.
     assert [e["body"]["event"] for e in posted(emulator, "track")] == [
         "inference_tokens",
         "at exit",
@@ -599,7 +605,7 @@ def test_importing_the_package_loads_no_network_library():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_owns_nothing_of_its_parents(emulator):
+def test_a_forked_child_uses_nothing_of_its_parent(emulator):
     with make(streaming(emulator)) as client:
         parent = client.check(INFERENCE, ACME, usage=5)
         client.track("before the fork")
@@ -633,7 +639,7 @@ def test_a_forked_child_owns_nothing_of_its_parents(emulator):
 # Without a stream
 
 
-def test_rest_answers_are_kept_for_a_while_by_flag_company_and_user():
+def test_rest_answers_are_cached_by_flag_company_and_user():
     answer = data(flag="f", value=True, reason="ok")
     with (
         HttpServer(otherwise=Answer(body=answer)) as server,
@@ -651,7 +657,7 @@ def test_rest_answers_are_kept_for_a_while_by_flag_company_and_user():
         assert len(server.requests) == 5
 
 
-def test_a_kept_answer_grows_old():
+def test_a_cached_answer_expires():
     now = [0.0]
     cache = LocalCache(2, 5000, clock=lambda: now[0])
     answers = {name: CheckFlagResult(flag=name, value=True, reason="") for name in "abc"}
@@ -684,7 +690,7 @@ def test_a_users_cache_is_used_and_may_fail(caplog):
 
 
 class WitnessCache(LocalCache):
-    """Keeps in mind which thread it is called on."""
+    """A cache that records the threads that it is called on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -715,7 +721,7 @@ def test_a_users_cache_is_called_on_the_callers_thread():
     assert cache.threads == {threading.current_thread()}
 
 
-def test_answers_of_a_check_of_several_flags_are_kept_too():
+def test_answers_of_a_check_of_several_flags_are_cached_too():
     with (
         HttpServer(otherwise=Answer(body=ALL)) as server,
         Schematic(API_KEY, at(server.url)) as client,
@@ -725,22 +731,22 @@ def test_answers_of_a_check_of_several_flags_are_kept_too():
             assert [answer.value for answer in answers] == [True] * len(keys)
         assert client.check_flag("g", ACME)
         assert len(server.requests) == 1
-        # One that is not kept is asked for, and so are all.
+        # If one flag is not cached, all of them are requested.
         assert [answer.value for answer in client.check_flags(["f", "h"], ACME)] == [True, False]
         client.check_flags(["f", "g"], {"id": "other"})
         assert len(server.requests) == 3
-        # Which flags there are only the API knows.
+        # Only the API knows which flags there are.
         client.check_flags(None, ACME)
         assert len(server.requests) == 4
 
 
-def test_no_flag_keys_are_all_flags(emulator):
+def test_an_empty_list_of_flag_keys_means_all_flags(emulator):
     for fields in (plain(emulator), streaming(emulator)):
         with make(fields) as client:
             assert len(client.check_flags([], ACME)) == len(client.check_flags(None, ACME)) == 3
 
 
-def test_a_synchronous_httpx_client_of_the_users_carries_the_calls():
+def test_requests_go_through_the_users_own_synchronous_httpx_client():
     answer = data(flag="f", value=True, reason="ok")
     with HttpServer(otherwise=Answer(body=answer)) as server, httpx.Client(trust_env=False) as own:
         with Schematic(API_KEY, at(server.url, httpx_client=own)) as client:
@@ -834,7 +840,7 @@ def test_keys_that_match_two_companies_answer_the_default_as_a_conflict(emulator
         assert (answer.value, answer.reason) == (True, "key conflict")
 
 
-def test_a_client_that_was_never_used_leaves_nothing(emulator):
+def test_a_client_that_was_never_used_leaves_nothing_behind(emulator):
     threads = threading.active_count()
     client = make(streaming(emulator))
     client.shutdown()
@@ -844,7 +850,7 @@ def test_a_client_that_was_never_used_leaves_nothing(emulator):
     assert os.getpid()
 
 
-# Holds on the server that could not be asked for
+# Holds on the server that could not be requested
 
 
 def fields_of(emulator: Emulator, mode: str) -> dict[str, object]:
@@ -864,9 +870,7 @@ def assert_failed_on_the_server(client: Schematic) -> None:
 
 
 @pytest.mark.parametrize("mode", ["server", "auto"])
-def test_after_a_shutdown_a_hold_on_the_server_fails_as_one_and_open_gives_the_default(
-    emulator, mode
-):
+def test_after_a_shutdown_a_server_hold_fails_and_fail_open_returns_the_default(emulator, mode):
     client = make(fields_of(emulator, mode))
     client.check_flag(INFERENCE, ACME)
     client.shutdown()
@@ -874,7 +878,7 @@ def test_after_a_shutdown_a_hold_on_the_server_fails_as_one_and_open_gives_the_d
 
 
 @pytest.mark.parametrize("mode", ["server", "auto"])
-def test_when_the_io_thread_is_late_a_hold_on_the_server_fails_as_one(emulator, mode):
+def test_when_the_io_thread_is_late_a_server_hold_fails(emulator, mode):
     over = threading.Event()
     with make(fields_of(emulator, mode)) as client:
         client.check_flag(INFERENCE, ACME)
@@ -883,7 +887,7 @@ def test_when_the_io_thread_is_late_a_hold_on_the_server_fails_as_one(emulator, 
         over.set()
 
 
-async def test_after_an_asynchronous_shutdown_a_hold_on_the_server_fails_as_one(emulator):
+async def test_after_an_asynchronous_shutdown_a_server_hold_fails(emulator):
     fields = fields_of(emulator, "server")
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
         pass

@@ -1,4 +1,4 @@
-"""Endings: however a client ends, in time, with nothing left behind."""
+"""How a client ends, with and without a shutdown: in time, and with nothing left behind."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
-# The budget of a shutdown, and what a machine that is busy with other things may add to it.
-# Seconds; a busy machine may add some, and a limit that is missing would cost 60 s.
+# Seconds: the budget of a shutdown, plus what a busy machine may add. A missing limit would cost 60 s.
 BUDGET, SLACK = 5.0, 25.0
 
 
@@ -70,19 +69,19 @@ def sockets() -> set[str]:
 
 
 @counting_sockets
-def test_a_whole_life_leaves_no_thread_and_no_socket(emulator):
-    emulator.state()  # the emulator's own control connection is open from here on
+def test_a_clients_lifecycle_leaves_no_thread_and_no_socket(emulator):
+    emulator.state()  # opens the emulator's own control connection
     threads, before = set(threading.enumerate()), sockets()
     for _ in range(3):
         with make(emulator) as client:
             assert client.check(INFERENCE, ACME, usage=1).allowed
     assert set(threading.enumerate()) == threads
-    # The emulator lives in this process too, and its side closes a moment later.
+    # The emulator runs in this process as well, and closes its end a moment later.
     eventually(lambda: sockets() <= before)
 
 
 @counting_sockets
-async def test_a_whole_life_leaves_no_task_and_no_socket(emulator):
+async def test_a_clients_lifecycle_leaves_no_task_and_no_socket(emulator):
     await asyncio.to_thread(emulator.state)
     tasks, before = asyncio.all_tasks(), sockets()
     for _ in range(3):
@@ -92,7 +91,7 @@ async def test_a_whole_life_leaves_no_task_and_no_socket(emulator):
     await asyncio.to_thread(eventually, lambda: sockets() <= before)
 
 
-async def test_an_asynchronous_shutdown_twice_and_at_once_is_one(emulator):
+async def test_concurrent_and_repeated_asynchronous_shutdowns_are_one(emulator):
     client = make_async(emulator)
     await client.check(INFERENCE, ACME, usage=1)
     await client.track("last")
@@ -178,7 +177,9 @@ def test_a_check_that_can_start_no_thread_any_more_is_decided_by_the_mode(emulat
     client.shutdown()
 
 
-async def test_a_frozen_server_holds_up_no_asynchronous_shutdown_beyond_its_budget(emulator):
+async def test_an_asynchronous_shutdown_stays_within_its_budget_while_the_server_is_frozen(
+    emulator,
+):
     client = make_async(emulator)
     await client.check(INFERENCE, ACME, usage=1)
     await client.track("e")
@@ -203,7 +204,7 @@ def test_a_client_that_raised_inside_with_is_ended_all_the_same(emulator):
 
 
 @both_clients
-def test_what_memory_answers_after_a_shutdown_is_queued_for_nobody(emulator, kind):
+def test_what_memory_answers_after_a_shutdown_queues_no_event(emulator, kind):
     person = Caller(kind, streaming(emulator))
     with person:
         assert person.do("check_flag", INFERENCE, ACME) is True
@@ -223,7 +224,7 @@ def test_what_memory_answers_after_a_shutdown_is_queued_for_nobody(emulator, kin
         assert person.client.status().queued_events == 0
 
 
-# The interpreter's end
+# The interpreter's exit
 
 
 def run(program: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -242,7 +243,7 @@ CLIENT = """
         base_url=sys.argv[1], event_capture_url=sys.argv[1], use_datastream=True,
         event_buffer_period=60.0, credit_leases=CreditLeaseConfig(mode="client"),
     )
-    # Below an error, the debug mode only tells of callbacks that a busy machine made slow.
+    # Below the level of errors, asyncio's debug mode reports callbacks that a busy machine made slow.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     key, acme = "sch_dev_emulator", {"id": "acme"}
 """
@@ -267,7 +268,7 @@ ENDINGS = {
             checked.set()
             client.track_with_reservation(result.reservation, 3)
         threading.Thread(target=work).start()
-        checked.wait()  # a client that has started nothing yet could not any more
+        checked.wait()  # after this, a client that has not started could not start its thread
     """,
     "threads that work on when the main thread has ended": """
         client = Schematic(key, SchematicConfig(**fields))
@@ -301,7 +302,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-def test_a_program_that_ends_has_billed_and_released_and_says_nothing(emulator, ending):
+def test_a_program_that_exits_has_billed_and_released_and_prints_nothing(emulator, ending):
     done = run(textwrap.dedent(CLIENT) + textwrap.dedent(ending), emulator.base_url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     state = emulator.state()
@@ -365,7 +366,7 @@ UNFINISHED = {
 
 
 @pytest.mark.parametrize("ending", UNFINISHED.values(), ids=UNFINISHED)
-def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(emulator, ending):
+def test_a_client_without_a_shutdown_delivers_and_is_named_in_a_warning(emulator, ending):
     start = (
         textwrap.dedent(CLIENT) + "\nfrom schematic_native.client import session\nclient = None\n"
     )
@@ -378,7 +379,7 @@ def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(e
     named = [line for line in warnings if f": {kind} of {emulator.base_url} was " in line]
     assert len(named) == 1, done.stderr
     assert ("call await shutdown()" in named[0]) == (kind == "AsyncSchematic")
-    # Of a loop that the program has left open with its transports, and of where the client was made.
+    # The warnings of a loop that the program left open, and the traceback of the client's creation.
     known = ("unclosed event loop", "unclosed transport", "Enable tracemalloc")
     others = [line for line in warnings if not any(part in line for part in (*known, *named))]
     assert others == []
@@ -386,7 +387,7 @@ def test_a_client_that_nobody_has_shut_down_delivers_and_is_named_in_a_warning(e
     assert lease_statuses(emulator) <= {"released"}
 
 
-# By a signal: how it ends, and whether that delivers and releases.
+# By signal: how the process ends, and whether its client delivers events and releases leases.
 BY_SIGNAL = {
     "Ctrl-C": (signal.SIGINT, "", True),
     "SIGTERM with a handler that exits": (
@@ -405,10 +406,10 @@ BY_SIGNAL = {
 
 
 @pytest.mark.parametrize(("number", "handler", "delivers"), BY_SIGNAL.values(), ids=BY_SIGNAL)
-def test_what_a_signal_leaves_of_a_process(emulator, number, handler, delivers):
+def test_how_a_process_that_gets_a_signal_ends(emulator, number, handler, delivers):
     program = textwrap.dedent(CLIENT) + textwrap.dedent(f"""
         import os, signal
-        # Whoever started the tests in the background has it ignored.
+        # A shell that runs the tests in the background makes them ignore this signal.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         client = Schematic(key, SchematicConfig(**fields))
         {handler}
@@ -450,7 +451,7 @@ def test_a_program_ends_in_time_with_a_frozen_server(emulator):
             _, said = process.communicate("", timeout=250)
             assert time.monotonic() - start < BUDGET + SLACK
     assert process.returncode == 0
-    # What could not be delivered is told, in one line each, and nothing else is.
+    # It prints one line for each kind of undelivered work, and nothing else.
     assert "2 events could not be delivered in time" in said
     assert "Traceback" not in said
     assert "Warning" not in said

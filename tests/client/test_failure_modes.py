@@ -1,4 +1,4 @@
-"""A check that can hold no credits is decided by its failure mode, and by the rules where that lets them."""
+"""If no credits can be held, the failure mode decides the check; fail-open leaves it to the rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPENED = f"({FAILURE}_fail_open)"
 
 
 def turn_off(emulator: Emulator) -> None:
-    """Turn the flag off for everybody, by an override above all other rules."""
+    """Turn the flag off for everybody with an override, which precedes all other rules."""
     [flag] = [flag for flag in load_seed().flags if flag["key"] == INFERENCE]
     override = dict(flag["rules"][0], id="rule_off", rule_type="global_override", value=False)
     override |= {"conditions": [], "condition_groups": []}
@@ -34,7 +34,7 @@ def check(client: Schematic, mode: str, timeout: float | None = None) -> CheckRe
 
 
 def check_while_io_is_busy(client: Schematic, mode: str) -> CheckResult:
-    """Check without a lease, while the thread that would acquire one does something else."""
+    """Check without a lease while the I/O thread that would acquire one is busy."""
     runtime = client._ensure_running()
     assert runtime is not None
     done, busy = threading.Event(), threading.Event()
@@ -52,9 +52,7 @@ def check_while_io_is_busy(client: Schematic, mode: str) -> CheckResult:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["shut down", "busy"])
-def test_an_override_denies_under_fail_open_whatever_keeps_the_credits_from_being_held(
-    emulator, busy
-):
+def test_an_override_denies_under_fail_open_whatever_prevents_the_hold(emulator, busy):
     turn_off(emulator)
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
         assert not client.check_flag(INFERENCE, ACME)
@@ -79,9 +77,7 @@ async def test_an_override_denies_under_fail_open_after_an_asynchronous_shutdown
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["shut down", "busy"])
-def test_who_may_use_the_feature_is_let_through_by_fail_open_and_denied_by_fail_closed(
-    emulator, busy
-):
+def test_an_entitled_company_is_allowed_by_fail_open_and_denied_by_fail_closed(emulator, busy):
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
         assert client.check_flag(INFERENCE, ACME)
         if busy:
@@ -95,7 +91,7 @@ def test_who_may_use_the_feature_is_let_through_by_fail_open_and_denied_by_fail_
     assert (closed.allowed, closed.reason, closed.error) == (False, FAILURE, FAILURE)
 
 
-def test_without_its_entities_a_check_is_decided_by_the_mode_alone(emulator):
+def test_a_check_without_its_entities_is_decided_by_the_failure_mode_alone(emulator):
     client = Schematic(API_KEY, SchematicConfig(**streaming(emulator)))
     client.initialize()
     client.shutdown()
@@ -104,7 +100,7 @@ def test_without_its_entities_a_check_is_decided_by_the_mode_alone(emulator):
     assert (closed.allowed, closed.reason) == (False, FAILURE)
 
 
-def test_a_check_after_the_shutdown_queues_no_event_that_nobody_would_send(emulator):
+def test_a_check_after_the_shutdown_queues_no_event(emulator):
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
         client.check_flag(INFERENCE, ACME)
     check(client, "fail-open")

@@ -1,4 +1,4 @@
-"""What real programs and their tests do with a client besides calling it as the manual says."""
+"""What real programs and their tests do with a client beyond what the documentation shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_uuid_is_a_lookup_value_wherever_keys_are_taken(emulator: Emulator, ki
         with Caller(kind, fields) as person:
             if person.client._settings.use_datastream:
                 person.do("initialize")
-            for _ in range(2):  # asked, then in memory
+            for _ in range(2):  # first over REST, then from memory
                 answer = person.do("check_flag_with_entitlement", "inference", account)
                 assert answer.company_id == "comp_uuid"
             person.do("check_flag", "inference", account, {"id": user})
@@ -54,7 +54,7 @@ def test_a_uuid_is_a_lookup_value_wherever_keys_are_taken(emulator: Emulator, ki
 
 @both_clients
 @pytest.mark.parametrize("value", [7, None, b"acme", object()])
-def test_anything_else_is_refused_by_name(kind: str, value: object) -> None:
+def test_any_other_lookup_value_is_refused_by_name(kind: str, value: object) -> None:
     with Caller(kind, {"offline": True}) as person:
         for method, arguments in (
             ("check_flag", ("f", {"id": value})),
@@ -95,7 +95,7 @@ def test_a_test_sets_a_client_offline_and_its_defaults(emulator: Emulator, kind:
     assert emulator.audit()["balanced"]
 
 
-def test_what_is_set_is_checked() -> None:
+def test_a_wrong_value_of_an_attribute_is_refused() -> None:
     client = Schematic("", SchematicConfig(offline=True))
     with pytest.raises(TypeError, match="offline must be a bool"):
         client.offline = 1  # type: ignore[assignment]
@@ -107,7 +107,7 @@ def test_what_is_set_is_checked() -> None:
         client.flag_check_cache_providers = LocalCache()  # type: ignore[assignment]
 
 
-def test_the_caches_of_a_client_can_be_taken_away() -> None:
+def test_the_caches_of_a_client_can_be_removed() -> None:
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -122,12 +122,12 @@ def test_the_caches_of_a_client_can_be_taken_away() -> None:
         client.flag_check_cache_providers = []
         assert client.check_flag("f") is True
         assert asked == ["/flags/f/check"] * 2
-        client.offline = True  # nobody takes events here
+        client.offline = True  # there is no service to send events to
         client.shutdown()
 
 
 @both_clients
-def test_a_client_is_initialized_as_often_as_one_likes(dead_url: str, kind: str) -> None:
+def test_a_client_can_be_initialized_repeatedly(dead_url: str, kind: str) -> None:
     for fields in ({"offline": True}, {"base_url": dead_url, "timeout": 0.2}):
         with Caller(kind, fields) as person:
             for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_client_is_initialized_as_often_as_one_likes(dead_url: str, kind: str)
             assert person.do("initialize") is None
 
 
-def test_a_mock_is_a_logger_and_an_httpx_client() -> None:
+def test_a_mock_can_be_the_logger_and_the_httpx_client() -> None:
     log = MagicMock()
     given = MagicMock(spec=httpx.Client)
     given.request.side_effect = httpx.ConnectError("no {braces} 100%")
@@ -149,7 +149,20 @@ def test_a_mock_is_a_logger_and_an_httpx_client() -> None:
     assert "no {braces} 100%" in text
 
 
-def test_a_logger_of_another_library_is_told_whole_sentences() -> None:
+@both_clients
+def test_a_mock_that_returns_no_response_leaves_the_defaults(kind: str) -> None:
+    given = MagicMock(spec=httpx.Client)  # its responses are mocks as well
+    fields = {"httpx_client": given, "flag_defaults": {"f": True}, "timeout": 0.2}
+    with Caller(kind, fields) as person:
+        assert person.do("check_flag", "f") is True
+        assert person.do("check_flag", "g") is False
+        (answer,) = person.do("check_flags", ["f"])
+        assert (answer.value, "is no response" in answer.error) == (True, True)
+        result = person.do("check", "f", ACME, usage=1)
+        assert (result.allowed, result.reservation) == (True, None)
+
+
+def test_a_logger_of_another_library_gets_formatted_messages() -> None:
     class Log:
         def __init__(self) -> None:
             self.said: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Holds that look after themselves: growth, renewal, endings, streams, threads, collection."""
+"""Holds: growth, renewal, endings, streams, threads and garbage collection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STORES = ["memory", "redis", "slabs", "server"]
 
 
 class World:
-    """Where holds live, and how many are open there."""
+    """A way to keep holds, in memory, in Redis or on the server, and how to count the open ones."""
 
     def __init__(self, store, emulator, redis_server):
         self._store, self._emulator, self._redis = store, emulator, redis_server
@@ -96,7 +96,7 @@ def bills(emulator: Emulator) -> list[dict]:
 
 
 def billed(emulator: Emulator) -> int:
-    """Units billed, each idempotency key once."""
+    """The units billed, counting each idempotency key once."""
     seen = {event["idempotency_key"]: event["body"]["quantity"] for event in bills(emulator)}
     return sum(seen.values())
 
@@ -118,7 +118,7 @@ def test_a_block_holds_and_bills_what_was_used(emulator, world, fields):
     assert billed(emulator) == 42
 
 
-async def test_an_asynchronous_block_does_the_same(emulator, world, fields):
+async def test_an_asynchronous_block_holds_and_bills_what_was_used(emulator, world, fields):
     async with asynchronous(fields) as client:
         async with client.hold(INFERENCE, ACME, usage=100) as hold:
             assert (hold.allowed, hold.held) == (True, 100)
@@ -127,7 +127,7 @@ async def test_an_asynchronous_block_does_the_same(emulator, world, fields):
     assert billed(emulator) == 42
 
 
-def test_a_block_that_uses_nothing_bills_nothing_and_gives_all_back(emulator, world, fields):
+def test_a_block_that_uses_nothing_bills_nothing_and_refunds_everything(emulator, world, fields):
     with sync(fields) as client:
         with client.hold(INFERENCE, ACME, usage=100):
             pass
@@ -138,7 +138,7 @@ def test_a_block_that_uses_nothing_bills_nothing_and_gives_all_back(emulator, wo
 @pytest.mark.parametrize(
     "error", [ValueError, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, SystemExit]
 )
-def test_whatever_leaves_a_block_what_was_used_is_billed_and_it_passes(emulator, error):
+def test_any_exception_that_leaves_a_block_bills_what_was_used_and_propagates(emulator, error):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
         hold = client.hold(INFERENCE, ACME, usage=100)
         with pytest.raises(error), hold:  # noqa: PT012 - the block is what is tested
@@ -171,7 +171,7 @@ async def test_a_task_that_is_cancelled_at_any_point_leaves_no_hold(emulator, wo
     assert billed(emulator) == used
 
 
-def test_more_may_be_used_than_is_held_and_fractions_make_whole_units_once(emulator):
+def test_usage_may_exceed_the_hold_and_fractions_are_rounded_up_only_once(emulator):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
         with client.hold(INFERENCE, ACME, usage=1) as hold:
             for _ in range(10):
@@ -191,7 +191,7 @@ def test_a_usage_that_is_not_positive_is_refused(emulator, usage):
 
 
 @pytest.mark.parametrize("units", [-1, float("nan"), float("inf"), True, "3", None])
-def test_use_takes_only_units(emulator, units):
+def test_use_refuses_what_is_not_a_number_of_units(emulator, units):
     with (
         sync(streaming(emulator, event_buffer_period=0.05)) as client,
         client.hold(INFERENCE, ACME, usage=1) as hold,
@@ -201,7 +201,7 @@ def test_use_takes_only_units(emulator, units):
         assert hold.used == 0
 
 
-def test_a_hold_is_entered_once_and_holds_nothing_before(emulator):
+def test_a_hold_can_be_entered_once_and_holds_nothing_before(emulator):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
         hold = client.hold(INFERENCE, ACME, usage=1)
         assert client.status().open_holds == 0
@@ -232,7 +232,7 @@ def test_a_denied_hold_bills_nothing_and_raises_where_it_is_required(emulator):
 
 
 def test_an_allowed_check_without_a_hold_is_billed_as_an_ordinary_event(emulator):
-    # Without leases the check is a plain one.
+    # Without leases this is a plain check.
     with sync(plain(emulator)) as client:
         with client.hold(INFERENCE, ACME, usage=10, event_subtype=EVENT) as hold:
             assert hold.allowed
@@ -283,7 +283,7 @@ def test_units_can_be_reserved(emulator, world, fields):
     assert billed(emulator) == 170
 
 
-async def test_growth_that_comes_after_the_end_is_given_back(emulator, world, fields):
+async def test_growth_that_arrives_after_the_end_is_refunded(emulator, world, fields):
     async with asynchronous(fields) as client:
         async with client.hold(INFERENCE, ACME, usage=100) as hold:
             hold.use(99)
@@ -303,7 +303,7 @@ def test_a_hold_outlives_its_time_to_live_and_bills_as_it_goes(emulator, world, 
             used += 1
             threading.Event().wait(0.01)
         assert first.expires_at.timestamp() < client._core.now()
-        # What was used while the new piece was asked for is held twice.
+        # What was used while the new reservation was requested is held twice.
         assert hold.held >= 1000
         assert hold.used == used
     assert billed(emulator) == used
@@ -328,7 +328,17 @@ def test_a_shutdown_settles_what_open_holds_have_used(emulator, world, fields):
     assert billed(emulator) == 8
 
 
-def test_a_shutdown_gives_back_what_no_open_hold_has_used(emulator, world, fields):
+def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_hold_has_used(
+    emulator, world, fields
+):
+    client = sync(fields)
+    with client.hold(INFERENCE, ACME, usage=100) as hold:
+        hold.use(8.25)
+        client.shutdown()
+    assert billed(emulator) == 9
+
+
+def test_a_shutdown_refunds_what_open_holds_have_not_used(emulator, world, fields):
     client = sync(fields)
     with client.hold(INFERENCE, ACME, usage=100):
         client.shutdown()
@@ -336,7 +346,7 @@ def test_a_shutdown_gives_back_what_no_open_hold_has_used(emulator, world, field
     assert billed(emulator) == 0
 
 
-async def test_an_asynchronous_shutdown_gives_back_what_no_open_hold_has_used(
+async def test_an_asynchronous_shutdown_refunds_what_open_holds_have_not_used(
     emulator, world, fields
 ):
     client = asynchronous(fields)
@@ -346,7 +356,7 @@ async def test_an_asynchronous_shutdown_gives_back_what_no_open_hold_has_used(
     assert billed(emulator) == 0
 
 
-def test_a_process_that_is_killed_loses_one_piece_at_most(emulator):
+def test_a_killed_process_loses_the_usage_of_at_most_one_reservation(emulator):
     program = textwrap.dedent("""
         import sys, time
         from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
@@ -368,9 +378,9 @@ def test_a_process_that_is_killed_loses_one_piece_at_most(emulator):
             lines = process.stdout.readline()
         process.kill()
         lines += process.stdout.read()
-        # The last one may have been cut off.
+        # The last line may have been cut off.
         used, settled, pieces = map(int, lines.split("\n")[-2].split())
-    assert len(bills(emulator)) >= pieces - 2  # the open one, and one on its way
+    assert len(bills(emulator)) >= pieces - 2  # the open one, and one being sent
     assert billed(emulator) <= settled + 1000
     assert billed(emulator) <= used + 1
     emulator.advance(3600)
@@ -407,7 +417,7 @@ async def test_a_stream_takes_over_the_hold_of_a_block_that_it_leaves(emulator, 
     assert billed(emulator) == 11
 
 
-def test_a_stream_that_fails_or_is_dropped_bills_what_was_seen(emulator):
+def test_a_stream_that_fails_or_is_dropped_bills_the_items_it_yielded(emulator):
     def broken():
         yield 3
         raise ValueError
@@ -426,7 +436,7 @@ def test_a_stream_that_fails_or_is_dropped_bills_what_was_seen(emulator):
     assert billed(emulator) == 12
 
 
-# Threads and collection
+# Threads and garbage collection
 
 
 def test_threads_use_one_hold_at_once(emulator, world, fields):
@@ -447,7 +457,7 @@ def test_threads_use_one_hold_at_once(emulator, world, fields):
     assert billed(emulator) == 2000
 
 
-def test_a_hold_that_is_collected_open_is_settled_with_a_warning(emulator, world, fields):
+def test_an_open_hold_that_is_garbage_collected_is_settled_with_a_warning(emulator, world, fields):
     with sync(fields) as client:
         hold = client.hold(INFERENCE, ACME, usage=10).__enter__()
         hold.use(6)

@@ -1,4 +1,4 @@
-"""Random blocks, left in every way: what was used is billed once, nothing stays held."""
+"""Random blocks with every kind of exit: usage is billed exactly once, and no hold stays open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ endings = st.sampled_from(["return", "drop", "cancel", "units", *ERRORS])
 blocks = st.lists(
     st.tuples(st.integers(1, 50), st.lists(steps, max_size=5), endings), min_size=1, max_size=60
 )
-# Random blocks of each kind, at least.
+# The least number of random blocks of each kind.
 BLOCKS = int(os.environ.get("SCHEMATIC_BLOCKS", "1000"))
 examples = settings(
     max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
@@ -37,7 +37,7 @@ examples = settings(
 
 
 class Ledger:
-    """What the blocks have used, by their own account."""
+    """What the blocks themselves recorded as used."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ def run_sync(client, ledger, block):
                     assert hold.reserve(amount)
                 elif name == "stream":
                     assert list(hold.stream(amount, lambda units: units)) == amount
-                    break  # it has ended the hold
+                    break  # the stream has ended the hold
             else:
                 leave(hold, ending)
     except (ZeroDivisionError, *ERRORS):
@@ -114,7 +114,7 @@ async def run_async(client, ledger, block):
         ledger.add(hold.used)
 
 
-def test_threads_that_leave_blocks_in_every_way():
+def test_threads_bill_what_was_used_however_their_blocks_end():
     ledger = Ledger()
     with Emulator(process=False) as emulator:
         client = Schematic(API_KEY, SchematicConfig(**streaming(emulator)))
@@ -134,7 +134,7 @@ def test_threads_that_leave_blocks_in_every_way():
                 thread.join()
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # of those that are dropped
+            warnings.simplefilter("ignore", ResourceWarning)  # of the holds that are dropped
             while ledger.blocks < BLOCKS:
                 run()
             gc.collect()
@@ -144,7 +144,7 @@ def test_threads_that_leave_blocks_in_every_way():
         assert emulator.audit()["balanced"]
 
 
-def test_tasks_that_leave_blocks_in_every_way():
+def test_tasks_bill_what_was_used_however_their_blocks_end():
     ledger = Ledger()
     with Emulator(process=False) as emulator:
         loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Exceptions out of signal handlers, at any line of a check or a settle of the synchronous client."""
+"""A signal handler raises an exception at any line of a check, a settle or a shutdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
     from tests.stores.servers import RedisServer
 
-# A connection that was just taken when the signal came is left to the garbage collector.
+# A connection that was just taken from the pool when the signal came is garbage collected.
 pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed <socket")
 
 INFERENCE = "inference"
@@ -30,17 +30,17 @@ RATE = 2
 LEASE_KEY = "schematic:credit-lease:comp_acme:credit_inference"
 
 
-# Where Python and asyncio drop what is raised, if it is an OSError: in a finalizer, and where
-# another thread's loop is woken.
+# Places where Python and asyncio discard an exception, or only an OSError: finalizers, and the code
+# that wakes the event loop of another thread.
 DROPPING = {"__del__", "_write_to_self"}
 
 
 class SoftTimeLimitError(TimeoutError):
-    """What a handler raises: a kind that connections raise, too."""
+    """What the handler raises; connections raise errors of its base class, too."""
 
 
 class Interrupted(NamedTuple):
-    """What became of a call that a signal interrupted."""
+    """The outcome of a call that a signal interrupted."""
 
     where: str | None  # file and line; None: the call ended before that line
     result: Any
@@ -74,7 +74,7 @@ def interrupted(call: Callable[[], Any], line: int) -> Interrupted:
     finally:
         sys.settrace(None)
         sys.unraisablehook = hook
-    # What is raised in a finalizer or a weak reference's callback is for Python to drop.
+    # Python itself discards what is raised in a finalizer or in the callback of a weak reference.
     assert heard or dropped or is_final or where is None, f"swallowed at {where}"
     return Interrupted(where, result)
 
@@ -131,7 +131,7 @@ def check(client: Schematic) -> CheckResult:
     return client.check(INFERENCE, ACME, usage=10)
 
 
-def test_of_an_interrupted_settle_billed_and_given_back_exclude_each_other(
+def test_an_interrupted_settle_never_both_bills_and_refunds_the_same_credits(
     client, emulator, redis_server
 ):
     check(client)
@@ -145,12 +145,12 @@ def test_of_an_interrupted_settle_billed_and_given_back_exclude_each_other(
         assert client.status().last_error is None, f"interrupted at {settled.where}"
     assert lines > 0 or client._store is None
     gone, billed = taken(client, emulator, redis_server)
-    # What is cut off between a claim and its refund comes back with the lease.
+    # What an interruption between a claim and its refund strands is returned with the lease.
     unused = (10 - 7) * RATE
     assert billed <= gone <= billed + (lines * unused if is_threads_own(client) else 0)
 
 
-def test_an_interrupted_check_mints_nothing_and_says_nothing_about_redis(
+def test_an_interrupted_check_mints_no_credits_and_logs_no_failure_of_redis(
     client, emulator, redis_server
 ):
     check(client)
@@ -164,11 +164,11 @@ def test_an_interrupted_check_mints_nothing_and_says_nothing_about_redis(
         assert following.allowed, f"after {checked.where}: {following.error}"
         client.track_with_reservation(following.reservation, 7)
     gone, billed = taken(client, emulator, redis_server)
-    # A debit whose record was cut off comes back with the lease.
+    # A debit whose reservation was not recorded is returned with the lease.
     assert billed <= gone <= billed + lines * 10 * RATE
 
 
-def test_a_shutdown_that_was_interrupted_anywhere_is_finished_by_the_next(emulator):
+def test_a_shutdown_interrupted_at_any_line_is_finished_by_the_next_call(emulator):
     line, where = 0, ""
     while where is not None:
         line += 1

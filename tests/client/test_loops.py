@@ -1,4 +1,4 @@
-"""Threads and loops: one client for many threads, one client for one loop after the other."""
+"""One synchronous client on many threads, and one asynchronous client on successive event loops."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_sixteen_threads_call_everything_at_once_and_each_gets_its_answer(emulat
     assert emulator.audit()["balanced"]
 
 
-def test_one_client_serves_one_loop_after_the_other(emulator):
+def test_one_client_works_on_successive_event_loops(emulator):
     client = make(emulator)
 
     async def use(last: bool) -> bool:
@@ -95,13 +95,13 @@ def test_one_client_serves_one_loop_after_the_other(emulator):
     assert emulator.state()["anomalies"] == {}
 
 
-def test_events_on_their_way_when_a_loop_ends_go_out_on_the_next(emulator):
+def test_events_being_sent_when_a_loop_ends_are_sent_on_the_next(emulator):
     client = make(emulator, event_buffer_period=0.01)
 
     async def use() -> None:
         result = await client.check(INFERENCE, ACME, usage=5)
         await client.track_with_reservation(result.reservation, 5)
-        # Taken from the queue, and not delivered: the capture service does not answer.
+        # They have left the queue, but are not delivered, because the capture service does not respond.
         await eventually_async(lambda: not client._core.counts()["queued_billing"])
 
     async def end() -> None:
@@ -127,7 +127,7 @@ def test_loops_that_end_without_a_shutdown_leave_no_warning(emulator):
             credit_leases=CreditLeaseConfig(mode="client"),
         ))
 
-        # Below an error, the debug mode only tells of callbacks that a busy machine made slow.
+        # Below the level of errors, asyncio's debug mode reports callbacks that a busy machine made slow.
         logging.getLogger("asyncio").setLevel(logging.ERROR)
 
         async def use(last):
@@ -152,7 +152,7 @@ def test_loops_that_end_without_a_shutdown_leave_no_warning(emulator):
 async def test_a_synchronous_check_inside_a_running_loop_waits_without_a_deadlock(emulator):
     config = SchematicConfig(**streaming(emulator))
     with Schematic(API_KEY, config) as client:
-        # The first waits for the stream and a lease, on a thread of the client's own.
+        # The first check waits for the stream and a lease, which the client's own thread brings.
         results = [client.check(INFERENCE, ACME, usage=1) for _ in range(50)]
         assert all(result.allowed for result in results)
         together = await asyncio.gather(
@@ -173,7 +173,7 @@ async def test_two_loops_at_once_are_refused_and_the_first_goes_on(emulator):
         assert (await client.check(INFERENCE, ACME, usage=1)).allowed
 
 
-def test_a_shutdown_on_a_loop_of_its_own_delivers_what_an_ended_loop_left(emulator):
+def test_a_shutdown_on_a_new_loop_delivers_what_an_ended_loop_left(emulator):
     client = make(emulator, event_buffer_period=60.0)
 
     async def use() -> None:
@@ -187,12 +187,12 @@ def test_a_shutdown_on_a_loop_of_its_own_delivers_what_an_ended_loop_left(emulat
     assert (client.status().queued_events, client.status().leases) == (0, 0)
     assert billed(emulator) == 5
     assert {lease["status"] for lease in emulator.state()["leases"].values()} == {"released"}
-    # It has ended for good: no loop is too late to say so again.
+    # The client has ended, so a further shutdown may run on any loop and does nothing.
     asyncio.run(client.shutdown())
     assert emulator.state()["requests"]["release"] == 1
 
 
-def test_a_shutdown_that_its_loop_cut_short_is_made_up_for_on_the_next(emulator):
+def test_a_shutdown_cut_short_by_the_end_of_its_loop_is_completed_on_the_next(emulator):
     client = make(emulator, event_buffer_period=60.0)
 
     async def use() -> None:
@@ -224,7 +224,7 @@ async def test_a_shutdown_from_another_loop_is_refused_and_changes_nothing(emula
     assert billed(emulator) == 1
 
 
-async def test_what_another_loop_is_refused_is_not_queued(emulator):
+async def test_a_call_that_is_refused_on_another_loop_queues_nothing(emulator):
     async with make(emulator, event_buffer_period=60.0) as client:
         held = (await client.check(INFERENCE, ACME, usage=9)).reservation
         queued = client.status().queued_events
@@ -259,7 +259,7 @@ async def test_memory_settles_from_any_loop_while_the_clients_own_can_send(emula
     assert billed(emulator) == 7
 
 
-def test_a_settle_after_its_loop_has_ended_starts_on_the_next(emulator):
+def test_a_settle_after_the_loop_has_ended_starts_the_client_on_the_next(emulator):
     client = make(emulator)
     held = asyncio.run(client.check(INFERENCE, ACME, usage=9)).reservation
 
@@ -273,7 +273,7 @@ def test_a_settle_after_its_loop_has_ended_starts_on_the_next(emulator):
 
 
 def test_without_asyncio_an_asynchronous_client_says_what_it_needs(emulator):
-    """As under trio: the coroutine is driven by something else."""
+    """As under trio, the coroutine is not driven by asyncio."""
     client = make(emulator)
     calls = [
         client.initialize(),

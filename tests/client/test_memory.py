@@ -1,4 +1,4 @@
-"""The native half of a client: what it answers, and what it leaves to the half that waits."""
+"""The native base of a client: what it answers from memory, and what it passes on to Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def holds(core: Core) -> int:
     return core.counts()["open_holds"]
 
 
-def test_nothing_is_answered_until_it_may_be():
+def test_memory_answers_only_what_has_been_opened():
     core = stocked("small")
     memory = Memory()
     assert memory._flag_value_now(FLAG, COMPANY, None) is None
@@ -39,7 +39,7 @@ def test_nothing_is_answered_until_it_may_be():
     assert holds(core) == 0
 
 
-def test_a_new_core_takes_the_place_of_the_one_before_and_starts_shut():
+def test_a_new_core_replaces_the_previous_one_and_starts_closed():
     first, second, third = (stocked("small") for _ in range(3))
     memory = hot(first)
     for core in (second, third):
@@ -50,7 +50,7 @@ def test_a_new_core_takes_the_place_of_the_one_before_and_starts_shut():
     assert [holds(core) for core in (first, second, third)] == [0, 1, 1]
 
 
-def test_options_say_what_keywords_say_and_a_keyword_wins():
+def test_options_equal_keywords_and_a_keyword_takes_precedence():
     memory = hot(stocked("small"))
     said = begin(memory, options=CheckOptions(usage=3, event_subtype="other", timeout=1))
     assert isinstance(said, CheckResult)
@@ -75,14 +75,14 @@ def test_options_say_what_keywords_say_and_a_keyword_wins():
         {"options": CheckOptions(usage=1, timeout=float("inf"))},
     ],
 )
-def test_what_is_not_sound_or_not_metered_is_left_alone(asked):
+def test_a_check_that_is_invalid_or_not_metered_is_passed_on(asked):
     core = stocked("small")
     assert begin(hot(core), **asked) is None
     assert holds(core) == 0
 
 
 @pytest.mark.parametrize("quantity", [-1, float("nan"), float("inf"), True, "7", None, 10**400])
-def test_a_quantity_that_needs_a_word_is_not_settled(quantity):
+def test_a_quantity_that_must_be_reported_is_not_settled_in_memory(quantity):
     core = stocked("small")
     memory = hot(core)
     answer = begin(memory, usage=1)
@@ -92,7 +92,7 @@ def test_a_quantity_that_needs_a_word_is_not_settled(quantity):
     assert holds(core) == 1
 
 
-def test_what_must_wait_goes_to_the_methods_that_wait():
+def test_calls_that_must_wait_go_to_the_python_methods():
     class Client(Schematic):
         def _check_waiting(self, *arguments: object) -> object:
             return arguments

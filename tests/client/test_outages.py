@@ -1,4 +1,4 @@
-"""Outages: a frozen service is not waited for, and a capture service that is away loses nothing."""
+"""Outages: a frozen service delays no call beyond its timeout, and no event is lost or billed twice."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 INFERENCE = "inference"
 CALLERS = 100
 TIMEOUT = 0.2
-# No test asserts tight times on a machine that is busy with other things; the figures are printed.
+# The tests print the times and assert none that is tight, because the machine may be busy.
 SLACK = 2.0
 SETTLES = 10_000
 
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """An emulator that does not share the interpreter with its callers."""
+    """An emulator in a process of its own, so that it does not slow its callers down."""
     with Emulator() as running:
         yield running
 
@@ -57,7 +57,7 @@ PLACES = ("acquire", "extend", "check")
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_frozen_service_holds_up_no_thread_beyond_its_timeout(emulator, place, capsys):
+def test_a_frozen_service_delays_no_thread_beyond_its_timeout(emulator, place, capsys):
     answers: list[bool] = []
     with Schematic(API_KEY, SchematicConfig(**fields_of(place, emulator))) as client:
         client.check_flag(INFERENCE, ACME)
@@ -88,7 +88,7 @@ def test_a_frozen_service_holds_up_no_thread_beyond_its_timeout(emulator, place,
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_frozen_service_holds_up_no_task_beyond_its_timeout(emulator, place, capsys):
+async def test_a_frozen_service_delays_no_task_beyond_its_timeout(emulator, place, capsys):
     fields = fields_of(place, emulator)
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
         await client.check_flag(INFERENCE, ACME)
@@ -121,7 +121,7 @@ def test_a_plain_check_of_a_frozen_service_answers_its_default_in_time(emulator,
     report(capsys, "one plain check, check frozen", [took])
 
 
-def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator, capsys):
+def test_ten_thousand_settles_during_a_capture_outage_are_billed_once_each(emulator, capsys):
     leases = CreditLeaseConfig(mode="client", default_lease_size=1_000_000)
     fields = streaming(emulator, credit_leases=leases, event_buffer_period=0.1)
     with Schematic(API_KEY, SchematicConfig(**fields)) as client:
@@ -134,7 +134,7 @@ def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator,
             times = held[1]
             eventually(lambda: client.status().last_error)
             status = client.status()
-            # Every billing event is kept; of the flag_check events there are 10 000 at most.
+            # Every billing event is kept, but at most 10 000 flag_check events.
             assert SETTLES <= status.queued_events <= SETTLES + 10_000
         begun = time.monotonic()
         eventually(lambda: not client.status().queued_events)
@@ -153,13 +153,13 @@ def test_ten_thousand_settles_of_a_capture_outage_are_billed_once_each(emulator,
             f"\n  check and settle: median {median(before[1]):.1f} us with capture up, "
             f"{median(times):.1f} us down; all delivered {drained:.2f} s after it was back\n"
         )
-    # Answered from memory as before: the outage costs a caller nothing that could be seen.
+    # Calls are answered from memory as before, so the outage must not slow a caller noticeably.
     assert median(times) < 10 * median(before[1])
     assert max(times) < PATIENCE / 2 * 1e6
 
 
 def use(client: Schematic, number: int) -> tuple[list[str], list[float]]:
-    """Check and settle; returns the reservation ids and the microseconds of each pair."""
+    """Check and settle; return the reservation ids and the microseconds that each pair took."""
     ids, times = [], []
     for _ in range(number):
         begun = time.perf_counter()
@@ -177,7 +177,7 @@ def median(times: list[float]) -> float:
 LOST_ANSWERS = 3
 
 
-def test_a_batch_whose_answer_was_lost_bills_each_track_once(emulator):
+def test_a_batch_whose_response_was_lost_bills_each_track_once(emulator):
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
         emulator.fail("cut", on="capture", times=LOST_ANSWERS)
         for _ in range(10):
@@ -189,8 +189,8 @@ def test_a_batch_whose_answer_was_lost_bills_each_track_once(emulator):
     assert emulator.state()["billed"]["comp_acme"]["pages"] == 70
 
 
-def test_the_halves_of_a_batch_that_was_taken_already_bill_nothing_again(emulator):
-    """Its answer was lost, and then it is refused for its size: its events are sent again in parts."""
+def test_the_halves_of_a_batch_that_was_already_accepted_bill_nothing_again(emulator):
+    """The response is lost; the retry is refused for its size, so the events are sent in two parts."""
     with Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client:
         cut = emulator.fail("cut", on="capture", times=1)
         for _ in range(10):
@@ -214,7 +214,7 @@ async def test_a_batch_of_an_asynchronous_client_is_billed_once_as_well(emulator
     assert state["billed"]["comp_acme"]["pages"] == 70
 
 
-def test_no_more_requests_are_under_way_than_the_configuration_allows(emulator):
+def test_no_more_requests_run_at_once_than_the_configuration_allows(emulator):
     fields = streaming(emulator, max_event_requests=2)
     with Schematic(API_KEY, SchematicConfig(**fields)) as client:
         fault = emulator.fail("freeze", on="capture")

@@ -1,4 +1,4 @@
-"""Processes: a child owns nothing of its parent's, and a reservation may travel."""
+"""A forked child uses nothing of its parent, and any process may settle a reservation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
-# CPython warns of any fork beside threads: the very thing that is tried here.
+# CPython warns about a fork in a process with threads, which is what these tests do.
 forking = pytest.mark.filterwarnings("ignore:.*use of fork\\(\\):DeprecationWarning")
 
 
@@ -72,7 +72,7 @@ def in_fork(work: Callable[[], object]) -> Any:
 
 
 @forking
-def test_a_child_starts_with_nothing_and_the_parent_goes_on(emulator):
+def test_a_child_starts_with_nothing_and_the_parent_continues(emulator):
     with make(emulator) as client:
         held = client.check(INFERENCE, ACME, usage=5)
         client.track("of the parent")
@@ -93,7 +93,7 @@ def test_a_child_starts_with_nothing_and_the_parent_goes_on(emulator):
         assert told["before"] == [0, 0, 0]
         assert told["connected"] is False
         assert told["reservation"] != held.reservation.id
-        # The parent's socket still works, nothing was written to it and nobody closed it.
+        # The parent's socket still works: the child has neither written to it nor closed it.
         assert client.status().connected
         assert client.check(INFERENCE, ACME, usage=5).allowed
         client.track_with_reservation(held.reservation, 5)
@@ -105,7 +105,7 @@ def test_a_child_starts_with_nothing_and_the_parent_goes_on(emulator):
 @forking
 def test_a_child_and_its_parent_never_spend_the_same_credits(emulator):
     with make(emulator) as client:
-        # Nearly all of the parent's lease is spoken for: a child that spent from it would overdraw.
+        # The parent's lease is nearly used up, so a child that spent from it would overdraw it.
         held = client.check(INFERENCE, ACME, usage=4500)
 
         def child() -> bool:
@@ -122,7 +122,7 @@ def test_a_child_and_its_parent_never_spend_the_same_credits(emulator):
 
 
 @forking
-def test_a_child_that_exits_without_a_word_sends_nothing_of_its_parents(emulator):
+def test_a_child_that_exits_without_a_call_sends_no_event_of_its_parent(emulator):
     client = make(emulator, event_buffer_period=60.0)
     client.check(INFERENCE, ACME, usage=5)
     client.track("queued at the fork", {"id": "acme"})
@@ -201,11 +201,42 @@ def test_a_fork_while_other_threads_use_the_client_does_not_deadlock_the_child(e
     assert emulator.audit()["balanced"]
 
 
+# Sub-interpreters
+
+IMPORT_TWICE = """
+import sys
+
+import schematic_native
+
+try:
+    import _interpreters
+
+    failure = _interpreters.exec(_interpreters.create("legacy"), "import schematic_native")
+    print("" if failure is None else failure.formatted)
+except ImportError:
+    import _xxsubinterpreters
+
+    try:
+        _xxsubinterpreters.run_string(_xxsubinterpreters.create(), "import schematic_native")
+    except _xxsubinterpreters.RunFailedError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="its own check comes first")
+def test_a_second_interpreter_is_refused_in_words():
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_TWICE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "ImportError" in done.stdout
+    assert "schematic_native works in one interpreter of a process" in done.stdout
+    assert done.stderr == ""
+
+
 # multiprocessing
 
 
 def settle_elsewhere(pipe: Connection, url: str) -> None:
-    """Settle a reservation that came as a plain dictionary, in a process of another making."""
+    """Settle a reservation, received as a dictionary, in a process of any start method."""
     fields = {"base_url": url, "event_capture_url": url, "use_datastream": True}
     config = SchematicConfig(**fields, credit_leases=CreditLeaseConfig(mode="client"))
     with Schematic(API_KEY, config) as client:
@@ -232,7 +263,7 @@ def test_a_reservation_is_settled_in_another_process(emulator, method):
         assert event["body"]["lease_id"] == result.reservation.lease_id
         (lease,) = emulator.state()["leases"].values()
         assert (lease["tracked"], lease["status"]) == (14.0, "active")
-        # Settled here too, it is billed no second time.
+        # The reservation is settled here as well, and still billed once.
         client.track_with_reservation(result.reservation, 7)
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 7}}
     assert emulator.audit()["balanced"]
@@ -310,7 +341,7 @@ RAW_FORK = """
     client = Schematic("sch_dev_emulator", config)
     held = client.check("inference", {"id": "acme"}, usage=5)
     client.track("queued at the fork", {"id": "acme"})
-    # The C library's own fork: none of Python's hooks run.
+    # The C library's fork, which runs none of Python's hooks.
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         result = client.check("inference", {"id": "acme"}, usage=5)
@@ -325,7 +356,7 @@ RAW_FORK = """
 """
 
 
-def test_a_child_of_a_server_that_skips_the_hooks_owns_nothing_of_its_parents(emulator):
+def test_a_child_of_a_server_that_skips_the_fork_hooks_uses_nothing_of_its_parent(emulator):
     command = [sys.executable, "-c", textwrap.dedent(RAW_FORK), emulator.base_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert (done.returncode, done.stderr) == (0, "")

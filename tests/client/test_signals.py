@@ -1,4 +1,4 @@
-"""Public methods are called from signal handlers: at any line of another call, without a hang or a loss."""
+"""A signal handler may call any public method at any line of another call: nothing hangs or is lost."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
 
 INFERENCE = "inference"
-# Seconds after which a call that a handler has interrupted counts as hanging.
+# Seconds after which an interrupted call counts as hanging.
 LIMIT = 20.0
 
 
 class Interruption:
-    """Calls `action` once, at one line of a call's Python code, as a handler of a signal would."""
+    """Calls `action` once, at one line of a call's Python code, as a signal handler would."""
 
     def __init__(self, call: Callable[[], object], line: int, action: Callable[[], object]) -> None:
         self._call, self._line, self._action = call, line, action
@@ -36,7 +36,7 @@ class Interruption:
         self.where: str | None = None
 
     def is_over(self) -> bool:
-        """Make the call on a thread of its own; tells whether it has ended in time."""
+        """Make the call on a new thread; return whether it has ended in time."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         thread.join(LIMIT)
@@ -83,7 +83,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("call", "action"), PAIRS)
-def test_a_handler_at_any_line_of_a_call_ends_and_lets_the_call_end(emulator, call, action):
+def test_a_handler_that_interrupts_a_call_at_any_line_hangs_neither(emulator, call, action):
     line, where, settled = 1, "", 0
     while where is not None:
         client = make(emulator)
@@ -106,7 +106,7 @@ def test_a_handler_at_any_line_of_a_call_ends_and_lets_the_call_end(emulator, ca
 
 @pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
 @pytest.mark.parametrize("call", ["check", "settle"])
-def test_a_shutdown_at_any_line_of_a_call_on_redis_ends_and_bills_what_was_settled(
+def test_a_shutdown_at_any_line_of_a_call_with_redis_ends_and_bills_what_was_settled(
     emulator, redis_server, kind, call
 ):
     line, where, settled = 1, "", 0
@@ -122,10 +122,11 @@ def test_a_shutdown_at_any_line_of_a_call_on_redis_ends_and_bills_what_was_settl
         client.shutdown()
         where = interruption.where
         billed = emulator.state()["billed"].get("comp_acme", {}).get("inference_tokens", 0)
-        # A settle that had not begun when the client was shut down is refused, and logged.
+        # A settle that had not begun when the client was shut down is refused and logged.
         assert billed - settled in ({1} if call == "check" or where is None else {0, 1})
         settled = billed
-        # On the calling thread a call has several hundred lines; an asyncio client's are a few.
+        # With a synchronous Redis client a call runs several hundred lines on the calling thread, with an
+        # asyncio client only a few.
         line += 3 if kind is redis.Redis else 1
     assert line > 2
 
@@ -135,7 +136,7 @@ import os, signal, sys
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 
 url, how = sys.argv[1:]
-# Whoever started the tests in the background has it ignored.
+# A shell that runs the tests in the background makes them ignore this signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Schematic("sch_dev_emulator", SchematicConfig(
     base_url=url, event_capture_url=url, use_datastream=True,
@@ -163,8 +164,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("how", ["again", "handler", "exit"])
-def test_what_was_queued_is_delivered_though_the_shutdown_was_interrupted(emulator, how):
-    """The delivery hangs until the signal has come: by a second call, a handler, or the exit hook."""
+def test_queued_events_are_delivered_although_the_shutdown_was_interrupted(emulator, how):
+    """Delivery hangs until the signal; then a second call, a handler or the exit hook completes it."""
     fault = emulator.fail("freeze", on="capture")
     child = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, emulator.base_url, how],

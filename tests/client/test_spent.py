@@ -1,4 +1,4 @@
-"""Customers who have little or nothing left."""
+"""Companies with few credits or none left: what they can spend, and how often the service is asked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(request, emulator):
 
 @pytest.fixture
 def requests(client, monkeypatch):
-    """Acquires and extends, as they were asked for."""
+    """The requests to acquire and extend leases, in order."""
     asked = []
     api = client._runtime._api
     acquire, extend = api.acquire_lease, api.extend_lease
@@ -65,14 +65,14 @@ def test_the_last_credits_can_be_spent(client, requests):
     assert acquires(requests) == [10_000, 50]
 
 
-def test_an_acquire_is_not_repeated_for_what_would_not_be_enough(client, requests):
+def test_an_acquire_is_not_repeated_if_the_rest_of_the_credits_would_not_suffice(client, requests):
     denied = client.check(INFERENCE, FEW, usage=26)
     assert (denied.allowed, denied.error) == (False, "lease_acquire_failed")
     assert requests == [("acquire", 10_000)]
     assert client.check(INFERENCE, FEW, usage=25).allowed
 
 
-def test_an_extend_is_repeated_for_the_rest(emulator, client, requests):
+def test_an_extend_is_repeated_for_the_rest_of_the_credits(emulator, client, requests):
     assert client.check(INFERENCE, FEW, usage=20).allowed
     assert acquires(requests) == [10_000, 50]
     emulator.set_balance("comp_few", CREDIT, 33)
@@ -82,18 +82,18 @@ def test_an_extend_is_repeated_for_the_rest(emulator, client, requests):
     assert acquires(requests) == [10_000, 50]
 
 
-def test_who_has_nothing_is_denied_without_a_request(client, requests):
+def test_a_company_without_credits_is_denied_without_a_request(client, requests):
     for _ in range(50):
         denied = client.check(INFERENCE, NONE, usage=3)
         assert (denied.allowed, denied.reason) == (False, "lease_acquire_failed")
     assert requests == [("acquire", 10_000)]
-    # As the mode says, as ever.
+    # The failure mode applies as usual.
     opened = client.check(INFERENCE, NONE, usage=3, on_acquire_failure="fail-open")
     assert opened.error == "lease_acquire_failed"
     assert len(requests) == 1
 
 
-def test_a_smaller_check_asks_for_itself(client, requests):
+def test_a_smaller_check_makes_its_own_request(client, requests):
     client.check(INFERENCE, NONE, usage=3)
     client.check(INFERENCE, NONE, usage=4)
     assert len(requests) == 1
@@ -101,14 +101,14 @@ def test_a_smaller_check_asks_for_itself(client, requests):
     assert len(requests) == 2
 
 
-def test_a_hold_that_is_given_back_can_be_held_again(client):
+def test_refunded_credits_can_be_held_again(client):
     held = [client.check(INFERENCE, FEW, usage=5) for _ in range(5)]
     assert not client.check(INFERENCE, FEW, usage=5).allowed
     client.track_with_reservation(held[0].reservation, 0)
     assert client.check(INFERENCE, FEW, usage=5).allowed
 
 
-def test_the_first_check_after_a_top_up_that_was_pushed_passes(emulator, client, requests):
+def test_the_first_check_after_a_pushed_top_up_is_allowed(emulator, client, requests):
     assert not client.check(INFERENCE, NONE, usage=3).allowed
     emulator.set_balance("comp_none", CREDIT, 100)
     eventually(lambda: client._core.company_balance("comp_none", CREDIT) == 100)
@@ -133,7 +133,7 @@ def test_many_threads_of_a_company_without_credits_cost_two_requests_at_most(cli
     assert len(requests) <= 2
 
 
-def test_a_refusal_is_no_error(client, caplog):
+def test_a_refused_acquire_is_not_logged_as_an_error(client, caplog):
     with caplog.at_level(logging.ERROR):
         for who in (NONE, FEW, ACME):
             client.check(INFERENCE, who, usage=100)
@@ -147,7 +147,7 @@ def test_an_outage_is_not_remembered(emulator, client, requests):
     assert not client._core.was_refused("comp_acme", CREDIT, 1e9)
 
 
-# By a clock of the test's own
+# With a clock that the test controls
 
 
 class Clock:
@@ -173,13 +173,13 @@ def core(clock):
 
 
 def asks(core, usage=4):
-    """Whether a check of the company without credits wants to ask the service."""
+    """Whether a check of the company without credits would ask the service."""
     answer = core.check(INFERENCE, NONE, None, usage)
     assert isinstance(answer, PendingCheck) or answer.error == "lease_acquire_failed"
     return isinstance(answer, PendingCheck)
 
 
-def test_one_check_asks_again_after_five_seconds_and_the_others_are_denied(core, clock):
+def test_after_five_seconds_one_check_asks_again_and_the_others_are_denied(core, clock):
     assert asks(core)
     core.note_spent("comp_none", CREDIT, 8, 0.0)
     assert [asks(core), asks(core, 5), asks(core, 3)] == [False, False, True]
@@ -187,13 +187,15 @@ def test_one_check_asks_again_after_five_seconds_and_the_others_are_denied(core,
     assert not asks(core)
     clock.now += 0.2
     assert [asks(core), asks(core)] == [True, False]
-    assert not core.was_refused("comp_none", CREDIT, 8)  # the one that asks may
+    assert not core.was_refused(
+        "comp_none", CREDIT, 8
+    )  # the check that asks is not denied in advance
     core.note_spent("comp_none", CREDIT, 8, 0.0)
     assert core.was_refused("comp_none", CREDIT, 8)
     assert not asks(core)
 
 
-def test_a_clock_that_is_set_back_denies_nobody_for_longer(core, clock):
+def test_a_clock_that_is_set_back_does_not_prolong_denials(core, clock):
     core.note_spent("comp_none", CREDIT, 8, 0.0)
     clock.now -= 3600
     assert asks(core)

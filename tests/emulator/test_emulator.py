@@ -15,10 +15,9 @@ import httpx
 import pytest
 
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
+from tests.emulator.conftest import Wire
+from tests.emulator.endpoints.test_datastream import Stream
 from tests.ports import free_port
-
-from .conftest import Wire
-from .test_datastream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

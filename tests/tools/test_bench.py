@@ -303,7 +303,8 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("--save", "first", "--html", "report.html")
+    first = run("--save", "first", "--html", "report.html")
+    assert first.splitlines()[-1] == f"report: {(tmp_path / 'report.html').as_uri()}"
     second = run("--baseline", "first", "--json", "second.json")
     assert "changed from first:" in second
     measured = json.loads((tmp_path / "second.json").read_text())["series"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from schematic_native.tools import demo
@@ -40,6 +42,29 @@ def test_the_demo_audits_what_it_did(kind: list[str]) -> None:
     checks = re.search(r"checks +([\d,]+) \(", done.stdout)
     assert checks is not None
     assert int(checks[1].replace(",", "")) > 0
+
+
+def test_the_demo_says_how_to_look_at_its_ledger() -> None:
+    assert (
+        run("--seconds", "0.2").stdout.splitlines()[-1].startswith("The emulator ends now: --stay")
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_a_demo_that_stays_shows_its_dashboard_until_it_is_interrupted() -> None:
+    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "demo", "--stay"]
+    with subprocess.Popen(
+        [*command, "--seconds", "0.2"], stdout=subprocess.PIPE, text=True
+    ) as staying:
+        try:
+            assert staying.stdout is not None
+            line = next(line for line in staying.stdout if line.startswith("dashboard: "))
+            page = httpx.get(line.split()[1])
+            assert page.is_success
+            assert "acme" in page.text
+        finally:
+            staying.send_signal(signal.SIGINT)
+        assert staying.wait(30) == 0
 
 
 @pytest.mark.parametrize("kind", [[], ["--async"]], ids=["sync", "async"])

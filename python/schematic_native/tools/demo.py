@@ -7,6 +7,7 @@ end, the emulator's ledger is compared with the program's own count. It never re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import threading
@@ -359,6 +360,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", metavar="FILE", help="what the emulator knows (default: the packaged example)"
     )
     parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="keep the emulator at the end, for a look at its dashboard, until interrupted",
+    )
+    parser.add_argument(
         "--outage",
         type=float,
         metavar="SECONDS",
@@ -406,4 +412,15 @@ def _run(emulator: Emulator, arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    _show_page(emulator, stay=arguments.stay)
     return 0 if balances else 1
+
+
+def _show_page(emulator: Emulator, *, stay: bool) -> None:
+    """Say where the dashboard with what happened is, and wait while somebody looks at it."""
+    if not stay:
+        print("\nThe emulator ends now: --stay keeps it, and its dashboard with this ledger.")
+        return
+    print(f"\ndashboard: {emulator.base_url}/  (Ctrl-C ends it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

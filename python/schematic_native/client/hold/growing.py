@@ -1,6 +1,9 @@
-"""How a hold begins, counts what is used, and holds more before it runs low."""
+"""How a hold counts what is used, and reserves more before it runs low.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+Nothing here waits: a check that memory cannot answer runs in the background.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
@@ -19,22 +22,23 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.leases.requests import CheckArguments
 
-# More is held once less than this part of the first usage is left.
+# A hold grows when less than this fraction of its first usage is left.
 LOW = 0.25
 ENTERED = "a hold can be entered once"
 
 
 class GrowingHold(EndingHold[C]):
-    """A hold that is entered, used, and held more of."""
+    """A hold that counts its usage and grows with it."""
 
     @classmethod
     def _make(cls, client: C, arguments: CheckArguments) -> Self:
-        """Return the hold of a client.
+        """Create a hold.
 
-        Made without `__init__`: its defaults are the class's, so that few are set.
+        For speed, this bypasses `__init__`: class attributes serve as defaults, so that only a few
+        attributes have to be set.
 
         Raises:
-            TypeError, ValueError: the usage is no positive number.
+            TypeError, ValueError: the usage is not a positive number.
 
         """
         usage: Any = arguments[4]
@@ -50,7 +54,7 @@ class GrowingHold(EndingHold[C]):
     def _with_terms(
         self, traits: object, required: bool, ttl: float | None, key: str | None
     ) -> Self:
-        """Set what few holds have."""
+        """Set the terms that only few holds have."""
         self._traits = read_json("traits", traits)
         if ttl is not None:
             _check_ttl(ttl)
@@ -75,21 +79,21 @@ class GrowingHold(EndingHold[C]):
 
     @property
     def reason(self) -> str:
-        """Which rule decided, or which failure."""
+        """The rule or the failure that decided the first check."""
         return self.result.reason
 
     @property
     def error(self) -> str | None:
-        """The failure, if there was one."""
+        """The failure of the first check, if there was one."""
         return self.result.error
 
     def use(self, units: float) -> None:
-        """Count units as used. Never waits, and never fails for want of credits.
+        """Count units as used. This never waits, and never fails for lack of credits.
 
-        Any thread may call it. Units of an allowed hold are billed, held or not.
+        Any thread may call it. Usage of an allowed hold is billed even beyond what is held.
 
         Raises:
-            TypeError, ValueError: `units` is no finite number, 0 or more.
+            TypeError, ValueError: `units` is not a finite number of 0 or more.
             RuntimeError: the hold has ended, or has not been entered.
 
         """
@@ -104,11 +108,11 @@ class GrowingHold(EndingHold[C]):
             self._is_busy = True
         self._grow()
 
-    def _ask_for(self, units: float) -> CheckArguments:
+    def _arguments_for(self, units: float) -> CheckArguments:
         """Return the arguments of a check for more units."""
         flag_key, company, user, options, _, *others = self._arguments
         if self._pieces:
-            # As the first check named them: the caller's mappings may have changed.
+            # The keys of the first check: the caller's mappings may have changed since.
             company, user = self._pieces[0].company, self._pieces[0].user
         arguments: Any = (flag_key, company, user, options, units, *others)
         return cast("CheckArguments", arguments)
@@ -119,22 +123,22 @@ class GrowingHold(EndingHold[C]):
         return f"hold:{self._arguments[0]}:{self._key}:{self._count if self._result else 0}"
 
     def _grow(self) -> None:
-        """Hold more: now if memory can tell, else in the background."""
+        """Hold more: at once if memory can answer the check, otherwise in the background."""
         units = self._usage + max(0.0, self.used - self.held)
         try:
-            begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+            begun = self._client._begin_now(*self._arguments_for(units), self._ttl)
         except BaseException:
             self._is_busy = False
             raise
         if isinstance(begun, CheckResult):
-            self._see_to(self._adopt(begun, units))
+            self._settle_without_waiting(self._accept_further_check(begun, units))
             self._is_busy = False
             return
 
         async def grow(runtime: Runtime) -> None:
             try:
                 result = await self._ask(runtime, units, begun)
-                self._see_to(self._adopt(result, units))
+                self._settle_without_waiting(self._accept_further_check(result, units))
             finally:
                 self._is_busy = False
 
@@ -143,18 +147,18 @@ class GrowingHold(EndingHold[C]):
     async def _ask(
         self, runtime: Runtime, units: float, pending: PendingCheck | None
     ) -> CheckResult:
-        """Finish a check for more units on the loop."""
+        """Finish a check for more units. Call it on the event loop."""
         client = self._client
-        request = client._read_check(self._ask_for(units), self._ttl, self._repeat_key())
+        request = client._read_check(self._arguments_for(units), self._ttl, self._repeat_key())
         return client._conclude_check(request, await runtime.check(request, pending))
 
-    def _adopt(self, result: CheckResult, units: float) -> list[Ending]:
-        """Take more that is held; returns it for ending if it comes too late."""
+    def _accept_further_check(self, result: CheckResult, units: float) -> list[Ending]:
+        """Add what a further check holds; if the hold is ending, return it to be released instead."""
         reservation = result.reservation
         with self._holds.lock:
             if reservation is None:
                 self.exhausted = not result.allowed
-                self._low = -math.inf  # one refusal is enough
+                self._low = -math.inf  # do not ask again
                 return []
             if self._ending is not None:
                 return [(reservation, 0)]
@@ -170,17 +174,17 @@ class GrowingHold(EndingHold[C]):
             self._names[reservation.id] = self._name(reservation.event_subtype, self._count)
         self._count += 1
 
-    def _lacks(self, units: float) -> float:
-        """Return the units that must be held for so many to be left."""
+    def _missing_units(self, units: float) -> float:
+        """Return how many more units must be held so that `units` are left to use."""
         check_units(units)
         if self._ending is not None:
             raise RuntimeError("the hold has ended")
         return units - (self.held - self.used)
 
     def _is_held(self, result: CheckResult, units: float) -> bool:
-        """Take the answer of a check that was waited for."""
-        late = self._adopt(result, units)
-        self._see_to(late)
+        """Add what a further check holds, and tell whether `reserve` has succeeded."""
+        late = self._accept_further_check(result, units)
+        self._settle_without_waiting(late)
         return result.allowed and not late
 
 
@@ -192,7 +196,7 @@ def _check_usage(usage: object) -> None:
 
 
 def check_units(units: object) -> None:
-    """Require a number of event units, finite and 0 or more."""
+    """Require a finite number of event units of 0 or more."""
     if isinstance(units, bool) or not isinstance(units, (int, float)):
         raise TypeError(f"units must be a number, got {units!r}")
     if not is_usage(units):

@@ -15,6 +15,7 @@ import pytest
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
 from tests.conftest import eventually, streaming
+from tests.servers import Answer, HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,6 +290,53 @@ def test_what_is_refused_is_told(page: Page) -> None:
     page.get_by_label("Times").fill("3")
     inject(page, "refuse", "any")
     page.get_by_role("status").get_by_text("times: expected nothing").wait_for()
+
+
+ATTACK = """async ([target, paths]) => {
+  const ends = [];
+  for (const path of paths) {
+    for (const type of ["text/plain", "application/json", "application/x-www-form-urlencoded"]) {
+      for (const mode of ["no-cors", "cors"]) {
+        ends.push(fetch(target + path, {
+          method: "POST", mode, headers: { "content-type": type }, body: '{"kind": "drop", "advance": 9999}',
+        }).then((answer) => `${answer.type} ${answer.status}`, () => "refused"));
+      }
+    }
+    const form = document.createElement("form");
+    Object.assign(form, { method: "post", action: target + path, target: "frame", enctype: "text/plain" });
+    form.innerHTML = `<input name='{"kind": "drop", "x": "' value='"}'>`;
+    document.body.append(form);
+    form.submit();
+  }
+  return Promise.all(ends);
+}"""
+
+
+def test_a_page_from_elsewhere_can_neither_command_nor_read_nor_frame_it(
+    browser: Browser, emulator: Emulator, wire: Any
+) -> None:
+    lease = wire.lease(10)
+    hostile = Answer(
+        body=b"<!doctype html><body><iframe name=frame></iframe>",
+        headers={"Content-Type": "text/html"},
+    )
+    with HttpServer(otherwise=hostile) as elsewhere:
+        page = browser.new_page()
+        page.goto(elsewhere.url.replace("127.0.0.1", "localhost"))
+        paths = ["fail", "reset", "clock", "drop-sockets", "dashboard/check"]
+        ends = page.evaluate(ATTACK, [emulator.base_url, [f"/_emulator/{name}" for name in paths]])
+        # An opaque answer cannot be read; it was a refusal.
+        assert set(ends) == {"opaque 0", "refused"}
+        read = "url => fetch(url).then((answer) => answer.text(), () => 'refused')"
+        assert page.evaluate(read, f"{emulator.base_url}/_emulator/state") == "refused"
+        page.locator("iframe").evaluate("(frame, url) => (frame.src = url)", emulator.base_url)
+        assert page.frame("frame") is not None
+        assert page.frame_locator("iframe").get_by_role("heading", name="Schematic").count() == 0
+        page.close()
+    state = emulator.state()
+    assert list(state["leases"]) == [lease]
+    assert state["leases"][lease]["status"] == "active"
+    assert emulator.faults() == []
 
 
 # For everybody

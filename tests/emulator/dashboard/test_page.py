@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schematic_native.emulator import Emulator
-
-    from .conftest import Wire
+    from tests.emulator.conftest import Wire
 
 HOSTILE = "<img src=x onerror=alert(1)>'\""
 ADMIN = [

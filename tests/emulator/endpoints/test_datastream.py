@@ -12,7 +12,7 @@ from schematic_native.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .conftest import Wire
+    from tests.emulator.conftest import Wire
 
 COMPANY, USER = "rulesengine.Company", "rulesengine.User"
 

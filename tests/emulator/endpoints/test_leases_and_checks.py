@@ -6,8 +6,7 @@ import pytest
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
-
-    from .conftest import Wire
+    from tests.emulator.conftest import Wire
 
 
 def test_an_acquired_lease_has_every_field_of_the_wire(wire: Wire) -> None:

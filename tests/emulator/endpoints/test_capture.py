@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import Wire
+    from tests.emulator.conftest import Wire
 
 
 def test_a_batch_is_taken_whole_and_kept_in_order(wire: Wire) -> None:
