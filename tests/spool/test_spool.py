@@ -182,7 +182,10 @@ def test_a_full_spool_refuses_what_is_new_and_the_service_still_gets_everything(
 def test_an_event_that_the_service_refuses_is_not_sent_again(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    with emulator.fail("status", on="capture", status=422, times=1), make(emulator, tmp_path) as client:
+    with (
+        emulator.fail("status", on="capture", status=422, times=1),
+        make(emulator, tmp_path) as client,
+    ):
         client.track("a", ACME)
         eventually(lambda: client.status().dropped_events == 1)
         assert spool_of(client).events == 0
@@ -339,7 +342,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, check=False).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
