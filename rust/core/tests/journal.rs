@@ -15,14 +15,14 @@ fn track(event: &str) -> Billing {
 }
 
 /// A journal in memory, which keeps so many events.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Pages {
     room: usize,
-    kept: Mutex<Vec<Option<Box<[u8]>>>>,
-    left: Mutex<Vec<Ticket>>,
+    kept: Arc<Mutex<Vec<Option<Box<[u8]>>>>>,
+    left: Arc<Mutex<Vec<Ticket>>>,
 }
 
-impl Journal for Arc<Pages> {
+impl Journal for Pages {
     fn keep(&self, write: &mut dyn FnMut(&mut Vec<u8>)) -> Option<Ticket> {
         let mut out = Vec::new();
         write(&mut out);
@@ -62,11 +62,11 @@ impl Journal for Arc<Pages> {
 
 #[test]
 fn a_journal_keeps_events_until_they_are_delivered_and_sends_what_has_no_room_in_memory() {
-    let pages = Arc::new(Pages {
+    let pages = Pages {
         room: 3,
         ..Pages::default()
-    });
-    let queue = Queue::new("k", 2, 10).with_journal(Some(Box::new(Arc::clone(&pages))));
+    };
+    let queue = Queue::new("k", 2, 10).with_journal(Some(Box::new(pages.clone())));
     for name in ["a", "b", "c", "d"] {
         queue.bill(track(name));
     }
@@ -86,8 +86,8 @@ fn a_journal_keeps_events_until_they_are_delivered_and_sends_what_has_no_room_in
 
 #[test]
 fn at_the_end_a_journal_is_given_what_it_does_not_keep() {
-    let pages = Arc::new(Pages::default());
-    let queue = Queue::new("k", 10, 10).with_journal(Some(Box::new(Arc::clone(&pages))));
+    let pages = Pages::default();
+    let queue = Queue::new("k", 10, 10).with_journal(Some(Box::new(pages.clone())));
     queue.bill(track("a"));
     let batch = queue.take_batch().unwrap();
     queue.bill(track("b"));
