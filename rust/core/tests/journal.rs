@@ -14,11 +14,14 @@ fn track(event: &str) -> Billing {
     }))
 }
 
+/// An event, until it is delivered.
+type Page = Option<Box<[u8]>>;
+
 /// A journal in memory, which keeps so many events.
 #[derive(Clone, Default)]
 struct Pages {
     room: usize,
-    kept: Arc<Mutex<Vec<Option<Box<[u8]>>>>>,
+    kept: Arc<Mutex<Vec<Page>>>,
     left: Arc<Mutex<Vec<Ticket>>>,
 }
 
