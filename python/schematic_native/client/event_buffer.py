@@ -67,24 +67,23 @@ class _Buffer:
 
     def _queue(self, event: Pushed) -> None:
         read = read_pushed(event)
-        client = self._owner()
+        client = self._client()
+        if client is None:
+            raise ReferenceError("the client of this event buffer is gone")
         if not client._refuses_event("event_buffer.push"):  # noqa: SLF001
             client._put(read)  # noqa: SLF001
 
     def _flushing(self) -> Any:
-        """Begin to deliver the queued events; return None if the client is not running."""
-        client = self._owner()
-        if client._runtime is None or client._closed:  # noqa: SLF001
+        """Begin to deliver the queued events; return None if the client is not running.
+
+        A client that is gone has begun to deliver them itself.
+        """
+        client = self._client()
+        if client is None or client._runtime is None or client._closed:  # noqa: SLF001
             return None
         return client._finish(  # noqa: SLF001
             outcome_of(lambda runtime: runtime.flush(SHUTDOWN_BUDGET), SHUTDOWN_BUDGET)
         )
-
-    def _owner(self) -> Owner:
-        client = self._client()
-        if client is None:
-            raise ReferenceError("the client of this event buffer is gone")
-        return client
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
