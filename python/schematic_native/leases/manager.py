@@ -44,6 +44,8 @@ INSTALL_POLL_INTERVAL = 0.025
 MOST_CLOCK_SKEW = 10.0
 # What the service says to an extend of a lease that has ended.
 ENDED_STATUSES = frozenset({400, 404, 409, 410, 422})
+# So many leases of other processes may end under an acquire before it gives up.
+MAX_SIBLINGS_MET = 3
 SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
@@ -260,7 +262,7 @@ class Leases:
             return  # the service has one lease for a slot, so it has not ended
         free, store = None, self._store
         if not is_shared(store):
-            lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+            lease = await self._obtain_own_part(slot, lease, plan, ends)
         elif is_foreign(lease, ends):
             free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)
@@ -268,6 +270,24 @@ class Leases:
             lease = await self._renew(slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
             self._calls.spawn(self._release(lease.lease_id, None))
+
+    async def _obtain_own_part(
+        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, ends: float
+    ) -> GrantedLease:
+        """Return what this process may spend of a lease that was granted.
+
+        The lease may be another process's, which releases it before this one has added its share. The
+        service then grants another.
+        """
+        for _ in range(MAX_SIBLINGS_MET):
+            try:
+                return await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+            except ApiError as error:
+                if error.status not in ENDED_STATUSES:
+                    raise
+            ends = self._ends.unique(plan.expires_at)
+            lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+        return await self._siblings.own_part_of_grant(slot, lease, plan, ends)
 
     async def _install(
         self,
