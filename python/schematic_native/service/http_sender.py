@@ -125,7 +125,10 @@ class HttpSender:
 
     async def _make_client(self, loopback: bool, plain: bool) -> httpx.AsyncClient:
         if plain:
-            return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
+            # A fork waits for this: httpx imports as it makes a client, and a child that was forked in
+            # the meantime would inherit a locked module.
+            with using_openssl:
+                return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
