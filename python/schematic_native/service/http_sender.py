@@ -9,6 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+# httpx imports httpcore when it makes its first client. It is imported here, as a child that is forked during
+# that import would inherit a locked module.
+import httpcore  # noqa: F401
 import httpx
 
 from schematic_native._native import __version__
@@ -125,10 +128,7 @@ class HttpSender:
 
     async def _make_client(self, loopback: bool, plain: bool) -> httpx.AsyncClient:
         if plain:
-            # A fork waits for this: httpx imports as it makes a client, and a child that was forked in
-            # the meantime would inherit a locked module.
-            with using_openssl:
-                return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
+            return httpx.AsyncClient(trust_env=False, verify=TRUSTING_NOBODY)
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
