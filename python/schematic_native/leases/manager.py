@@ -254,7 +254,9 @@ class Leases:
                 raise
             await self._obtain(slot, plan.with_amount(less), successor_of)
 
-    async def _obtain(self, slot: Slot, plan: AcquirePlan, successor_of: str | None) -> None:
+    async def _obtain(
+        self, slot: Slot, plan: AcquirePlan, successor_of: str | None, siblings_met: int = 0
+    ) -> None:
         """Acquire a lease and put it into its slot; one that came too late is released again."""
         ends = self._ends.unique(plan.expires_at)
         lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
@@ -262,7 +264,14 @@ class Leases:
             return  # the service has one lease for a slot, so it has not ended
         free, store = None, self._store
         if not is_shared(store):
-            lease = await self._obtain_own_part(slot, lease, plan, ends)
+            try:
+                lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+            except ApiError as error:
+                if error.status not in ENDED_STATUSES or siblings_met == MAX_SIBLINGS_MET:
+                    raise
+                # Its owner has released it before this process added its share: the service grants another.
+                await self._obtain(slot, plan, successor_of, siblings_met + 1)
+                return
         elif is_foreign(lease, ends):
             free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)
@@ -270,24 +279,6 @@ class Leases:
             lease = await self._renew(slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
             self._calls.spawn(self._release(lease.lease_id, None))
-
-    async def _obtain_own_part(
-        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, ends: float
-    ) -> GrantedLease:
-        """Return what this process may spend of a lease that was granted.
-
-        The lease may be another process's, which releases it before this one has added its share. The
-        service then grants another.
-        """
-        for _ in range(MAX_SIBLINGS_MET):
-            try:
-                return await self._siblings.own_part_of_grant(slot, lease, plan, ends)
-            except ApiError as error:
-                if error.status not in ENDED_STATUSES:
-                    raise
-            ends = self._ends.unique(plan.expires_at)
-            lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
-        return await self._siblings.own_part_of_grant(slot, lease, plan, ends)
 
     async def _install(
         self,
