@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from schematic_native.client.event_arguments import (
     IdentifyEvent,
@@ -92,6 +92,9 @@ class _Buffer:
         )
 
 
+B = TypeVar("B", bound=_Buffer)
+
+
 class EventBuffer(_Buffer):
     """The event queue of a synchronous client."""
 
@@ -131,10 +134,26 @@ class AsyncEventBuffer(_Buffer):
         await self.flush()
 
 
-def require_push(buffer: object) -> None:
-    """Require that an object can replace the event buffer."""
-    if not callable(getattr(buffer, "push", None)):
-        raise TypeError(f"event_buffer must have push, got {buffer!r}")
+class Buffered(Generic[B]):
+    """A client whose event queue programs can push to."""
+
+    # Of the client's kind.
+    _buffer_kind: type[B]
+    # Created on first use, or set by the program.
+    _buffer: B | None = None
+
+    @property
+    def event_buffer(self) -> B:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = self._buffer_kind(cast("Owner", self))
+        return self._buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: B) -> None:
+        if not callable(getattr(buffer, "push", None)):
+            raise TypeError(f"event_buffer must have push, got {buffer!r}")
+        self._buffer = buffer
 
 
 def replaced_push(buffer: Any) -> Callable[[Any], Any] | None:
