@@ -706,3 +706,31 @@ async def test_an_acquire_that_meets_nothing_but_departing_siblings_fails_in_the
     assert core.lease(*SLOT) is None
     assert len(api.acquires) == 4
     assert "is released" in faults.last_error
+
+
+class LongestSibling(LeaseApi):
+    """A service that has lent all the company's credits to another process, until the millisecond asked for."""
+
+    async def acquire_lease(
+        self, company_id, credit_type_id, requested_amount, expires_at, deadline=None
+    ):
+        lease = await super().acquire_lease(
+            company_id, credit_type_id, requested_amount, expires_at, deadline
+        )
+        return replace(
+            lease, granted=requested_amount + 500, expires_at=int(expires_at * 1000) / 1000
+        )
+
+    async def extend_lease(self, lease_id, additional_amount, expires_at, deadline=None):
+        self.extends.append((lease_id, additional_amount))
+        raise PaymentRequiredError("no credits", status=402)
+
+
+async def test_a_sibling_s_lease_with_our_end_is_not_ours_when_no_credits_are_left_to_prove_it(
+    core, clock, faults
+):
+    api = LongestSibling(clock)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 0.123456)
+    await leases.acquire_if_needed(*SLOT)
+    assert api.extends
+    assert core.lease(*SLOT) is None

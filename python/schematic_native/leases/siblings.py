@@ -128,6 +128,8 @@ class Siblings:
         try:
             proven = await self._extend_by(lease, PROOF, plan)
         except PaymentRequiredError:
+            if lease.granted != plan.requested_amount:
+                raise  # a sibling has acquired or extended it, and has the credits
             return lease  # it took the company's last credits, so no sibling can have extended it
         if proven.granted == plan.requested_amount + PROOF:
             return proven
