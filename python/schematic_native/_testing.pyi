@@ -4,7 +4,7 @@ No published wheel has it, and nothing of the package imports it.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from schematic_native._native import CheckFlagResult, Core, Reservation
 
@@ -36,3 +36,30 @@ def consume(core: Core, reservation_id: str, credits: float) -> float | None:
 
 def has_hold(core: Core, reservation_id: str) -> bool:
     """Tell whether a hold is open."""
+
+class Disk(Protocol):
+    """A disk, and a machine without threads that it belongs to, for the spool of one core."""
+
+    def create(self, path: str) -> None:
+        """Called before a file is made; may raise what keeps it from being made."""
+
+    def synced(self, path: str, start: int, end: int) -> None:
+        """Called when a part of a file is to be on the medium."""
+
+    def synced_names(self, directory: str) -> None:
+        """Called when the names in a directory are to be on the medium."""
+
+    def now(self) -> float:
+        """Return seconds by a clock that never steps."""
+
+    def new_owner(self) -> str:
+        """Return a name that no other client has."""
+
+def simulate_disk(disk: Disk) -> None:
+    """Let the next core that is made on this thread have its spool on a disk of the test's."""
+
+def tend_spool(core: Core) -> None:
+    """Do what the thread of a spool does each time that it wakes, where there is none."""
+
+def abandon_spool(core: Core) -> None:
+    """End a spool as the death of its process would: its locks are free, and its files stay as they are."""

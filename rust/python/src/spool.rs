@@ -8,7 +8,7 @@ use schematic_core::{
     Millis,
     events::{Journal, Ticket},
 };
-use schematic_spool::{Fsync, Options, Spool};
+use schematic_spool::{Fsync, Machine, Options, Spool, ThisMachine};
 
 use crate::{arguments, clock};
 
@@ -27,7 +27,34 @@ pub(crate) fn open_spool(
         fsync: fsync.map_or(Fsync::Never, fsync_of),
         longest_wait: KEY_LIFETIME,
         clock: clock_of(clock.map(|clock| clock.clone_ref(py))),
+        machine: machine(),
     }))
+}
+
+/// Where the spool runs.
+#[cfg(not(feature = "testing"))]
+fn machine() -> Arc<dyn Machine> {
+    Arc::new(ThisMachine)
+}
+
+/// Where the spool runs: on what a test has left, if it has.
+#[cfg(feature = "testing")]
+fn machine() -> Arc<dyn Machine> {
+    simulating::NEXT_MACHINE
+        .take()
+        .unwrap_or_else(|| Arc::new(ThisMachine))
+}
+
+/// Where a test leaves the machine of the spool that it makes next.
+#[cfg(feature = "testing")]
+pub(crate) mod simulating {
+    use std::{cell::Cell, sync::Arc};
+
+    use schematic_spool::Machine;
+
+    thread_local! {
+        pub(crate) static NEXT_MACHINE: Cell<Option<Arc<dyn Machine>>> = const { Cell::new(None) };
+    }
 }
 
 fn fsync_of(seconds: f64) -> Fsync {

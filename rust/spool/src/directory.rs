@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -70,9 +69,8 @@ impl Directory {
         Ok(owners)
     }
 
-    /// Waits until the names in it are on the medium.
-    pub fn sync(&self) -> io::Result<()> {
-        sync(&self.0)
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Adds to a file and waits until that is on the medium.
@@ -90,7 +88,7 @@ impl Directory {
 
 /// Makes a file of zeros whose room on the disk is taken, so that storing into it cannot fail later.
 ///
-/// Neither it nor its name is on the medium before [`Directory::sync`] and a sync of what is stored in it.
+/// Neither it nor its name is on the medium before [`sync`] and a sync of what is stored in it.
 pub(crate) fn create_zeros(path: &Path, length: usize) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -116,18 +114,12 @@ fn fill(file: &mut File, mut length: usize) -> io::Result<()> {
 
 /// Waits until the names in a directory are on the medium: those of new files are not, with the files alone.
 #[cfg(unix)]
-fn sync(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 /// Directories cannot be opened here; the file system keeps their names with the files.
 #[cfg(not(unix))]
-fn sync(_: &Path) -> io::Result<()> {
+pub(crate) fn sync(_: &Path) -> io::Result<()> {
     Ok(())
-}
-
-/// A name that no other client has: a forked child draws the same numbers as its parent, but is another process.
-pub(crate) fn new_owner() -> String {
-    let random = RandomState::new().build_hasher().finish();
-    format!("{}-{random:016x}", std::process::id())
 }

@@ -9,6 +9,7 @@ mod adoption;
 mod directory;
 mod keeper;
 mod lock;
+mod machine;
 mod mapping;
 mod options;
 mod record;
@@ -23,6 +24,7 @@ mod ticket;
 mod waiting;
 
 pub use lock::close_in_child;
+pub use machine::{Machine, ThisMachine};
 pub use options::{Fsync, Options};
 pub use report::{Counts, Report};
 pub use spool::Spool;

@@ -1,6 +1,8 @@
 //! What a spool is made with.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::machine::Machine;
 
 /// When what was kept is on the medium. The operating system has it at once in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Options {
     pub longest_wait: i64,
     /// Epoch milliseconds.
     pub clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Where it runs.
+    pub machine: Arc<dyn Machine>,
 }
 
 impl fmt::Debug for Options {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    directory,
+    machine::Machine,
     mapping::Mapping,
     record::{self, Contents, DONE, MARK, Record},
 };
@@ -18,7 +18,7 @@ use crate::{
 /// A segment, and how many of its records are not done.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    path: PathBuf,
+    pub path: PathBuf,
     pub mapping: Arc<Mapping>,
     pub written: usize,
     pub open: usize,
@@ -30,8 +30,8 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A new one of zeros.
-    pub fn create(path: PathBuf, length: usize) -> io::Result<Self> {
-        let file = directory::create_zeros(&path, length)?;
+    pub fn create(machine: &dyn Machine, path: PathBuf, length: usize) -> io::Result<Self> {
+        let file = machine.create(&path, length)?;
         let mapping = Mapping::new(&file).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;

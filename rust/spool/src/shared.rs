@@ -14,13 +14,13 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    directory::{Directory, new_owner},
+    directory::Directory,
     lock::OwnerLock,
     options::{Fsync, Options},
     report::{News, Totals},
     segment::Segment,
     signal::Signal,
-    stock::Stock,
+    stock::{Dirty, Stock},
     ticket::Ticket,
 };
 
@@ -108,12 +108,13 @@ impl Shared {
         if inner.is_closed {
             return Err(Refusal::Closed);
         }
-        if inner.retry_at.is_some_and(|at| Instant::now() < at) {
+        let now = || self.options.machine.now();
+        if inner.retry_at.is_some_and(|at| now() < at) {
             return Err(Refusal::Again);
         }
         let made = self.make(inner, length);
         if let Err(Refusal::Failed(_)) = made {
-            inner.retry_at = Some(Instant::now() + RETRY);
+            inner.retry_at = Some(now() + RETRY);
         } else {
             inner.retry_at = None;
         }
@@ -134,7 +135,7 @@ impl Shared {
             return Err(Refusal::Full);
         }
         let path = self.path(inner.stock.next_number());
-        let segment = create(path, size).map_err(Refusal::Failed)?;
+        let segment = self.create(path, size).map_err(Refusal::Failed)?;
         inner.stock.bytes += size;
         drop(inner.stock.roll(segment));
         Ok(())
@@ -143,7 +144,7 @@ impl Shared {
     pub fn open(&self, inner: &mut Inner) -> Result<(), Refusal> {
         self.directory.create().map_err(Refusal::Failed)?;
         for _ in 0..NAMES {
-            let name = new_owner();
+            let name = self.options.machine.new_owner();
             let lock = OwnerLock::take(&self.directory.lock(&name)).map_err(Refusal::Failed)?;
             if let Some(lock) = lock {
                 *self.owner.lock() = name;
@@ -203,7 +204,7 @@ impl Shared {
         inner.stock.bytes += size;
         let path = self.path(inner.stock.next_number());
         drop(inner);
-        let made = create(path, size);
+        let made = self.create(path, size);
         let mut inner = self.inner.lock();
         inner.stock.is_making = false;
         match made {
@@ -211,6 +212,11 @@ impl Shared {
             // Whoever needs it tries again, and tells.
             Err(_) => inner.stock.bytes -= size,
         }
+    }
+
+    fn create(&self, path: PathBuf, size: u64) -> io::Result<Segment> {
+        let length = usize::try_from(size).map_err(io::Error::other)?;
+        Segment::create(&*self.options.machine, path, length)
     }
 
     /// How often the thread is to look.
@@ -239,13 +245,23 @@ impl Shared {
         let newest = inner.ordinal;
         drop(inner);
         // All of them, even if one fails.
-        let synced_ranges = dirty.iter().map(|(mapping, range)| mapping.sync(range));
-        let names = has_names.then(|| self.directory.sync());
+        let synced_ranges = dirty.iter().map(|dirty| self.sync_range(dirty));
+        let names = has_names.then(|| self.options.machine.sync_names(self.directory.path()));
         for error in synced_ranges.chain(names).filter_map(Result::err) {
             let text = format!("{}: {error}", self.options.directory.display());
             self.note(format!("usage may not survive a power loss: {text}"));
         }
         *synced = newest;
+    }
+
+    fn sync_range(&self, dirty: &Dirty) -> io::Result<()> {
+        let Dirty {
+            path,
+            mapping,
+            range,
+        } = dirty;
+        let flush = || mapping.sync(range);
+        self.options.machine.sync(path, range, &flush)
     }
 
     pub fn note(&self, notice: String) {
@@ -259,11 +275,6 @@ impl Shared {
     pub fn count_waiting(&self, inner: &Inner) {
         self.waiting.store(inner.stock.waiting(), Relaxed);
     }
-}
-
-fn create(path: PathBuf, size: u64) -> io::Result<Segment> {
-    let length = usize::try_from(size).map_err(io::Error::other)?;
-    Segment::create(path, length)
 }
 
 /// Why an event is not kept.

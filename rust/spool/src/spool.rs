@@ -59,16 +59,29 @@ impl Spool {
     /// Opens the files, and starts the thread, which adopts what dead processes left. May be called again.
     pub fn start(&self) {
         let mut thread = self.thread.lock();
-        if thread.is_none() && !self.shared.inner.lock().is_closed {
-            let mut inner = self.shared.inner.lock();
+        let has_threads = self.shared.options.machine.has_threads();
+        let mut inner = self.shared.inner.lock();
+        let is_started = thread.is_some() || (!has_threads && inner.stock.is_open());
+        if !is_started && !inner.is_closed {
             let ready = self.shared.ready(&mut inner, 0);
             inner.is_refusing = ready.is_err();
             drop(inner);
             if let Err(refusal) = ready {
                 self.shared.tell(&refusal);
             }
-            *thread = keeper::start(&self.shared);
+            if has_threads {
+                *thread = keeper::start(&self.shared);
+            } else {
+                self.tend();
+            }
         }
+    }
+
+    /// Does what the thread does each time that it wakes, where there is none.
+    pub fn tend(&self) {
+        self.shared.adopt();
+        self.shared.make_spare();
+        self.shared.sync_if_timed();
     }
 
     /// Keeps one event, which `write` writes; `None` if that is not possible, which is counted.
@@ -158,6 +171,14 @@ impl Spool {
             fault: news.fault.clone(),
             notices: std::mem::take(&mut news.notices),
         }
+    }
+
+    /// Ends as the death of its process would end it: its locks are free, and its files stay as they are.
+    pub fn abandon(&self) {
+        self.shared.signal.end();
+        let mut inner = self.shared.inner.lock();
+        inner.is_closed = true;
+        inner.stock = Stock::new();
     }
 
     /// Ends, with everything on the medium that is not delivered: the next client adopts it.

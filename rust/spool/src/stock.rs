@@ -4,13 +4,19 @@
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
+    path::PathBuf,
     sync::Arc,
 };
 
 use crate::{lock::OwnerLock, mapping::Mapping, record::Record, segment::Segment};
 
-/// Bytes of a mapping that may not be on the medium yet.
-pub(crate) type Dirty = (Arc<Mapping>, Range<usize>);
+/// Bytes of a mapped file that may not be on the medium yet.
+#[derive(Debug)]
+pub(crate) struct Dirty {
+    pub path: PathBuf,
+    pub mapping: Arc<Mapping>,
+    pub range: Range<usize>,
+}
 
 /// An owner of segments: ourselves, or one that is dead.
 #[derive(Debug)]
@@ -149,7 +155,11 @@ impl Stock {
         {
             let range = self.dirty_from..segment.written;
             self.dirty_from = segment.written;
-            self.dirty.push((Arc::clone(&segment.mapping), range));
+            self.dirty.push(Dirty {
+                path: segment.path.clone(),
+                mapping: Arc::clone(&segment.mapping),
+                range,
+            });
         }
     }
 

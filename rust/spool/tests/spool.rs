@@ -13,7 +13,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use schematic_spool::{Fsync, Options, Spool, Ticket};
+use schematic_spool::{Fsync, Options, Spool, ThisMachine, Ticket};
 
 const HOUR: i64 = 3_600_000;
 
@@ -24,6 +24,7 @@ fn options(directory: &Path) -> Options {
         fsync: Fsync::Never,
         longest_wait: 24 * HOUR,
         clock: Box::new(|| 1000 * HOUR),
+        machine: Arc::new(ThisMachine),
     }
 }
 

@@ -44,6 +44,12 @@ impl Core {
         &self.client
     }
 
+    /// What keeps usage on disk.
+    #[cfg(feature = "testing")]
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_deref()
+    }
+
     /// Whether this process is a fork of the one that made this core, whoever forked it.
     pub fn is_forked(&self) -> bool {
         self.forks != fork::forks()

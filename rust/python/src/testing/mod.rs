@@ -3,6 +3,7 @@
 
 mod engine;
 mod ledger;
+mod machine;
 
 use pyo3::prelude::*;
 
@@ -16,6 +17,8 @@ mod _testing {
     use super::engine::scripted_core;
     #[pymodule_export]
     use super::ledger::{add_hold, consume, has_hold, refund, try_reserve};
+    #[pymodule_export]
+    use super::machine::{abandon_spool, simulate_disk, tend_spool};
 }
 
 /// Makes the module importable, though no file bears its name.
