@@ -147,6 +147,14 @@ class Judge:
                 self.seen["an event was taken twice"] += 1
             self.billed.setdefault(hold_id, units)
 
+    def released(self, lease_id: str, settled: Iterable[str]) -> None:
+        """A lease was given back by a process that had settled these holds, and nothing was in its way."""
+        for hold_id in settled:
+            if self.holds[hold_id].lease_id == lease_id and hold_id not in self.billed:
+                raise ViolationError(
+                    f"lease {lease_id} was given back before the settle of {hold_id} was billed"
+                )
+
     def _bill_block(self, name: str, key: str, units: int) -> None:
         if key in self._keys:
             return
@@ -221,15 +229,29 @@ class Judge:
                     f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held"
                 )
 
-    def check_share(self, pod: str, lease: Any) -> None:
-        """After each step: what one process has of a lease, where no store is shared."""
-        mine = [
-            h.weight for h in self.holds.values() if h.lease_id == lease.lease_id and h.owner == pod
-        ]
-        if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
-            raise ViolationError(
-                f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held"
-            )
+    def check_shares(
+        self, granted: Mapping[str, float], shares: Iterable[tuple[str, Any]]
+    ) -> None:
+        """After each step: what processes have of leases, by the name of each, where no store is shared."""
+        left: dict[str, float] = defaultdict(float)
+        for pod, lease in shares:
+            left[lease.lease_id] += lease.remaining
+            mine = [
+                hold.weight
+                for hold in self.holds.values()
+                if hold.lease_id == lease.lease_id and hold.owner == pod
+            ]
+            if lease.remaining + math.fsum(mine) > lease.granted + TOLERANCE:
+                raise ViolationError(
+                    f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held"
+                )
+        spent = self.spent()
+        for lease_id, free in left.items():
+            taken, lent = spent.get(lease_id, 0.0), granted.get(lease_id, 0.0)
+            if free + taken > lent + TOLERANCE:
+                raise ViolationError(
+                    f"all processes have {free} left of lease {lease_id}, {taken} are spent or held, {lent} granted"
+                )
 
     def check_billing(self) -> None:
         """In the end: each settle is billed once, and each block."""

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 # What becomes of one request: never arrives; arrives and is carried out, without an answer; the same with
 # the connection cut; takes effect long after; or is answered with a status (HTTP) that is no success,
-# before or after it took effect.
+# before or after it took effect; or it is carried out, and the pod is killed before it hears of that.
 Kind: TypeAlias = Literal[
-    "lost", "cut", "unanswered", "cut after", "late", "status", "status after"
+    "lost", "cut", "unanswered", "cut after", "late", "fatal", "status", "status after"
 ]
 KINDS: tuple[Kind, ...] = (
-    "lost", "cut", "unanswered", "cut after", "late", "status", "status after",
+    "lost", "cut", "unanswered", "cut after", "late", "fatal", "status", "status after",
 )  # fmt: skip
 # Seconds that a late request is on its way: longer than whoever sent it waits.
 LATE = 4.0
 SLOW = 0.05
+# Seconds after which whoever waits for an answer may have given it up.
+IMPATIENT = 0.2
 
 
 class Fate(NamedTuple):
@@ -56,6 +58,7 @@ class Link:
         self.hits: Counter[tuple[str, str]] = Counter()  # faults that struck: kind, operation
         self.ways: set[Callable[[], None]] = set()  # cut each open connection
         self.trace: Callable[[str], None] | None = None
+        self.kill: Callable[[], None] = _nothing  # ends the pod
 
     def delay(self) -> float:
         """Seconds that one message takes: mostly less than a millisecond, now and then much longer."""
@@ -80,9 +83,16 @@ class Link:
     def note(self, kind: str, operation: str) -> None:
         """Count a fault that struck."""
         self.hits[kind, operation] += 1
-        self.fail()
+        # A pod that is killed has lost nothing on its way.
+        if kind != "fatal":
+            self.fail()
         if self.trace is not None:
             self.trace(f"{self.loop.name}: {self.name}: {operation}: {kind}")
+
+    def waited(self, seconds: float) -> None:
+        """Note how long an answer took."""
+        if seconds > IMPATIENT:
+            self.fail()
 
     def cut(self) -> None:
         """Cut each open connection."""
@@ -107,3 +117,7 @@ class Link:
         self.is_down = self.is_silent = False
         self.slowness = 1.0
         self.fates.clear()
+
+
+def _nothing() -> None:
+    """Stand in for what ends a pod."""

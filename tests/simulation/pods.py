@@ -33,6 +33,8 @@ WORK_STEPS = 3
 # Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
 SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
+# What a loop that ends has to wait for at most, as `asyncio.run` would: a block that settles.
+LOOP_LIMIT = 2 * SETTLE_LIMIT
 SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 
 _quiet = logging.getLogger("simulation")
@@ -71,6 +73,7 @@ class Pod:
         for link in (self.to_service, self.to_redis):
             link.hits = simulation.hits
             link.trace = simulation.trace
+            link.kill = partial(self._die_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
         machine = make_machine(world, self.clock, seed, self._connect)
         kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
@@ -78,6 +81,7 @@ class Pod:
         self.holds: list[Reservation] = []
         self.settled: list[Reservation] = []
         self.settling_at: dict[str, float] = {}
+        self.closing_at = math.inf
         self.callers: list[asyncio.Task[None]] = []
         self.state = "runs"
         self.loop.create_task(self.client.initialize())
@@ -108,7 +112,9 @@ class Pod:
             cache_providers=[],
             credit_leases=CreditLeaseConfig(
                 mode=scenario.mode,  # type: ignore[arg-type]
-                redis_client=redis_server.connect(self.simulation.redis, self.to_redis)
+                redis_client=redis_server.connect(
+                    self.simulation.redis, self.to_redis, scenario.connections
+                )
                 if is_shared
                 else None,
                 default_lease_size=scenario.lease_size,
@@ -180,6 +186,11 @@ class Pod:
             hold = self.holds.pop(which % len(self.holds))
             self.settled.append(hold)
             self.settle_hold(hold, share)
+
+    def settle_all(self, share: float) -> None:
+        """Settle all open holds at once."""
+        while self.holds:
+            self.settle(0, share)
 
     def settle_again(self, which: int, share: float) -> Reservation | None:
         """Settle a hold that was settled before, and return it."""
@@ -255,6 +266,7 @@ class Pod:
     def shut_down(self) -> None:
         """End in order."""
         self.state = "closing"
+        self.closing_at = self.simulation.world.now
         self.loop.create_task(self._shut_down())
 
     async def _shut_down(self) -> None:
@@ -307,6 +319,11 @@ class Pod:
             link.cut()
         self.simulation.bury(self)
 
+    def _die_as(self, name: str) -> None:
+        """Die, unless another process has come since."""
+        if name == self.name:
+            self.kill(0)
+
     def freeze(self, seconds: float) -> None:
         """Stand still for some time, as in a pause of the machine."""
         if self.loop.is_frozen:
@@ -323,13 +340,15 @@ class Pod:
     def change_loop(self) -> None:
         """End the event loop without a shutdown, and go on with another one."""
         loop, world = self.loop, self.simulation.world
-        for task in loop.tasks:
+        ending = loop.tasks
+        for task in ending:
             task.cancel()
-        until = world.now + 1.0
+        until = world.now + LOOP_LIMIT
         while loop.tasks and world.now < until:
             world.run(0.001)
         if not self.runs:
             return
+        self.simulation.note_end_of_loop(self, [task for task in ending if not task.done()])
         loop.close()
         loop.die()
         self.loop = Loop(world, self.name)

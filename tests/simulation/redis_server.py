@@ -31,8 +31,8 @@ SCRIPTED = {b"EVALSHA", b"EVAL"}
 
 
 def operation_of(commands: Sequence[list[bytes]]) -> str:
-    """Name what a batch is about."""
-    first = commands[0]
+    """Name what a batch is about: its first script, or its first command."""
+    first = next((words for words in commands if words[0].upper() in SCRIPTED), commands[0])
     name = first[0].upper()
     if name == b"EVALSHA":
         return _NAMES.get(first[1], "script")
@@ -95,7 +95,9 @@ class Connection:
         if link.is_silent:
             link.note("silent", "connect")
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(2 * link.delay())
+        delay = 2 * link.delay()
+        link.waited(delay)
+        await asyncio.sleep(delay)
         if link.is_down:
             raise ConnectionResetError("connection reset")
         reader = asyncio.StreamReader(loop=link.loop)
@@ -151,17 +153,22 @@ class _Transport:
             return
         delay = link.delay() + (LATE if kind == "late" else self._server.slowness)
         self._goes_at = max(self._goes_at, world.now + delay)
+        link.waited(self._goes_at - world.now)
         world.at(self._goes_at, self._arrive, commands, kind)
 
     def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
         replies = self._server.carry_out(self._loop.name, commands)
         link = self._link
+        if kind == "fatal":
+            link.kill()
+            return
         if link.is_silent or kind == "unanswered":
             return
         if kind == "cut after":
             self._reset()
             return
         self._comes_at = max(self._comes_at, link.world.now + link.delay())
+        link.waited(self._comes_at - link.world.now)
         link.world.at(self._comes_at, self._answer, replies)
 
     def _answer(self, replies: bytes) -> None:

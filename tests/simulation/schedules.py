@@ -47,6 +47,7 @@ class Scenario:
     sweep_interval: float = 1.0
     slab_lifetime: float = 2.0
     mode: str = "client"
+    connections: int = 8  # to Redis, of each pod, at most
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,29 @@ def draw_schedule(seed: int, steps: int) -> Schedule:
     """Draw a schedule of so many steps."""
     draw = random.Random(f"schedule {seed}")
     scenario = draw_scenario(draw)
-    # Of some schedules nothing goes wrong, of most a little, of some a lot.
-    trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
-    return Schedule(seed, scenario, tuple(_step(draw, scenario, trouble) for _ in range(steps)))
+    mood = _Mood(draw, scenario)
+    return Schedule(seed, scenario, tuple(_step(draw, scenario, mood) for _ in range(steps)))
+
+
+class _Mood:
+    """How often each kind of step comes in one schedule: some are rare there, and some abound.
+
+    So a schedule has many steps of the few kinds that it takes to break something.
+    """
+
+    def __init__(self, draw: random.Random, scenario: Scenario) -> None:
+        # Of some schedules nothing goes wrong, of most a little, of some a lot.
+        self.trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
+        elsewhere = {"settle elsewhere": 12 if scenario.store == "slabs" else 4}
+        self.actions = _swayed(draw, ACTIONS | elsewhere)
+        has_redis = scenario.store != "memory"
+        self.faults = _swayed(
+            draw, {k: v for k, v in FAULTS.items() if has_redis or not k.startswith("redis")}
+        )
+
+
+def _swayed(draw: random.Random, weights: dict[str, float]) -> dict[str, float]:
+    return {kind: weight * draw.choice(SWAY) for kind, weight in weights.items()}
 
 
 def draw_scenario(draw: random.Random) -> Scenario:
@@ -88,9 +109,11 @@ def draw_scenario(draw: random.Random) -> Scenario:
         rate=draw.choice((1.0, 1.0, 0.1, 2.5)),
         balance=draw.choice((lease_size * 1.5, lease_size * 4, 1e6, 1e6)),
         lease_size=lease_size,
-        duration=draw.choice((6.0, 20.0, 20.0)),
-        ttl=draw.choice((2.0, 5.0, 5.0)),
+        duration=draw.choice((6.0, 20.0, 20.0, 60.0)),
+        ttl=draw.choice((2.0, 5.0, 5.0, 12.0)),
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
+        slab_lifetime=draw.choice((2.0, 2.0, 10.0)),
+        connections=draw.choice((8, 8, 2)),
         mode="server" if store == "memory" and draw.random() < 0.1 else "client",
     )
 
@@ -107,35 +130,22 @@ def _gap(draw: random.Random) -> float:
     return round(draw.uniform(1.0, 4.0), 3)
 
 
-def _step(draw: random.Random, scenario: Scenario, trouble: float) -> Step:
+def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
+    """Draw something that a caller does, or that goes wrong."""
     gap = _gap(draw)
     pod = draw.randrange(scenario.pods)
-    if draw.random() < trouble:
-        return (gap, *_fault(draw, scenario, pod))
-    return (gap, *_action(draw, scenario, pod))
-
-
-def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
-    """Draw something that a caller does."""
-    weights = {**ACTIONS, "settle elsewhere": 12 if scenario.store == "slabs" else 4}
+    weights = mood.faults if draw.random() < mood.trouble else mood.actions
     kind = draw.choices([*weights], [*weights.values()])[0]
-    return kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
+    return gap, kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
 
 
-def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
-    """Draw something that goes wrong."""
-    has_redis = scenario.store != "memory"
-    kinds = [fault for fault in FAULTS if has_redis or not fault.startswith("redis")]
-    kind = draw.choices(kinds, [FAULTS[each] for each in kinds])[0]
-    return kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
-
-
-# How often each is drawn.
-ACTIONS = {
-    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2,
-    "hold": 3, "wait": 3,
+# How often each is drawn, if the mood of the schedule does not sway it.
+SWAY = (0.25, 1.0, 1.0, 4.0)
+ACTIONS: dict[str, float] = {
+    "check": 50, "settle": 37, "check many": 2, "settle all": 2, "settle again": 2, "settle elsewhere": 4,
+    "cancel": 4, "prewarm": 2, "hold": 3, "wait": 3,
 }  # fmt: skip
-FAULTS = {
+FAULTS: dict[str, float] = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
     "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
@@ -173,7 +183,11 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "check": lambda d: (
         d.pod, d.company(), d.usage(), d.of((2.0, 2.0, 2.0, 0.5, 0.05)), d.of(FAILURES),
     ),
+    "check many": lambda d: (
+        d.pod, d.company(), d.of((1.0, 0.5)), d.of((2.0, 0.5)), d.of(FAILURES), d.of((3, 6, 12)),
+    ),
     "settle": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
+    "settle all": lambda d: (d.pod, d.of((1.0, 0.5))),
     "settle again": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
     "settle elsewhere": lambda d: (
         d.pod, d.below(d.scenario.pods), d.which(), d.of((1.0, 0.5, 0.0)),
@@ -187,11 +201,11 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
         d.of((0.5, 1.0, 1.0, d.scenario.ttl, d.scenario.ttl, d.scenario.duration)),
     ),
     "service fate": lambda d: (d.pod, d.of(KINDS), d.of(STATUSES), d.of(SERVICE_OPERATIONS)),
-    "redis fate": lambda d: (d.pod, d.of(KINDS[:5]), 0, d.of(REDIS_OPERATIONS)),
+    "redis fate": lambda d: (d.pod, d.of(KINDS[:6]), 0, d.of(REDIS_OPERATIONS)),
     "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
     "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
     "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
-    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 300.0)), d.of(SECONDS)),
+    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 100.0, 300.0)), d.of(SECONDS)),
     "cut": lambda d: (d.pod, d.server()),
     "kill": lambda d: (d.pod, d.of((0, 1, 2, 3, 5, 8, 13, 30))),
     "freeze": lambda d: (d.pod, d.of((0.3, 1.2, d.scenario.ttl + 0.5))),

@@ -91,13 +91,19 @@ class ServiceServer:
         self._routes = _routes(self.service)
         # States that schedules are to reach.
         self.seen: Counter[str] = Counter()
+        # Told of each lease that a pod gives back: the name of the pod, and the lease's id.
+        self.on_release: Callable[[str, str], None] = _nobody
         # Told of each batch of events that was taken.
         self.on_capture: Callable[[list[Any]], None] = _nobody
 
-    def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Answer a request."""
+    def answer(
+        self, caller: str, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        """Answer a request of a pod."""
         answer, operation = self._answer(method, path, body, headers), operation_of(path)
-        self.seen["a lease was released"] += operation == "release" and answer.status_code == 200
+        if operation == "release" and answer.status_code == 200:
+            self.seen["a lease was released"] += 1
+            self.on_release(caller, path.split("/")[-2])
         is_late = operation == "extend" and answer.status_code == 400
         self.seen["a lease was extended after it had ended"] += is_late
         return answer
@@ -123,8 +129,8 @@ class ServiceServer:
         self.loop.call_soon(call)
 
 
-def _nobody(_events: list[Any]) -> None:
-    """Stand in for who is told of events."""
+def _nobody(*_: object) -> None:
+    """Stand in for who is told."""
 
 
 def refusal(status: int, message: str) -> Answer:
@@ -203,12 +209,16 @@ class _Exchange:
             world.later(delay, self._answer, refusal(fate.status, "injected"))
         else:
             delay += LATE if kind == "late" else 0.0
+            self._link.waited(delay)
             world.later(delay, self._server.loop.call_soon, self._arrive, fate, request)
 
     def _arrive(self, fate: Fate | None, request: Any) -> None:
-        answer = self._server.answer(*request)
+        answer = self._server.answer(self._loop.name, *request)
         link = self._link
         kind = None if fate is None else fate.kind
+        if kind == "fatal":
+            link.kill()
+            return
         if kind == "unanswered" or link.is_silent:
             return
         if kind == "cut after":
@@ -216,7 +226,9 @@ class _Exchange:
             return
         if kind == "status after" and fate is not None:
             answer = refusal(fate.status, "injected after it took effect")
-        link.world.later(link.delay(), self._answer, answer)
+        delay = link.delay()
+        link.waited(delay)
+        link.world.later(delay, self._answer, answer)
 
     def _answer(self, answer: Answer) -> None:
         self._link.ways.discard(self._reset)

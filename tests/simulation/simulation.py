@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from asyncio import events
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,13 @@ from tests.simulation.service_server import ServiceServer
 from tests.simulation.world import EndlessError, World
 
 if TYPE_CHECKING:
+    import asyncio
     import logging
     from collections.abc import Callable
 
     from schematic_native import AsyncSchematic, Reservation
     from tests.simulation.schedules import Schedule, Step
+    from tests.simulation.world import Loop
 
 LEASES = b"schematic:credit-lease:"
 RESERVATIONS = b"schematic:credit-reservation"
@@ -36,6 +39,9 @@ DELIVERY = 45.0
 PATIENCE = 3.0
 # Milliseconds that the row of a hold outlives it at least, so that a sweep finds it.
 KEPT = 29_000
+
+# Places, one in the other, at which a coroutine that is closed may wait for something more.
+MOST_CLOSES = 10
 
 
 @dataclass
@@ -78,6 +84,7 @@ class Simulation:
         self.slots = worlds.slots(scenario)
         self.service = ServiceServer(self.world, worlds.load(scenario), EPOCH)
         self.service.on_capture = lambda events: self.fail(lambda: self.judge.captured(events))
+        self.service.on_release = self._note_release
         self.redis_clock = Clock(self.world)
         self.model = RedisModel(self.redis_clock)
         self.model.is_spread = scenario.is_spread
@@ -159,11 +166,13 @@ class Simulation:
         granted |= {hold.id: to_credits(hold.reserved) for hold in ledger.reservations.values()}
         self.judge.check(granted, self.model.rows(LEASES).values())
         if self.schedule.scenario.store == "memory":
-            for pod in self.pods:
-                for slot in self.slots if pod.runs else ():
-                    lease = pod.client._core.lease(*slot)
-                    if lease is not None:
-                        self.judge.check_share(pod.name, lease)
+            shares = [
+                (pod.name, lease)
+                for pod in self.pods
+                for slot in (self.slots if pod.runs else ())
+                if (lease := pod.client._core.lease(*slot)) is not None
+            ]
+            self.judge.check_shares(granted, shares)
         for pod in self.pods:
             self._look_at_failures(pod)
 
@@ -179,6 +188,17 @@ class Simulation:
             unlent = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
             self.judge.leaks[row[b"leaseId"].decode()] += unlent
             self.judge.seen["a lease was put into Redis anew, with nothing to spend"] += unlent > 0
+
+    def _note_release(self, name: str, lease_id: str) -> None:
+        """A pod gives a lease back: what was settled of it there must be billed by then, if nothing was in the way."""
+        for pod in self.pods:
+            if pod.name == name:
+                settled = {
+                    hold_id
+                    for hold_id, begun in pod.settling_at.items()
+                    if pod.to_service.failed_at < begun < pod.closing_at
+                }
+                self.fail(lambda settled=settled: self.judge.released(lease_id, settled))
 
     def _note_end(self, key: bytes) -> None:
         """Let the judge know before a hold ends in Redis whether it has lapsed by then."""
@@ -212,6 +232,16 @@ class Simulation:
     def _do_settle(self, pod: int, which: int, share: float) -> None:
         if self._pod(pod).runs:
             self._pod(pod).settle(which, share)
+
+    def _do_check_many(
+        self, pod: int, company: int, usage: float, timeout: float, failure: str, count: int
+    ) -> None:
+        for _ in range(count):
+            self._do_check(pod, company, usage, timeout, failure)
+
+    def _do_settle_all(self, pod: int, share: float) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).settle_all(share)
 
     def _do_settle_again(self, pod: int, which: int, share: float) -> None:
         if self._pod(pod).runs:
@@ -434,6 +464,14 @@ class Simulation:
         """Tell whether a hold is open in Redis."""
         return b"schematic:credit-reservation:" + hold_id.encode() in self.model.data
 
+    def note_end_of_loop(self, pod: Pod, left: list[asyncio.Task[Any]]) -> None:
+        """A loop has ended, and what was cancelled for that has had its time."""
+        self._buried.append(_Remains(pod.client, pod.loop))
+        if left:
+            names = ", ".join(sorted(task.get_name() for task in left))
+            self._note_violation(f"{pod.name}: {names} went on when the loop was to end")
+        self.fail(lambda: self._look_at_failures(pod))
+
     def ended(self, pod: Pod) -> None:
         """A pod has shut down; what it held of a slab counts as used."""
         if self.schedule.scenario.store == "slabs":
@@ -541,10 +579,22 @@ class Simulation:
             self.bury(pod)
         for remains in self._buried:
             remains.dispose()
-        for task in self.service.loop.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        _close(self.service.loop)
+        # Whatever interrupted a turn of a loop: none runs any longer.
+        events._set_running_loop(None)
+
+
+def _close(loop: Loop) -> None:
+    """Leave no coroutine that the collector would find under way, and that would complain of its end."""
+    for task in loop.tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine: Any = task.get_coro()
+        for _ in range(MOST_CLOSES):
+            # It waits for something more, as if it were being cancelled.
             with contextlib.suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                coroutine.close()
+            if coroutine.cr_frame is None:
+                break
 
 
 def _is_busy(pod: Pod) -> bool:
@@ -554,7 +604,7 @@ def _is_busy(pod: Pod) -> bool:
 class _Remains:
     """A client and the loop that it ran on."""
 
-    def __init__(self, client: AsyncSchematic, loop: Any) -> None:
+    def __init__(self, client: AsyncSchematic, loop: Loop) -> None:
         self.client = client
         self.loop = loop
 
@@ -562,7 +612,4 @@ class _Remains:
         """Leave nothing that the collector would have to take apart."""
         self.client._dropped.detach()
         self.client._session.forget()
-        for task in self.loop.tasks:
-            task._log_destroy_pending = False
-            with contextlib.suppress(BaseException):
-                task.get_coro().close()
+        _close(self.loop)

@@ -34,3 +34,24 @@ def test_a_hold_that_another_process_settles_comes_back_when_it_lapses() -> None
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_lease_that_a_sibling_has_extended_to_the_millisecond_is_not_proven_by_a_refusal() -> (
+    None
+):
+    schedule = Schedule(
+        102202,
+        Scenario(
+            store="memory", pods=3, rate=2.5, balance=150.0, duration=20.0, sweep_interval=0.5
+        ),
+        (
+            (0.0, "check", (2, 0, 48, 2.0, "fail-open")),
+            (0.0, "wait", (1.0,)),
+            (0.0, "check", (2, 0, 0.5, 2.0, "fail-open")),
+            (3.3, "wait", (1.0,)),
+            (0.0, "check many", (1, 0, 1.0, 2.0, "fail-closed", 6)),
+            (0.0, "check", (0, 0, 1.0, 0.5, "fail-closed")),
+            (0.003583, "check", (2, 0, 48, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
