@@ -37,6 +37,8 @@ SOMETIMES = (
     "a lease was put into Redis anew, with nothing to spend",
     "a lease was released",
     "a pod died with usage that was not delivered",
+    "a pod died with usage that is on its disk",
+    "a full spool refused usage",
     "a pod shut down with usage that was not delivered",
     "an event was taken twice",
     "two pods held credits of one lease",

@@ -81,7 +81,8 @@ class Judge:
         self._keys: set[str] = set()  # of events that were billed of blocks
         self.undeliverable: set[str] = (
             set()
-        )  # pods that ended before all they settled was delivered
+        )  # pods that ended before all that blocks used there was delivered
+        self.excused: set[str] = set()  # holds whose settle need not be billed
         self.allowance: dict[str, float] = defaultdict(
             float
         )  # credits that Redis has forgotten, by lease
@@ -118,6 +119,10 @@ class Judge:
             self.seen["a settle was repeated with other units"] += 1
         hold.is_settling = True
         hold.units.append(units)
+
+    def settled_by(self, pod: str) -> set[str]:
+        """Return the holds that a process settles."""
+        return {h.id for h in self.holds.values() if h.settler == pod and h.is_settling}
 
     def doubt(self, holds: Iterable[Held]) -> None:
         """What becomes of these is documented to be uncertain."""
@@ -262,11 +267,7 @@ class Judge:
                     f"{block.pod}: {block.billed} units were billed of a block that used {block.used}"
                 )
         for hold in self.holds.values():
-            if (
-                hold.is_settling
-                and hold.id not in self.billed
-                and hold.settler not in self.undeliverable
-            ):
+            if hold.is_settling and hold.id not in self.billed and hold.id not in self.excused:
                 raise ViolationError(f"{hold.settler}: the settle of {hold.id} was never billed")
 
     def check_rest(self, row: Hash) -> None:

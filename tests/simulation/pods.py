@@ -15,8 +15,11 @@ from schematic_native import (
     CreditLeaseConfig,
     LocalSlab,
     Reservation,
+    SpoolConfig,
 )
+from schematic_native.config.defaults import SMALLEST_SPOOL
 from tests.simulation import redis_server, service_server, worlds
+from tests.simulation.disk import PodSpool
 from tests.simulation.judge import Block, Held
 from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
@@ -25,6 +28,7 @@ from tests.simulation.world import Loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from tests.simulation.disk import Disk
     from tests.simulation.simulation import Simulation
 
 TIMEOUT = 2.0
@@ -48,12 +52,14 @@ class Pod:
     Args:
         simulation: what it is part of.
         number: tells it from the others.
+        disk: where its spool is; None if it has none.
 
     """
 
-    def __init__(self, simulation: Simulation, number: int) -> None:
+    def __init__(self, simulation: Simulation, number: int, disk: Disk | None) -> None:
         self.simulation = simulation
         self.number = number
+        self.disk = disk
         self.clock = Clock(simulation.world)
         self.starts = 0
         self.state = "none"  # "runs", "dead", "closing", "shut"
@@ -76,6 +82,11 @@ class Pod:
             link.kill = partial(self._die_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
         machine = make_machine(world, self.clock, seed, self._connect)
+        self.spool: PodSpool | None = None
+        if self.disk is not None:
+            self.spool = PodSpool(self.disk, self.name, simulation.schedule.scenario.spool or "never")
+            self.spool.prepare()
+            world.later(self.spool.period, self._tend, self.name)
         kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
         self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
         self.holds: list[Reservation] = []
@@ -85,6 +96,13 @@ class Pod:
         self.callers: list[asyncio.Task[None]] = []
         self.state = "runs"
         self.loop.create_task(self.client.initialize())
+
+    def _tend(self, name: str) -> None:
+        """Be the thread of the spool, as long as the process lives."""
+        if self.spool is not None and name == self.name and self.state in {"runs", "closing"}:
+            if not self.loop.is_frozen:
+                self.spool.tend(self.client._core)
+            self.simulation.world.later(self.spool.period, self._tend, name)
 
     async def _connect(
         self, _url: str, *, additional_headers: Mapping[str, str], **_: Any
@@ -110,6 +128,9 @@ class Pod:
             event_buffer_period=BUFFER_PERIOD,
             logger=self.simulation.logger or _quiet,
             cache_providers=[],
+            spool=None
+            if self.disk is None
+            else SpoolConfig(self.disk.root, scenario.spool, SMALLEST_SPOOL),  # type: ignore[arg-type]
             credit_leases=CreditLeaseConfig(
                 mode=scenario.mode,  # type: ignore[arg-type]
                 redis_client=redis_server.connect(
@@ -217,9 +238,18 @@ class Pod:
         self.simulation.tell(lambda: f"{self.name}: settle {quantity:g} of {hold.id}")
         self.simulation.judge.settling(hold.id, math.ceil(quantity), self.name)
         self.settling_at[hold.id] = self.simulation.world.now
-        await self._timed(
-            "settle", lambda: self.client.track_with_reservation(hold, quantity), SETTLE_LIMIT
-        )
+        await self._timed("settle", lambda: self._settle_and_spool(hold, quantity), SETTLE_LIMIT)
+
+    async def _settle_and_spool(self, hold: Reservation, quantity: float) -> None:
+        spool, client = self.spool, self.client
+        before = client._core.spool_counts()
+        await client.track_with_reservation(hold, quantity)
+        after = client._core.spool_counts()
+        if spool is not None and before is not None and after is not None:
+            if before["refused"] == after["refused"]:
+                spool.keep(hold.id)
+            else:
+                self.simulation.judge.seen["a full spool refused usage"] += 1
 
     def prewarm(self, company: int) -> None:
         """Acquire a lease in advance."""
@@ -273,9 +303,12 @@ class Pod:
         await self._timed("shutdown", self.client.shutdown, SHUTDOWN_LIMIT)
         status = self.client.status()
         self.simulation.tell(lambda: f"{self.name}: has shut down, {status}")
-        if status.queued_events:
-            self.simulation.judge.undeliverable.add(self.name)
-            self.simulation.judge.seen["a pod shut down with usage that was not delivered"] += 1
+        if status.queued_events or (status.spool is not None and status.spool.events):
+            judge = self.simulation.judge
+            judge.undeliverable.add(self.name)
+            settled = judge.settled_by(self.name)
+            judge.excused |= settled if self.spool is None else self.spool.close(settled)
+            judge.seen["a pod shut down with usage that was not delivered"] += 1
         self.state = "shut"
         self.simulation.ended(self)
 

@@ -48,6 +48,8 @@ class Scenario:
     slab_lifetime: float = 2.0
     mode: str = "client"
     connections: int = 8  # to Redis, of each pod, at most
+    spool: float | str | None = None  # seconds between two syncs, "always" or "never"; None is no spool
+    shares_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,8 @@ class _Mood:
         self.trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
         elsewhere = {"settle elsewhere": 12 if scenario.store == "slabs" else 4}
         self.actions = _swayed(draw, ACTIONS | elsewhere)
-        has_redis = scenario.store != "memory"
-        self.faults = _swayed(
-            draw, {k: v for k, v in FAULTS.items() if has_redis or not k.startswith("redis")}
-        )
+        lacks = ("redis",) * (scenario.store == "memory") + ("disk",) * (scenario.spool is None)
+        self.faults = _swayed(draw, {k: v for k, v in FAULTS.items() if not k.startswith(lacks)})
 
 
 def _swayed(draw: random.Random, weights: dict[str, float]) -> dict[str, float]:
@@ -114,6 +114,8 @@ def draw_scenario(draw: random.Random) -> Scenario:
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         slab_lifetime=draw.choice((2.0, 2.0, 10.0)),
         connections=draw.choice((8, 8, 2)),
+        spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
+        shares_disk=draw.random() < 0.5,
         mode="server" if store == "memory" and draw.random() < 0.1 else "client",
     )
 
@@ -149,6 +151,7 @@ FAULTS: dict[str, float] = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
     "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
+    "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
     "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
 }  # fmt: skip
 SECONDS = (0.2, 0.7, 1.5, 4.0)
@@ -215,6 +218,9 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "redis restarts": lambda _: (),
     "redis fails over": lambda d: (d.of((0.01, 0.3, 2.0)),),
     "redis refuses": lambda d: (d.of(("read only", "full")), d.of(SECONDS)),
+    "disk fills": lambda d: (d.pod, d.of(SECONDS)),
+    "disk is damaged": lambda d: (d.pod, d.of(("torn", "flipped"))),
+    "disk loses power": lambda d: (d.pod,),
     "clock": lambda d: (d.pod, d.of(JUMPS)),
     "redis clock": lambda d: (d.of(JUMPS),),
     "balance": lambda d: (d.company(), d.of((0.0, 50.0, 1000.0))),

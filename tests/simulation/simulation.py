@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 from asyncio import events
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
+from tests.simulation.disk import Disk
 from tests.simulation.judge import Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schematic_native import AsyncSchematic, Reservation
-    from tests.simulation.schedules import Schedule, Step
+    from tests.simulation.schedules import Scenario, Schedule, Step
     from tests.simulation.world import Loop
 
 LEASES = b"schematic:credit-lease:"
@@ -98,7 +100,11 @@ class Simulation:
         self._copies: list[tuple[float, Any]] = []
         self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
         self._buried: list[_Remains] = []
-        self.pods = [Pod(self, number) for number in range(scenario.pods)]
+        self.disks = _disks(self.world, scenario)
+        self.pods = [
+            Pod(self, number, self.disks[number % len(self.disks)] if self.disks else None)
+            for number in range(scenario.pods)
+        ]
         self.steps = 0
         self.is_over = False
         self.have_clocks_moved = False
@@ -178,7 +184,7 @@ class Simulation:
 
     def _look_at_failures(self, pod: Pod) -> None:
         for failure in (*pod.loop.failures, *self.service.loop.failures):
-            raise ViolationError(f"{pod.name}: nobody took {failure.get('exception') or failure}")
+            raise ViolationError(f"{pod.name}: nobody took {failure!r}")
 
     def _note_row(self, words: list[bytes]) -> None:
         """A lease that is put into Redis may be there not to be spent, as nobody knows what was spent of it."""
@@ -326,6 +332,30 @@ class Simulation:
         link.slowness = slowness
         self.world.later(seconds, link.heal)
 
+    def _do_disk_fills(self, pod: int, seconds: float) -> None:
+        disk = self._pod(pod).disk
+        if disk is not None:
+            self.hits["full", "disk"] += 1
+            disk.is_full = True
+            self.world.later(seconds, setattr, disk, "is_full", False)
+
+    def _do_disk_is_damaged(self, pod: int, how: str) -> None:
+        """Damage the files of the next process there that dies."""
+        disk = self._pod(pod).disk
+        if disk is not None:
+            self.hits[how, "disk"] += 1
+            disk.damages.append(how)
+
+    def _do_disk_loses_power(self, pod: int) -> None:
+        """Kill all pods of a machine, and forget what was not synced."""
+        disk = self._pod(pod).disk
+        if disk is not None:
+            self.hits["power lost", "disk"] += 1
+            for each in self.pods:
+                if each.disk is disk:
+                    each.kill(0)
+            self.judge.excused |= disk.lose_power()
+
     def _do_redis_restarts(self) -> None:
         self.hits["restart", "redis"] += 1
         for link in self._links("redis"):
@@ -421,7 +451,12 @@ class Simulation:
             self.deaths[place] += 1
         judge = self.judge
         judge.undeliverable.add(pod.name)
+        settled = judge.settled_by(pod.name)
         has_usage = bool(pod.client.status().queued_events)
+        if pod.spool is not None:
+            settled = pod.spool.die(pod.client._core, settled)
+            judge.seen["a pod died with usage that is on its disk"] += has_usage
+        judge.excused |= settled
         judge.seen["a pod died with usage that was not delivered"] += has_usage
         mine = [h for h in judge.holds.values() if h.settler == pod.name and h.is_settling]
         # What was billed was told to Redis before, unless Redis did not hear.
@@ -490,6 +525,7 @@ class Simulation:
     def _finish(self) -> None:
         """Heal everything, let it settle, and look whether all is back where it belongs."""
         self._heal()
+        self._start_those_with_spools()
         self._deliver()
         self._look()
         self._lapse()
@@ -501,6 +537,7 @@ class Simulation:
         self._look()
         self._check_rest()
         self.fail(self.judge.check_billing)
+        self._check_disks()
         self._check_service()
 
     def _heal(self) -> None:
@@ -510,8 +547,18 @@ class Simulation:
             pod.to_service.heal()
             pod.to_redis.heal()
         self.model.is_read_only = self.model.is_full = False
+        for disk in self.disks:
+            disk.is_full = False
         while any(pod.loop.is_frozen for pod in self.pods):
             self.world.run(0.5)
+
+    def _start_those_with_spools(self) -> None:
+        """Have what is on the disks delivered."""
+        for pod in self.pods:
+            if pod.disk is not None and not pod.runs:
+                while pod.state == "closing":
+                    self.world.run(0.5)
+                pod.start()
 
     def _deliver(self) -> None:
         until = self.world.now + DELIVERY
@@ -556,6 +603,13 @@ class Simulation:
         for row in self.model.rows(LEASES).values():
             self.fail(lambda row=row: self.judge.check_rest(row))
 
+    def _check_disks(self) -> None:
+        for disk in self.disks:
+            if left := disk.left():
+                raise ViolationError(f"all is delivered, and {', '.join(left)} are still on the disk")
+            if disk.is_damaged and not disk.has_told:
+                raise ViolationError("a record was damaged, and nobody was told")
+
     def _check_service(self) -> None:
         """When the leases have ended, all is there again but what was billed."""
         service = self.service.service
@@ -580,6 +634,8 @@ class Simulation:
         for remains in self._buried:
             remains.dispose()
         _close(self.service.loop)
+        for disk in self.disks:
+            disk.close()
         # Whatever interrupted a turn of a loop: none runs any longer.
         events._set_running_loop(None)
 
@@ -598,7 +654,18 @@ def _close(loop: Loop) -> None:
 
 
 def _is_busy(pod: Pod) -> bool:
-    return pod.state == "closing" or (pod.runs and bool(pod.client.status().queued_events))
+    if not pod.runs:
+        return pod.state == "closing"
+    status = pod.client.status()
+    return bool(status.queued_events or (status.spool is not None and status.spool.events))
+
+
+def _disks(world: World, scenario: Scenario) -> list[Disk]:
+    """Return the disks on which spools are: one for all pods, one for each, or none."""
+    if scenario.spool is None:
+        return []
+    count = 1 if scenario.shares_disk else scenario.pods
+    return [Disk(world, random.Random(f"{world.random.random()}")) for _ in range(count)]
 
 
 class _Remains:

@@ -55,3 +55,19 @@ def test_a_lease_that_a_sibling_has_extended_to_the_millisecond_is_not_proven_by
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_the_end_of_a_loop_in_the_midst_of_a_block_that_ends_is_nothing_to_complain_of() -> None:
+    schedule = Schedule(
+        6,
+        Scenario(duration=20.0, sweep_interval=2.0),
+        (
+            (0.0, "check", (1, 0, 0.5, 0.5, "fail-closed")),
+            (0.013121, "check", (1, 1, 120, 2.0, "fail-closed")),
+            (0.007285, "hold", (0, 1, 40.0, 0.0, 4.0)),
+            (0.005062, "hold", (0, 0, 10.0, 2.2, 1.0)),
+            (0.0, "cancel", (0, 606)),
+            (0.000747, "change loop", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None

@@ -71,7 +71,10 @@ class AsyncHold(StreamedHold[AwaitingClient]):
                 self._finish_owed_in_background(owed)
             return
         tasks = [asyncio.ensure_future(finish_owed(runtime, owed)) for owed in owing]
-        await asyncio.shield(asyncio.gather(*tasks))
+        # A shielded gather would complain that nobody took its cancellation when the loop ends meanwhile.
+        await asyncio.wait(tasks)
+        for task in tasks:
+            task.result()
 
     async def reserve(self, units: float) -> bool:
         """Hold enough for this many more units, and tell whether that succeeded.
