@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # In memory, where the system has such a directory.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of a name that nobody has is made in it
 SECTOR = 512
+# Seconds after a refusal in which no file is asked for.
+RETRY = 1.0
 MAGIC = b"\xffSP\xff"
 # Where in a record its mark begins, and where its payload; nothing tells of what is flipped in between 12 and 16.
 MARK, MARK_END, HEAD, STEP = 12, 16, 24, 8
@@ -46,6 +48,7 @@ class Disk:
         self._draw = draw
         self.root = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
         self.is_full = False
+        self.full_at = float("-inf")  # last
         # What befalls the files of the next process that dies.
         self.damages: list[str] = []
         # Whether a record was damaged in a way that somebody must be told of.
@@ -198,6 +201,7 @@ class DiskView:
 
     def create(self, _path: Path) -> None:
         if self._disk.is_full:
+            self._disk.full_at = self._disk.now()
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def synced(self, path: Path, start: int, end: int) -> None:
@@ -252,10 +256,15 @@ class PodSpool:
         self.disk.volatile |= {each for each in self._kept if not self._is_synced(each)}
         return (settled - self._kept.keys()) | damaged
 
-    def close(self, settled: set[str]) -> set[str]:
-        """End in order, with all on the medium; return what need not be billed."""
+    def close(self, settled: set[str], has_room: bool) -> set[str]:
+        """End in order, with all on the medium; return what need not be billed.
+
+        What was refused before is kept then, if it has room.
+        """
         if self.fsync == "never":
-            self.disk.volatile |= self._kept.keys()
+            self.disk.volatile |= settled
+        if has_room and self.disk.now() - self.disk.full_at > RETRY:
+            return set()
         return settled - self._kept.keys()
 
     def _is_synced(self, hold_id: str) -> bool:

@@ -270,6 +270,42 @@ FAULTS = (
         "        if exchange is not None:\n            self._pool.take_back(self)\n",
     ),
     Fault(
+        "two slots that share a key share their open holds",
+        HOLDS,
+        'if not any(":" in part for part in slot):',
+        "if slot:",
+    ),
+    Fault(
+        "a shutdown drops the fraction of a unit that an open block has used",
+        "client/hold/renewing.py",
+        "math.ceil(self.used - ROUNDING) - self._billed\n            self._billed += units\n            endings = spread",
+        "math.floor(self.used + ROUNDING) - self._billed\n            self._billed += units\n            endings = spread",
+    ),
+    Fault(
+        "a refusal proves that a lease is ours, whatever its total",
+        SIBLINGS,
+        "            if lease.granted != plan.requested_amount:\n                raise",
+        "            if False:\n                raise",
+    ),
+    Fault(
+        "a gather that nobody awaits is cancelled with its loop",
+        "client/hold/asynchronous.py",
+        "await asyncio.wait(tasks)",
+        "await asyncio.shield(asyncio.gather(*tasks))",
+    ),
+    Fault(
+        "what could not be delivered is not kept in the spool",
+        "client/runtime.py",
+        "self._core.close_spool(self._sender.undelivered)",
+        "self._core.close_spool([])",
+    ),
+    Fault(
+        "what was delivered is not forgotten by the spool",
+        EVENTS,
+        "        self._core.delivered(batch)\n        self._pending -= batch.count\n        self.sent",
+        "        self._pending -= batch.count\n        self.sent",
+    ),
+    Fault(
         "leases go back before the usage goes out",
         "client/runtime.py",
         "        await self._sender.flush(budget * 0.6)\n        await self._finish_releases",

@@ -12,11 +12,14 @@ from schematic_native import (
     AsyncSchematic,
     AsyncSchematicConfig,
     CheckResult,
+    CreditBalance,
     CreditLeaseConfig,
     LocalSlab,
     Reservation,
     SpoolConfig,
+    TrackWithReservationOptions,
 )
+from schematic_native.api import ApiError
 from schematic_native.config.defaults import SMALLEST_SPOOL
 from tests.simulation import redis_server, service_server, worlds
 from tests.simulation.disk import PodSpool
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 TIMEOUT = 2.0
 BUFFER_PERIOD = 1.0
 WORK_STEPS = 3
+ROOM = 64 * 1024  # of several segments
+PADDING = {"padding": "." * 5000}
 # Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
 SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
@@ -118,7 +123,8 @@ class Pod:
         slab = None
         if scenario.store == "slabs":
             size = scenario.lease_size
-            slab = LocalSlab(size / 20, size / 4, scenario.slab_lifetime)
+            # Small ones, so that little demand is enough for the first.
+            slab = LocalSlab(max(1.0, size / 100), size / 4, scenario.slab_lifetime)
         return AsyncSchematicConfig(
             base_url=url,
             event_capture_url=url,
@@ -242,8 +248,10 @@ class Pod:
 
     async def _settle_and_spool(self, hold: Reservation, quantity: float) -> None:
         spool, client = self.spool, self.client
+        # Large enough that segments are soon full.
+        options = None if spool is None else TrackWithReservationOptions(traits=PADDING)
         before = client._core.spool_counts()
-        await client.track_with_reservation(hold, quantity)
+        await client.track_with_reservation(hold, quantity, options)
         after = client._core.spool_counts()
         if spool is not None and before is not None and after is not None:
             if before["refused"] == after["refused"]:
@@ -259,6 +267,24 @@ class Pod:
             return self.client.prewarm({"id": company_id}, [credit])
 
         self._call(self._timed("prewarm", warm, TIMEOUT + SLACK))
+
+    def ask_balance(self, company: int) -> None:
+        """Ask how many credits there are of a company."""
+        self._call(self._ask_balance(*self.simulation.slots[company % len(self.simulation.slots)]))
+
+    async def _ask_balance(self, company_id: str, credit: str) -> None:
+        async def ask() -> CreditBalance | None:
+            try:
+                return await self.client.get_credit_balance({"id": company_id}, credit)
+            except (ApiError, RuntimeError):
+                return None  # it is not in memory, or the client has shut down
+
+        sums = self.simulation.redis.sums
+        before = self.simulation.changes, sums[self.name]
+        balance = await self._timed("balance", ask, math.inf)
+        is_asked_alone = before == (self.simulation.changes, sums[self.name] - 1)
+        if balance is not None and is_asked_alone and self.to_redis.failed_at < self.loop.time() - 1:
+            self.simulation.look_at_reserved((company_id, credit), balance.reserved)
 
     def hold(self, company: int, usage: float, share: float, seconds: float) -> None:
         """Hold credits for a block of work that takes so long, and uses a share of its usage."""
@@ -307,7 +333,8 @@ class Pod:
             judge = self.simulation.judge
             judge.undeliverable.add(self.name)
             settled = judge.settled_by(self.name)
-            judge.excused |= settled if self.spool is None else self.spool.close(settled)
+            has_room = status.spool is not None and status.spool.bytes + ROOM <= SMALLEST_SPOOL
+            judge.excused |= settled if self.spool is None else self.spool.close(settled, has_room)
             judge.seen["a pod shut down with usage that was not delivered"] += 1
         self.state = "shut"
         self.simulation.ended(self)

@@ -23,7 +23,7 @@ WRITES = frozenset({b"HSET", b"HDEL", b"HSETNX", b"DEL", b"PEXPIREAT", b"ZADD", 
 # Commands that a server without memory still carries out.
 FREES = frozenset({b"HDEL", b"DEL", b"PEXPIREAT", b"ZREM"})
 # Replies that are lists.
-LISTS = (b"HMGET", b"HGETALL", b"HVALS", b"TIME", b"ZRANGEBYSCORE")
+LISTS = (b"HMGET", b"HGETALL", b"HKEYS", b"HVALS", b"TIME", b"ZRANGEBYSCORE")
 
 _PRELUDE = """
 local call, encode, compile = ...
@@ -239,6 +239,9 @@ class RedisModel:
     def _do_hgetall(self, key: bytes) -> list[bytes]:
         row = self._value(key, "hash") or {}
         return [word for pair in row.items() for word in pair]
+
+    def _do_hkeys(self, key: bytes) -> list[bytes]:
+        return list(self._value(key, "hash") or {})
 
     def _do_hvals(self, key: bytes) -> list[bytes]:
         return list((self._value(key, "hash") or {}).values())

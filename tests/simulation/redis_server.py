@@ -28,6 +28,7 @@ _NAMES = {
 # Asked at each sweep, and nothing to be told of.
 QUIET = {"time", "zrangebyscore", "lease", "probe", "del"}
 SCRIPTED = {b"EVALSHA", b"EVAL"}
+SUMMED = {b"HVALS", b"HKEYS"}
 
 
 def operation_of(commands: Sequence[list[bytes]]) -> str:
@@ -51,10 +52,12 @@ class RedisServer:
         self.trace: Callable[[str], None] | None = None
         self.seen: Counter[str] = Counter()  # states that schedules are to reach
         self.caller = ""  # whose batch is carried out
+        self.sums: Counter[str] = Counter()  # of open holds that pods have asked for
 
     def carry_out(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
         """Carry a batch out; the replies as they go over the wire."""
         self.caller = name
+        self.sums[name] += commands[0][0] in SUMMED
         replies: list[bytes] = []
         for words in commands:
             reply = self.model.execute(words)

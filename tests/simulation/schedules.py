@@ -145,7 +145,7 @@ def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
 SWAY = (0.25, 1.0, 1.0, 4.0)
 ACTIONS: dict[str, float] = {
     "check": 50, "settle": 37, "check many": 2, "settle all": 2, "settle again": 2, "settle elsewhere": 4,
-    "cancel": 4, "prewarm": 2, "hold": 3, "wait": 3,
+    "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
 }  # fmt: skip
 FAULTS: dict[str, float] = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
@@ -197,6 +197,7 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     ),
     "cancel": lambda d: (d.pod, d.which()),
     "prewarm": lambda d: (d.pod, d.company()),
+    "ask balance": lambda d: (d.pod, d.company()),
     "hold": lambda d: (
         d.pod, d.company(), d.of((3.0, 10.0, 40.0)), d.of((0.0, 0.5, 1.0, 2.2)), d.of((0.1, 1.0, 4.0)),
     ),

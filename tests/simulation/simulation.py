@@ -14,7 +14,7 @@ from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
 from tests.simulation.disk import Disk
-from tests.simulation.judge import Judge, ViolationError
+from tests.simulation.judge import TOLERANCE, Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.network import Fate, Link
 from tests.simulation.pods import Pod
@@ -111,6 +111,9 @@ class Simulation:
         # Whether something has happened after which credits may be missing until the lease ends.
         self.may_leak = False
         self.has_redis_failed = False
+        # Whether holds may be listed that are not there, or the other way round.
+        self.is_index_uncertain = False
+        self.changes = 0  # of rows in Redis
         self.has_redis_forgotten = False
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -189,6 +192,7 @@ class Simulation:
     def _note_row(self, words: list[bytes]) -> None:
         """A lease that is put into Redis may be there not to be spent, as nobody knows what was spent of it."""
         key, *pairs = words
+        self.changes += 1
         if key.startswith(LEASES) and pairs[0] == b"leaseId":
             row = dict(zip(pairs[::2], pairs[1::2], strict=True))
             unlent = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
@@ -208,6 +212,7 @@ class Simulation:
 
     def _note_end(self, key: bytes) -> None:
         """Let the judge know before a hold ends in Redis whether it has lapsed by then."""
+        self.changes += 1
         if not key.startswith(RESERVATIONS):
             return
         hold_id = key.rpartition(b":")[2].decode()
@@ -218,7 +223,9 @@ class Simulation:
 
     def _note_expiry(self, key: bytes, row: Any) -> None:
         """Nobody ran who would have swept a hold: its credits come back when the lease ends."""
+        self.changes += 1
         if key.startswith(RESERVATIONS) and b"creditsReserved" in row:
+            self.is_index_uncertain = True
             kept = self.model.now() - int(row[b"expiresAt"])
             if kept < KEPT and not self.have_clocks_moved:
                 self._note_violation(
@@ -273,6 +280,10 @@ class Simulation:
     def _do_prewarm(self, pod: int, company: int) -> None:
         if self._pod(pod).runs:
             self._pod(pod).prewarm(company)
+
+    def _do_ask_balance(self, pod: int, company: int) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).ask_balance(company)
 
     def _do_wait(self, seconds: float) -> None:
         self.world.run(seconds)
@@ -381,7 +392,7 @@ class Simulation:
 
     def _forgotten(self) -> None:
         """Redis has lost rows: what was held there may be gone, or back."""
-        self.has_redis_forgotten = True
+        self.has_redis_forgotten = self.is_index_uncertain = True
         for link in self._links("redis"):
             link.fail()
         self.may_leak = True
@@ -389,7 +400,7 @@ class Simulation:
     def _do_redis_refuses(self, how: str, seconds: float) -> None:
         self.hits[how, "redis"] += 1
         # A client that is new then takes the way of a cluster, where a debit and its hold may be torn apart.
-        self.may_leak = True
+        self.may_leak = self.is_index_uncertain = True
         for link in self._links("redis"):
             link.fail()
             self.world.later(seconds, link.fail)
@@ -494,6 +505,20 @@ class Simulation:
             return
         ended_for = EPOCH + self.world.now - lease.expires_at
         self.fail(lambda: self.judge.taken(hold.id, hold.lease_id, ended_for))
+
+    def look_at_reserved(self, slot: tuple[str, str], told: float) -> None:
+        """What is told to be reserved of a slot must be the holds of it, where each is one script's work."""
+        scenario = self.schedule.scenario
+        if scenario.store != "redis" or scenario.is_spread or self.is_index_uncertain:
+            return
+        rows = self.model.rows(RESERVATIONS).values()
+        held = math.fsum(
+            float(row[b"creditsReserved"])
+            for row in rows
+            if (row.get(b"companyId"), row.get(b"creditTypeId")) == tuple(map(str.encode, slot))
+        )
+        if not math.isclose(told, held, abs_tol=TOLERANCE):
+            self._note_violation(f"{told} are told to be reserved of {slot}, {held} are held")
 
     def has_row(self, hold_id: str) -> bool:
         """Tell whether a hold is open in Redis."""

@@ -91,6 +91,7 @@ PLAIN = st.one_of(
     st.tuples(st.just("HGET"), KEY, ID),
     st.tuples(st.just("HMGET"), KEY, ID, ID),
     st.tuples(st.just("HGETALL"), KEY),
+    st.tuples(st.just("HKEYS"), KEY),
     st.tuples(st.just("HVALS"), KEY),
     st.tuples(st.just("DEL"), KEY),
     st.tuples(st.just("EXISTS"), KEY),
