@@ -41,6 +41,7 @@ class Held:
     settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
     is_lapsed: bool = False
+    lapsed_at: float = math.inf
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
     was_late: bool = False  # it had lapsed when its first settle began
     units: list[int] = field(default_factory=list)  # that settles asked to bill
@@ -70,11 +71,13 @@ class Judge:
 
     Args:
         has_row: whether a hold is open in Redis.
+        now: seconds, by the world's clock.
 
     """
 
-    def __init__(self, has_row: Callable[[str], bool]) -> None:
+    def __init__(self, has_row: Callable[[str], bool], now: Callable[[], float]) -> None:
         self._has_row = has_row
+        self._now = now
         self.holds: dict[str, Held] = {}
         self.billed: dict[str, int] = {}  # units, by hold
         self.blocks: dict[str, Block] = {}
@@ -119,6 +122,11 @@ class Judge:
             self.seen["a settle was repeated with other units"] += 1
         hold.is_settling = True
         hold.units.append(units)
+
+    def over(self, instant: float) -> set[str]:
+        """Return the holds that have been settled by now, or had lapsed by an instant."""
+        self.lapse()
+        return {h.id for h in self.holds.values() if h.is_settling or h.lapsed_at <= instant}
 
     def settled_by(self, pod: str) -> set[str]:
         """Return the holds that a process settles."""
@@ -195,7 +203,7 @@ class Judge:
             self._lapse(hold)
 
     def _lapse(self, hold: Held) -> None:
-        hold.is_lapsed = True
+        hold.is_lapsed, hold.lapsed_at = True, self._now()
         if not hold.is_settling:
             self.seen["a hold lapsed that was never settled"] += 1
         elif self._has_row(hold.id):

@@ -98,6 +98,7 @@ class Pod:
         self.settled: list[Reservation] = []
         self.settling_at: dict[str, float] = {}
         self.closing_at = math.inf
+        self.over_at_close: set[str] = set()  # holds that had been settled, or had lapsed
         self.callers: list[asyncio.Task[None]] = []
         self.state = "runs"
         self.loop.create_task(self.client.initialize())
@@ -214,6 +215,18 @@ class Pod:
             self.settled.append(hold)
             self.settle_hold(hold, share)
 
+    def be_busy(self, company: int, usage: float, count: int, gap: float) -> None:
+        """Check again and again; of three holds two are settled soon, and one stays open."""
+        for number in range(count):
+            call = partial(self._check_and_settle, self.name, company, usage, number % 3 > 0)
+            self.simulation.world.later(number * gap, call)
+
+    def _check_and_settle(self, name: str, company: int, usage: float, is_settled: bool) -> None:
+        if name == self.name and self.runs:
+            self.check(company, usage, TIMEOUT, "fail-closed")
+            if is_settled:
+                self.settle(-1, 1.0)
+
     def settle_all(self, share: float) -> None:
         """Settle all open holds at once."""
         while self.holds:
@@ -234,6 +247,11 @@ class Pod:
             other.settled.append(hold)
             self.simulation.judge.seen["a hold was settled in another process"] += other is not self
             other.settle_hold(hold, share)
+
+    def hand_over(self, other: Pod, share: float) -> None:
+        """Have all open holds settled by another pod."""
+        while self.holds:
+            self.give(other, 0, share)
 
     def settle_hold(self, hold: Reservation, share: float) -> None:
         """Settle a hold with a share of what was asked for."""
@@ -323,6 +341,9 @@ class Pod:
         """End in order."""
         self.state = "closing"
         self.closing_at = self.simulation.world.now
+        # A hold of a slab that has lapsed is over with the next sweep.
+        swept_at = self.closing_at - self.simulation.patience(self)
+        self.over_at_close = self.simulation.judge.over(swept_at)
         self.loop.create_task(self._shut_down())
 
     async def _shut_down(self) -> None:

@@ -86,8 +86,8 @@ class _Mood:
     def __init__(self, draw: random.Random, scenario: Scenario) -> None:
         # Of some schedules nothing goes wrong, of most a little, of some a lot.
         self.trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
-        elsewhere = {"settle elsewhere": 12 if scenario.store == "slabs" else 4}
-        self.actions = _swayed(draw, ACTIONS | elsewhere)
+        more = SLAB_ACTIONS if scenario.store == "slabs" else {}
+        self.actions = _swayed(draw, ACTIONS | more)
         lacks = ("redis",) * (scenario.store == "memory") + ("disk",) * (scenario.spool is None)
         self.faults = _swayed(draw, {k: v for k, v in FAULTS.items() if not k.startswith(lacks)})
 
@@ -110,9 +110,9 @@ def draw_scenario(draw: random.Random) -> Scenario:
         balance=draw.choice((lease_size * 1.5, lease_size * 4, 1e6, 1e6)),
         lease_size=lease_size,
         duration=draw.choice((6.0, 20.0, 20.0, 60.0)),
-        ttl=draw.choice((2.0, 5.0, 5.0, 12.0)),
+        ttl=draw.choice((2.0, 2.0, 5.0, 5.0, 12.0)),
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
-        slab_lifetime=draw.choice((2.0, 2.0, 10.0)),
+        slab_lifetime=draw.choice((2.0, 10.0, 10.0)),
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
         shares_disk=draw.random() < 0.5,
@@ -144,9 +144,11 @@ def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
 # How often each is drawn, if the mood of the schedule does not sway it.
 SWAY = (0.25, 1.0, 1.0, 4.0)
 ACTIONS: dict[str, float] = {
-    "check": 50, "settle": 37, "check many": 2, "settle all": 2, "settle again": 2, "settle elsewhere": 4,
+    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "settle all": 2, "settle again": 2, "settle elsewhere": 4, "hand over": 1,
     "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
 }  # fmt: skip
+# Slabs are cut for who is busy.
+SLAB_ACTIONS: dict[str, float] = {"be busy": 5, "settle elsewhere": 12, "hand over": 4}
 FAULTS: dict[str, float] = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
@@ -189,11 +191,17 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "check many": lambda d: (
         d.pod, d.company(), d.of((1.0, 0.5)), d.of((2.0, 0.5)), d.of(FAILURES), d.of((3, 6, 12)),
     ),
+    "be busy": lambda d: (
+        d.pod, d.company(), d.of((1.0, 2.0, 5.0)), d.of((20, 40)), d.of((0.06, 0.1)),
+    ),
     "settle": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
     "settle all": lambda d: (d.pod, d.of((1.0, 0.5))),
     "settle again": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
     "settle elsewhere": lambda d: (
         d.pod, d.below(d.scenario.pods), d.which(), d.of((1.0, 0.5, 0.0)),
+    ),
+    "hand over": lambda d: (
+        d.pod, d.below(d.scenario.pods), d.of((1.0, 1.0, 0.5)), d.of((None, None, 30, 100)),
     ),
     "cancel": lambda d: (d.pod, d.which()),
     "prewarm": lambda d: (d.pod, d.company()),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Loop
 
 LEASES = b"schematic:credit-lease:"
+RESERVATION = b"schematic:credit-reservation:"
 RESERVATIONS = b"schematic:credit-reservation"
 STARTING = 0.05
 # Seconds until all that waits is delivered once nothing is wrong any more: the longest pause between two tries.
@@ -78,7 +79,7 @@ class Simulation:
         self.schedule = schedule
         self.logger = logger
         self.world = World(schedule.seed)
-        self.judge = Judge(self.has_row)
+        self.judge = Judge(self.has_row, lambda: self.world.now)
         self.hits: Counter[tuple[str, str]] = Counter()
         self.deaths: Counter[str] = Counter()
         self.violation: str | None = None
@@ -114,6 +115,7 @@ class Simulation:
         # Whether holds may be listed that are not there, or the other way round.
         self.is_index_uncertain = False
         self.changes = 0  # of rows in Redis
+        self._recorded: set[str] = set()  # holds that have, or had, a row there
         self.has_redis_forgotten = False
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -193,6 +195,8 @@ class Simulation:
         """A lease that is put into Redis may be there not to be spent, as nobody knows what was spent of it."""
         key, *pairs = words
         self.changes += 1
+        if key.startswith(RESERVATION):
+            self._recorded.add(key.removeprefix(RESERVATION).decode())
         if key.startswith(LEASES) and pairs[0] == b"leaseId":
             row = dict(zip(pairs[::2], pairs[1::2], strict=True))
             unlent = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
@@ -252,6 +256,10 @@ class Simulation:
         for _ in range(count):
             self._do_check(pod, company, usage, timeout, failure)
 
+    def _do_be_busy(self, pod: int, company: int, usage: float, count: int, gap: float) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).be_busy(company, usage, count, gap)
+
     def _do_settle_all(self, pod: int, share: float) -> None:
         if self._pod(pod).runs:
             self._pod(pod).settle_all(share)
@@ -266,6 +274,13 @@ class Simulation:
     def _do_settle_elsewhere(self, pod: int, other: int, which: int, share: float) -> None:
         if self._pod(pod).runs and self._pod(other).runs:
             self._pod(pod).give(self._pod(other), which, share)
+
+    def _do_hand_over(self, pod: int, other: int, share: float, fuse: int | None) -> None:
+        """Have all open holds of a pod settled by another, and kill it after so many turns of a callback, if any."""
+        if self._pod(pod).runs and self._pod(other).runs:
+            self._pod(pod).hand_over(self._pod(other), share)
+            if fuse is not None and self._pod(pod) is not self._pod(other):
+                self._pod(pod).kill(fuse)
 
     def _do_cancel(self, pod: int, which: int) -> None:
         if self._pod(pod).runs:
@@ -471,12 +486,18 @@ class Simulation:
         judge.seen["a pod died with usage that was not delivered"] += has_usage
         mine = [h for h in judge.holds.values() if h.settler == pod.name and h.is_settling]
         # What was billed was told to Redis before, unless Redis did not hear.
-        was_deaf = pod.to_redis.failed_at > self.world.now - self._patience(pod)
-        judge.doubt(h for h in mine if was_deaf or h.id not in judge.billed)
+        was_deaf = pod.to_redis.failed_at > self.world.now - self.patience(pod)
+        judge.doubt(
+            h for h in mine if not self._is_claimed(h.id) and (was_deaf or h.id not in judge.billed)
+        )
         if self.schedule.scenario.is_spread or self.schedule.scenario.store == "slabs":
             self.may_leak = True
 
-    def _patience(self, pod: Pod) -> float:
+    def _is_claimed(self, hold_id: str) -> bool:
+        """Tell whether a hold had a row in Redis that is gone: what was used of it is spent."""
+        return hold_id in self._recorded and not self.has_row(hold_id)
+
+    def patience(self, pod: Pod) -> float:
         """Seconds in which a pod makes the claims that it owes, once Redis answers."""
         is_frozen = pod.loop.is_frozen
         return math.inf if is_frozen else self.schedule.scenario.sweep_interval + PATIENCE
@@ -489,7 +510,7 @@ class Simulation:
                 begun = pod.settling_at.get(hold_id)
                 if begun is not None:
                     since = max(begun, pod.to_redis.failed_at)
-                    return not pod.runs or since > self.world.now - self._patience(pod)
+                    return not pod.runs or since > self.world.now - self.patience(pod)
             return True
 
         return may_be_late
@@ -522,7 +543,7 @@ class Simulation:
 
     def has_row(self, hold_id: str) -> bool:
         """Tell whether a hold is open in Redis."""
-        return b"schematic:credit-reservation:" + hold_id.encode() in self.model.data
+        return RESERVATION + hold_id.encode() in self.model.data
 
     def note_end_of_loop(self, pod: Pod, left: list[asyncio.Task[Any]]) -> None:
         """A loop has ended, and what was cancelled for that has had its time."""
@@ -536,7 +557,8 @@ class Simulation:
         """A pod has shut down; what it held of a slab counts as used."""
         if self.schedule.scenario.store == "slabs":
             for hold in self.judge.holds.values():
-                if hold.owner == pod.name and not (hold.is_settling or hold.is_lapsed):
+                is_over = hold.is_settling or hold.id in pod.over_at_close
+                if hold.owner == pod.name and not is_over:
                     self.judge.leaks[hold.lease_id] += hold.credits
         self.bury(pod)
 
