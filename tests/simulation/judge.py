@@ -242,9 +242,7 @@ class Judge:
                     f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held"
                 )
 
-    def check_shares(
-        self, granted: Mapping[str, float], shares: Iterable[tuple[str, Any]]
-    ) -> None:
+    def check_shares(self, granted: Mapping[str, float], shares: Iterable[tuple[str, Any]]) -> None:
         """After each step: what processes have of leases, by the name of each, where no store is shared."""
         left: dict[str, float] = defaultdict(float)
         for pod, lease in shares:

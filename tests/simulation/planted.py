@@ -278,8 +278,10 @@ FAULTS = (
     Fault(
         "a shutdown drops the fraction of a unit that an open block has used",
         "client/hold/renewing.py",
-        "math.ceil(self.used - ROUNDING) - self._billed\n            self._billed += units\n            endings = spread",
-        "math.floor(self.used + ROUNDING) - self._billed\n            self._billed += units\n            endings = spread",
+        "            units = math.ceil(self.used - ROUNDING) - self._billed\n"
+        "            self._billed += units\n            endings = spread",
+        "            units = math.floor(self.used + ROUNDING) - self._billed\n"
+        "            self._billed += units\n            endings = spread",
     ),
     Fault(
         "a refusal proves that a lease is ours, whatever its total",

@@ -89,7 +89,9 @@ class Pod:
         machine = make_machine(world, self.clock, seed, self._connect)
         self.spool: PodSpool | None = None
         if self.disk is not None:
-            self.spool = PodSpool(self.disk, self.name, simulation.schedule.scenario.spool or "never")
+            self.spool = PodSpool(
+                self.disk, self.name, simulation.schedule.scenario.spool or "never"
+            )
             self.spool.prepare()
             world.later(self.spool.period, self._tend, self.name)
         kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
@@ -301,7 +303,11 @@ class Pod:
         before = self.simulation.changes, sums[self.name]
         balance = await self._timed("balance", ask, math.inf)
         is_asked_alone = before == (self.simulation.changes, sums[self.name] - 1)
-        if balance is not None and is_asked_alone and self.to_redis.failed_at < self.loop.time() - 1:
+        if (
+            balance is not None
+            and is_asked_alone
+            and self.to_redis.failed_at < self.loop.time() - 1
+        ):
             self.simulation.look_at_reserved((company_id, credit), balance.reserved)
 
     def hold(self, company: int, usage: float, share: float, seconds: float) -> None:

@@ -48,7 +48,9 @@ class Scenario:
     slab_lifetime: float = 2.0
     mode: str = "client"
     connections: int = 8  # to Redis, of each pod, at most
-    spool: float | str | None = None  # seconds between two syncs, "always" or "never"; None is no spool
+    spool: float | str | None = (
+        None  # seconds between two syncs, "always" or "never"; None is no spool
+    )
     shares_disk: bool = False
 
 
@@ -144,8 +146,8 @@ def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
 # How often each is drawn, if the mood of the schedule does not sway it.
 SWAY = (0.25, 1.0, 1.0, 4.0)
 ACTIONS: dict[str, float] = {
-    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "settle all": 2, "settle again": 2, "settle elsewhere": 4, "hand over": 1,
-    "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
+    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "settle all": 2, "settle again": 2,
+    "settle elsewhere": 4, "hand over": 1, "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
 }  # fmt: skip
 # Slabs are cut for who is busy.
 SLAB_ACTIONS: dict[str, float] = {"be busy": 5, "settle elsewhere": 12, "hand over": 4}

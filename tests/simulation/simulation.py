@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 from asyncio import events
@@ -16,11 +15,12 @@ from tests.simulation.coverage import waiting_at
 from tests.simulation.disk import Disk
 from tests.simulation.judge import TOLERANCE, Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
-from tests.simulation.network import Fate, Link
 from tests.simulation.pods import Pod
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.redis_server import RedisServer
+from tests.simulation.remains import Remains, close
 from tests.simulation.service_server import ServiceServer
+from tests.simulation.steps import LEASES, Steps
 from tests.simulation.world import EndlessError, World
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from schematic_native import AsyncSchematic, Reservation
+    from schematic_native import Reservation
     from tests.simulation.schedules import Scenario, Schedule, Step
-    from tests.simulation.world import Loop
 
-LEASES = b"schematic:credit-lease:"
 RESERVATION = b"schematic:credit-reservation:"
 RESERVATIONS = b"schematic:credit-reservation"
 STARTING = 0.05
@@ -42,9 +40,6 @@ DELIVERY = 45.0
 PATIENCE = 3.0
 # Milliseconds that the row of a hold outlives it at least, so that a sweep finds it.
 KEPT = 29_000
-
-# Places, one in the other, at which a coroutine that is closed may wait for something more.
-MOST_CLOSES = 10
 
 
 @dataclass
@@ -59,7 +54,7 @@ class Outcome:
     seen: Counter[str] = field(default_factory=Counter)
 
 
-class Simulation:
+class Simulation(Steps):
     """A schedule and everything that it happens to.
 
     Args:
@@ -97,10 +92,9 @@ class Simulation:
         self.redis = RedisServer(self.model)
         self.redis.trace = self.trace
         self.redis.seen = self.service.seen = self.judge.seen
-        # What a replica has, for schedules in which it takes over.
-        self._copies: list[tuple[float, Any]] = []
+        self._copies = []
         self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
-        self._buried: list[_Remains] = []
+        self._buried: list[Remains] = []
         self.disks = _disks(self.world, scenario)
         self.pods = [
             Pod(self, number, self.disks[number % len(self.disks)] if self.disks else None)
@@ -108,12 +102,7 @@ class Simulation:
         ]
         self.steps = 0
         self.is_over = False
-        self.have_clocks_moved = False
-        # Whether something has happened after which credits may be missing until the lease ends.
-        self.may_leak = False
         self.has_redis_failed = False
-        # Whether holds may be listed that are not there, or the other way round.
-        self.is_index_uncertain = False
         self.changes = 0  # of rows in Redis
         self._recorded: set[str] = set()  # holds that have, or had, a row there
         self.has_redis_forgotten = False
@@ -237,224 +226,6 @@ class Simulation:
                 )
             self.judge.leaks[row[b"leaseId"].decode()] += float(row[b"creditsReserved"])
 
-    # Steps
-
-    def _pod(self, number: int) -> Pod:
-        return self.pods[number % len(self.pods)]
-
-    def _do_check(self, pod: int, company: int, usage: float, timeout: float, failure: str) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).check(company, usage, timeout, failure)
-
-    def _do_settle(self, pod: int, which: int, share: float) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).settle(which, share)
-
-    def _do_check_many(
-        self, pod: int, company: int, usage: float, timeout: float, failure: str, count: int
-    ) -> None:
-        for _ in range(count):
-            self._do_check(pod, company, usage, timeout, failure)
-
-    def _do_be_busy(self, pod: int, company: int, usage: float, count: int, gap: float) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).be_busy(company, usage, count, gap)
-
-    def _do_settle_all(self, pod: int, share: float) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).settle_all(share)
-
-    def _do_settle_again(self, pod: int, which: int, share: float) -> None:
-        if self._pod(pod).runs:
-            hold = self._pod(pod).settle_again(which, share)
-            if hold is not None and self.schedule.scenario.store == "slabs":
-                # Two who settle one hold of a slab may both take its credits off.
-                self.judge.leaks[hold.lease_id] += hold.credits_reserved
-
-    def _do_settle_elsewhere(self, pod: int, other: int, which: int, share: float) -> None:
-        if self._pod(pod).runs and self._pod(other).runs:
-            self._pod(pod).give(self._pod(other), which, share)
-
-    def _do_hand_over(self, pod: int, other: int, share: float, fuse: int | None) -> None:
-        """Have all open holds of a pod settled by another, and kill it after so many turns of a callback, if any."""
-        if self._pod(pod).runs and self._pod(other).runs:
-            self._pod(pod).hand_over(self._pod(other), share)
-            if fuse is not None and self._pod(pod) is not self._pod(other):
-                self._pod(pod).kill(fuse)
-
-    def _do_cancel(self, pod: int, which: int) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).cancel(which)
-
-    def _do_hold(self, pod: int, company: int, usage: float, share: float, seconds: float) -> None:
-        if self._pod(pod).runs:
-            # Which pieces a block holds is its own business.
-            self.may_leak = True
-            self._pod(pod).hold(company, usage, share, seconds)
-
-    def _do_prewarm(self, pod: int, company: int) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).prewarm(company)
-
-    def _do_ask_balance(self, pod: int, company: int) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).ask_balance(company)
-
-    def _do_wait(self, seconds: float) -> None:
-        self.world.run(seconds)
-
-    def _do_kill(self, pod: int, fuse: int) -> None:
-        self._pod(pod).kill(fuse)
-
-    def _do_freeze(self, pod: int, seconds: float) -> None:
-        if self._pod(pod).runs:
-            self.hits["freeze", "pod"] += 1
-            self._pod(pod).freeze(seconds)
-
-    def _do_shut_down(self, pod: int) -> None:
-        if self._pod(pod).runs:
-            self._pod(pod).shut_down()
-
-    def _do_start(self, pod: int) -> None:
-        if self._pod(pod).state in {"dead", "shut"}:
-            self._pod(pod).start()
-
-    def _do_change_loop(self, pod: int) -> None:
-        if self._pod(pod).runs and not self._pod(pod).loop.is_frozen:
-            self.hits["loop changed", "pod"] += 1
-            self._pod(pod).change_loop()
-
-    def _links(self, server: str) -> list[Link]:
-        return [pod.to_service if server == "service" else pod.to_redis for pod in self.pods]
-
-    def _link(self, pod: int, server: str) -> Link:
-        return self._links(server)[pod % len(self.pods)]
-
-    def _do_service_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
-        self._link(pod, "service").fates.append(Fate(kind, status, operation))
-
-    def _do_redis_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
-        self._link(pod, "redis").fates.append(Fate(kind, status, operation))
-
-    def _do_service_status(self, status: int, times: int, operation: str | None) -> None:
-        for link in self._links("service"):
-            link.fates.extend([Fate("status", status, operation)] * times)
-
-    def _do_down(self, pod: int, server: str, seconds: float) -> None:
-        link = self._link(pod, server)
-        link.go_down()
-        self.world.later(seconds, link.heal)
-
-    def _do_silent(self, pod: int, server: str, seconds: float) -> None:
-        link = self._link(pod, server)
-        link.is_silent = True
-        self.world.later(seconds, link.heal)
-
-    def _do_cut(self, pod: int, server: str) -> None:
-        self._link(pod, server).cut()
-
-    def _do_slow(self, pod: int, server: str, slowness: float, seconds: float) -> None:
-        link = self._link(pod, server)
-        link.slowness = slowness
-        self.world.later(seconds, link.heal)
-
-    def _do_disk_fills(self, pod: int, seconds: float) -> None:
-        disk = self._pod(pod).disk
-        if disk is not None:
-            self.hits["full", "disk"] += 1
-            disk.is_full = True
-            self.world.later(seconds, setattr, disk, "is_full", False)
-
-    def _do_disk_is_damaged(self, pod: int, how: str) -> None:
-        """Damage the files of the next process there that dies."""
-        disk = self._pod(pod).disk
-        if disk is not None:
-            self.hits[how, "disk"] += 1
-            disk.damages.append(how)
-
-    def _do_disk_loses_power(self, pod: int) -> None:
-        """Kill all pods of a machine, and forget what was not synced."""
-        disk = self._pod(pod).disk
-        if disk is not None:
-            self.hits["power lost", "disk"] += 1
-            for each in self.pods:
-                if each.disk is disk:
-                    each.kill(0)
-            self.judge.excused |= disk.lose_power()
-
-    def _do_redis_restarts(self) -> None:
-        self.hits["restart", "redis"] += 1
-        for link in self._links("redis"):
-            link.cut()
-        self.model.restart()
-        self._copies.clear()
-        self._forgotten()
-
-    def _do_redis_fails_over(self, lag: float) -> None:
-        """Go on with a replica that lagged behind: what it has not heard of is lost."""
-        self.hits["failover", "redis"] += 1
-        copies = [copy for at, copy in self._copies if at <= self.world.now - lag]
-        if not copies:
-            return
-        for row in self.model.rows(LEASES).values():
-            # All that was taken of a lease may be there again.
-            taken = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
-            self.judge.allowance[row[b"leaseId"].decode()] += taken
-        for link in self._links("redis"):
-            link.cut()
-        self.model.fail_over(copies[-1])
-        self._forgotten()
-
-    def _forgotten(self) -> None:
-        """Redis has lost rows: what was held there may be gone, or back."""
-        self.has_redis_forgotten = self.is_index_uncertain = True
-        for link in self._links("redis"):
-            link.fail()
-        self.may_leak = True
-
-    def _do_redis_refuses(self, how: str, seconds: float) -> None:
-        self.hits[how, "redis"] += 1
-        # A client that is new then takes the way of a cluster, where a debit and its hold may be torn apart.
-        self.may_leak = self.is_index_uncertain = True
-        for link in self._links("redis"):
-            link.fail()
-            self.world.later(seconds, link.fail)
-        name = "is_read_only" if how == "read only" else "is_full"
-        setattr(self.model, name, True)
-        self.world.later(seconds, setattr, self.model, name, False)
-
-    def _do_clock(self, pod: int, seconds: float) -> None:
-        self.hits["clock jumps", "pod"] += 1
-        self.have_clocks_moved = True
-        mine = self._pod(pod)
-        mine.clock.jump(seconds)
-        if self.schedule.scenario.store != "redis":
-            self.judge.doubt(h for h in self.judge.holds.values() if h.owner == mine.name)
-
-    def _do_redis_clock(self, seconds: float) -> None:
-        self.hits["clock jumps", "redis"] += 1
-        self.have_clocks_moved = True
-        self.redis_clock.jump(seconds)
-
-    def _do_balance(self, company: int, amount: float) -> None:
-        slot, service = self.slots[company % len(self.slots)], self.service.service
-
-        def change() -> None:
-            if slot[0] in service.directory.companies:
-                service.set_balance(*slot, amount)
-
-        self.service.push(change)
-
-    def _do_delete(self, company: int) -> None:
-        company_id, _ = self.slots[company % len(self.slots)]
-
-        def delete() -> None:
-            if company_id in self.service.service.directory.companies:
-                self.service.service.delete("company", company_id)
-                self.service.stream.push_delete("rulesengine.Company", company_id)
-
-        self.service.push(delete)
-
     # What pods tell
 
     def lapse_of(self, pod: Pod, hold: Reservation) -> Callable[[], bool]:
@@ -547,7 +318,7 @@ class Simulation:
 
     def note_end_of_loop(self, pod: Pod, left: list[asyncio.Task[Any]]) -> None:
         """A loop has ended, and what was cancelled for that has had its time."""
-        self._buried.append(_Remains(pod.client, pod.loop))
+        self._buried.append(Remains(pod.client, pod.loop))
         if left:
             names = ", ".join(sorted(task.get_name() for task in left))
             self._note_violation(f"{pod.name}: {names} went on when the loop was to end")
@@ -565,7 +336,7 @@ class Simulation:
     def bury(self, pod: Pod) -> None:
         """Keep what is left of a process until the end, for it must not be taken apart before."""
         self.has_redis_failed |= pod.to_redis.has_failed
-        self._buried.append(_Remains(pod.client, pod.loop))
+        self._buried.append(Remains(pod.client, pod.loop))
 
     # The end
 
@@ -653,7 +424,9 @@ class Simulation:
     def _check_disks(self) -> None:
         for disk in self.disks:
             if left := disk.left():
-                raise ViolationError(f"all is delivered, and {', '.join(left)} are still on the disk")
+                raise ViolationError(
+                    f"all is delivered, and {', '.join(left)} are still on the disk"
+                )
             if disk.is_damaged and not disk.has_told:
                 raise ViolationError("a record was damaged, and nobody was told")
 
@@ -680,24 +453,11 @@ class Simulation:
             self.bury(pod)
         for remains in self._buried:
             remains.dispose()
-        _close(self.service.loop)
+        close(self.service.loop)
         for disk in self.disks:
             disk.close()
         # Whatever interrupted a turn of a loop: none runs any longer.
         events._set_running_loop(None)
-
-
-def _close(loop: Loop) -> None:
-    """Leave no coroutine that the collector would find under way, and that would complain of its end."""
-    for task in loop.tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        coroutine: Any = task.get_coro()
-        for _ in range(MOST_CLOSES):
-            # It waits for something more, as if it were being cancelled.
-            with contextlib.suppress(BaseException):
-                coroutine.close()
-            if coroutine.cr_frame is None:
-                break
 
 
 def _is_busy(pod: Pod) -> bool:
@@ -713,17 +473,3 @@ def _disks(world: World, scenario: Scenario) -> list[Disk]:
         return []
     count = 1 if scenario.shares_disk else scenario.pods
     return [Disk(world, random.Random(f"{world.random.random()}")) for _ in range(count)]
-
-
-class _Remains:
-    """A client and the loop that it ran on."""
-
-    def __init__(self, client: AsyncSchematic, loop: Loop) -> None:
-        self.client = client
-        self.loop = loop
-
-    def dispose(self) -> None:
-        """Leave nothing that the collector would have to take apart."""
-        self.client._dropped.detach()
-        self.client._session.forget()
-        _close(self.loop)
