@@ -332,7 +332,9 @@ class Pod:
                             block.used += usage * share / WORK_STEPS
                             hold.use(usage * share / WORK_STEPS)
                 finally:
-                    block.is_over = self.runs and self.client is client
+                    # A shutdown bills what was used of credits, and nothing of a block that holds none.
+                    is_held = hold.result.reservation is not None
+                    block.is_over = is_held or (self.runs and self.client is client)
 
         await self._timed("hold", work, seconds + TIMEOUT + SETTLE_LIMIT + SLACK)
         simulation.tell(lambda: f"{self.name}: block {name} has used {block.used:g}")

@@ -1,4 +1,4 @@
-"""What is left of a process or a loop that has ended, until the schedule is over: nothing of it may be taken apart before."""
+"""What is left of a process or a loop that has ended: nothing of it may be taken apart before its schedule is over."""
 
 from __future__ import annotations
 

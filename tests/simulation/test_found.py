@@ -71,3 +71,29 @@ def test_the_end_of_a_loop_in_the_midst_of_a_block_that_ends_is_nothing_to_compl
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_slots_that_share_a_key_do_not_share_their_open_holds() -> None:
+    schedule = Schedule(
+        23,
+        Scenario(pods=3, has_colons=True, duration=6.0, sweep_interval=2.0, connections=2),
+        (
+            (0.0, "check", (1, 0, 1.0, 0.05, "fail-closed")),
+            (0.0, "wait", (5.0,)),
+            (0.0, "ask balance", (1, 1)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_block_has_used() -> None:
+    schedule = Schedule(
+        534,
+        Scenario(pods=3, duration=6.0, sweep_interval=4.0, connections=2),
+        (
+            (0.0, "hold", (2, 0, 10.0, 1.0, 4.0)),
+            (0.3, "check", (0, 0, 120, 0.05, "fail-open")),
+            (0.3, "check", (1, 1, 1.0, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
