@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 TIMEOUT = 2.0
-BUFFER_PERIOD = 1.0
 WORK_STEPS = 3
 ROOM = 64 * 1024  # of several segments
 PADDING = {"padding": "." * 5000}
@@ -134,7 +133,7 @@ class Pod:
             httpx_client=service_server.HttpClient(self.simulation.service, self.to_service),  # type: ignore[arg-type]
             use_datastream=True,
             timeout=TIMEOUT,
-            event_buffer_period=BUFFER_PERIOD,
+            event_buffer_period=scenario.buffer_period,
             logger=self.simulation.logger or _quiet,
             cache_providers=[],
             spool=None

@@ -21,7 +21,17 @@ Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
 STATUSES = (402, 408, 413, 429, 500, 503)
 REDIS_OPERATIONS = (None, "hold", "settle", "reserve", "record", "claim", "refund", "extend", "install",
                     "lease", "zrangebyscore", "note", "close", "time")  # fmt: skip
-SERVICE_OPERATIONS = (None, "acquire", "extend", "release", "capture", "subscribe", "reserve")
+SERVICE_OPERATIONS = (
+    None,
+    "acquire",
+    "acquire",
+    "extend",
+    "capture",
+    "release",
+    "capture",
+    "subscribe",
+    "reserve",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Scenario:
     sweep_interval: float = 1.0
     slab_lifetime: float = 2.0
     mode: str = "client"
+    buffer_period: float = 1.0
     connections: int = 8  # to Redis, of each pod, at most
     spool: float | str | None = (
         None  # seconds between two syncs, "always" or "never"; None is no spool
@@ -115,6 +126,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         ttl=draw.choice((2.0, 2.0, 5.0, 5.0, 12.0)),
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         slab_lifetime=draw.choice((2.0, 10.0, 10.0)),
+        buffer_period=draw.choice((1.0, 1.0, 0.1)),
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
         shares_disk=draw.random() < 0.5,
@@ -146,7 +158,7 @@ def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
 # How often each is drawn, if the mood of the schedule does not sway it.
 SWAY = (0.25, 1.0, 1.0, 4.0)
 ACTIONS: dict[str, float] = {
-    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "settle all": 2, "settle again": 2,
+    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "check everywhere": 2, "settle all": 2, "settle again": 2,
     "settle elsewhere": 4, "hand over": 1, "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
 }  # fmt: skip
 # Slabs are cut for who is busy.
@@ -193,6 +205,7 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "check many": lambda d: (
         d.pod, d.company(), d.of((1.0, 0.5)), d.of((2.0, 0.5)), d.of(FAILURES), d.of((3, 6, 12)),
     ),
+    "check everywhere": lambda d: (d.company(), d.usage(), d.of((2.0, 2.0, 0.5)), d.of(FAILURES)),
     "be busy": lambda d: (
         d.pod, d.company(), d.of((1.0, 2.0, 5.0)), d.of((20, 40)), d.of((0.06, 0.1)),
     ),
@@ -214,12 +227,14 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "wait": lambda d: (
         d.of((0.5, 1.0, 1.0, d.scenario.ttl, d.scenario.ttl, d.scenario.duration)),
     ),
-    "service fate": lambda d: (d.pod, d.of(KINDS), d.of(STATUSES), d.of(SERVICE_OPERATIONS)),
+    "service fate": lambda d: (
+        d.pod, d.of((*KINDS, "fatal")), d.of(STATUSES), d.of(SERVICE_OPERATIONS),
+    ),
     "redis fate": lambda d: (d.pod, d.of(KINDS[:6]), 0, d.of(REDIS_OPERATIONS)),
     "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
     "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
     "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
-    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 100.0, 300.0)), d.of(SECONDS)),
+    "slow": lambda d: (d.pod, d.server(), d.of((30.0, 30.0, 100.0, 300.0)), d.of(SECONDS)),
     "cut": lambda d: (d.pod, d.server()),
     "kill": lambda d: (d.pod, d.of((0, 1, 2, 3, 5, 8, 13, 30))),
     "freeze": lambda d: (d.pod, d.of((0.3, 1.2, d.scenario.ttl + 0.5))),

@@ -60,6 +60,12 @@ class Steps:
         for _ in range(count):
             self._do_check(pod, company, usage, timeout, failure)
 
+    def _do_check_everywhere(
+        self, company: int, usage: float, timeout: float, failure: str
+    ) -> None:
+        for pod in range(len(self.pods)):
+            self._do_check(pod, company, usage, timeout, failure)
+
     def _do_be_busy(self, pod: int, company: int, usage: float, count: int, gap: float) -> None:
         if self._pod(pod).runs:
             self._pod(pod).be_busy(company, usage, count, gap)

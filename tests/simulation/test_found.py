@@ -97,3 +97,32 @@ def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_block_has_used() -
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_the_use_of_a_slab_that_redis_refused_is_noted_at_the_next_sweep() -> None:
+    schedule = Schedule(
+        398,
+        Scenario(
+            store="slabs",
+            pods=3,
+            duration=60.0,
+            sweep_interval=2.0,
+            slab_lifetime=10.0,
+            connections=2,
+            spool="never",
+            shares_disk=True,
+        ),
+        (
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-open")),
+            (0.0, "wait", (1.0,)),
+            (0.0, "redis refuses", ("full", 4.0)),
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-open")),
+            (0.001133, "settle", (0, 657, 1.0)),
+            (1.9, "settle", (2, 809, 0.5)),
+            (1.4, "settle", (1, 897, 1.3)),
+            (2.2, "check", (1, 0, 1.0, 0.5, "fail-closed")),
+            (3.7, "be busy", (0, 0, 1.0, 20, 0.06)),
+            (0.0, "disk loses power", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None

@@ -135,6 +135,7 @@ class SharedStore:
         """Make the claims that are still open, and end expired holds of every process."""
         self._core.sweep()
         self._slabs.settle_closed()
+        await self._slabs.note_owed_uses()
         await self._slabs.look()
         # By the store's clock: a process whose own is fast must not end the holds of others.
         now = await self._ask(self._operations.now())

@@ -62,6 +62,8 @@ class Slabs:
         self._cutting: set[Slot] = set()
         # Credits used of slabs whose rows do not say so yet, by the id of the row.
         self._uses: dict[str, tuple[Reservation, float]] = {}
+        # Whether the store has not taken what was to be noted, so that usage was billed without.
+        self._is_owing = False
         self._noting = asyncio.Lock()
 
     async def refill(self, slot: Slot) -> None:
@@ -128,15 +130,22 @@ class Slabs:
             try:
                 said = await self._ask(self._operations.note(notes))
             except BaseException:
-                self._uses = noted | self._uses
+                self._uses, self._is_owing = noted | self._uses, True
                 raise
+            self._is_owing = False
             for (row, _), is_there in zip(noted.values(), said, strict=True):
                 if is_there is None:
                     self._drop_lost(row)
 
+    async def note_owed_uses(self) -> None:
+        """Note the uses that the store has not taken before they were billed. Raises `StoreError`."""
+        if self._is_owing:
+            await self.note_uses()
+
     def inherit(self, other: Slabs) -> None:
         """Take over the uses that were noted on an event loop that has ended."""
         self._uses |= other._uses
+        self._is_owing |= other._is_owing
 
     def close(self) -> list[SlabClaim]:
         """Close every slab; returns the claims that are left to make."""
