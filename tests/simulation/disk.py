@@ -31,7 +31,7 @@ MAGIC = b"\xffSP\xff"
 # Where in a record its mark begins, and where its payload; nothing tells of what is flipped in between 12 and 16.
 MARK, MARK_END, HEAD, STEP = 12, 16, 24, 8
 DONE = 0x5A
-_KEY = re.compile(rb'"lease-reservation:([0-9a-f-]+)"')
+_KEY = re.compile(rb'"lease-reservation:([^"]+)"')
 
 
 class Disk:

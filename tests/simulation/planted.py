@@ -290,6 +290,12 @@ FAULTS = (
         "            if False:\n                raise",
     ),
     Fault(
+        "the use of a slab that Redis refused waits until more is billed",
+        STORE,
+        "        await self._slabs.note_owed_uses()\n",
+        "",
+    ),
+    Fault(
         "a gather that nobody awaits is cancelled with its loop",
         "client/hold/asynchronous.py",
         "await asyncio.wait(tasks)",

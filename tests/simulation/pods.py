@@ -65,6 +65,7 @@ class Pod:
         self.number = number
         self.disk = disk
         self.clock = Clock(simulation.world)
+        self.clock.jump(simulation.schedule.scenario.skew * number)
         self.starts = 0
         self.state = "none"  # "runs", "dead", "closing", "shut"
         self.name = f"pod{number}"

@@ -57,6 +57,7 @@ class Scenario:
     sweep_interval: float = 1.0
     slab_lifetime: float = 2.0
     mode: str = "client"
+    skew: float = 0.0  # seconds that the clock of each pod is ahead of that of the pod before
     buffer_period: float = 1.0
     connections: int = 8  # to Redis, of each pod, at most
     spool: float | str | None = (
@@ -126,6 +127,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         ttl=draw.choice((2.0, 2.0, 5.0, 5.0, 12.0)),
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         slab_lifetime=draw.choice((2.0, 10.0, 10.0)),
+        skew=draw.choice((0.0, 0.0, 0.0, 0.0, 0.0, 0.4, -3.0)),
         buffer_period=draw.choice((1.0, 1.0, 0.1)),
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
@@ -158,13 +160,15 @@ def _step(draw: random.Random, scenario: Scenario, mood: _Mood) -> Step:
 # How often each is drawn, if the mood of the schedule does not sway it.
 SWAY = (0.25, 1.0, 1.0, 4.0)
 ACTIONS: dict[str, float] = {
-    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "check everywhere": 2, "settle all": 2, "settle again": 2,
-    "settle elsewhere": 4, "hand over": 1, "cancel": 4, "prewarm": 2, "hold": 3, "ask balance": 2, "wait": 3,
+    "check": 50, "settle": 37, "be busy": 0.5, "check many": 2, "check everywhere": 2, "settle all": 2,
+    "settle again": 2, "settle elsewhere": 4, "hand over": 1, "cancel": 4, "prewarm": 2, "hold": 3,
+    "ask balance": 2, "wait": 3,
 }  # fmt: skip
 # Slabs are cut for who is busy.
 SLAB_ACTIONS: dict[str, float] = {"be busy": 5, "settle elsewhere": 12, "hand over": 4}
 FAULTS: dict[str, float] = {
-    "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
+    "check unheard": 3, "service fate": 10, "redis fate": 14, "service status": 3,
+    "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
     "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
@@ -226,6 +230,9 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     ),
     "wait": lambda d: (
         d.of((0.5, 1.0, 1.0, d.scenario.ttl, d.scenario.ttl, d.scenario.duration)),
+    ),
+    "check unheard": lambda d: (
+        d.pod, d.company(), d.of(("unanswered", "cut after", "status after")), d.of((0.02, 0.3)),
     ),
     "service fate": lambda d: (
         d.pod, d.of((*KINDS, "fatal")), d.of(STATUSES), d.of(SERVICE_OPERATIONS),

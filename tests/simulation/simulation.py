@@ -95,6 +95,7 @@ class Simulation(Steps):
         self._copies = []
         self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
         self._buried: list[Remains] = []
+        self.have_clocks_moved = scenario.skew != 0.0
         self.disks = _disks(self.world, scenario)
         self.pods = [
             Pod(self, number, self.disks[number % len(self.disks)] if self.disks else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.network import Fate, Link
@@ -65,6 +66,15 @@ class Steps:
     ) -> None:
         for pod in range(len(self.pods)):
             self._do_check(pod, company, usage, timeout, failure)
+
+    def _do_check_unheard(self, pod: int, company: int, kind: Any, delay: float) -> None:
+        """Lose the answer to the next acquire of a pod, and have the others acquire meanwhile."""
+        self._do_service_fate(pod, kind, 503, "acquire")
+        self._do_check(pod, company, 1.0, 2.0, "fail-closed")
+        for other in range(len(self.pods)):
+            if self._pod(other) is not self._pod(pod):
+                check = partial(self._do_check, other, company, 1.0, 2.0, "fail-closed")
+                self.world.later(delay, check)
 
     def _do_be_busy(self, pod: int, company: int, usage: float, count: int, gap: float) -> None:
         if self._pod(pod).runs:
