@@ -284,6 +284,12 @@ FAULTS = (
         "            self._billed += units\n            endings = spread",
     ),
     Fault(
+        "a shutdown drops what a block has used whose renewal was refused",
+        "client/hold/renewing.py",
+        "        if units and not pieces:\n            self._track(",
+        "        if False:\n            self._track(",
+    ),
+    Fault(
         "a refusal proves that a lease is ours, whatever its total",
         SIBLINGS,
         "            if lease.granted != plan.requested_amount:\n                raise",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TIMEOUT = 2.0
 WORK_STEPS = 3
 ROOM = 64 * 1024  # of several segments
+LARGE = 12.0
 PADDING = {"padding": "." * 5000}
 # Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
 SLACK = 0.3
@@ -218,10 +219,13 @@ class Pod:
             self.settle_hold(hold, share)
 
     def be_busy(self, company: int, usage: float, count: int, gap: float) -> None:
-        """Check again and again; of three holds two are settled soon, and one stays open."""
+        """Check again and again; of three holds two are settled soon. The others stay open, and a large one in the end."""
+        later = self.simulation.world.later
         for number in range(count):
             call = partial(self._check_and_settle, self.name, company, usage, number % 3 > 0)
-            self.simulation.world.later(number * gap, call)
+            later(number * gap, call)
+        # About half of the slab that such a demand comes to.
+        later(count * gap, self._check_and_settle, self.name, company, usage * LARGE, False)
 
     def _check_and_settle(self, name: str, company: int, usage: float, is_settled: bool) -> None:
         if name == self.name and self.runs:

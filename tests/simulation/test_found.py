@@ -126,3 +126,29 @@ def test_the_use_of_a_slab_that_redis_refused_is_noted_at_the_next_sweep() -> No
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_shutdown_bills_what_a_block_has_used_whose_renewal_was_refused() -> None:
+    schedule = Schedule(
+        1147,
+        Scenario(
+            store="slabs",
+            pods=3,
+            companies=2,
+            rate=2.5,
+            balance=150.0,
+            duration=20.0,
+            ttl=2.0,
+            sweep_interval=4.0,
+            slab_lifetime=10.0,
+            connections=2,
+        ),
+        (
+            (0.0, "check", (0, 0, 3.0, 2.0, "fail-open")),
+            (0.0, "be busy", (0, 0, 5.0, 20, 0.06)),
+            (0.0, "be busy", (1, 1, 5.0, 20, 0.1)),
+            (0.0, "check", (2, 0, 3.0, 2.0, "fail-open")),
+            (0.0, "hold", (2, 0, 3.0, 0.5, 4.0)),
+        ),
+    )
+    assert breaks(schedule) is None

@@ -118,18 +118,20 @@ class RenewedHold(GrowingHold[C]):
         self._holds.watch(self)
 
     def _settle_so_far(self) -> None:
-        """Settle every piece with what was used so far, before the client shuts down."""
+        """Bill what was used so far, before the client shuts down: by every piece, or without one if none is left."""
         with self._holds.lock:
-            if self._ending is not None or not self._pieces:
+            if self._ending is not None:
                 return
             pieces, self._pieces = self._pieces, ()
             # Rounded up, because no later piece will bill the fraction.
             units = math.ceil(self.used - ROUNDING) - self._billed
             self._billed += units
-            endings = spread(pieces, units)
+            endings = spread(pieces, units) if pieces else []
             self.held = self._billed
             self._low = -math.inf
         self._settle_without_waiting(endings)
+        if units and not pieces:
+            self._track(units, self._event_key())
 
     def _hands_over(self, error: BaseException | None) -> bool:
         """Tell whether the hold stays open for a stream that has not begun.
