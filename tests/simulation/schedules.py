@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
 
 STATUSES = (402, 408, 413, 429, 500, 503)
-REDIS_OPERATIONS = (None, "hold", "settle", "reserve", "record", "claim", "refund", "extend", "install",
-                    "lease", "zrangebyscore", "note", "close", "time")  # fmt: skip
+REDIS_OPERATIONS = (None, "extend", "install", "lease", "zrangebyscore", "time")
+# By one script, by one script for each key, and of slabs besides.
+WHOLE_OPERATIONS = ("hold", "hold", "settle", "settle")
+SPLIT_OPERATIONS = ("reserve", "record", "record", "claim", "refund", "refund")
+SLAB_OPERATIONS = ("note", "note", "close", "reserve", "record", "refund")
 SERVICE_OPERATIONS = (
     None,
     "acquire",
@@ -190,6 +193,11 @@ class _Drawing:
     def server(self) -> str:
         return self.of(("service", "redis")) if self.scenario.store != "memory" else "service"
 
+    def redis_operation(self) -> str | None:
+        usual = SPLIT_OPERATIONS if self.scenario.is_spread else WHOLE_OPERATIONS
+        slabs = SLAB_OPERATIONS if self.scenario.store == "slabs" else ()
+        return self.of(REDIS_OPERATIONS + usual + slabs)
+
     def company(self) -> int:
         return self.below(self.scenario.companies)
 
@@ -237,7 +245,7 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "service fate": lambda d: (
         d.pod, d.of((*KINDS, "fatal")), d.of(STATUSES), d.of(SERVICE_OPERATIONS),
     ),
-    "redis fate": lambda d: (d.pod, d.of(KINDS[:6]), 0, d.of(REDIS_OPERATIONS)),
+    "redis fate": lambda d: (d.pod, d.of(KINDS[:6]), 0, d.redis_operation()),
     "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
     "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
     "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
