@@ -30,6 +30,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
             "lock",
             "directory",
             "rejects",
+            "machine",
             "options",
             "ticket",
             "report",

@@ -4,7 +4,8 @@ No published wheel has it, and nothing of the package imports it.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, type_check_only
 
 from schematic_native._native import CheckFlagResult, Core, Reservation
 
@@ -37,17 +38,18 @@ def consume(core: Core, reservation_id: str, credits: float) -> float | None:
 def has_hold(core: Core, reservation_id: str) -> bool:
     """Tell whether a hold is open."""
 
+@type_check_only
 class Disk(Protocol):
     """A disk, and a machine without threads that it belongs to, for the spool of one core."""
 
-    def create(self, path: str) -> None:
-        """Called before a file is made; may raise what keeps it from being made."""
+    def create(self, path: Path, /) -> None:
+        """Let a file be made, or raise what keeps it from being made."""
 
-    def synced(self, path: str, start: int, end: int) -> None:
-        """Called when a part of a file is to be on the medium."""
+    def synced(self, path: Path, start: int, end: int, /) -> None:
+        """Have a part of a file on the medium."""
 
-    def synced_names(self, directory: str) -> None:
-        """Called when the names in a directory are to be on the medium."""
+    def synced_names(self, directory: Path, /) -> None:
+        """Have the names in a directory on the medium."""
 
     def now(self) -> float:
         """Return seconds by a clock that never steps."""

@@ -219,7 +219,7 @@ class Pod:
             self.settle_hold(hold, share)
 
     def be_busy(self, company: int, usage: float, count: int, gap: float) -> None:
-        """Check again and again; of three holds two are settled soon. The others stay open, and a large one in the end."""
+        """Check again and again, and settle two holds of three; the others stay open, and a large one in the end."""
         later = self.simulation.world.later
         for number in range(count):
             call = partial(self._check_and_settle, self.name, company, usage, number % 3 > 0)
