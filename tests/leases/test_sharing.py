@@ -32,6 +32,7 @@ from schematic_native.redis import Operations, ThreadedStore, open_store
 from schematic_native.redis.keys import Keys
 from tests.callers import Caller
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import give_stores
 from tests.stores.clocks import ServerClock
 from tests.stores.servers import RedisServer
 
@@ -48,8 +49,7 @@ LEASE = f"schematic:credit-lease:{COMPANY}:{CREDIT}"
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine, a second is too short for a server that is there; none is frozen here."""
-    for module in ("lease_store", "shared_store", "slabs"):
-        monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", PATIENCE)
+    give_stores(monkeypatch, PATIENCE)
 
 
 class User(Caller):
