@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, final
+from types import TracebackType
+from typing import Any, Final, Literal, TypeAlias, final
+from weakref import ref
 
 from typing_extensions import Self, disjoint_base
 
+from schematic_native.client.hold.synchronous import Hold
 from schematic_native.config.options import (
     CheckFlagOptions,
     CheckOptions,
@@ -13,6 +16,7 @@ from schematic_native.config.options import (
     LookupKeys,
     TrackWithReservationOptions,
 )
+from schematic_native.leases.requests import CheckArguments
 
 __version__: str
 
@@ -49,6 +53,7 @@ FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 ENGINE_VERSION_KEY: str  # names the published engine that gives the same answers
 # Defaults and limits of leases, in credits and seconds.
+HOLD_LOW: Final[float]  # more is held once less than this part of the first usage is left
 LARGEST_LEASE: Final[float]
 LEASE_DURATION: Final[float]
 LEASE_SIZE: Final[float]
@@ -640,6 +645,95 @@ class Memory:
     def _settle_now(self, reservation: object, quantity: object) -> bool:
         """Settle a hold that is in this process."""
 
+@final
+class HoldLock:
+    """The lock of one client's holds; the thread that has it may take it again."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
+
+@disjoint_base
+class OpenHolds:
+    """The open holds of one client. Its Python class has `ring`, which has the loop look at them."""
+
+    next_at: float
+    """When the loop looks at them next, by the monotonic clock."""
+    lead: float
+    """Seconds after which a hold is renewed."""
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    @property
+    def lock(self) -> HoldLock: ...
+    @property
+    def open(self) -> dict[int, ref[Any]]:
+        """Weak references, by the identity of the hold."""
+
+@disjoint_base
+class OpenHold:
+    """The native half of a hold: it is entered, counts and ends natively if memory has all the answers.
+
+    Else it calls the Python half's `_enter_slowly`, `_use` and `_exit_slowly`.
+    """
+
+    _result: Any
+    _pieces: tuple[Reservation, ...]
+    _ending: Any
+    _used: float
+    _held: float
+    _billed: int
+    """Whole units of pieces that were settled."""
+    _low: float
+    """Units left below which it grows."""
+    _due: float
+    """When it is renewed, by the monotonic clock."""
+    _ttl: Any
+    _is_busy: bool
+    """Whether it is growing, or being renewed."""
+    _is_simple: bool
+    """Whether a settle of memory's own is enough for it."""
+    _may_outlive: bool
+    """Whether it may go on after its block."""
+    _has_ended: bool
+
+    def __new__(cls) -> Self: ...
+    @property
+    def _client(self) -> Any: ...
+    @property
+    def _holds(self) -> Any: ...
+    @property
+    def _arguments(self) -> CheckArguments: ...
+    @property
+    def _usage(self) -> float: ...
+    def _set_up(self, client: Memory, arguments: CheckArguments, usage: float) -> None: ...
+    def _begin(self) -> Literal[True] | CheckResult | PendingCheck | None:
+        """Begin the first check; True if the hold has taken its answer, else what was begun.
+
+        Raises:
+            RuntimeError: the hold has been entered before.
+
+        """
+
+    def _enter(self) -> Self: ...
+    def _exit(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def _ends_at_once(self) -> bool:
+        """End as most holds do: with one piece that was used, and that memory can settle."""
+
+    def use(self, units: float) -> None:
+        """Count units as used. Never waits, and never fails for want of credits.
+
+        Any thread may call it. Units of an allowed hold are billed, held or not.
+
+        Raises:
+            TypeError, ValueError: `units` is no finite number, 0 or more.
+            RuntimeError: the hold has ended, or has not been entered.
+
+        """
+
 class Schematic(Memory):
     """The hot methods of the synchronous client.
 
@@ -682,6 +776,31 @@ class Schematic(Memory):
         options: TrackWithReservationOptions | None = None,
     ) -> None:
         """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
+
+    def hold(
+        self,
+        flag_key: str,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
+        *,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+        traits: Mapping[str, Any] | None = None,
+        required: bool = False,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> Hold:
+        """Hold credits for a block of work, and settle what was used when it is left.
+
+        For `with`. The arguments are those of `AsyncSchematic.hold`.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; the others are checked on entering.
+
+        """
 
 @final
 class Core:

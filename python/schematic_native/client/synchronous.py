@@ -1,6 +1,6 @@
 """`Schematic`: the public methods of the synchronous client.
 
-`check_flag`, `check` and `track_with_reservation` are native methods of its base class: they call a
+`check_flag`, `check`, `hold` and `track_with_reservation` are native methods of its base class: they call a
 method from here only for what memory cannot answer.
 """
 
@@ -13,7 +13,6 @@ from schematic_native._native import Schematic as NativeClient
 from schematic_native.client.blocking import BlockingClient
 from schematic_native.client.event_arguments import read_identify, read_track
 from schematic_native.client.hold.metering import Metering, metered
-from schematic_native.client.hold.synchronous import Hold
 from schematic_native.config.client_config import SchematicConfig
 from schematic_native.ground.arguments import wrong_kind
 from schematic_native.service.resources import Resources
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from schematic_native._native import FailureMode, Reservation
+    from schematic_native._native import Reservation
     from schematic_native.config.options import (
         CheckFlagOptions,
-        DefaultValue,
         EventBodyIdentifyCompany,
         IdentifyOptions,
         LookupKeys,
@@ -129,48 +127,6 @@ class Schematic(BlockingClient, NativeClient, Resources):
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             self._claim(owed)
-
-    def hold(
-        self,
-        flag_key: str,
-        company: LookupKeys | None = None,
-        user: LookupKeys | None = None,
-        *,
-        usage: float,
-        event_subtype: str | None = None,
-        on_acquire_failure: FailureMode | None = None,
-        default_value: DefaultValue = None,
-        timeout: float | None = None,
-        traits: Mapping[str, Any] | None = None,
-        required: bool = False,
-        ttl: float | None = None,
-        key: str | None = None,
-    ) -> Hold:
-        """Hold credits for a block of work, and settle what was used when it is left.
-
-        For `with`. The arguments are those of `AsyncSchematic.hold`.
-
-        Raises:
-            TypeError, ValueError: an argument is wrong; the others are checked on entering.
-
-        """
-        hold = Hold._make(
-            self,
-            (
-                flag_key,
-                company,
-                user,
-                None,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-                default_value,
-                timeout,
-            ),
-        )
-        if traits is None and ttl is None and key is None and not required:
-            return hold
-        return hold._with_terms(traits, required, ttl, key)  # noqa: SLF001
 
     def metered(
         self,

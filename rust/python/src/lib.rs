@@ -35,6 +35,8 @@ mod _native {
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
     #[pymodule_export]
+    const HOLD_LOW: f64 = super::defaults::HOLD_LOW;
+    #[pymodule_export]
     const LARGEST_LEASE: f64 = super::defaults::LARGEST_LEASE;
     #[pymodule_export]
     const LEASE_DURATION: f64 = super::defaults::LEASE_DURATION;
@@ -64,7 +66,7 @@ mod _native {
     #[pymodule_export]
     use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
-    use super::memory::{Memory, Synchronous};
+    use super::memory::{HoldLock, Memory, OpenHold, OpenHolds, Synchronous};
     #[pymodule_export]
     use super::results::{
         CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,

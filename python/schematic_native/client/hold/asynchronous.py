@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.hold.ending import work_off
-from schematic_native.client.hold.growing import ENTERED
 from schematic_native.client.hold.renewing import RenewedHold
 from schematic_native.client.hold.streams import stream
 
@@ -35,11 +34,10 @@ class AsyncHold(RenewedHold[AwaitingClient]):
             TypeError, ValueError: an argument is wrong; nothing is held.
 
         """
-        if self._result is not None:
-            raise RuntimeError(ENTERED)
-        begun = self._client._begin_now(*self._arguments, self._ttl)
-        # What waits is false.
-        self._take(begun or await self._finish_check(self._arguments, begun))
+        begun = self._begin()
+        if begun is not True:
+            # What waits is false.
+            self._take(begun or await self._finish_check(self._arguments, begun))
         return self
 
     async def __aexit__(

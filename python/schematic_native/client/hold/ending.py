@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, overload
 
+from schematic_native._native import OpenHold
 from schematic_native.client.event_arguments import read_track
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.config.options import TrackOptions
@@ -37,44 +38,44 @@ Owed: TypeAlias = "OwedClaim | str"
 ROUNDING = 1e-9
 
 
-class EndingHold(Generic[C]):
+class Shown:
+    """A count of a hold that whoever uses the hold reads, but does not set."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, hold: None, kind: type) -> int: ...
+    @overload
+    def __get__(self, hold: OpenHold, kind: type) -> float: ...
+    def __get__(self, hold: OpenHold | None, kind: type) -> float:
+        return 0 if hold is None else getattr(hold, self._name)
+
+
+class EndingHold(OpenHold, Generic[C]):
     """What is held, used and billed, and how it is settled; no part of it waits.
 
     What is fixed in one step under the lock is then carried out, and carried out again if that was
     interrupted: a piece that is settled twice has one key, and is billed once.
     """
 
-    used: float = 0
+    used = Shown("_used")
     """Event units used so far."""
-    held: float = 0
+    held = Shown("_held")
     """Event units held: those settled already, and those of the pieces that are open."""
     exhausted: bool = False
     """Whether more was wanted, and refused."""
 
-    # Instants of the monotonic clock.
-    _due: float = math.inf
-
-    _result: CheckResult | None = None
-    _pieces: tuple[Reservation, ...] = ()
-    _billed: int = 0  # whole units of pieces that were settled
     _count: int = 1  # of pieces, the first one included
-    _low: float = -math.inf  # units left below which it grows
-    _is_busy: bool = False  # growing, or being renewed
-    _ending: list[Ending] | None = None  # fixed when the end begins
-    _has_ended: bool = False
     _names: dict[str, str] | None = None  # keys of events, by reservation id
     _stream: object = None  # that takes over
     _tracked: str | None = None  # key of the event that bills what no piece could
 
     _client: C
     _holds: Holds
-    _arguments: CheckArguments
-    _usage: float
-    _ttl: float | None = None
     _key: str | None = None
     _traits: bytes | None = None
     _is_required: bool = False
-    _is_simple: bool = True  # a settle of memory's own is enough for it
 
     def _name(self, event: str, number: int) -> str:
         return f"hold:{event}:{self._key}" + (f":{number}" if number else "")
@@ -95,24 +96,6 @@ class EndingHold(Generic[C]):
             return self._result.reservation.event_subtype
         return None if entitlement is None else entitlement.event_subtype or entitlement.event_name
 
-    def _ends_at_once(self) -> bool:
-        """End as most holds do: with one piece that was used, and that memory can settle."""
-        client, pieces, used, holds = self._client, self._pieces, self.used, self._holds
-        if not (self._is_simple and type(used) is int and used and len(pieces) == 1):
-            return False
-        with holds.lock:
-            if self._ending is not None or self._billed or self._pieces is not pieces:
-                return False
-            if self.used != used:
-                return False  # another thread has used more meanwhile
-            self._ending = [(pieces[0], used)]
-        # A hold that is not of this process, or was settled before, goes the long way.
-        if client._holds is not holds or not client._settle_now(pieces[0], used):
-            return False
-        self._has_ended = True
-        del holds.open[id(self)]
-        return True
-
     def _end(self) -> list[Owed]:
         """Settle everything, once; returns what is to be waited for."""
         if self._has_ended or self._result is None:
@@ -125,7 +108,7 @@ class EndingHold(Generic[C]):
         with holds.lock:
             endings = self._ending
             if endings is None:
-                units = math.ceil(self.used - ROUNDING) - self._billed
+                units = math.ceil(self._used - ROUNDING) - self._billed
                 pieces = self._pieces
                 # Fixed from here on, whatever interrupts.
                 if len(pieces) == 1:
@@ -137,7 +120,7 @@ class EndingHold(Generic[C]):
                 self._ending = endings
         owing = self._settle(endings)
         if self._tracked is not None:
-            self._track(math.ceil(self.used - ROUNDING) - self._billed, self._tracked)
+            self._track(math.ceil(self._used - ROUNDING) - self._billed, self._tracked)
         self._has_ended = True
         holds.open.pop(id(self), None)
         return owing
@@ -181,7 +164,7 @@ class EndingHold(Generic[C]):
 
     def _bill_whole(self, pieces: tuple[Reservation, ...]) -> list[Ending]:
         """End pieces with the whole units that were used; what is left of one is billed later."""
-        whole = math.floor(self.used + ROUNDING) - self._billed
+        whole = math.floor(self._used + ROUNDING) - self._billed
         self._billed += whole
         return spread(pieces, whole)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native._native import CheckResult
+from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.event_arguments import read_json
 from schematic_native.client.hold.ending import C, Ending, EndingHold
 from schematic_native.ground.arguments import is_usage, read_text
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.leases.requests import CheckArguments
 
-# More is held once less than this part of the first usage is left.
-LOW = 0.25
-ENTERED = "a hold can be entered once"
-
 
 class GrowingHold(EndingHold[C]):
     """A hold that is entered, used, and held more of."""
@@ -31,8 +27,6 @@ class GrowingHold(EndingHold[C]):
     def _make(cls, client: C, arguments: CheckArguments) -> Self:
         """Return the hold of a client.
 
-        Made without `__init__`: its defaults are the class's, so that few are set.
-
         Raises:
             TypeError, ValueError: the usage is no positive number.
 
@@ -40,11 +34,8 @@ class GrowingHold(EndingHold[C]):
         usage: Any = arguments[4]
         if type(usage) is not int or usage <= 0:
             _check_usage(usage)
-        self = object.__new__(cls)
-        self._client = client
-        self._holds = client._holds
-        self._usage = usage
-        self._arguments = arguments
+        self = cls()
+        self._set_up(client, arguments, usage)
         return self
 
     def _with_terms(
@@ -83,23 +74,15 @@ class GrowingHold(EndingHold[C]):
         """The failure, if there was one."""
         return self.result.error
 
-    def use(self, units: float) -> None:
-        """Count units as used. Never waits, and never fails for want of credits.
-
-        Any thread may call it. Units of an allowed hold are billed, held or not.
-
-        Raises:
-            TypeError, ValueError: `units` is no finite number, 0 or more.
-            RuntimeError: the hold has ended, or has not been entered.
-
-        """
+    def _use(self, units: float) -> None:
+        """Count units that memory alone could not count, or say what is wrong with them."""
         if type(units) is not int or units < 0:
             check_units(units)
         with self._holds.lock:
             if self._ending is not None or self._result is None:
                 raise RuntimeError("the hold has ended" if self._result else "enter the hold first")
-            self.used += units
-            if self.held - self.used >= self._low or self._is_busy:
+            self._used += units
+            if self._held - self._used >= self._low or self._is_busy:
                 return
             self._is_busy = True
         self._grow()
@@ -120,7 +103,7 @@ class GrowingHold(EndingHold[C]):
 
     def _grow(self) -> None:
         """Hold more: now if memory can tell, else in the background."""
-        units = self._usage + max(0.0, self.used - self.held)
+        units = self._usage + max(0.0, self._used - self._held)
         try:
             begun = self._client._begin_now(*self._ask_for(units), self._ttl)
         except BaseException:
@@ -159,8 +142,8 @@ class GrowingHold(EndingHold[C]):
             if self._ending is not None:
                 return [(reservation, 0)]
             self._add(reservation)
-            self.held += units
-            self._low = LOW * self._usage
+            self._held += units
+            self._low = HOLD_LOW * self._usage
             self.exhausted = False
             return []
 
@@ -175,7 +158,7 @@ class GrowingHold(EndingHold[C]):
         check_units(units)
         if self._ending is not None:
             raise RuntimeError("the hold has ended")
-        return units - (self.held - self.used)
+        return units - (self._held - self._used)
 
     def _is_held(self, result: CheckResult, units: float) -> bool:
         """Take the answer of a check that was waited for."""

@@ -9,10 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from schematic_native._native import CheckResult
+from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.hold.denied import CreditsDenied
 from schematic_native.client.hold.ending import C, Ending
-from schematic_native.client.hold.growing import LOW, GrowingHold
+from schematic_native.client.hold.growing import GrowingHold
 from schematic_native.client.hold.schedule import RENEWED_AT
 
 if TYPE_CHECKING:
@@ -33,18 +33,14 @@ class RenewedHold(GrowingHold[C]):
         self._result = result
         reservation = result.reservation
         if reservation is not None:
-            self._pieces = (reservation,)
-            self.held = self._usage
-            self._low = LOW * self._usage
+            self._held = self._usage
+            self._low = HOLD_LOW * self._usage
             if self._key is not None:
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self._due = due = monotonic() + lead
-            # As `watch` does it.
-            holds.open[id(self)] = ref(self)
-            if due < holds.next_at:
-                holds.ring(due)
+            self._due = monotonic() + lead
+            holds.watch(self)
         elif self._is_required and not result.allowed:
             self._ending = []
             self._has_ended = True
@@ -59,7 +55,7 @@ class RenewedHold(GrowingHold[C]):
                 self._try_again()
                 return
             self._is_busy = True
-            old, left = self._pieces, self.held - self.used
+            old, left = self._pieces, self._held - self._used
         try:
             result = await self._ask_anew(runtime, left)
             if result is not None and result.reservation is None and result.error in _FAULTS:
@@ -94,10 +90,10 @@ class RenewedHold(GrowingHold[C]):
             endings = self._bill_whole(old)
             # What came meanwhile was added at the end.
             self._pieces = self._pieces[len(old) :]
-            self.held = self._billed + sum(piece.quantity_reserved for piece in self._pieces)
+            self._held = self._billed + sum(piece.quantity_reserved for piece in self._pieces)
             if new is not None:
                 self._add(new)
-                self.held += units
+                self._held += units
             return endings
 
     def _watch_newest(self) -> None:
@@ -121,7 +117,7 @@ class RenewedHold(GrowingHold[C]):
                 return
             pieces, self._pieces = self._pieces, ()
             endings = self._bill_whole(pieces)
-            self.held = self._billed
+            self._held = self._billed
             self._low = -math.inf
         self._see_to(endings)
 

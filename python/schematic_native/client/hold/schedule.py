@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
+
+from schematic_native._native import OpenHolds
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -32,7 +33,7 @@ class Renewable(Protocol):
     def _settle_so_far(self) -> None: ...
 
 
-class Holds:
+class Holds(OpenHolds):
     """The open holds of one client, renewed on its loop before they lapse.
 
     Args:
@@ -42,9 +43,6 @@ class Holds:
     """
 
     def __init__(self, session: Session, leases: LeaseSettings | None) -> None:
-        self.lock = threading.RLock()  # a signal handler, or a finalizer, may use a hold meanwhile
-        self.open: dict[int, ref[Renewable]] = {}
-        self.next_at = math.inf
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
         self._timer: Any = None

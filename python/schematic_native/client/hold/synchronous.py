@@ -6,17 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from schematic_native._native import OpenHold
 from schematic_native.client.blocking import BlockingClient
-from schematic_native.client.hold.growing import ENTERED
 from schematic_native.client.hold.renewing import RenewedHold
 from schematic_native.client.hold.streams import stream
 from schematic_native.client.waiting import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from schematic_native._native import CheckResult, PendingCheck
     from schematic_native.leases.requests import CheckArguments
@@ -29,31 +26,17 @@ class Hold(RenewedHold[BlockingClient]):
 
     _is_left_open: bool = False
 
-    def __enter__(self) -> Self:
-        """Check, and hold.
+    __enter__ = OpenHold._enter
+    __exit__ = OpenHold._exit
 
-        Raises:
-            CreditsDenied: denied, though required.
-            TypeError, ValueError: an argument is wrong; nothing is held.
-
-        """
-        if self._result is not None:
-            raise RuntimeError(ENTERED)
-        client = self._client
-        begun = client._begin_now(*self._arguments, self._ttl)
+    def _enter_slowly(self, begun: CheckResult | PendingCheck | None) -> None:
+        """Take the answer of the first check, once there is one."""
         # What waits is false.
         self._take(begun or self._finish(self._arguments, begun))
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _exit_slowly(self, exc: BaseException | None) -> None:
+        """Settle what memory alone could not, unless something else than the block ends the hold."""
         if exc is None and (self._is_left_open or self._stream is not None) and self._is_left():
-            return
-        if self._ends_at_once():
             return
         for owed in self._end():
             if isinstance(owed, str):
@@ -63,7 +46,7 @@ class Hold(RenewedHold[BlockingClient]):
 
     def _leave_open(self) -> None:
         """Leave the hold open at the end of its block, for `_close` or the collector to end it."""
-        self._is_left_open = True
+        self._is_left_open = self._may_outlive = True
 
     def _is_left(self) -> bool:
         """Tell whether something else than the block ends the hold."""
@@ -72,7 +55,7 @@ class Hold(RenewedHold[BlockingClient]):
     def _close(self) -> None:
         """End a hold that was left open, and wait for it as the block would."""
         self._is_left_open, self._stream = False, None
-        self.__exit__(None, None, None)
+        self._exit_slowly(None)
 
     def _finish(self, arguments: CheckArguments, begun: PendingCheck | None) -> CheckResult:
         """Finish a check that memory could not answer."""

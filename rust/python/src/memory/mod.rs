@@ -6,10 +6,14 @@
 //! waits. The asynchronous client's are coroutines, which ask [`Memory`] first.
 
 mod call;
+mod hold_lock;
+mod hold_state;
+mod open_hold;
+mod open_holds;
 mod synchronous;
 
 use std::sync::{
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicU8, Ordering::Relaxed},
 };
 
@@ -17,9 +21,12 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple},
 };
-use schematic_core::decider::Progress;
+use schematic_core::{decider::Progress, leases::Reservation as Held};
 
 use call::{CheckCall, Keywords, Options};
+pub(crate) use hold_lock::HoldLock;
+pub(crate) use open_hold::OpenHold;
+pub(crate) use open_holds::OpenHolds;
 pub(crate) use synchronous::Synchronous;
 
 use crate::{
@@ -121,14 +128,22 @@ impl Memory {
         reservation: &Bound<'_, PyAny>,
         quantity: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (Some(core), Ok(reservation), Some(quantity)) = (
-            self.core(SETTLING),
+        let (Ok(reservation), Some(quantity)) = (
             reservation.cast_exact::<Reservation>(),
-            plain_number(quantity).filter(|units| *units < UNBILLABLE),
+            plain_number(quantity),
         ) else {
             return Ok(false);
         };
-        let (client, reservation) = (core.get().client(), &reservation.get().0);
+        self.settle_held(&reservation.get().0, quantity)
+    }
+
+    /// Settles as [`Self::settle`] does.
+    #[inline]
+    fn settle_held(&self, reservation: &Arc<Held>, quantity: f64) -> PyResult<bool> {
+        let Some(core) = self.core(SETTLING).filter(|_| quantity < UNBILLABLE) else {
+            return Ok(false);
+        };
+        let client = core.get().client();
         uninterrupted(if client.is_shared() {
             // A hold that is not in this process must be claimed elsewhere, which takes a wait.
             client.settle_held(reservation, quantity)

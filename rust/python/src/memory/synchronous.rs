@@ -9,13 +9,16 @@
 use pyo3::{
     IntoPyObjectExt, intern,
     prelude::*,
-    types::{PyBool, PyDict, PyTuple},
+    sync::PyOnceLock,
+    types::{PyBool, PyDict, PyTuple, PyType},
 };
 use schematic_core::decider::Progress;
 
 use super::{
     Argument, Memory,
     call::{CheckCall, Keywords},
+    hold_state::whole,
+    open_hold::OpenHold,
 };
 use crate::{core::outcome, results::CheckResult};
 
@@ -139,4 +142,78 @@ impl Synchronous {
         slf.call_method1(wait, (reservation, actual_quantity, options))
             .map(drop)
     }
+    /// Hold credits for a block of work, and settle what was used when it is left.
+    ///
+    /// For `with`. The arguments are those of `AsyncSchematic.hold`.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: an argument is wrong; the others are checked on entering.
+    #[pyo3(
+        signature = (
+            flag_key, company=None, user=None, *, usage, event_subtype=None, on_acquire_failure=None,
+            default_value=None, timeout=None, traits=None, required=None, ttl=None, key=None,
+        ),
+        text_signature = "($self, flag_key, company=None, user=None, *, usage, event_subtype=None, \
+            on_acquire_failure=None, default_value=None, timeout=None, traits=None, required=False, \
+            ttl=None, key=None)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of a hold")]
+    fn hold<'py>(
+        slf: &Bound<'py, Self>,
+        flag_key: &Bound<'py, PyAny>,
+        company: Argument<'_, 'py>,
+        user: Argument<'_, 'py>,
+        usage: Bound<'py, PyAny>,
+        event_subtype: Argument<'_, 'py>,
+        on_acquire_failure: Argument<'_, 'py>,
+        default_value: Argument<'_, 'py>,
+        timeout: Argument<'_, 'py>,
+        traits: Argument<'_, 'py>,
+        required: Argument<'_, 'py>,
+        ttl: Argument<'_, 'py>,
+        key: Argument<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = slf.py();
+        let class = CLASS.import(py, "schematic_native.client.hold.synchronous", "Hold")?;
+        let arguments = (
+            flag_key,
+            company,
+            user,
+            py.None(),
+            &usage,
+            event_subtype,
+            on_acquire_failure,
+            default_value,
+            timeout,
+        )
+            .into_pyobject(py)?;
+        let terms = (traits, required, ttl, key);
+        if whole(&usage).is_none_or(|usage| usage <= 0) {
+            let hold = class.call_method1(intern!(py, "_make"), (slf, arguments))?;
+            return with_terms(hold, terms);
+        }
+        let hold = class.call0()?;
+        let client = slf.as_any().clone();
+        hold.cast::<OpenHold>()?
+            .get()
+            .set_up(client, arguments, usage)?;
+        with_terms(hold, terms)
+    }
+}
+
+/// Sets the terms of a hold that are given: traits, whether it is required, time to live and key.
+fn with_terms<'py>(
+    hold: Bound<'py, PyAny>,
+    terms: (
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+    ),
+) -> PyResult<Bound<'py, PyAny>> {
+    if let (None, None, None, None) = terms {
+        return Ok(hold);
+    }
+    hold.call_method1(intern!(hold.py(), "_with_terms"), terms)
 }

@@ -60,6 +60,13 @@ record! {
     }
 }
 
+impl CheckResult {
+    /// What the check holds.
+    pub fn held(&self) -> Option<&Arc<Held>> {
+        self.reservation.as_ref()
+    }
+}
+
 impl From<CheckAnswer> for CheckResult {
     fn from(answer: CheckAnswer) -> Self {
         Self {
