@@ -16,7 +16,6 @@ from schematic_native.config.options import (
     LookupKeys,
     TrackWithReservationOptions,
 )
-from schematic_native.leases.requests import CheckArguments
 
 __version__: str
 
@@ -701,10 +700,10 @@ class OpenHold:
     @property
     def _holds(self) -> Any: ...
     @property
-    def _arguments(self) -> CheckArguments: ...
+    def _arguments(self) -> Any: ...
     @property
     def _usage(self) -> float: ...
-    def _set_up(self, client: Memory, arguments: CheckArguments, usage: float) -> None: ...
+    def _set_up(self, client: Memory, arguments: tuple[object, ...], usage: float) -> None: ...
     def _begin(self) -> Literal[True] | CheckResult | PendingCheck | None:
         """Begin the first check; True if the hold has taken its answer, else what was begun.
 

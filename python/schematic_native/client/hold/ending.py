@@ -73,6 +73,8 @@ class EndingHold(OpenHold, Generic[C]):
 
     _client: C
     _holds: Holds
+    _arguments: CheckArguments
+    _result: CheckResult | None
     _key: str | None = None
     _traits: bytes | None = None
     _is_required: bool = False
