@@ -17,6 +17,9 @@ BUILD_WHEEL = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --quiet --rel
 
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
+# Processes that share the tests: a test that waits for a server or a timer leaves its core to another.
+TEST_WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 BENCH_FLAGS ?=
 INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
@@ -64,7 +67,7 @@ test-rust:
 
 .PHONY: test-python
 test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
-	$(BIN)/python -m pytest $(TEST_FLAGS)
+	$(PYTEST) $(TEST_FLAGS)
 
 # The oldest releases that pyproject.toml allows go before the environment's on the path.
 $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
@@ -74,11 +77,11 @@ $(STAMPS)/oldest: $(STAMPS)/venv pyproject.toml scripts/oldest.py
 
 .PHONY: test-oldest
 test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits, with the oldest releases of what it needs
-	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -W ignore::DeprecationWarning tests/stores tests/emulator \
+	PYTHONPATH=$(VENV)/oldest $(PYTEST) -W ignore::DeprecationWarning tests/stores tests/emulator \
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
-		--ignore tests/emulator/test_dashboard_browser.py \
+		--ignore tests/emulator/dashboard/test_browser.py \
 		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
-		tests/test_client_async.py tests/test_client_sync.py tests/test_owing.py tests/test_sharing.py
+		tests/client/test_client_async.py tests/client/test_client_sync.py tests/leases/test_owing.py tests/leases/test_sharing.py
 
 # LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
 $(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml

@@ -23,11 +23,11 @@ TESTS = (
     "test_core.py",
     "test_results.py",
     "ground/test_arguments.py",
-    "test_leases.py",
+    "leases/test_leases.py",
     "service/test_events.py",
     "service/test_datastream.py",
-    "test_client_sync.py",
-    "test_client_async.py",
+    "client/test_client_sync.py",
+    "client/test_client_async.py",
 )
 # Images with every CPython, for platforms that are not this machine's; one for each architecture.
 IMAGE = "quay.io/pypa/{platform}_{machine}"

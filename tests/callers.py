@@ -38,7 +38,11 @@ class Caller:
 
     def do(self, method: str, *arguments: object, **keywords: object) -> Any:
         answer = getattr(self.client, method)(*arguments, **keywords)
-        return self._loop.run_until_complete(answer) if self._is_async else answer
+        return self.wait(answer) if self._is_async else answer
+
+    def wait(self, answer: Any) -> Any:
+        """Wait for a coroutine, on the loop of the client."""
+        return self._loop.run_until_complete(answer)
 
     def __enter__(self) -> Self:
         return self

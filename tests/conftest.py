@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
 from schematic_native.ground.fault_log import FaultLog
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,19 @@ ACME = {"id": "acme"}
 def emulator() -> Iterator[Emulator]:
     with Emulator(process=False) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def _one_process() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def emulator_process(_one_process: Emulator) -> Emulator:
+    """An emulator in a process of its own, as at its start. Its clients must have ended with their test."""
+    _one_process.reset()
+    return _one_process
 
 
 @pytest.fixture
@@ -47,9 +60,7 @@ def faults() -> FaultLog:
 @pytest.fixture
 def dead_url() -> str:
     """An URL where nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +69,7 @@ def _no_thread_is_left_behind() -> Iterator[None]:
     yield
     left = [t for t in set(threading.enumerate()) - before if t.name == "schematic-native"]
     for thread in left:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert not any(thread.is_alive() for thread in left)
 
 
@@ -82,7 +93,11 @@ def plain(emulator: Emulator, **fields: object) -> dict[str, object]:
     }
 
 
-def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
+# Seconds that a busy machine may take for what must come to pass.
+PATIENCE = 60.0
+
+
+def eventually(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
     """Wait on another process or thread: until a condition holds, with a limit."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
@@ -91,7 +106,7 @@ def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
         pause.wait(0.01)
 
 
-async def eventually_async(condition: Callable[[], object], timeout: float = 10.0) -> None:
+async def eventually_async(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
     """Wait on other tasks until a condition holds, with a limit."""
     deadline = time.monotonic() + timeout
     while not condition():

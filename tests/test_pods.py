@@ -90,7 +90,7 @@ def test_a_frozen_pod_does_not_spend_what_was_taken_back_from_it(emulator, redis
         return [row for row in rows if reader.hget(row, "eventSubtype") == "schematic_native.slab"]
 
     with reader, running(emulator, redis_server.url, path) as pod:
-        eventually(slabs, 30)
+        eventually(slabs)
         pod.send_signal(signal.SIGSTOP)
         os.waitpid(pod.pid, os.WUNTRACED)  # until it stands still
         settled = journal.read(path, killed=True).settles
@@ -98,7 +98,7 @@ def test_a_frozen_pod_does_not_spend_what_was_taken_back_from_it(emulator, redis
             client.initialize()
             # Its slab lapses five seconds after the last hold that could have been carved from it.
             # The last thing that a sweep does for a hold is to take it out of the index.
-            eventually(lambda: not reader.exists("schematic:credit-reservations:byExpiry"), 60)
+            eventually(lambda: not reader.exists("schematic:credit-reservations:byExpiry"))
             row = read_row(reader)
             assert row is not None
             assert row.reserved == 0
@@ -107,7 +107,7 @@ def test_a_frozen_pod_does_not_spend_what_was_taken_back_from_it(emulator, redis
             assert all_that_is_left.allowed
             billed = {event.get("idempotency_key") for event in emulator.events()}
             pod.send_signal(signal.SIGCONT)
-            eventually(lambda: journal.read(path, killed=True).denied, 60)
+            eventually(lambda: journal.read(path, killed=True).denied)
             client.track_with_reservation(all_that_is_left.reservation, units)
     # What it had settled in memory, or was about to, and told nobody yet when it froze is billed when it wakes.
     untold = sum(

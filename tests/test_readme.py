@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from schematic_native.emulator import Emulator
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from schematic_native.emulator import Emulator
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
+def emulator(emulator_process: Emulator) -> Emulator:
+    return emulator_process
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import re
 import weakref
 from importlib.resources import files
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
+import redis.asyncio
 
 pytest.importorskip("opentelemetry.sdk", reason="pip install --group test")
 
@@ -23,7 +26,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    CreditLeaseConfig,
+    Schematic,
+    SchematicConfig,
+)
 from schematic_native.client.metrics import Metric, Sample, write
 from schematic_native.telemetry import instrument
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
@@ -132,7 +141,50 @@ def test_every_number_agrees_with_the_emulators_ledger(client, emulator: Emulato
     assert told("requests", operation="acquire", outcome="failed") == 0
     assert told("requests.time", operation="acquire") > 0
     assert told("requests", operation="events", outcome="done") > 0
+    assert told("events.age") == 0
     client.track_with_reservation(held[2], 0)
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
+@pytest.mark.parametrize("read", ["scraped", "observed"])
+def test_exchanges_with_redis_are_those_that_the_server_has_counted(
+    emulator: Emulator, redis_server, kind, read
+) -> None:
+    leases = CreditLeaseConfig(mode="client", redis_client=kind.from_url(redis_server.url))
+    config = SchematicConfig(**streaming(emulator, credit_leases=leases))
+    with Schematic(API_KEY, config) as client:
+        observed = Observed(client)
+        numbers = Reading(scraped(client) if read == "scraped" else observed())
+        assert numbers("redis.exchanges", outcome="done") == 0
+        for usage in random.Random(3).choices(range(1, 9), k=30):
+            result = client.check("inference", ACME, usage=usage)
+            client.track_with_reservation(result.reservation, usage)
+        eventually(lambda: not client.status().open_holds)
+        numbers = Reading(scraped(client) if read == "scraped" else observed())
+        scripts = int(redis_server.command("INFO", "commandstats")["cmdstat_evalsha"]["calls"])
+        done = numbers("redis.exchanges", outcome="done")
+        # Each hold and each settle is one; the sweep sends others.
+        assert 60 <= scripts - 5 <= done
+        assert numbers("redis.exchanges", outcome="failed") == 0
+        assert 0 < numbers("redis.time") < 60
+        redis_server.stop()
+        assert client.check("inference", ACME, usage=1).error == "lease_store_error"
+        failed = Reading(scraped(client))("redis.exchanges", outcome="failed")
+        assert 1 <= failed <= client.status().redis_failures
+        observed.provider.shutdown()
+
+
+def test_the_age_of_events_grows_until_they_are_delivered(client, emulator: Emulator) -> None:
+    assert Reading(scraped(client))("events.age") == 0
+    with emulator.fail("status", on="capture", status=503):
+        client.track("seen", ACME)
+        eventually(lambda: client.status().oldest_event_age)
+        first = client.status().oldest_event_age
+        eventually(lambda: Reading(scraped(client))("events.age") > first)
+    eventually(lambda: client.status().queued_events == 0)
+    assert client.status().oldest_event_age is None
+    assert Reading(scraped(client))("events.age") == 0
+    assert "seen" in [event["body"].get("event") for event in emulator.events()]
 
 
 def test_failures_and_lapsed_holds_are_counted(client, emulator: Emulator, numbers) -> None:
@@ -353,6 +405,34 @@ def test_each_check_emits_one_event(client) -> None:
     assert wrong["error.type"] == "invalid_usage"
 
 
+def test_checks_of_several_flags_emit_an_event_for_each(client) -> None:
+    logs = Logs(client)
+    answers = client.check_flags(["inference", "exports"], ACME)
+    assert {
+        each["feature_flag.key"]: each["feature_flag.result.value"] for each in logs.taken()
+    } == {answer.flag: answer.value for answer in answers}
+    assert len(client.check_flags(None, ACME)) == len(logs.taken()) == 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_each_resolution_with_openfeature_emits_one_event(client) -> None:
+    from openfeature.evaluation_context import EvaluationContext
+
+    from schematic_native.openfeature import SchematicProvider
+
+    logs = Logs(client)
+    provider = SchematicProvider(client)
+    context = EvaluationContext(attributes={"company.id": "acme"})
+    for _ in range(2):  # waits for the company, then in memory
+        assert provider.resolve_boolean_details("inference", False, context).value is True
+        [event] = logs.taken()
+        assert event["feature_flag.key"] == "inference"
+        assert event["feature_flag.context.id"] == "comp_acme"
+    instrument(client, MeterProvider()).stop()
+    assert provider.resolve_boolean_details("inference", False, context).value is True
+    assert logs.taken() == []
+
+
 async def test_events_of_an_asyncio_client(emulator: Emulator) -> None:
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**streaming(emulator))) as client:
         logs = Logs(client)
@@ -360,6 +440,7 @@ async def test_events_of_an_asyncio_client(emulator: Emulator) -> None:
         assert await client.check_flag("inference", ACME) is True
         hold = await client.check("inference", ACME, usage=5)
         assert len(logs.taken()) == 3
+        assert len(await client.check_flags(["inference"], ACME)) == len(logs.taken()) == 1
         await client.track_with_reservation(hold.reservation, 0)
 
 

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from schematic.companies.client import AsyncCompaniesClient, CompaniesClient
 from schematic.plans.client import PlansClient
-from schematic.raw_base_client import RawBaseSchematic
+from schematic.raw_base_client import AsyncRawBaseSchematic, RawBaseSchematic
+from schematic.types import CreateEventRequestBody, EventBodyTrack
 from typing_extensions import assert_type
 
 import schematic_native
@@ -29,6 +30,7 @@ from schematic_native import (
     SchematicConfig,
     TrackOptions,
 )
+from schematic_native.client.event_buffer import AsyncEventBuffer, EventBuffer
 from schematic_native.emulator import Emulator
 from schematic_native.rulesengine import RulesEngine, check_flag_json
 
@@ -72,12 +74,37 @@ def manage(client: Schematic) -> str:
     assert_type(client.companies, CompaniesClient)
     assert_type(client.plans, PlansClient)
     assert_type(client.with_raw_response, RawBaseSchematic)
+    raw = client.companies.with_raw_response.count_companies()
+    assert_type(raw.headers, dict[str, str])
+    assert_type(raw.data.data.count, int | None)
+    token = client.accesstokens.issue_temporary_access_token(lookup={"id": "acme"})
+    assert_type(token.data.token, str)
     return client.companies.upsert_company(keys={"id": "acme"}).data.id
+
+
+def push(client: Schematic) -> float:
+    """Use the event buffer as programs for the published package do."""
+    assert_type(client.event_buffer, EventBuffer)
+    body = EventBodyTrack(event="opened", company={"id": "acme"})
+    client.event_buffer.push(CreateEventRequestBody(event_type="track", body=body))
+    client.event_buffer.flush()
+    return client.event_buffer_period
+
+
+async def push_async(client: AsyncSchematic) -> None:
+    """Do the same, awaited."""
+    assert_type(client.event_buffer, AsyncEventBuffer)
+    body = EventBodyTrack(event="opened", company={"id": "acme"})
+    await client.event_buffer.push(CreateEventRequestBody(event_type="track", body=body))
+    await client.event_buffer.stop()
 
 
 async def manage_async(client: AsyncSchematic) -> int:
     """Do the same, awaited."""
     assert_type(client.companies, AsyncCompaniesClient)
+    assert_type(client.with_raw_response, AsyncRawBaseSchematic)
+    raw = await client.companies.with_raw_response.count_companies()
+    assert_type(raw.data.data.count, int | None)
     return len((await client.companies.list_companies()).data)
 
 

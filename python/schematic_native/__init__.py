@@ -39,6 +39,8 @@ from schematic_native.client import (
     Reservation,
     Schematic,
     SchematicConfig,
+    SpoolConfig,
+    SpoolStatus,
     TrackOptions,
     TrackWithReservationOptions,
 )
@@ -78,6 +80,8 @@ __all__ = [
     "Reservation",
     "Schematic",
     "SchematicConfig",
+    "SpoolConfig",
+    "SpoolStatus",
     "TrackOptions",
     "TrackWithReservationOptions",
     "WarningTier",

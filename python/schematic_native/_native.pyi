@@ -653,7 +653,7 @@ class HoldLock:
 
 @disjoint_base
 class OpenHolds:
-    """The open holds of one client. Its Python class has `ring`, which has the loop look at them."""
+    """The open holds of one client. Its Python class has `monotonic` and `wake_at`."""
 
     next_at: float
     """When the loop looks at them next, by the monotonic clock."""
@@ -822,6 +822,8 @@ class Core:
         shared: whether leases live in a store that other processes share.
         slabs: smallest and largest in credits, lifetime in seconds; None for no slabs.
         steady: returns seconds by a clock that never steps; None is the system's.
+        spool: its directory, its most bytes, and the seconds after which it is synced (0 is at once, None never); None
+            keeps events in memory only.
 
     `wake(topic)` is called from inside other calls, on whatever thread they run, at most once until the topic is
     attended to: "events" when a full batch waits (attended to by `take_batch`, or by `expect_batch` after full ones),
@@ -851,6 +853,7 @@ class Core:
         shared: bool = False,
         slabs: tuple[float, float, float] | None = None,
         steady: Callable[[], float] | None = None,
+        spool: tuple[str, int, float | None] | None = None,
     ) -> Core: ...
     @property
     def forked(self) -> bool:
@@ -1128,6 +1131,26 @@ class Core:
 
     def expect_batch(self) -> bool:
         """Have `wake` called for the next full batch; True if one is there already."""
+
+    # The spool, which keeps track and identify events on disk until they are delivered
+
+    def start_spool(self) -> None:
+        """Open the spool's files and adopt, in the background, what dead processes left; nothing without a spool."""
+
+    def delivered(self, batch: EventBatch) -> None:
+        """Have the spool forget the events of a batch that the service has taken, or refused for good."""
+
+    def close_spool(self, undelivered: list[EventBatch]) -> int | None:
+        """Empty the queue, keep what is not kept yet of it and of these batches, and close the spool.
+
+        Returns how many track and identify events could not be kept; None without a spool.
+        """
+
+    def spool_counts(self) -> dict[str, int] | None:
+        """Return what the spool has and has done, or None: events, bytes, refused, adopted, parked, damaged."""
+
+    def spool_report(self) -> tuple[str | None, list[str]]:
+        """Return what is wrong with the spool now, and what happened since the last report."""
 
     # Counts, without I/O
 

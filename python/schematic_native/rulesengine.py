@@ -1,6 +1,6 @@
-"""The rules engine without a client: JSON in, JSON out, or compiled once and checked many times.
+"""The rules engine without a client: checks JSON directly, or compiles it once to check many times.
 
-The answers are those of the published engine, version `ENGINE_VERSION_KEY`.
+It must do no I/O, and give the same answers as version `ENGINE_VERSION_KEY` of the published engine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 class RulesEngine:
     """Compiles flags, companies and users, and checks flags against them.
 
-    A handle is immutable: any number of checks, in any number of threads, may use it.
+    A compiled object is immutable, so any number of threads may use it at the same time.
     """
 
     def load_flag(self, json: str | bytes) -> CompiledFlag:
@@ -65,15 +65,15 @@ class RulesEngine:
         """Check a flag for a company and a user, either of which may be missing.
 
         Args:
-            flag: what `load_flag` gave.
-            company: what `load_company` gave.
-            user: what `load_user` gave.
-            options: what to ask on top of them; its default_value and timeout mean nothing here.
-            now: epoch seconds; None takes the current time.
+            flag: a flag from `load_flag`.
+            company: a company from `load_company`.
+            user: a user from `load_user`.
+            options: further conditions of the check; default_value and timeout are ignored here.
+            now: epoch seconds; None for the current time.
 
         Raises:
-            TypeError: an argument of another type.
-            ValueError: an option or instant that is none.
+            TypeError: an argument has the wrong type.
+            ValueError: an option or `now` has a wrong value.
 
         """
         if not isinstance(flag, CompiledFlag):

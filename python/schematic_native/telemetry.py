@@ -37,7 +37,7 @@ EVENT = "feature_flag.evaluation"
 PROVIDER = "schematic"
 # A batch has events of many traces, so that its request belongs to none of them.
 _OF_NOBODY = frozenset({"events"})
-_WRAPPED = ("check", "check_flag", "check_flag_with_entitlement")
+_WRAPPED = ("check", "check_flag", "check_flag_with_entitlement", "check_flags")
 
 # True while a wrapped method calls another one.
 _is_within: ContextVar[bool] = ContextVar("schematic_native_evaluation", default=False)
@@ -60,6 +60,7 @@ class Instrumentation:
         client = self._client()
         if client is not None:
             client._timings.trace = None  # noqa: SLF001 - the same package
+            client._on_evaluation = None  # noqa: SLF001 - the same package
             for name in _WRAPPED:
                 vars(client).pop(name, None)
 
@@ -115,6 +116,12 @@ class Instrumentation:
             detailed = kind.check_flag_with_entitlement if name == "check_flag" else method
             make = _followed_async if isinstance(client, AsyncSchematic) else _followed
             vars(client)[name] = make(self._client, _Followed(method, detailed), self, logger)
+
+        def follow(answer: CheckFlagResult) -> None:
+            if self._is_sampled:
+                _emit(logger, answer)
+
+        client._on_evaluation = follow  # noqa: SLF001 - the same package
 
     @property
     def _is_sampled(self) -> bool:
@@ -175,7 +182,7 @@ def _followed(
         if _is_within.get() or not follower._is_sampled:  # noqa: SLF001 - the same module
             return _within(lambda: plain(client(), *arguments, **keywords))
         answer = _within(lambda: detailed(client(), *arguments, **keywords))
-        _emit(logger, answer)
+        _emit_all(logger, answer)
         return answer if plain is detailed else answer.value
 
     return call
@@ -203,10 +210,18 @@ def _followed_async(
             _is_within.reset(token)
         if not sampled:
             return answer
-        _emit(logger, answer)
+        _emit_all(logger, answer)
         return answer if plain is detailed else answer.value
 
     return call
+
+
+def _emit_all(
+    logger: Logger, answer: CheckFlagResult | CheckResult | list[CheckFlagResult]
+) -> None:
+    """Emit an event for each flag of an answer."""
+    for each in answer if isinstance(answer, list) else [answer]:
+        _emit(logger, each)
 
 
 def _emit(logger: Logger, answer: CheckFlagResult | CheckResult) -> None:

@@ -1,6 +1,7 @@
-"""Signatures of webhooks: whether a request was sent by Schematic, and is what was sent.
+"""Verifies the signatures of webhooks: that Schematic sent a request, and that it was not altered.
 
-A signature is the HMAC-SHA256 of the body, a plus sign and the timestamp, in hexadecimal digits.
+It must never do I/O, or import a web framework. A signature is the HMAC-SHA256 of the body, a plus
+sign and the timestamp, in hexadecimal digits.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ WEBHOOK_TIMESTAMP_HEADER = "X-Schematic-Webhook-Timestamp"
 
 
 class WebhookSignatureError(Exception):
-    """A webhook was not signed with the secret, or something of its signature is missing."""
+    """A webhook was not signed with the secret, or a header or the body is missing."""
 
 
 def compute_signature(body: str | bytes, timestamp: str, secret: str) -> bytes:
-    """Return the signature of a body, sent with a timestamp, under a webhook's secret."""
+    """Return the signature of a body and its timestamp under a webhook's secret."""
     message = hmac.new(_bytes(secret), _bytes(body), hashlib.sha256)
     message.update(b"+" + _bytes(timestamp))
     return message.digest()
@@ -50,7 +51,7 @@ def verify_signature(body: str | bytes, signature: str, timestamp: str, secret: 
 
     Raises:
         WebhookSignatureError: a header is missing, or the body was not signed with this secret.
-        ValueError: the secret is empty, with which anybody could sign.
+        ValueError: the secret is empty, so that anybody could sign.
 
     """
     if not secret:
@@ -65,18 +66,18 @@ def verify_signature(body: str | bytes, signature: str, timestamp: str, secret: 
         given = bytes.fromhex(signature)
     except ValueError:
         raise WebhookSignatureError("the signature is not hexadecimal") from None
-    # The time that it takes tells nothing of how much of a forged signature is right.
+    # In constant time, so that an attacker learns nothing from how long the comparison takes.
     if not hmac.compare_digest(given, compute_signature(body, timestamp, secret)):
         raise WebhookSignatureError("the signature is not that of this body, timestamp and secret")
 
 
 def verify_webhook_signature(request: object, secret: str, body: str | bytes | None = None) -> None:
-    """Verify the signature of a request of Flask, Django, FastAPI, Starlette or the like.
+    """Verify the signature of a request of Flask, Django, FastAPI, Starlette or a similar framework.
 
     Args:
-        request: what the framework gives; a mapping of headers will do, with `body`.
+        request: the framework's request object, or a mapping of headers if `body` is given.
         secret: the webhook's secret.
-        body: the body as it came over the wire. It is needed where the framework reads it
+        body: the body as it came over the wire. It is needed if the framework reads it
             asynchronously: `await request.body()`.
 
     Raises:
@@ -94,7 +95,7 @@ def _bytes(value: str | bytes) -> bytes:
 
 
 def _header(request: object, name: str) -> str:
-    """Return the value of a header, empty if there is none; names compare case-insensitively."""
+    """Return the value of a header, or "" if it is missing; names compare case-insensitively."""
     headers = getattr(request, "headers", None)
     if headers is None:
         environment = getattr(request, "META", None)
@@ -112,7 +113,7 @@ def _header(request: object, name: str) -> str:
 
 
 def _body(request: object) -> str | bytes:
-    """Return the body where a request has it without waiting."""
+    """Return the body, if the request has it without waiting."""
     read = getattr(request, "get_data", None)
     if callable(read):  # Flask
         return _as_body(read())

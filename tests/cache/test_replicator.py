@@ -407,9 +407,9 @@ def test_where_tracking_is_refused_entities_are_read_again_within_a_second(
             with Program(kind, replicator, server) as program:
                 assert program.allows()
                 replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
-                eventually(lambda: not program.allows(), 3)
+                eventually(lambda: not program.allows())
                 replicator.entity("company", seeded("comp_acme"))
-                eventually(program.allows, 3)
+                eventually(program.allows)
                 assert not program.replica.is_tracked
         told = [r.getMessage() for r in caplog.records if "read again" in r.getMessage()]
         assert len(told) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import aiohttp
 import httpx
@@ -146,6 +148,17 @@ def test_a_synchronous_client_sends_over_it():
             assert client.check_flag("f") is True
             client.track("tokens")
     assert {request.path for request in server.requests} == {"/flags/f/check", "/batch"}
+
+
+@pytest.mark.parametrize("name", ["Client", "AsyncClient"])
+@pytest.mark.parametrize("library", [lambda: httpx, httpx2], ids=["httpx", "httpx2"])
+def test_a_mock_of_a_client_is_taken(library: Callable[[], Any], name: str) -> None:
+    given = MagicMock(spec=getattr(library(), name))
+    answer = given.request.return_value
+    answer.status_code, answer.content, answer.headers = 200, b'{"data": {"value": true}}', {}
+    response = asyncio.run(adapt(given)("GET", "http://localhost", None, {}, None))
+    assert (response.status, response.content) == (200, answer.content)
+    given.request.assert_called_once()
 
 
 class Session:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 API_KEY = "sch_dev_vectors"
 # Seconds after which something that must happen has not happened.
-LIMIT = 10.0
+LIMIT = 60.0
 PAUSE = 0.0005
 
 

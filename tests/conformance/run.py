@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Seen = dict[str, Any]
 
+TIMES_LONGER = 20
 NO_NUMBERS = {"nan": float("nan"), "infinity": float("inf")}
 TRACKED = ("event", "quantity", "lease_id", "reservation_id", "company", "user", "traits")
 
@@ -563,8 +564,13 @@ def _answers(answers: Any) -> list[Mapping[str, Any]]:
 
 
 def _timeout_of(fields: Fields) -> float | None:
+    """Return the seconds that a caller has, who leaves when all else waits for a request of another.
+
+    They are real, so they are more than the vector says: a busy machine must not use them up before
+    that request is made.
+    """
     milliseconds = fields.optional_number("timeout_ms")
-    return None if milliseconds is None else milliseconds / 1000
+    return None if milliseconds is None else TIMES_LONGER * milliseconds / 1000
 
 
 def _call_of(work: Any) -> Call:

@@ -29,7 +29,7 @@ class Wire:
             headers={"X-Schematic-Api-Key": emulator.api_key},
             trust_env=False,
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            timeout=10,
+            timeout=60,
         )
 
     def at(self, seconds: float) -> str:

@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "schematic_native.tools.subcommands"]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=250, check=False
     )
 
 
@@ -35,10 +35,12 @@ def test_it_tells_where_it_is_and_ends_well(tmp_path: Path, number: signal.Signa
         found = re.search(r"(http://127\.0\.0\.1:\d+).* (sch_\w+)$", line)
         assert found is not None, line
         headers = {"X-Schematic-Api-Key": found[2]}
-        with httpx.Client(base_url=found[1], headers=headers, trust_env=False) as client:
+        with httpx.Client(
+            base_url=found[1], headers=headers, trust_env=False, timeout=60
+        ) as client:
             assert client.post("/flags/check", json={}).status_code == 200
             process.send_signal(number)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 def test_it_opens_the_dashboard_on_request(tmp_path: Path) -> None:
@@ -53,10 +55,10 @@ def test_it_opens_the_dashboard_on_request(tmp_path: Path) -> None:
         lines = [process.stdout.readline() for _ in range(2)]
         url = lines[1].removeprefix("Dashboard: ").rstrip()
         eventually(lambda: opened.exists() and opened.read_text() == url)
-        answer = httpx.get(url, trust_env=False)
+        answer = httpx.get(url, trust_env=False, timeout=60)
         assert "<h1>Schematic emulator</h1>" in answer.text
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
-
-from .conftest import Wire
-from .test_datastream import Stream
+from tests.emulator.conftest import Wire
+from tests.emulator.endpoints.test_datastream import Stream
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             parent.send_signal(signal.SIGKILL)
             parent.wait()
-            connection.settimeout(20)
+            connection.settimeout(60)
             try:
                 assert connection.recv(1) == b""  # The child has gone, and its sockets with it.
             except ConnectionResetError:
@@ -92,7 +92,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", [True, False])
 def test_a_restart_without_state_starts_from_the_seed_on_the_same_port(process: bool) -> None:
-    with Emulator(process=process) as emulator:
+    with Emulator(port=free_port(), process=process) as emulator:
         client = Wire(emulator)
         with client.http:
             client.lease(40)
@@ -102,7 +102,7 @@ def test_a_restart_without_state_starts_from_the_seed_on_the_same_port(process: 
 
 
 def test_a_kill_and_a_restart_keep_every_credit() -> None:
-    with Emulator(journal=True) as emulator:
+    with Emulator(port=free_port(), journal=True) as emulator:
         client = Wire(emulator)
         with client.http:
             lease = client.lease(1000)
@@ -321,7 +321,7 @@ def test_a_reset_may_bring_another_seed_and_its_key() -> None:
 
 
 def test_a_reset_is_journaled_with_its_seed() -> None:
-    with Emulator(journal=True) as emulator:
+    with Emulator(port=free_port(), journal=True) as emulator:
         emulator.set_balance("comp_few", "credit_inference", 3)
         emulator.reset()
         emulator.set_balance("comp_none", "credit_inference", 7)
@@ -340,7 +340,7 @@ def test_a_reset_is_journaled_with_its_seed() -> None:
 
 
 def test_a_reset_of_the_clock_is_journaled() -> None:
-    with Emulator(journal=True) as emulator:
+    with Emulator(port=free_port(), journal=True) as emulator:
         emulator.advance(1_000_000)
         emulator.reset()
         before = emulator.state()["now"]

@@ -8,13 +8,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from schematic_native.emulator import EmulatorError
 from schematic_native.emulator.injected_faults import Fault
-
-from .test_datastream import Stream
+from tests.emulator.endpoints.test_datastream import Stream
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
-
-    from .conftest import Wire
+    from tests.emulator.conftest import Wire
 
 
 def test_a_refused_connection_is_refused_by_the_system(wire: Wire, emulator: Emulator) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, timezone
+from collections import deque
+from dataclasses import dataclass
+from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Network
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -59,6 +64,54 @@ def test_instants_ids_and_members_become_text() -> None:
     ]
 
 
+@dataclass
+class Seats:
+    used: int
+    since: date
+
+
+PARIS, UTC_PLUS_0 = ZoneInfo("Europe/Paris"), ZoneInfo("Europe/London")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2026, 1, 2, 12, tzinfo=timezone.utc), "2026-01-02T12:00:00Z"),
+        (datetime(2026, 1, 2, 12, 0, 0, 678, tzinfo=timezone.utc), "2026-01-02T12:00:00.000678Z"),
+        (datetime(2026, 1, 2, 12, tzinfo=UTC_PLUS_0), "2026-01-02T12:00:00Z"),
+        (datetime(2026, 7, 2, 12, tzinfo=UTC_PLUS_0), "2026-07-02T12:00:00+01:00"),
+        (datetime(2026, 7, 2, 12, tzinfo=PARIS), "2026-07-02T12:00:00+02:00"),
+        (datetime(2026, 1, 2, 12), "2026-01-02T12:00:00"),  # noqa: DTZ001 - it has no zone
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(12, 30), "12:30:00"),
+        (time(12, 30, tzinfo=timezone.utc), "12:30:00Z"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("1.50"), "1.50"),
+        (Fraction(1, 2), "1/2"),
+        (IPv4Address("10.0.0.1"), "10.0.0.1"),
+        (IPv6Network("fd00::/8"), "fd00::/8"),
+        (deque([1, "b"]), [1, "b"]),
+        (Seats(3, date(2026, 1, 2)), {"used": 3, "since": "2026-01-02"}),
+    ],
+)
+def test_a_trait_has_the_value_that_the_published_package_gives_it(
+    value: object, text: object
+) -> None:
+    assert json_text.read(json_text.write_traits({"at": [value]})) == {"at": [text]}
+    published = pytest.importorskip("schematic.types")
+    event = published.EventBodyTrack(event="opened", traits={"at": [value]})
+    assert json_text.read(event.json())["traits"] == {"at": [text]}
+
+
+def test_a_model_is_a_trait_with_the_fields_that_are_set() -> None:
+    published = pytest.importorskip("schematic.types")
+    model = published.EventBodyIdentifyCompany(keys={"id": "acme"})
+    written = json_text.read(json_text.write_traits({"company": model}))
+    assert written == {"company": {"keys": {"id": "acme"}}}
+    event = published.EventBodyTrack(event="opened", traits={"company": model})
+    assert json_text.read(event.json())["traits"] == written
+
+
 @pytest.mark.parametrize(
     "value",
     [math.nan, math.inf, "\ud800", object(), {(1,): 2}, b"bytes"],
@@ -67,6 +120,8 @@ def test_instants_ids_and_members_become_text() -> None:
 def test_a_value_without_a_json_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         json_text.write([value])
+    with pytest.raises(TypeError):
+        json_text.write_traits([value])
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from werkzeug.serving import make_server
 
-from tests.conftest import eventually
+from tests.conftest import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def asgi(app: Any, lifespan: str = "auto") -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -41,5 +41,5 @@ def wsgi(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.port}"
     finally:
         server.shutdown()
-        thread.join(20)
+        thread.join(PATIENCE)
         server.server_close()

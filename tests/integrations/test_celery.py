@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.client.test_hold import billed, bills
 from tests.conftest import API_KEY, eventually
-from tests.test_hold import billed, bills
 
 celery = pytest.importorskip("celery")
 
@@ -37,7 +37,7 @@ def worker(broker, emulator):
     with subprocess.Popen([sys.executable, "-m", *command], env=env) as process:
         yield process
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Celery has no pool of processes there")

@@ -7,9 +7,9 @@ import sys
 import httpx
 import pytest
 
-from tests.conftest import API_KEY, eventually
-from tests.stores.servers import free_port
-from tests.test_hold import billed
+from tests.client.test_hold import billed
+from tests.conftest import API_KEY, PATIENCE, eventually
+from tests.ports import free_port
 
 pytest.importorskip("django")
 
@@ -33,14 +33,14 @@ def server(request):
         env = os.environ | {"SCHEMATIC_URL": emulator.base_url, "SCHEMATIC_KEY": API_KEY}
         with (
             subprocess.Popen([sys.executable, "-m", *command], env=env) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as browser,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as browser,
         ):
             try:
-                eventually(lambda: _answers(browser), timeout=30)
+                eventually(lambda: _answers(browser))
                 yield request.param, browser, emulator
             finally:
                 process.terminate()
-                process.wait(20)
+                process.wait(PATIENCE)
 
 
 def _answers(browser):

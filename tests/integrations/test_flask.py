@@ -9,9 +9,9 @@ import pytest
 
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.integrations.flask import held
-from tests.conftest import API_KEY, eventually, streaming
+from tests.client.test_hold import billed
+from tests.conftest import API_KEY, PATIENCE, eventually, streaming
 from tests.integrations.servers import wsgi
-from tests.test_hold import billed
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def browser(client):
         hold.use(3)
         raise ValueError("the work has failed")
 
-    with wsgi(app) as url, httpx.Client(base_url=url) as browser:
+    with wsgi(app) as url, httpx.Client(base_url=url, timeout=PATIENCE) as browser:
         yield browser
 
 

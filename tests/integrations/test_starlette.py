@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 from schematic_native import AsyncHold, AsyncSchematic, AsyncSchematicConfig, Schematic
 from schematic_native.integrations.starlette import HoldMiddleware, hold_for, lifespan
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.client.test_hold import billed
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 from tests.integrations.servers import asgi
-from tests.test_hold import billed
 
 INFERENCE = "inference"
 
@@ -75,7 +75,10 @@ def app(client):  # noqa: C901 - a function for each endpoint
 
 @pytest.fixture
 def browser(app):
-    with asgi(app) as url, httpx.Client(base_url=url, headers={"x-company": "acme"}) as browser:
+    with (
+        asgi(app) as url,
+        httpx.Client(base_url=url, headers={"x-company": "acme"}, timeout=PATIENCE) as browser,
+    ):
         yield browser
 
 
@@ -141,5 +144,5 @@ def test_starlette_calls_it_with_the_request(client, emulator):
     app = Starlette(routes=[Route("/", answer)], lifespan=lifespan(client))
     app.add_middleware(HoldMiddleware)
     with asgi(app) as url:
-        assert httpx.get(url).text == "10"
+        assert httpx.get(url, timeout=PATIENCE).text == "10"
     assert billed(emulator) == 4

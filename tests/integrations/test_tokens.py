@@ -7,8 +7,8 @@ import pytest
 
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.integrations import TokenCount, units_of
+from tests.client.test_hold import billed
 from tests.conftest import ACME, API_KEY, eventually, streaming
-from tests.test_hold import billed
 
 anthropic = pytest.importorskip("anthropic.types")
 openai = pytest.importorskip("openai.types")

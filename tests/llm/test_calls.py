@@ -16,9 +16,9 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.integrations.litellm import held
+from tests.client.test_hold import billed, bills
 from tests.conftest import API_KEY, eventually, eventually_async, streaming
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS
-from tests.test_hold import billed, bills
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -9,8 +9,8 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.integrations.litellm import HoldLogger
+from tests.client.test_hold import billed, bills
 from tests.conftest import API_KEY, eventually_async, streaming
-from tests.test_hold import billed, bills
 
 fastapi = pytest.importorskip("fastapi")
 pytestmark = pytest.mark.filterwarnings("ignore")

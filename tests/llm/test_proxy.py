@@ -14,10 +14,10 @@ import httpx
 import litellm
 import pytest
 
+from tests.client.test_hold import billed, bills
 from tests.conftest import API_KEY, eventually
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS, serving
-from tests.stores.servers import free_port
-from tests.test_hold import billed, bills
+from tests.ports import free_port
 
 pytest.importorskip("litellm.proxy.proxy_cli", reason="make test-litellm")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]

@@ -205,7 +205,7 @@ class Published:
         self._module = pytest.importorskip("schematic.client", reason="no peer group is installed")
         self._redis = redis.asyncio.Redis.from_url(place.redis_url)
         # Its shutdown leaves its own connections open, so it is given some.
-        self._connections = httpx.AsyncClient(timeout=10)
+        self._connections = httpx.AsyncClient(timeout=60)
         leases = self._module.CreditLeaseConfig(
             mode="client",
             redis_client=self._redis,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def run(emulator: Emulator, words: list[str], program: str, *arguments: str) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -55,5 +56,30 @@ def test_the_jobs_of_the_manual_are_done_the_same_with_either_package() -> None:
         ours = run(after, OURS, "jobs.py")
         assert (theirs.pop(), ours.pop()) == ("# schematic.client", "# schematic_native.client")
         assert ours == theirs
+        assert billed(after) == billed(before)
+        assert after.audit()["balanced"]
+
+
+def sent(emulator: Emulator) -> list[str]:
+    """Tell which events were sent, apart from the ids of holds and the instant of sending."""
+    bodies = [
+        {name: value for name, value in event["body"].items() if value is not None}
+        for event in emulator.events()
+        if event["type"] != "flag_check"
+    ]
+    ids = ("lease_id", "reservation_id")
+    return sorted(
+        json.dumps({name: "an id" if name in ids else body[name] for name in body}, sort_keys=True)
+        for body in bodies
+    )
+
+
+def test_a_worker_sends_the_same_events_with_either_package() -> None:
+    with Emulator() as before, Emulator() as after:
+        theirs = run(before, [sys.executable], "worker.py")
+        ours = run(after, OURS, "worker.py")
+        assert ours == theirs
+        assert sent(after) == sent(before)
+        assert any('"2026-01-02T12:00:00Z"' in each for each in sent(after))
         assert billed(after) == billed(before)
         assert after.audit()["balanced"]

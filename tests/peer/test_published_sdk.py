@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from schematic_native.emulator import Emulator
-
 published = pytest.importorskip(
     "schematic.client", reason="the published SDK (dependency group `peer`) is not installed"
 )
@@ -18,21 +16,22 @@ published = pytest.importorskip(
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from schematic_native.emulator import Emulator
+
 CREDIT = "credit_inference"
 ACME = {"id": "acme"}
 
 
 @pytest.fixture
-def emulator() -> Iterator[Emulator]:
+def emulator(emulator_process: Emulator) -> Emulator:
     """One in its own process, as the SDK's users would run it."""
-    with Emulator() as started:
-        yield started
+    return emulator_process
 
 
 @asynccontextmanager
 async def running(emulator: Emulator, leases: Any = None, **config: Any) -> AsyncIterator[Any]:
     """Run an async client; its connections are ours, since its shutdown leaves its own open."""
-    async with httpx.AsyncClient(timeout=10) as connections:
+    async with httpx.AsyncClient(timeout=60) as connections:
         client = published.AsyncSchematic(
             emulator.api_key,
             published.AsyncSchematicConfig(
@@ -53,7 +52,7 @@ async def running(emulator: Emulator, leases: Any = None, **config: Any) -> Asyn
 @contextmanager
 def running_sync(emulator: Emulator) -> Iterator[Any]:
     """Run a sync client on connections of ours."""
-    with httpx.Client(timeout=10) as connections:
+    with httpx.Client(timeout=60) as connections:
         client = published.Schematic(
             emulator.api_key,
             published.SchematicConfig(

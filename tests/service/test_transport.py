@@ -22,6 +22,7 @@ from schematic_native.service.rest import Api
 from schematic_native.service.tls import using_openssl
 from schematic_native.service.transport import SocketTransport
 from tests.conftest import eventually_async
+from tests.limits import within
 from tests.servers import Answer, HttpServer
 
 if TYPE_CHECKING:
@@ -264,10 +265,9 @@ def large_batch() -> object:
 async def test_a_request_ends_at_its_timeout_and_frees_its_thread(serve):
     with Peer(serve) as slow, Peer(taking) as peer:
         async with sending() as sender:
-            begun = time.monotonic()
-            with pytest.raises(TimeoutError):
-                await status(sender, slow.url, 0.1)
-            assert time.monotonic() - begun < SLACK
+            for _ in within(SLACK):
+                with pytest.raises(TimeoutError):
+                    await status(sender, slow.url, 0.1)
             await eventually_async(lambda: not sender._unfinished)
             assert await status(sender, peer.url) == 200
             assert len(sender._threads) == 1
@@ -293,10 +293,9 @@ async def test_a_host_that_does_not_respond_is_given_up_at_the_timeout():
             sock.connect_ex(("127.0.0.1", port))
             waiting.append(sock)
         async with sending() as sender:
-            begun = time.monotonic()
-            with pytest.raises(TimeoutError):
-                await status(sender, f"http://127.0.0.1:{port}/batch", 0.2)
-            assert time.monotonic() - begun < SLACK
+            for _ in within(SLACK):
+                with pytest.raises(TimeoutError):
+                    await status(sender, f"http://127.0.0.1:{port}/batch", 0.2)
         for sock in waiting:
             sock.close()
 

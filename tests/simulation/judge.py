@@ -55,6 +55,15 @@ class Held:
         return 0.0 if self.is_lapsed else self.credits
 
 
+@dataclass
+class Block:
+    """A `hold` block, whatever pieces it holds: what was used in it is billed once, rounded up."""
+
+    pod: str
+    used: float = 0.0
+    billed: int = 0
+
+
 class Judge:
     """What must be true, after each step and in the end.
 
@@ -67,6 +76,8 @@ class Judge:
         self._has_row = has_row
         self.holds: dict[str, Held] = {}
         self.billed: dict[str, int] = {}  # units, by hold
+        self.blocks: dict[str, Block] = {}
+        self._keys: set[str] = set()  # of events that were billed of blocks
         self.undeliverable: set[str] = (
             set()
         )  # pods that ended before all they settled was delivered
@@ -116,6 +127,12 @@ class Judge:
         """The service has taken events."""
         for event in events:
             key = event.get("idempotency_key") or ""
+            block = ((event["body"].get("traits") or {}) if event["type"] == "track" else {}).get(
+                "block"
+            )
+            if block is not None:
+                self._bill_block(block, key, event["body"]["quantity"])
+                continue
             if event["type"] != "track" or not key.startswith(KEY):
                 continue
             hold_id, units = key.removeprefix(KEY), event["body"]["quantity"]
@@ -128,6 +145,17 @@ class Judge:
             if hold_id in self.billed:
                 self.seen["an event was taken twice"] += 1
             self.billed.setdefault(hold_id, units)
+
+    def _bill_block(self, name: str, key: str, units: int) -> None:
+        if key in self._keys:
+            return
+        self._keys.add(key)
+        block = self.blocks[name]
+        block.billed += units
+        if block.billed > math.ceil(block.used):
+            raise ViolationError(
+                f"{block.billed} units were billed of a block that used {block.used}"
+            )
 
     def called(self, what: str, seconds: float, limit: float) -> None:
         """A call has come back."""
@@ -203,7 +231,12 @@ class Judge:
             )
 
     def check_billing(self) -> None:
-        """In the end: each settle is billed once."""
+        """In the end: each settle is billed once, and each block."""
+        for block in self.blocks.values():
+            if block.billed != math.ceil(block.used) and block.pod not in self.undeliverable:
+                raise ViolationError(
+                    f"{block.pod}: {block.billed} units were billed of a block that used {block.used}"
+                )
         for hold in self.holds.values():
             if (
                 hold.is_settling

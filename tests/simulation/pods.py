@@ -17,7 +17,7 @@ from schematic_native import (
     Reservation,
 )
 from tests.simulation import redis_server, service_server, worlds
-from tests.simulation.judge import Held
+from tests.simulation.judge import Block, Held
 from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
 from tests.simulation.world import Loop
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 2.0
 BUFFER_PERIOD = 1.0
+WORK_STEPS = 3
 # Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
 SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
@@ -217,6 +218,30 @@ class Pod:
             return self.client.prewarm({"id": company_id}, [credit])
 
         self._call(self._timed("prewarm", warm, TIMEOUT + SLACK))
+
+    def hold(self, company: int, usage: float, share: float, seconds: float) -> None:
+        """Hold credits for a block of work that takes so long, and uses a share of its usage."""
+        self._call(self._hold(company, usage, share, seconds))
+
+    async def _hold(self, company: int, usage: float, share: float, seconds: float) -> None:
+        simulation = self.simulation
+        keys = {"id": simulation.slots[company % len(simulation.slots)][0]}
+        name, client = str(len(simulation.judge.blocks)), self.client
+        block = simulation.judge.blocks[name] = Block(self.name)
+
+        async def work() -> None:
+            async with client.hold(
+                worlds.FLAG, keys, usage=usage, timeout=TIMEOUT, traits={"block": name}
+            ) as hold:
+                for _ in range(WORK_STEPS):
+                    await asyncio.sleep(seconds / WORK_STEPS)
+                    # What is used after a shutdown cannot be billed.
+                    if hold.allowed and self.runs and self.client is client:
+                        block.used += usage * share / WORK_STEPS
+                        hold.use(usage * share / WORK_STEPS)
+
+        await self._timed("hold", work, seconds + TIMEOUT + SETTLE_LIMIT + SLACK)
+        simulation.tell(lambda: f"{self.name}: block {name} has used {block.used:g}")
 
     def cancel(self, which: int) -> None:
         """Cancel a call where it waits."""

@@ -133,6 +133,15 @@ def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tup
         return kind, (pod, draw.randrange(scenario.pods), which, draw.choice((1.0, 0.5, 0.0)))
     if kind == "cancel":
         return kind, (pod, which)
+    if kind == "hold":
+        usage, share = draw.choice((3.0, 10.0, 40.0)), draw.choice((0.0, 0.5, 1.0, 2.2))
+        return kind, (
+            pod,
+            draw.randrange(scenario.companies),
+            usage,
+            share,
+            draw.choice((0.1, 1.0, 4.0)),
+        )
     if kind == "prewarm":
         return kind, (pod, draw.randrange(scenario.companies))
     return kind, (draw.choice((0.5, 1.0, 1.0, scenario.ttl, scenario.ttl, scenario.duration)),)
@@ -148,7 +157,7 @@ def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tupl
 
 # How often each is drawn.
 ACTIONS = {
-    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2, "wait": 3,
+    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2, "hold": 3, "wait": 3,
 }  # fmt: skip
 FAULTS = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,

@@ -24,7 +24,7 @@ LEASE = f"{PREFIX}credit-lease:{SLOT[0]}:{SLOT[1]}"
 BY_EXPIRY = f"{PREFIX}credit-reservations:byExpiry"
 BY_CREDIT = f"{PREFIX}credit-reservations:byCredit:{SLOT[0]}:{SLOT[1]}"
 # Seconds: an answer that takes longer than this is none.
-PATIENCE = 5.0
+PATIENCE = 30.0
 # Seconds that a busy machine may add to a timeout; a timeout that is not kept takes 1 s or for ever.
 SLACK = 0.6
 

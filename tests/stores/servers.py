@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from redis.crc import key_slot
 from typing_extensions import Self
 
 from tests.conftest import eventually
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +30,6 @@ def find_server() -> str:
         found = shutil.which("redis-server")
     assert found, "redis-server is needed: install Debian's package redis-server"
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class RedisServer:
@@ -205,7 +199,7 @@ class ClusterServers:
         self.await_whole()
         # A server that was gone had not heard of the others' epochs yet when it was given its slot.
         if self._moved:
-            eventually(self._is_settled, 60)
+            eventually(self._is_settled)
         self._moved.clear()
 
     def _is_settled(self) -> bool:
@@ -243,12 +237,12 @@ class ClusterServers:
 
     def await_whole(self) -> None:
         """Wait until each server knows that all are there."""
-        eventually(lambda: all(self._is_complete(server) for server in self.servers), 60)
+        eventually(lambda: all(self._is_complete(server) for server in self.servers))
 
     def await_broken(self) -> None:
         """Wait until those that are left know that one is missing."""
         left = [server for server in self.servers if server.process is not None]
-        eventually(lambda: not any(self._is_complete(server) for server in left), 60)
+        eventually(lambda: not any(self._is_complete(server) for server in left))
 
     def remove(self) -> None:
         for server in self.servers:

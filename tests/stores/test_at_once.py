@@ -22,6 +22,7 @@ from schematic_native.redis.key_placement import PROBES
 from schematic_native.redis.keys import Keys
 from schematic_native.redis.sync_connections import SyncServer
 from tests.conftest import API_KEY, eventually, streaming
+from tests.ports import free_port
 from tests.stores.callers import (
     BOTH,
     BY_CREDIT,
@@ -37,7 +38,7 @@ from tests.stores.callers import (
 )
 from tests.stores.inspection import sweep_all
 from tests.stores.proxies import Proxy
-from tests.stores.servers import RedisServer, free_port
+from tests.stores.servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def lone_node() -> Iterator[RedisServer]:
     options = "--appendonly", "no", "--cluster-enabled", "yes"
     server = RedisServer(*options, "--cluster-port", str(free_port())).start()
     server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    eventually(lambda: server.command("CLUSTER INFO")["cluster_state"] == "ok", 60)
+    eventually(lambda: server.command("CLUSTER INFO")["cluster_state"] == "ok")
     yield server
     server.remove()
 

@@ -24,6 +24,7 @@ from schematic_native.redis.cluster_routing import SpreadBatch
 from schematic_native.redis.commands import Command
 from schematic_native.redis.keys import Keys
 from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.limits import within
 from tests.stores.callers import BOTH, LEASE, PREFIX, SLOT, Caller, Kind, hold
 from tests.stores.inspection import count_holds, sweep_all
 from tests.stores.servers import ClusterServers
@@ -176,11 +177,10 @@ def test_a_dead_server_does_not_keep_the_others_from_answering(cluster, caller):
 def test_a_server_that_says_nothing_costs_no_more_than_the_time_given(cluster, caller):
     lend(caller)
     with cluster.owner_of(LEASE).frozen():
-        started = time.monotonic()
-        for _ in range(3):
-            with pytest.raises(StoreError):
-                caller.do(caller.ask.try_reserve(SLOT, 1.0), 0.1)
-        assert time.monotonic() - started < 1.5
+        for _ in within(1.5):
+            for _ in range(3):
+                with pytest.raises(StoreError):
+                    caller.do(caller.ask.try_reserve(SLOT, 1.0), 0.1)
 
 
 def test_the_first_callers_all_wait_for_the_map(cluster, make_caller):

@@ -15,8 +15,10 @@ from redis.credentials import CredentialProvider
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis.failures import unheard
 from tests.conftest import eventually
+from tests.limits import within
+from tests.ports import free_port
 from tests.stores.callers import BOTH, LEASE, SLOT, Caller, Kind, hold
-from tests.stores.servers import RedisServer, Sentinel, free_port
+from tests.stores.servers import RedisServer, Sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,11 +178,10 @@ def test_a_check_that_finds_every_connection_in_use_waits_no_longer_than_its_tim
 def test_a_new_connection_to_a_server_that_says_nothing_ends_with_the_time_given(call):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         caller = call(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        started = time.monotonic()
-        with pytest.raises(StoreError) as failure:
-            caller.do(caller.ask.lease(SLOT), 0.1)
-        assert time.monotonic() - started < 0.9
-    assert not failure.value.lost
+        for _ in within(0.9):
+            with pytest.raises(StoreError) as failure:
+                caller.do(caller.ask.lease(SLOT), 0.1)
+            assert not failure.value.lost
 
 
 def test_a_connection_opened_too_late_for_its_caller_serves_the_next(server, make_caller):
@@ -229,7 +230,7 @@ def test_a_failover_that_sentinel_decides_is_followed(kind, make_caller):
             except StoreError:
                 return False
 
-        eventually(is_answered, 30.0)
+        eventually(is_answered)
         assert sentinel.address_of_master() != dead.url
         for watcher in watchers:
             if kind.is_async:

@@ -303,7 +303,8 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("--save", "first", "--html", "report.html")
+    first = run("--save", "first", "--html", "report.html")
+    assert first.splitlines()[-1] == f"report: {(tmp_path / 'report.html').as_uri()}"
     second = run("--baseline", "first", "--json", "second.json")
     assert "changed from first:" in second
     measured = json.loads((tmp_path / "second.json").read_text())["series"]
@@ -350,7 +351,7 @@ def test_the_sink_counts_the_events_of_every_request():
     with sink.running() as service:
         for count in (100, 150):
             batch = core.take_batch()
-            answer = httpx.post(f"{service.url}/batch", content=batch.body)
+            answer = httpx.post(f"{service.url}/batch", content=batch.body, timeout=60)
             assert answer.status_code == 200
             assert service.taken() == count
 

@@ -1,12 +1,12 @@
 """The clients, `Schematic` and `AsyncSchematic`, and everything that a call of theirs takes or returns.
 
-A check that finds all it needs in memory is one call into the core, on the caller's own thread:
-`check_flag`, `check` and `track_with_reservation` of the synchronous client are native methods,
-which call a method from here only for what must wait. Whatever must wait is a coroutine of
-`runtime`, which the asynchronous client awaits and the synchronous one waits for.
+A check whose data is in memory is one call into the core, on the caller's own thread: `check_flag`,
+`check` and `track_with_reservation` of the synchronous client are native methods, which call Python
+only when they have to wait. All waiting is done by coroutines of `runtime`: the asynchronous client
+awaits them, and the synchronous client runs them on an I/O thread and blocks.
 
-Nothing that this package imports at the top loads asyncio, httpx or websockets: that happens when
-I/O starts.
+No import at the top of these modules may load asyncio, httpx or websockets; they are loaded when I/O
+starts.
 """
 
 from schematic_native._native import (
@@ -32,6 +32,7 @@ from schematic_native.config.client_config import (
     LocalSlab,
     LogLevel,
     SchematicConfig,
+    SpoolConfig,
 )
 from schematic_native.config.options import (
     CheckFlagOptions,
@@ -45,7 +46,7 @@ from schematic_native.config.options import (
     TrackWithReservationOptions,
 )
 from schematic_native.config.providers import CacheProvider
-from schematic_native.config.results import ClientStatus, CreditBalance
+from schematic_native.config.results import ClientStatus, CreditBalance, SpoolStatus
 from schematic_native.leases.requests import (
     INSUFFICIENT_CREDITS_REASON,
     REASON_ERROR,
@@ -53,7 +54,7 @@ from schematic_native.leases.requests import (
     REASON_OFFLINE,
 )
 
-# What `from schematic.client import ...` offers for users, so that they change one import line.
+# The public names of the published `schematic.client`, so that migrating changes one import line.
 __all__ = [
     "INSUFFICIENT_CREDITS_REASON",
     "REASON_ERROR",
@@ -88,9 +89,11 @@ __all__ = [
     "Reservation",
     "Schematic",
     "SchematicConfig",
+    "SpoolConfig",
+    "SpoolStatus",
     "TrackOptions",
     "TrackWithReservationOptions",
 ]
 
-# The published package's name for the answer of a plain check.
+# The published package's name for the result of a plain check.
 CheckFlagResponseData = CheckFlagResult

@@ -1,4 +1,7 @@
-"""`AsyncSchematic`: the public methods of the asynchronous client."""
+"""`AsyncSchematic`: the public methods of the asynchronous client.
+
+They read arguments, begin a call and wait for it; they decide nothing.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,10 @@ F = TypeVar("F", bound="Callable[..., Any]")
 class AsyncSchematic(AwaitingClient, AsyncResources):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
-    When that loop has ended, the next use starts on its own loop, with the events and leases that
-    were left; a shutdown is such a use. Two loops at once are refused with a RuntimeError, before
-    anything is done, unless memory has the answer: it checks and settles for any loop while the
-    client's own can send.
+    After that loop has been closed, the next call, a shutdown included, starts the client on its own
+    loop and takes over the events and leases that were left. A call from a second loop while the
+    first is open raises a RuntimeError before anything is done, unless memory has the answer: checks
+    and settles from memory work on any loop while the client's own loop is open.
 
     Args:
         api_key: the key of a Schematic environment.
@@ -72,7 +75,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
     async def initialize(self) -> None:
         """Start, and wait up to 5 s for the DataStream.
 
-        What has not come by then goes on in the background.
+        If it is not ready by then, connecting continues in the background.
         """
         waiting = self._begin_initialize()
         if waiting is not None:
@@ -81,17 +84,17 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
     async def shutdown(self) -> None:
         """Deliver the events, release the leases and close everything, within 5 s.
 
-        What a loop left that has ended meanwhile is delivered on this one.
+        If the client's event loop has been closed, this delivers on the current loop what was left.
 
         Raises:
-            RuntimeError: the client runs on another event loop, and goes on there.
+            RuntimeError: the client runs on another event loop; it keeps running there.
 
         """
-        self._own()
+        self._restart_if_forked()
         started = self._runtime
-        # Asked for before anything is shut: whom it refuses must find the client as it was.
+        # This comes first: if this event loop is refused, the client must stay unchanged.
         runtime = None if started is None or started.ended else self._running()
-        self._shut()
+        self._mark_closed()
         await self._close_resources_async()
         if runtime is not None:
             await runtime.close()
@@ -104,7 +107,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> bool:
-        """Tell whether a flag is on for a company and a user, named by their lookup keys."""
+        """Tell whether a flag is on for a company and a user, given by their lookup keys."""
         if options is None:
             value = self._flag_value_now(flag_key, company, user)
             if value is not None:
@@ -118,7 +121,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
-        """Check a flag and tell why, and what the company is entitled to."""
+        """Check a flag, and return the reason and the company's entitlement as well."""
         begun = self._begin_flag(self._read_flag(flag_key, company, user, options))
         return begun if isinstance(begun, CheckFlagResult) else await self._finish(begun)
 
@@ -129,7 +132,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None or empty."""
+        """Check several flags, or all flags if `flag_keys` is None or empty."""
         begun = self._begin_flags(flag_keys, company, user, options)
         return begun if isinstance(begun, list) else await self._finish(begun)
 
@@ -150,15 +153,15 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
 
         Args:
             flag_key: the flag.
-            company: its lookup keys.
-            user: its lookup keys.
-            options: the keywords below in one object; a keyword wins over it.
-            usage: event units to reserve credits for.
+            company: the company's lookup keys.
+            user: the user's lookup keys.
+            options: the keywords below in one object; a keyword takes precedence over it.
+            usage: the event units to reserve credits for.
             event_subtype: the event that will be billed; None takes the entitlement's.
             on_acquire_failure: "fail-closed" (the default) denies when credits cannot be reserved,
                 "fail-open" lets targeting alone decide.
-            default_value: the answer if none can be had.
-            timeout: seconds the whole check may take.
+            default_value: the value if the flag cannot be evaluated.
+            timeout: seconds that the whole check may take.
 
         Returns:
             The verdict. Settle its reservation with `track_with_reservation`.
@@ -182,7 +185,8 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
             timeout,
         )
         now = self._begin_now(*arguments)
-        # What waits is false. It waits apart: a coroutine pays for each of its variables, used or not.
+        # A pending check is falsy. Waiting has a coroutine of its own, because a coroutine's local
+        # variables cost time even if they are never used.
         return now or await self._check_waiting(arguments, now)
 
     async def track_with_reservation(
@@ -193,7 +197,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
     ) -> None:
         """Settle a reservation.
 
-        Bill `actual_quantity` event units (rounded up), refund the rest of the hold.
+        Bills `actual_quantity` event units, rounded up, and refunds the rest of the hold.
         """
         runtime = self._session.runtime
         if (
@@ -207,7 +211,8 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         if settlement is None:
             return
         runtime = self._running()
-        # One call: whoever is cancelled or interrupted after it, the claim is made and then billed.
+        # One native call records the settle: even if the caller is cancelled or interrupted after it,
+        # the claim is made and the usage billed.
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             await runtime.claim(owed)
@@ -228,28 +233,28 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         ttl: float | None = None,
         key: str | None = None,
     ) -> AsyncHold:
-        """Hold credits for a block of work, and settle what was used when it is left.
+        """Hold credits for a block of work, and settle what was used when the block is left.
 
-        For `async with`. What the block uses is told by `hold.use(units)`. More is held when it runs
-        low, and what lapses is renewed, in the background. Whatever leaves the block, what was used
-        is billed once and the rest goes back. See `docs/holds.md`.
+        Use it with `async with`, and report usage with `hold.use(units)`. In the background, the hold
+        reserves more when it runs low, and renews reservations before they expire. However the block
+        is left, what was used is billed once and the rest is refunded. See `docs/holds.md`.
 
         Args:
             flag_key: the flag.
-            company: its lookup keys.
-            user: its lookup keys.
-            usage: event units to hold at first, more than 0.
+            company: the company's lookup keys.
+            user: the user's lookup keys.
+            usage: the event units to hold at first, more than 0.
             event_subtype: the event that is billed; None takes the entitlement's.
-            on_acquire_failure: as of `check`.
-            default_value: as of `check`.
+            on_acquire_failure: see `check`.
+            default_value: see `check`.
             timeout: seconds that each check may take.
-            traits: of the events.
-            required: raise CreditsDenied on entering if it is denied.
-            ttl: seconds that it lives between renewals; None as configured.
+            traits: the traits of the billed events.
+            required: raise CreditsDenied on entering if the check denies.
+            ttl: the time to live between renewals, in seconds; None for the configured one.
             key: names the operation: if it is repeated within 24 h, it is billed once.
 
         Raises:
-            TypeError, ValueError: an argument is wrong; the others are checked on entering.
+            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
 
         """
         hold = AsyncHold._make(
@@ -284,11 +289,12 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
 
         Args:
             flag_key: the flag.
-            company: its lookup keys, or a function of the call's arguments that returns them.
-            user: the same of the user.
-            usage: event units to hold at first, or a function of the call's arguments.
+            company: the company's lookup keys, or a function of the call's arguments that returns
+                them.
+            user: likewise, the user's lookup keys.
+            usage: the event units to hold at first, or a function of the call's arguments.
             units: a function of the result, or of each item, that returns the units used.
-            keywords: further ones of `hold`, except `required`: a call that is denied raises
+            keywords: other keywords of `hold`. Not `required`: a call that is denied always raises
                 CreditsDenied.
 
         Raises:
@@ -298,7 +304,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         return metered(Metering(self, flag_key, company, user, usage, units, keywords))
 
     async def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
-        """Acquire leases ahead of the first check, best effort: a failure is logged."""
+        """Acquire leases ahead of the first check, best effort: a failure is logged, not raised."""
         waiting = self._begin_prewarm(company, credit_type_ids)
         if waiting is not None:
             await self._finish(waiting)
@@ -311,8 +317,10 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         traits: Mapping[str, Any] | None = None,
         options: IdentifyOptions | None = None,
     ) -> None:
-        """Create or update a user, and its company given as {keys, name?, traits?}."""
-        self._queue("identify", read_identify(keys, company, name, traits, options))
+        """Create or update a user, and its company if given as {keys, name?, traits?}."""
+        pushing = self._queue("identify", read_identify(keys, company, name, traits, options))
+        if pushing is not None:
+            await pushing
 
     async def track(
         self,
@@ -324,13 +332,16 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         options: TrackOptions | None = None,
     ) -> None:
         """Queue a track event; it is sent in the background."""
-        self._queue("track", read_track(event, company, user, traits, quantity, options))
+        read = read_track(event, company, user, traits, quantity, options)
+        pushing = self._queue("track", read)
+        if pushing is not None:
+            await pushing
 
     async def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
-        """Tell a company's credits of one type.
+        """Return a company's balance of one credit type.
 
         Raises:
-            schematic_native.api.ApiError: the balance is not in memory and the API did not tell it.
+            schematic_native.api.ApiError: the balance is not in memory and the API request failed.
             RuntimeError: the client is offline or shut down.
 
         """

@@ -1,4 +1,7 @@
-"""Attributes of a client that programs, their tests above all, read and set."""
+"""The attributes of a client that programs, and above all their tests, read and set.
+
+A wrong value is refused; nothing here does I/O.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Attributes:
-    """What can be set on a client that has been made."""
+    """The attributes that can be changed on an existing client."""
 
     _settings: Settings
     _flag_defaults: dict[str, FlagDefault]
@@ -28,9 +31,9 @@ class Attributes:
 
     @property
     def offline(self) -> bool:
-        """Whether every check answers its default, and nothing is asked or queued.
+        """Whether checks return their defaults, and nothing is requested or queued.
 
-        What was queued before still goes out, and a DataStream that runs goes on.
+        Events queued before are still sent, and a running DataStream keeps running.
         """
         return self._settings.offline
 
@@ -43,7 +46,7 @@ class Attributes:
 
     @property
     def flag_defaults(self) -> FlagDefaults:
-        """The answers by flag key for when none can be had; keys compare case-insensitively."""
+        """The values of flags that cannot be evaluated, by flag key; keys compare case-insensitively."""
         return FlagDefaults(self._flag_defaults)
 
     @flag_defaults.setter
@@ -52,7 +55,7 @@ class Attributes:
 
     @property
     def flag_check_cache_providers(self) -> list[FlagCache]:
-        """Where answers of plain REST checks are kept."""
+        """The caches of plain checks that were answered over REST."""
         return self._caches
 
     @flag_check_cache_providers.setter
@@ -60,15 +63,20 @@ class Attributes:
         self._caches = read_caches("flag_check_cache_providers", providers)
 
     @property
+    def event_buffer_period(self) -> float:
+        """Seconds between two flushes of the event queue."""
+        return self._settings.event_buffer_period
+
+    @property
     def logger(self) -> logging.Logger:
-        """The logger that faults are written to."""
+        """The logger that receives the client's faults."""
         logger: Any = self._settings.logger
         target: logging.Logger = getattr(logger, "target", logger)
         return target
 
 
 def read_caches(name: str, providers: Sequence[FlagCache]) -> list[FlagCache]:
-    """Require a list of objects that have get and set."""
+    """Require a list of objects that have the methods get and set."""
     if isinstance(providers, (str, Mapping)) or not isinstance(providers, Sequence):
         raise TypeError(f"{name} must be a list, got {type(providers).__name__}")
     for number, provider in enumerate(providers):

@@ -1,13 +1,25 @@
-"""How the asynchronous client waits: on the caller's event loop, where its I/O runs as well."""
+"""How the asynchronous client waits: on the caller's event loop, on which its I/O runs as well.
+
+It must never block that loop.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import CheckResult
+from schematic_native.cache.provider_calls import result_of
+from schematic_native.client.event_buffer import (
+    AsyncEventBuffer,
+    as_pushed,
+    replaced_push,
+    require_push,
+)
 from schematic_native.client.lease_checks import LeaseChecks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from schematic_native._native import PendingCheck
     from schematic_native.client.event_arguments import IdentifyEvent, TrackEvent
     from schematic_native.client.runtime import Runtime
@@ -21,8 +33,24 @@ Answer = TypeVar("Answer")
 class AwaitingClient(LeaseChecks):
     """A client whose calls are awaited on one event loop."""
 
+    # Created on first use, or set by the program.
+    _buffer: Any = None
+
+    @property
+    def event_buffer(self) -> AsyncEventBuffer:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = AsyncEventBuffer(self)
+        buffer: AsyncEventBuffer = self._buffer
+        return buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: AsyncEventBuffer) -> None:
+        require_push(buffer)
+        self._buffer = buffer
+
     async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
-        """Wait for the outcome of a call, and conclude it."""
+        """Wait for the outcome of a call, and conclude the call."""
         return waiting.conclude(await waiting.work(self._running()))
 
     async def _check_waiting(
@@ -36,21 +64,38 @@ class AwaitingClient(LeaseChecks):
         begun = self._begin_check(self._read_check(arguments, ttl, key), pending)
         return begun if isinstance(begun, CheckResult) else await self._finish(begun)
 
-    def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
-        """Queue an event, unless no event is taken any more."""
+    def _queue(
+        self, method: str, event: TrackEvent | IdentifyEvent
+    ) -> Coroutine[object, object, None] | None:
+        """Queue an event, unless the client is offline or shut down; return what to await, if anything."""
         if self._refuses_event(method):
-            return
-        # First: a loop that is refused must find nothing done.
+            return None
+        push = None if self._buffer is None else replaced_push(self._buffer)
+        if push is not None:
+            return self._hand_over(push, event)
+        self._put(event)
+        return None
+
+    async def _hand_over(
+        self, push: Callable[[Any], Any], event: TrackEvent | IdentifyEvent
+    ) -> None:
+        try:
+            await result_of(push(as_pushed(event)))
+        except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
+            self._push_failed(error)
+
+    def _put(self, event: TrackEvent | IdentifyEvent) -> None:
+        # This comes first: if this event loop is refused, nothing may have been queued.
         runtime = self._running()
         event.queue(self._core)
         if event.has_follow_up(runtime):
             event.follow_up(runtime)
 
     def _running(self) -> Runtime:
-        """Return the runtime, started on this loop if there is none or its loop has ended."""
+        """Return the runtime, and start it on this loop if there is none or its loop is closed."""
         import asyncio  # noqa: PLC0415 - loaded when I/O starts
 
-        self._own()
+        self._restart_if_forked()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -1,13 +1,19 @@
-"""How the synchronous client waits: for coroutines that run on an I/O thread of its own.
+"""How the synchronous client waits: it blocks while a coroutine runs on the client's I/O thread.
 
-What a synchronous client of Redis can do is done on the caller's thread, without a hop to another.
+With a synchronous Redis client, the commands run on the caller's thread, which saves a thread switch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import CheckResult
+from schematic_native.client.event_buffer import (
+    EventBuffer,
+    as_pushed,
+    replaced_push,
+    require_push,
+)
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.client.waiting import outcome_of
 from schematic_native.ground.store_errors import StoreError
@@ -22,16 +28,32 @@ if TYPE_CHECKING:
 Outcome = TypeVar("Outcome")
 Answer = TypeVar("Answer")
 
-# A synchronous caller allows the I/O thread this much longer than the check's own timeout, so that
-# the check itself can say what it ran out of time for.
+# Seconds that a synchronous caller waits beyond the check's own timeout, so that the check can still
+# report what timed out.
 GRACE = 0.05
 
 
 class BlockingClient(LeaseChecks):
-    """A client whose calls block their thread while they wait."""
+    """A client whose calls block the calling thread while they wait."""
+
+    # Created on first use, or set by the program.
+    _buffer: Any = None
+
+    @property
+    def event_buffer(self) -> EventBuffer:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = EventBuffer(self)
+        buffer: EventBuffer = self._buffer
+        return buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: EventBuffer) -> None:
+        require_push(buffer)
+        self._buffer = buffer
 
     def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
-        """Wait for the outcome of a call, a little longer than it may take, and conclude it."""
+        """Wait for the outcome of a call, slightly longer than its timeout, and conclude the call."""
         from schematic_native.client.loop_thread import (  # noqa: PLC0415 - for I/O only
             LateError,
             LoopEndedError,
@@ -59,16 +81,26 @@ class BlockingClient(LeaseChecks):
         return begun if isinstance(begun, CheckResult) else self._finish(begun)
 
     def _queue(self, method: str, event: TrackEvent | IdentifyEvent) -> None:
-        """Queue an event, unless no event is taken any more."""
+        """Queue an event, unless the client is offline or shut down."""
         if self._refuses_event(method):
             return
+        push = None if self._buffer is None else replaced_push(self._buffer)
+        if push is None:
+            self._put(event)
+            return
+        try:
+            push(as_pushed(event))
+        except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
+            self._push_failed(error)
+
+    def _put(self, event: TrackEvent | IdentifyEvent) -> None:
         event.queue(self._core)
         runtime = self._ensure_running()
         if runtime is not None and event.has_follow_up(runtime):
             runtime.loop.call_soon_threadsafe(event.follow_up, runtime)
 
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
-        """Ask a synchronous client of Redis on this thread, without a hop to another."""
+        """Run the next step on this thread if the Redis client is synchronous: no thread switch."""
         store = self._store
         if store is None:
             return pending
@@ -81,9 +113,9 @@ class BlockingClient(LeaseChecks):
         return store.run(finish(store.operations, pending, self._faults), timeout)
 
     def _claim(self, owed: OwedClaim) -> None:
-        """Make the claim of a settle: on this thread if that is possible, else on the I/O thread.
+        """Make the claim of a settle, on this thread if possible and otherwise on the I/O thread.
 
-        A claim that is interrupted, or fails, is made before its usage is sent, or at a sweep.
+        A claim that fails or is interrupted is retried before its usage is sent, or at a sweep.
         """
         from schematic_native.leases.claims import Claim  # noqa: PLC0415
         from schematic_native.leases.lease_store import STORE_TIMEOUT  # noqa: PLC0415
@@ -101,8 +133,8 @@ class BlockingClient(LeaseChecks):
             self._faults.store_answered("claim")
 
     def _ensure_running(self) -> Runtime | None:
-        """Start the I/O thread at the first use; None once the client is shut down."""
-        self._own()
+        """Start the I/O thread on first use; returns None once the client is shut down."""
+        self._restart_if_forked()
         session = self._session
         if session.runtime is not None:
             return session.runtime
@@ -113,20 +145,20 @@ class BlockingClient(LeaseChecks):
                 from schematic_native.client.loop_thread import LoopThread  # noqa: PLC0415 - for I/O only
 
                 async def start() -> None:
-                    # On the loop: it comes to its end even if the caller is interrupted.
+                    # Runs on the loop, so that it completes even if the caller is interrupted.
                     self._start()
 
                 try:
                     if session.thread is None:
                         session.thread = LoopThread()
                 except RuntimeError as error:
-                    # From Python 3.12 on no thread can be started once the main thread has ended.
+                    # Since Python 3.12, no thread can be started once the main thread has ended.
                     self._faults.raised("start", str(error))
                     return None
                 session.keep()
                 session.thread.call(start)
-        if self._idle:
-            # Shut down by another thread, that may have found nothing to end yet.
+        if self._does_no_io:
+            # Another thread has shut the client down, perhaps before there was a thread to stop.
             session.shut_down()
             return None
         return session.runtime

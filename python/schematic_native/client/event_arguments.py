@@ -1,6 +1,6 @@
-"""The events that a user queues, read from their arguments: track, identify, and settles.
+"""Reads the arguments of `track`, `identify` and `track_with_reservation` into events.
 
-Each is refused with a TypeError or ValueError that names the argument, before anything is queued.
+A wrong argument raises a TypeError or ValueError that names it, before anything is queued.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class TrackEvent(NamedTuple):
         core.track(*self)
 
     def has_follow_up(self, runtime: Runtime) -> bool:
-        """Tell whether something is to be done on the loop as well."""
+        """Tell whether queueing the event requires work on the event loop as well."""
         return runtime.replica is not None and bool(self.company)
 
     def follow_up(self, runtime: Runtime) -> None:
-        """Count the event in the replicator's cache: on the loop."""
+        """Count the event in the replicator's cache. Call it on the event loop."""
         if self.company:
             runtime.count(self.company, self.event, 1 if self.quantity is None else self.quantity)
 
@@ -74,17 +74,17 @@ class IdentifyEvent(NamedTuple):
         """Put the event into the core's queue."""
         core.identify(*self.fields)
 
-    def has_follow_up(self, runtime: Runtime) -> bool:  # noqa: ARG002 - as of a track event
-        """Tell whether something is to be done on the loop as well."""
+    def has_follow_up(self, runtime: Runtime) -> bool:  # noqa: ARG002 - the interface of TrackEvent
+        """Tell whether queueing the event requires work on the event loop as well."""
         return bool(self.prewarm)
 
     def follow_up(self, runtime: Runtime) -> None:
-        """Prewarm once the service has the event: on the loop."""
+        """Prewarm once the service has received the event. Call it on the event loop."""
         runtime.prewarm_after_identify(self.company_keys, self.prewarm)
 
 
 class Settlement(NamedTuple):
-    """What `track_with_reservation` is to settle, its fields in the order of `Core.settle_shared`."""
+    """The arguments of a settle, in the order of `Core.settle_shared`."""
 
     reservation: Reservation
     quantity: float
@@ -149,7 +149,7 @@ def read_settlement(
 ) -> Settlement | None:
     """Read the arguments of `track_with_reservation`; None if there is no reservation.
 
-    A quantity that is negative or not finite passes: it is logged, not raised.
+    A negative or non-finite quantity is accepted here: the caller logs it and does not raise.
     """
     check_options(options, TrackWithReservationOptions)
     traits = read_json("traits", None if options is None else options.traits)
@@ -168,7 +168,7 @@ def read_settlement(
 
 
 def read_texts(name: str, values: object) -> list[str]:
-    """Require a list of str that are not empty."""
+    """Require a list of non-empty strings."""
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a list of str, got {values!r}")
     return [read_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
@@ -183,7 +183,7 @@ def read_company_keys(company: object) -> Keys:
 
 
 def read_units(name: str, value: object) -> int:
-    """Read a whole number of any kind that fits into an event."""
+    """Read a whole number of any numeric type that fits into an event's 64 bits."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if isinstance(value, SupportsIndex):
@@ -199,7 +199,7 @@ def read_units(name: str, value: object) -> int:
 
 
 def read_instant(name: str, value: object) -> str:
-    """Read a datetime as RFC 3339. One without a zone is in UTC, as servers keep it."""
+    """Write a datetime in RFC 3339. One without a time zone is taken as UTC."""
     from datetime import datetime, timezone  # noqa: PLC0415 - loaded with the first instant
 
     if not isinstance(value, datetime):
@@ -208,7 +208,7 @@ def read_instant(name: str, value: object) -> str:
 
 
 def read_json(name: str, value: object) -> bytes | None:
-    """Read a mapping as JSON; None is left as it is."""
+    """Write a mapping as JSON; None stays None."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -216,13 +216,13 @@ def read_json(name: str, value: object) -> bytes | None:
     from schematic_native.ground import json_text  # noqa: PLC0415 - loaded with the first traits
 
     try:
-        return json_text.write(dict(value))
+        return json_text.write_traits(dict(value))
     except TypeError as error:
         raise TypeError(f"{name} must hold JSON values: {error}") from error
 
 
 def read_company(company: object) -> tuple[Keys, bytes | None]:
-    """Read the company of an identify: a mapping, or an object with keys, name and traits."""
+    """Read the company of `identify`: a mapping, or an object with keys, name and traits."""
     if company is None:
         return {}, None
     if isinstance(company, Mapping):

@@ -1,4 +1,7 @@
-"""The answers of flags for when no other can be had, as the user configures and changes them."""
+"""The values of flags that cannot be evaluated, as the user configures and changes them.
+
+It decides nothing: `plain_checks` applies them.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class FlagDefault(NamedTuple):
-    """The answer of a flag for when none can be had; the key as it was spelled."""
+    """The default value of one flag; `flag_key` is spelled as the user wrote it."""
 
     flag_key: str
     value: bool
 
 
 def read_flag_defaults(name: str, values: object) -> dict[str, FlagDefault]:
-    """Check a mapping of flag defaults; returns it by flag key in lower case."""
+    """Validate a mapping of flag defaults, and return it keyed by the flag keys in lower case."""
     if not isinstance(values, Mapping):
         raise TypeError(
             f"{name} must be a mapping of flag key to bool, got {type(values).__name__}"
@@ -33,7 +36,7 @@ def read_flag_defaults(name: str, values: object) -> dict[str, FlagDefault]:
 
 
 class FlagDefaults(MutableMapping[str, bool]):
-    """The flag defaults of a client; what is set here is set there."""
+    """A live view of a client's flag defaults: setting one here changes the client."""
 
     def __init__(self, defaults: dict[str, FlagDefault]) -> None:
         self._defaults = defaults

@@ -1,4 +1,7 @@
-"""Checks of both clients that may reserve credits: answered at once, or else what to wait for."""
+"""Checks of both clients that may reserve credits: answered at once, or returned as work to wait for.
+
+Waiting itself is done by `blocking` and `awaiting`.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,12 @@ class LeaseChecks(PlainChecks):
     def _read_check(
         self, arguments: CheckArguments, ttl: float | None = None, key: str | None = None
     ) -> CheckRequest:
-        """Check the arguments of `check`, with what a hold adds to them.
+        """Validate the arguments of `check`, and add those that only a hold has.
 
         Args:
             arguments: in the order of the public method.
-            ttl: seconds that the hold may live; None as configured.
-            key: the idempotency key for the server; None for one of its own.
+            ttl: the hold's time to live in seconds; None for the configured one.
+            key: the idempotency key for the server; None to generate one.
 
         """
         request = read_check_request(arguments, self._settings.timeout)
@@ -55,14 +58,14 @@ class LeaseChecks(PlainChecks):
     def _begin_check(
         self, request: CheckRequest, pending: PendingCheck | None
     ) -> CheckResult | Waiting[CheckOutcome, CheckResult]:
-        """Answer a check without waiting if that is possible, or tell what to wait for.
+        """Answer a check without waiting if that is possible, or return what to wait for.
 
         Args:
-            request: what is asked.
-            pending: what the core has begun of it; None if it has begun nothing.
+            request: the check.
+            pending: the check as the core has begun it; None if the core has not begun it.
 
         """
-        self._own()
+        self._restart_if_forked()
         started = self._machine.monotonic()
         if pending is not None:
             answer = self._advance(pending, request.timeout)
@@ -85,12 +88,12 @@ class LeaseChecks(PlainChecks):
         return Waiting(
             lambda runtime: runtime.check(request, pending),
             request.timeout,
-            late=partial(self._unheld, request),
+            late=partial(self._decide_without_hold, request),
             conclude=partial(self._conclude_check, request),
         )
 
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:  # noqa: ARG002
-        """Take a pending check as far as the caller's own thread can take it."""
+        """Advance a pending check as far as possible on the caller's own thread."""
         return pending
 
     def _check_now(self, request: CheckRequest) -> CheckResult | None:
@@ -100,8 +103,10 @@ class LeaseChecks(PlainChecks):
         if reserves and usage is not None and not is_usage(usage):
             return request.fail("invalid_usage")
         if reserves and usage:
-            # A client that is shut down can hold nothing, so it must not let usage pass unheld.
-            return self._conclude_check(request, self._unheld(request)) if self._closed else None
+            # A client that is shut down cannot hold credits, so the failure mode decides.
+            if not self._closed:
+                return None
+            return self._conclude_check(request, self._decide_without_hold(request))
         answer = self._answer_now(request.as_flag_request())
         return None if answer is None else plain_result(answer)
 
@@ -110,14 +115,14 @@ class LeaseChecks(PlainChecks):
             return outcome
         return plain_result(self._conclude(request.as_flag_request(), outcome))
 
-    def _unheld(self, request: CheckRequest) -> CheckResult | NoAnswer:
-        """Resolve a check that could not even ask for its hold."""
+    def _decide_without_hold(self, request: CheckRequest) -> CheckResult | NoAnswer:
+        """Decide, by the failure mode, a check that could not ask for its hold in time."""
         leases = self._settings.leases
         if not request.usage or leases is None:
             return NoAnswer(TIMED_OUT)
         if leases.mode == "server" or (leases.mode == "auto" and not self._streaming):
             return request.fail_on_server()
-        # Once shut down, nobody sends the events of checks any more.
+        # A client that is shut down sends no events, so none is recorded.
         return request.decide_without_lease(self._core, record=not self._closed)
 
     # Leases and balances
@@ -127,7 +132,7 @@ class LeaseChecks(PlainChecks):
     ) -> Waiting[None, None] | None:
         keys = read_company_keys(company)
         credit_types = read_texts("credit_type_ids", credit_type_ids)
-        if self._idle:
+        if self._does_no_io:
             return None
         limit = self._settings.timeout
         return outcome_of(lambda runtime: runtime.prewarm(keys, credit_types, limit), limit)
@@ -137,7 +142,7 @@ class LeaseChecks(PlainChecks):
     ) -> Waiting[CreditBalance, CreditBalance]:
         keys = read_company_keys(company)
         read_text("credit_type_id", credit_type_id)
-        if self._idle:
+        if self._does_no_io:
             raise RuntimeError("a client that is offline or shut down knows no balances")
         limit = self._settings.timeout
 
@@ -157,7 +162,7 @@ class LeaseChecks(PlainChecks):
         actual_quantity: float,
         options: TrackWithReservationOptions | None,
     ) -> Settlement | None:
-        """Check what is to be settled; None if nothing is, which was logged."""
+        """Validate a settle; returns None, and logs why, if there is nothing to settle."""
         settlement = read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             self._settings.logger.error("track_with_reservation: there is no reservation to settle")

@@ -1,7 +1,7 @@
-"""The event loop that a synchronous client has on a daemon thread of its own.
+"""The event loop of a synchronous client, on a daemon thread of its own.
 
-Calls are safe to be interrupted by an exception from a signal handler at any point: none holds a
-lock, and what has begun on the loop goes on.
+A signal handler may interrupt any call here with an exception: no call holds a lock, and work that
+has begun on the loop continues.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ T = TypeVar("T")
 
 ENDED = "the client's I/O thread has ended"
 
-
-# Seconds until a loop is woken again that has not ended.
+# Seconds between attempts to stop a loop that has not ended yet.
 WAKE_AGAIN = 0.1
 
 
 class LoopEndedError(RuntimeError):
-    """The loop has ended, and what was asked of it is not done."""
+    """The loop has ended, and the work was not done."""
 
 
 class LateError(Exception):
-    """The time that a caller has for work on the loop is over.
+    """The caller's timeout passed before the work on the loop was done.
 
-    No TimeoutError: a signal handler may raise that, and it is not ours to catch.
+    This is not a TimeoutError, because a user's signal handler may raise one, which we must not catch.
     """
 
 
 class _Work(Outcome[T]):
-    """What work on the loop comes to."""
+    """The outcome of work on the loop: a result or an error, once it is done."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Set on the loop once the work has begun; whoever gives it up sets the other.
+        # `task` is set on the loop when the work begins; `is_given_up` by a caller that timed out or
+        # was interrupted.
         self.task: asyncio.Task[T] | None = None
         self.is_given_up = False
 
 
 class LoopThread:
-    """A daemon thread with a loop of its own, for the synchronous client."""
+    """A daemon thread that runs an event loop, for the synchronous client."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        # What nobody has told the end of: told when the loop ends, whatever has become of it.
-        self._open: set[_Work[Any]] = set()
+        # Work whose outcome is not set yet. When the loop ends, its waiters get a LoopEndedError.
+        self._unfinished: set[_Work[Any]] = set()
         self._has_ended = False
         self._ended: Outcome[None] = Outcome()
         self._workers = ThreadPool(thread_name_prefix="schematic-native worker")
@@ -71,11 +71,11 @@ class LoopThread:
         """Run a coroutine on the loop and wait for it.
 
         Raises:
-            LateError: it took longer than `timeout` seconds; it is cancelled.
-            LoopEndedError: the loop has ended, now or before.
+            LateError: the coroutine took longer than `timeout` seconds; it is cancelled.
+            LoopEndedError: the loop ended before the coroutine did.
 
         """
-        self.refuse_own()
+        self.refuse_own_thread()
         outcome = self.begin(work)
         is_done = False
         try:
@@ -88,10 +88,10 @@ class LoopThread:
         return outcome.result()
 
     def begin(self, work: Callable[[], Coroutine[object, object, T]]) -> _Work[T]:
-        """Have work done on the loop; whoever waits for it may be interrupted without harm to it.
+        """Begin work on the loop; interrupting a caller that waits for it does not affect the work.
 
         Raises:
-            LoopEndedError: the loop has ended; the work is not begun.
+            LoopEndedError: the loop has ended; the work was not begun.
 
         """
         outcome: _Work[T] = _Work()
@@ -111,19 +111,19 @@ class LoopThread:
             else:
                 self._end(outcome, task.result(), None)
 
-        self._open.add(outcome)
+        self._unfinished.add(outcome)
         try:
             self._loop.call_soon_threadsafe(start)
         except RuntimeError:
-            self._open.discard(outcome)
+            self._unfinished.discard(outcome)
             raise LoopEndedError(ENDED) from None
         if self._has_ended:
-            # Between the two lines: it may have ended without a look at this.
+            # The loop may have ended after `call_soon_threadsafe`, and never have run `start`.
             self._end(outcome, None, LoopEndedError(ENDED))
         return outcome
 
     def _give_up(self, outcome: _Work[Any]) -> None:
-        """Cancel work that nobody waits for any longer."""
+        """Cancel work whose caller has stopped waiting."""
         outcome.is_given_up = True
 
         def cancel() -> None:
@@ -134,28 +134,29 @@ class LoopThread:
             self._loop.call_soon_threadsafe(cancel)
 
     def _end(self, outcome: _Work[Any], result: object, error: BaseException | None) -> None:
-        self._open.discard(outcome)
+        self._unfinished.discard(outcome)
         outcome.end(result, error)
 
-    def refuse_own(self) -> None:
-        """Raise RuntimeError on the loop's own thread, which would wait for itself."""
+    def refuse_own_thread(self) -> None:
+        """Raise RuntimeError on the loop's own thread, where waiting would be a deadlock."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a synchronous client cannot be called from its own I/O thread")
 
     def stop(self, timeout: float) -> None:
-        """End the loop and its thread, if they have not ended.
+        """Stop the loop and its thread, and wait at most `timeout` seconds for them.
 
-        A worker thread stuck in a user's httpx.Client is not waited for longer.
+        A worker thread may be stuck in a user's httpx.Client; it is not waited for beyond that.
         """
         until = time.monotonic() + timeout
         while (left := until - time.monotonic()) > 0:
-            # Again and again: asyncio drops an OSError out of a signal handler together with the call
-            # that wakes its loop.
+            # Repeated, because a wake-up can get lost: if a signal handler raises an OSError while
+            # asyncio wakes its loop, asyncio drops both.
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
                 self._loop.call_soon_threadsafe(self._loop.stop)
             if self._ended.wait(min(left, WAKE_AGAIN)):
                 break
-        # It ends at once, then. A thread that a signal handler has interrupted in here is not joined.
+        # The thread now ends at once. The timeout is for a call from a signal handler that interrupts
+        # another call in this join: Python may then never finish the second join.
         self._thread.join(WAKE_AGAIN)
 
     def _run(self) -> None:
@@ -165,13 +166,14 @@ class LoopThread:
         finally:
             self._loop.run_until_complete(cancel_all(list(asyncio.all_tasks(self._loop))))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            # Here, since asyncio takes a thread for it, which cannot be had when the interpreter ends.
+            # Not with `shutdown_default_executor`, which starts a thread: at the interpreter's exit that
+            # is no longer possible.
             self._workers.shutdown()
             asyncio.set_event_loop(None)
             self._loop.close()
-            # From here on nothing is begun any more, and what was is told.
+            # No work begins after this line, so every remaining caller can be told.
             self._has_ended = True
-            for outcome in self._open.copy():
+            for outcome in self._unfinished.copy():
                 self._end(outcome, None, LoopEndedError(ENDED))
             self._ended.end(None, None)
 

@@ -1,6 +1,7 @@
-"""What a client counts, as metrics: for a scrape of Prometheus, and for OpenTelemetry to observe.
+"""A client's metrics, for Prometheus to scrape and for OpenTelemetry to observe.
 
-Everything is read from counts that are kept anyway, when somebody asks: a check costs nothing more.
+They are computed on request from counters that the client keeps anyway; they must never make a check
+slower.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ if TYPE_CHECKING:
 
     from schematic_native._native import Core
     from schematic_native.client.runtime import Runtime
-    from schematic_native.config.results import ClientStatus
+    from schematic_native.config.results import ClientStatus, SpoolStatus
+    from schematic_native.redis import Store
     from schematic_native.service.timings import Timings
 
 OTHER = "other"
 
 
 class Sample(NamedTuple):
-    """One number, and what it is about."""
+    """One value of a metric, with its labels."""
 
     value: float
     labels: Mapping[str, str] = {}
 
 
 class Metric(NamedTuple):
-    """A metric by its OpenTelemetry name; `unit` is one of UCUM."""
+    """A metric under its OpenTelemetry name; `unit` is a UCUM code."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -36,28 +38,29 @@ class Metric(NamedTuple):
 
 
 class Measured(Protocol):
-    """A client, as its metrics are read from it."""
+    """The attributes of a client that its metrics are read from."""
 
     _core: Core
+    _store: Store | None
     _timings: Timings
 
     @property
     def _runtime(self) -> Runtime | None: ...
 
     def status(self) -> ClientStatus:
-        """Tell what the client has and does, without I/O."""
+        """Return the client's current state and counters, without I/O."""
 
 
 def read(client: Measured, companies: int = 0) -> list[Metric]:
     """Read every metric of a client, without I/O.
 
     Args:
-        client: whose.
-        companies: so many companies at most have samples of their own where credits are counted;
-            the rest is summed up as "other", and with 0 nothing tells of companies.
+        client: the client.
+        companies: the largest number of companies that get samples of their own in the metrics of
+            credits; the others are added up as "other". With 0 there is no company label.
 
     """
-    status = client.status()  # first: it also notices a fork
+    status = client.status()  # must come first: it resets the client after a fork
     age = status.last_message_age
     core = client._core  # noqa: SLF001 - the same package
     counts = core.counts()
@@ -99,6 +102,13 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
                 Sample(pending, {"kind": "sending"}),
             ],
         ),
+        Metric(
+            "schematic.events.age",
+            "gauge",
+            "s",
+            "How long the oldest events that left the queue are on their way.",
+            [Sample(status.oldest_event_age or 0.0)],
+        ),
         _one("events.sent", "counter", "{event}", "Events the service took.", status.sent_events),
         Metric(
             "schematic.events.dropped",
@@ -111,6 +121,7 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
                 Sample(refused, {"kind": "refused"}),
             ],
         ),
+        *_spool(status.spool),
         _one("stream.connected", "gauge", "1", "Whether the DataStream is open.", status.connected),
         _one("stream.ready", "gauge", "1", "Whether its flags have arrived.", status.ready),
         Metric(
@@ -150,7 +161,28 @@ def read(client: Measured, companies: int = 0) -> list[Metric]:
             "Time that requests to the service took.",
             [Sample(each.seconds, {"operation": name}) for name, each in sorted(waits.items())],
         ),
+        *_redis(client._store),  # noqa: SLF001 - the same package
     ]
+
+
+def _redis(store: Store | None) -> Iterable[Metric]:
+    """Yield the metrics of the exchanges with Redis; they have no samples without a lease store."""
+    times = None if store is None else store.times
+    outcomes = {} if times is None else {"done": times.done, "failed": times.failed}
+    yield Metric(
+        "schematic.redis.exchanges",
+        "counter",
+        "{exchange}",
+        "Exchanges with the Redis of leases; one without replies or with a refusal is a failure.",
+        [Sample(count, {"outcome": outcome}) for outcome, count in outcomes.items()],
+    )
+    yield Metric(
+        "schematic.redis.time",
+        "counter",
+        "s",
+        "Time that these exchanges took.",
+        [] if times is None else [Sample(times.seconds)],
+    )
 
 
 def _one(
@@ -159,13 +191,35 @@ def _one(
     return Metric(f"schematic.{name}", kind, unit, text, [Sample(value)])
 
 
+def _spool(spool: SpoolStatus | None) -> list[Metric]:
+    """Tell what is kept on disk; nothing without a spool."""
+    if spool is None:
+        return []
+    return [
+        _one("spool.events", "gauge", "{event}", "Usage on disk, not taken yet.", spool.events),
+        _one("spool.size", "gauge", "By", "What the spool takes on disk.", spool.bytes),
+        Metric(
+            "schematic.spool.exceptions",
+            "counter",
+            "{event}",
+            "Events that found no room on disk, were adopted, parked as too old, or damaged.",
+            [
+                Sample(spool.refused, {"kind": "refused"}),
+                Sample(spool.adopted, {"kind": "adopted"}),
+                Sample(spool.parked, {"kind": "parked"}),
+                Sample(spool.damaged, {"kind": "damaged"}),
+            ],
+        ),
+    ]
+
+
 def _credits(client: Measured, companies: int) -> tuple[list[Sample], list[Sample]]:
-    """Add up the live leases by credit type, and by company for as many as are asked for."""
+    """Add up the live leases by credit type, and by company for up to `companies` companies."""
     core = client._core  # noqa: SLF001 - the same package
     leases: dict[tuple[str, str | None], int] = {}
     credits_: dict[tuple[str, str | None], tuple[float, float, float]] = {}
     named: set[str] = set()
-    # Whoever has the most is named; ids tell apart who has as much.
+    # The companies with the most credits are named; of equals, those with the lower ids.
     for lease in sorted(core.live_leases(), key=lambda each: (-each.granted, each.company_id)):
         company = None
         if companies > 0:

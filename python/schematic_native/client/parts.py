@@ -1,4 +1,7 @@
-"""What one client is made of in one process: its session and its runtime share it."""
+"""The parts of one client in one process that its session and each of its runtimes share.
+
+It only groups them; it has no behaviour.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ class Parts(NamedTuple):
     """The parts of a client that outlive each of its event loops."""
 
     settings: Settings
-    core: Core  # everything that decides
-    waker: Waker  # carries the core's wake-ups to the loop
+    core: Core  # makes every decision
+    waker: Waker  # passes wake-ups from the core to the event loop
     faults: FaultLog
-    listeners: Listeners  # told when the flags are current, are not any more, and change
-    timings: Timings  # of requests to the service
-    store: Store | None  # of leases that other processes share; None without one
+    listeners: Listeners  # called when flags become current, become stale, or change
+    timings: Timings  # how long requests to the service take
+    store: Store | None  # the store of leases shared between processes; None without Redis

@@ -1,4 +1,7 @@
-"""Plain checks of both clients: answered from memory or a cache at once, or else what to wait for."""
+"""Plain checks of both clients: answered from memory or a cache, or returned as work to wait for.
+
+Nothing here waits or does I/O.
+"""
 
 from __future__ import annotations
 
@@ -62,11 +65,11 @@ class PlainChecks(BaseClient):
 
     def _answer_now(self, request: FlagRequest) -> CheckFlagResult | None:
         """Answer a plain check without waiting, if that is possible."""
-        self._own()
+        self._restart_if_forked()
         if self._settings.offline:
             return self._conclude(request, NoAnswer(REASON_OFFLINE))
-        if self._streaming and self._knows(request.company, request.user):
-            # Once shut down, nobody sends the events of checks any more.
+        if self._streaming and self._memory_covers(request.company, request.user):
+            # A client that is shut down sends no events, so none is recorded.
             answer = request.decide(self._core, record=not self._closed)
             if isinstance(answer, CheckFlagResult):
                 return answer
@@ -77,7 +80,7 @@ class PlainChecks(BaseClient):
         return None if request.preflight else self._recall(request)
 
     def _conclude(self, request: FlagRequest, outcome: FlagOutcome) -> CheckFlagResult:
-        """Turn an outcome into an answer: the caller's default if nothing could be decided."""
+        """Turn an outcome into an answer: the default value if the flag could not be evaluated."""
         if isinstance(outcome, ServiceAnswer):
             self._remember(request, outcome.answer)
             return outcome.answer
@@ -91,12 +94,12 @@ class PlainChecks(BaseClient):
             error=outcome.error,
         )
         if outcome.reason == KEY_CONFLICT and not self._closed:
-            # Decided here, by the entities in memory, so it is logged like any other local answer.
+            # The entities in memory decided this, so it is recorded like any other local answer.
             self._core.record_flag_check(answer, request.company, request.user)
         return answer
 
     def _recall(self, request: FlagRequest) -> CheckFlagResult | None:
-        """Return the answer of the service that a cache has kept."""
+        """Return the service's answer from the first cache that has it."""
         key = cache_key(request.flag_key, request.company, request.user)
         for cache in self._caches:
             try:
@@ -109,7 +112,7 @@ class PlainChecks(BaseClient):
         return None
 
     def _remember(self, request: FlagRequest, answer: CheckFlagResult) -> None:
-        """Keep an answer of the service, unless usage that is to come went into it."""
+        """Cache an answer of the service, unless the request assumed usage that has not happened yet."""
         if request.preflight:
             return
         key = cache_key(request.flag_key, request.company, request.user)
@@ -129,7 +132,7 @@ class PlainChecks(BaseClient):
         options: CheckFlagOptions | None,
     ) -> list[CheckFlagResult] | Waiting[Outcomes | NoAnswer, list[CheckFlagResult]]:
         each = self._read_flag("flag_keys", company, user, options)
-        # No keys at all ask for all flags, as in the published SDK.
+        # As in the published SDK, an empty list means all flags.
         keys = None if flag_keys is None else read_texts("flag_keys", flag_keys) or None
         request = FlagsRequest(keys, each._replace(preflight=NO_PREFLIGHT))
         outcomes = self._answer_all_now(request)
@@ -143,12 +146,12 @@ class PlainChecks(BaseClient):
         )
 
     def _answer_all_now(self, request: FlagsRequest) -> Outcomes | NoAnswer | None:
-        """Answer plain checks of several flags, or of all, without waiting, if that is possible."""
-        self._own()
+        """Answer plain checks of several or all flags without waiting, if that is possible."""
+        self._restart_if_forked()
         if self._settings.offline:
             return NoAnswer(REASON_OFFLINE)
         outcomes = None
-        # A replica knows no flag before it is asked for.
+        # A replica reads flags only when they are asked for, so it cannot list them all.
         if self._streaming and self._settings.replica is None:
             outcomes = decide_all(self._core, request, record=not self._closed)
         if outcomes is None and self._closed:
@@ -156,7 +159,7 @@ class PlainChecks(BaseClient):
         return self._recall_all(request) if outcomes is None else outcomes
 
     def _recall_all(self, request: FlagsRequest) -> Outcomes | None:
-        """Return the answers that caches have kept, if there is one for each flag."""
+        """Return the cached answers, if every flag has one."""
         outcomes: dict[str, FlagOutcome] = {}
         for key in request.flag_keys or ():
             answer = self._recall(request.of(key))
@@ -168,7 +171,7 @@ class PlainChecks(BaseClient):
     def _conclude_all(
         self, request: FlagsRequest, outcomes: Outcomes | NoAnswer
     ) -> list[CheckFlagResult]:
-        """Return one answer for each flag asked for, or for each that is known."""
+        """Return one answer for each requested flag, or for each known flag if none was named."""
         if isinstance(outcomes, NoAnswer):
             known = request.flag_keys
             if known is None:

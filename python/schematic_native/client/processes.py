@@ -1,7 +1,7 @@
-"""What becomes of the clients of a process when it forks, and when its interpreter ends.
+"""What happens to the clients of a process when it forks, and when its interpreter exits.
 
-A forked child owns nothing of its parent's: no lease, no hold, no event, no socket, no thread. To let
-the child forget something more, add it to `BaseClient._after_fork`.
+A forked child must not use anything of its parent: no lease, hold, event, socket or thread. If a
+client gets more state that a child must drop, drop it in `BaseClient._after_fork`.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from schematic_native.client.session import at_exit, end_all, forget_parent
 
 
 class Forkable(Protocol):
-    """A client that can start anew in a forked child."""
+    """A client that can reset itself in a forked child."""
 
     def _after_fork(self) -> None: ...
 
 
 _clients: weakref.WeakSet[Forkable] = weakref.WeakSet()
-# What a forked child has from its parent: kept, as taking it apart would reach for the parent's
-# sockets and locks.
-_of_parent: list[object] = []
+# The parent's sessions in a forked child. They are kept alive and unused, because their finalizers
+# would touch the parent's sockets and locks.
+_parent_sessions: list[object] = []
 
 
 def register(client: Forkable) -> None:
-    """Have a client start anew in each child of this process."""
+    """Have a client reset in every process that is forked from this one."""
     _clients.add(client)
 
 
 def keep_untouched(thing: object) -> None:
-    """Keep a thing of the parent's process as long as this process lives."""
-    _of_parent.append(thing)
+    """Keep an object of the parent process alive for as long as this process runs."""
+    _parent_sessions.append(thing)
 
 
 def _start_anew() -> None:
     forget_parent()
     for client in list(_clients):
-        client._after_fork()  # noqa: SLF001 - registered for this
+        client._after_fork()  # noqa: SLF001 - part of the Forkable protocol
 
 
 if hasattr(os, "register_at_fork"):

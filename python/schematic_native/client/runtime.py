@@ -1,7 +1,7 @@
-"""The asyncio program of one client: DataStream, REST, event sender and leases on one loop.
+"""The asyncio part of one client: DataStream, REST, event sender and leases on one event loop.
 
-`AsyncSchematic` runs it on the caller's loop, `Schematic` on a thread of its own (`LoopThread`).
-Everything here is a coroutine of that loop; nothing here is on the fast path of a check.
+`AsyncSchematic` runs it on the caller's loop, and `Schematic` on a thread of its own (`LoopThread`).
+Everything here runs on that loop and must not block it; a check that memory answers never gets here.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds that a service rests after a fault of its own.
+# Seconds before a background service that failed is started again.
 RESTART_PAUSE = 1.0
 
 
 class Runtime:
-    """Everything that waits, for one client.
+    """All background work and I/O of one client.
 
-    Must be made on the loop that it shall run on.
+    It must be created on the event loop that it is to run on.
 
     Args:
-        parts: what the client is made of.
-        on_streaming: called with True when the DataStream has brought its flags, and in replicator
-            mode with whether checks may be decided here.
-        previous: the runtime of an earlier loop that ended without a shutdown; None for the first.
+        parts: the state that outlives an event loop.
+        on_streaming: called with True when the DataStream's flags have arrived; in replicator mode,
+            called with whether checks may be decided in this process.
+        previous: the runtime of an earlier loop that was closed without a shutdown, if any.
 
     """
 
@@ -119,42 +119,48 @@ class Runtime:
 
     @property
     def last_message(self) -> float | None:
-        """When the DataStream's last message came, by time.monotonic; None without any."""
+        """When the DataStream's last message arrived, by time.monotonic; None if none has."""
         return None if self._datastream is None else self._datastream.last_message
 
     @property
     def replica(self) -> Replica | None:
-        """What is read of a cache that a replicator fills; None outside replicator mode."""
+        """The reader of a replicator's cache; None outside replicator mode."""
         return self._replica
 
     def count(self, company: Keys, event: str, quantity: int) -> None:
-        """Let a tracked event count in the replicator's cache."""
+        """Count a tracked event in the replicator's cache."""
         if self._replica is not None:
             self.spawn(self._replica.count(company, event, quantity))
 
     @property
     def ended(self) -> bool:
-        """Whether everything has been closed, rather than cut short with the loop."""
+        """Whether closing has completed, and was not cut short by the end of the event loop."""
         closing = self._closing
         return closing is not None and closing.done() and not closing.cancelled()
 
     @property
     def sent_events(self) -> int:
-        """Events that the server took."""
+        """How many events the server has accepted."""
         return self._sender.sent
 
     @property
     def refused_events(self) -> int:
-        """Events that the server refused."""
+        """How many events the server has refused."""
         return self._sender.refused
 
     @property
     def pending_events(self) -> int:
-        """Events taken from the queue and not delivered yet."""
+        """How many events have left the queue and are not delivered yet."""
         return self._sender.pending
 
+    @property
+    def oldest_events_age(self) -> float | None:
+        """The seconds since the oldest undelivered batch left the queue; None if there is none."""
+        oldest = self._sender.oldest
+        return None if oldest is None else max(0.0, self.loop.time() - oldest)
+
     async def initialize(self, timeout: float) -> None:
-        """Wait a few seconds at most until the first attempt to connect has gone well or badly."""
+        """Wait until the first attempt to connect has succeeded or failed, for a few seconds at most."""
         await self._first_outcome(self.loop.time() + timeout)
 
     async def check_flag(self, request: FlagRequest) -> FlagOutcome:
@@ -164,7 +170,7 @@ class Runtime:
         return await self._checks.check_flag(request, deadline)
 
     async def check_flags(self, request: FlagsRequest) -> Outcomes | NoAnswer:
-        """Finish plain checks of several flags, or of all, within their timeout."""
+        """Finish plain checks of several or all flags within their timeout."""
         deadline = self.loop.time() + request.each.timeout
         await self._first_outcome(deadline)
         return await self._checks.check_flags(request, deadline)
@@ -172,7 +178,7 @@ class Runtime:
     async def check(
         self, request: CheckRequest, pending: PendingCheck | None
     ) -> CheckResult | ServiceAnswer | NoAnswer:
-        """Finish a check that may reserve credits within its timeout."""
+        """Finish, within its timeout, a check that may reserve credits."""
         deadline = self.loop.time() + request.timeout
         if pending is None:
             await self._first_outcome(deadline)
@@ -181,7 +187,7 @@ class Runtime:
     async def credit_balance(
         self, company: Keys, credit_type_id: str, timeout: float
     ) -> CreditBalance:
-        """Tell a company's credits within `timeout` seconds."""
+        """Return a company's credit balance within `timeout` seconds."""
         deadline = self.loop.time() + timeout
         await self._first_outcome(deadline)
         return await self._checks.credit_balance(company, credit_type_id, deadline)
@@ -192,27 +198,27 @@ class Runtime:
             await self._shared.claim_settle(owed)
 
     async def prewarm(self, company: Keys, credit_type_ids: Sequence[str], timeout: float) -> None:
-        """Acquire leases, best effort."""
+        """Acquire leases ahead of checks, best effort."""
         if self._leases is None or self._checks.mode == "server":
             self._faults.noted("prewarm has no effect without credit leases in client mode")
             return
         await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
 
     async def release(self, reservation_id: str) -> None:
-        """Give a hold back that the server keeps, best effort."""
+        """Release a hold that is kept on the server, best effort."""
         await self._checks.release(reservation_id)
 
     def give_back(self, reservation_id: str) -> None:
-        """Give such a hold back in the background; a shutdown that follows waits for it."""
+        """Release such a hold in the background; a shutdown that follows waits for it."""
         if self._closing is not None and self._closing.done():
-            return  # too late: it expires at the server
+            return  # too late to send anything: the hold expires on the server
         task = asyncio.create_task(self.release(reservation_id))
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
         task.add_done_callback(self._finished)
 
     def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
-        """Prewarm in the background, once the server has the identify event and so the company."""
+        """Prewarm in the background, after the identify event has created the company."""
 
         async def work() -> None:
             await self._sender.flush(self._settings.timeout)
@@ -220,18 +226,22 @@ class Runtime:
 
         self.spawn(work())
 
+    async def flush(self, timeout: float) -> bool:
+        """Deliver what is queued; return whether that took no longer than the timeout."""
+        return await self._sender.flush(timeout)
+
     async def close(self, budget: float = SHUTDOWN_BUDGET) -> None:
-        """Stop everything within `budget` seconds. A second call waits for the first."""
+        """Deliver, release and stop everything within `budget` seconds. A second call joins the first."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(budget))
         await asyncio.shield(self._closing)
 
     def drop(self) -> None:
-        """Close, if the loop goes on for so long: nobody holds the client any more."""
+        """Begin to close in the background, because the client has been garbage collected."""
         self._dropped.set()
 
     def _inherit(self, previous: Runtime) -> None:
-        """Go on where a runtime ended whose loop ended under it."""
+        """Take over the unfinished work of a runtime whose event loop has been closed."""
         self._sender.inherit(previous._sender)
         if self._shared is not None and previous._shared is not None:
             self._shared.inherit(previous._shared)
@@ -239,6 +249,7 @@ class Runtime:
             self._leases.inherit(previous._leases)
 
     def _start(self) -> None:
+        self._core.start_spool()
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
             self._services.append(self._serve("DataStream", self._datastream.run))
@@ -249,14 +260,14 @@ class Runtime:
         if self._leases is not None:
             handlers["extend"] = self._leases.extend_low_slots
             self._services.append(self._serve("sweeper", self._leases.sweep))
-        self._services.append(self._serve("keeper", self._keep))
+        self._services.append(self._serve("keeper", self._close_with_loop))
         self._waker.connect(self.loop, handlers)
 
-    async def _keep(self) -> None:
-        """Close the connections when the loop ends without a shutdown.
+    async def _close_with_loop(self) -> None:
+        """Close everything if the client is dropped, or the connections if its loop ends.
 
-        `asyncio.run` then cancels every task, this one too. Events and leases stay with the client,
-        whose next loop goes on with them.
+        At the end of a loop, `asyncio.run` cancels every task, including this one. Events and leases
+        stay with the client, which continues with them on its next loop.
         """
         try:
             await self._dropped.wait()
@@ -342,7 +353,7 @@ class Runtime:
         return SharedStore(self._core, waiting, self._faults)
 
     async def _first_outcome(self, deadline: float) -> None:
-        """Give the DataStream a moment to come up when a client is new."""
+        """Give the DataStream of a new client a moment to connect."""
         source = self._datastream or self._replica
         if source is None or source.first_outcome.is_set():
             return
@@ -355,20 +366,20 @@ class Runtime:
     def _serve(
         self, name: str, run: Callable[[], Coroutine[object, object, None]]
     ) -> asyncio.Task[None]:
-        """Run a service until the end; should it ever fail, report that and start it again."""
+        """Run a background service until it is cancelled; if it fails, log that and restart it."""
 
         async def service() -> None:
             while True:
                 try:
                     await run()
-                except Exception as error:  # noqa: BLE001 - one service must not end all
+                except Exception as error:  # noqa: BLE001 - one failing service must not stop the others
                     self._faults.raised(name, f"{type(error).__name__}: {error}; starting again")
                 await asyncio.sleep(RESTART_PAUSE)
 
         return asyncio.create_task(service(), name=f"schematic-native {name}")
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Run work in the background, on the loop and from it; nothing once the client closes."""
+        """Run work in the background; once the client is closing, discard it. Call it on the loop."""
         if self._closing is not None:
             work.close()
             return
@@ -385,14 +396,15 @@ class Runtime:
         try:
             await self._end(self.loop.time(), budget)
         finally:
-            # A loop that ends meanwhile cancels this, and leaves the rest to the client's next one.
+            # If the loop ends in the meantime, this is cancelled, and the client's next loop takes over
+            # what was not delivered.
             self._waker.disconnect()
             await self._api.close()
 
     async def _end(self, start: float, budget: float) -> None:
         await cancel_all([*self._services, *self._background])
-        # Usage goes out before the leases go back: a lease that was released cannot be billed any
-        # more. If the events cannot be delivered, the leases still get their share of the budget.
+        # Usage is sent before the leases are released, because a released lease can no longer be
+        # billed. Part of the budget is kept for the leases in case the events cannot be delivered.
         await self._sender.flush(budget * 0.6)
         await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
@@ -402,11 +414,22 @@ class Runtime:
         undelivered = await self._sender.close()
         counts = self._core.counts()
         undelivered += counts["queued_billing"] + counts["queued_flag_checks"]
+        kept = self._close_spool()
         if undelivered:
-            self._faults.raised("shutdown", f"{undelivered} events could not be delivered in time")
+            self._faults.raised(
+                "shutdown", f"{undelivered} events could not be delivered in time{kept}"
+            )
+
+    def _close_spool(self) -> str:
+        """Keep on disk what was not delivered; return what to say of it."""
+        lost = self._core.close_spool(self._sender.undelivered)
+        if lost is None:
+            return ""
+        lost_too = f", but for {lost} of them" if lost else ""
+        return f"; usage stays in the spool for the next client{lost_too}"
 
     async def _finish_releases(self, until: float) -> None:
-        """Wait for holds that are given back; those that are not until then expire at the server."""
+        """Wait for the releases of holds; those not finished in time expire on the server."""
         if self._releases:
             await asyncio.wait(self._releases, timeout=max(0.0, until - self.loop.time()))
             await cancel_all([*self._releases])

@@ -1,8 +1,8 @@
-"""What one client has running, and how that comes to an end without the client.
+"""The running parts of one client, and how they end when the program calls no shutdown.
 
-A program may drop a client, end its event loop or end itself without a shutdown. The session is
-what then still knows of queued events and of leases, and delivers and releases them. It never holds
-the client, so that a client nobody uses any more can be collected.
+A program may drop a client, close its event loop or exit without a shutdown. The session then still
+has the queued events and the leases, and delivers and releases them. It must never refer to the
+client, so that an unused client can be garbage collected.
 """
 
 from __future__ import annotations
@@ -25,24 +25,23 @@ if TYPE_CHECKING:
     from schematic_native.client.parts import Parts
     from schematic_native.client.runtime import Runtime
 
-# Seconds that a shutdown also has to close its connections.
+# Seconds that a shutdown may take beyond its budget, to close connections.
 GRACE = 1.0
-# Seconds that it waits for its thread at least, where its own are used up.
+# The least number of seconds to wait for the I/O thread, even if the budget is used up.
 LEAST_JOIN = 0.1
-# Seconds between two looks at a loop that may end without a word.
+# Seconds between checks of an event loop that may stop without notice.
 POLL = 0.01
 
-# Sessions that have something to bring to an end, held so that it happens even if nobody else
-# holds them.
+# Sessions that must be ended at the interpreter's exit. This keeps them alive without their clients.
 _open: set[Session] = set()
 
 
 class Session:
-    """The runtime of one client, and what it is made of.
+    """The runtime of one client and, if it is synchronous, its I/O thread.
 
     Args:
-        name: of the client's class, for messages.
-        parts: what the client is made of.
+        name: the name of the client's class, for messages.
+        parts: the client's state that outlives an event loop.
 
     """
 
@@ -52,16 +51,17 @@ class Session:
         self.runtime: Runtime | None = None
         # The I/O thread of a synchronous client.
         self.thread: LoopThread | None = None
-        # Held only to start. A signal handler may start in the midst of it.
+        # Held only while starting. Reentrant, because a signal handler may interrupt a start with a
+        # call that starts as well.
         self.starting = threading.RLock()
-        # What is done for a client that was dropped.
+        # The outcome of the background shutdown of a garbage collected client.
         self._ending: Outcome[None] | None = None
 
     def start(self, on_streaming: Callable[[bool], None]) -> Runtime:
-        """Make the runtime on the running event loop; it goes on where an earlier one has ended.
+        """Create the runtime on the running event loop; it takes over from an earlier one, if any.
 
         Args:
-            on_streaming: called when the DataStream has brought its flags.
+            on_streaming: see `Runtime`.
 
         """
         from schematic_native.client.runtime import Runtime  # noqa: PLC0415 - loads what I/O needs
@@ -71,62 +71,65 @@ class Session:
         return self.runtime
 
     def keep(self) -> None:
-        """Bring this session to an end when the interpreter ends, if nobody has done so by then."""
+        """Have this session ended at the interpreter's exit, unless it is shut down before."""
         _open.add(self)
 
     def forget(self) -> None:
-        """Take note that everything has been delivered and closed, or that its time was over."""
+        """Note that the session has ended: everything is delivered and closed, or time ran out."""
         _open.discard(self)
 
     def shut_down(self) -> None:
-        """Deliver the events, release the leases and close everything: for a synchronous client.
+        """Shut a synchronous client down: deliver the events, release the leases, close everything.
 
-        A call joins one that is under way. What an exception out of a signal handler interrupts goes
-        on in the background.
+        A call joins a shutdown that is already running. If an exception raised by a signal handler
+        interrupts the call, the shutdown continues in the background.
         """
         thread = self.thread
         if thread is None:
             return
-        thread.refuse_own()
+        thread.refuse_own_thread()
         until = time.monotonic() + SHUTDOWN_BUDGET
         from schematic_native.client.loop_thread import LoopEndedError  # noqa: PLC0415 - loads what I/O needs
 
         async def close() -> None:
-            # Asked for on the loop, where a start that was interrupted has ended by then.
+            # Read on the loop, where a start that was interrupted has completed by now.
             if self.runtime is not None:
                 await self.runtime.close()
 
-        # No lock is held here: an exception out of a signal handler may leave one behind.
-        with contextlib.suppress(LoopEndedError):  # by another call, that has closed everything
-            # Joins the closing that another call has begun, and goes on when this call is interrupted.
+        # No lock is held here: an exception raised by a signal handler could leave it locked.
+        with contextlib.suppress(LoopEndedError):  # another call has closed everything
+            # This joins a close that another call has begun, and continues if this call is interrupted.
             closing = thread.begin(close)
             if closing.wait(until + GRACE - time.monotonic()):
                 closing.result()
             else:
                 self._parts.faults.raised("shutdown", "not finished in time")
         thread.stop(max(LEAST_JOIN, until - time.monotonic()))
-        # In this order: whoever is interrupted in between is followed by another call, or by the exit hook.
+        # In this order: if `thread` were cleared first and the call then interrupted, the exit hook would
+        # take the session for one that was never shut down.
         self.forget()
         self.thread = None
 
     def abandon(self) -> None:
-        """End in the background: the client has been garbage collected.
+        """Shut down in the background, because the client has been garbage collected.
 
-        Takes no lock and waits for nothing, for a collection may happen at any point of any code.
+        This takes no lock and does not wait, because garbage collection can happen at any point of
+        any code.
         """
         if self not in _open or self._parts.core.forked:
             return
-        # Asked for before the ending begins, which takes the thread away.
+        # Read before the ending begins, which sets `thread` to None.
         is_threaded = self.thread is not None
         loop = None if is_threaded or self.runtime is None else self.runtime.loop
-        # A loop that stands still may run again; if it does not, the interpreter's end is left.
+        # A loop that is stopped but not closed may run again, and its tasks are still on it. If it
+        # does not, the session ends at the interpreter's exit.
         if loop is None or loop.is_running() or loop.is_closed():
             self._ending = on_new_thread(self._end)
-        # Last: a program may have made errors of its warnings.
+        # This comes last, because a program may turn warnings into errors.
         self._warn("was garbage collected without a shutdown", "" if is_threaded else "await ")
 
     def end_with_interpreter(self) -> None:
-        """Deliver and release what is left, within the budget of a shutdown."""
+        """Deliver events and release leases that are left, within the budget of a shutdown."""
         if self._ending is not None:
             self._ending.wait(SHUTDOWN_BUDGET + GRACE)
         elif self.thread is not None:
@@ -144,7 +147,7 @@ class Session:
             with contextlib.suppress(RuntimeError):  # it has been closed since
                 runtime.loop.call_soon_threadsafe(runtime.drop)
             until = time.monotonic() + SHUTDOWN_BUDGET + GRACE
-            # The loop may end at any point of it, and then calls nobody back.
+            # Polled, because a loop that stops in the meantime runs no callback.
             while runtime.loop.is_running() and not runtime.ended and time.monotonic() < until:
                 time.sleep(POLL)
         if runtime is not None and not runtime.ended and not runtime.loop.is_running():
@@ -160,12 +163,12 @@ class Session:
             await self.start(lambda _: None).close()
 
         loop = asyncio.new_event_loop()
-        # Its threads can be had at the interpreter's end, too.
+        # Unlike asyncio's default pool, this one can start threads at the interpreter's exit.
         workers = ThreadPool(thread_name_prefix="schematic-native worker")
         loop.set_default_executor(workers)
         try:
             loop.run_until_complete(finish())
-        except Exception as error:  # noqa: BLE001 - there is nobody to raise it to
+        except Exception as error:  # noqa: BLE001 - no caller is left to raise it to
             self._parts.faults.raised("shutdown", f"{type(error).__name__}: {error}")
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -183,26 +186,26 @@ class Session:
 
 
 def forget_parent() -> None:
-    """Leave the sessions of the process that this one was forked from to it."""
+    """Forget, in a forked child, the sessions of the parent process."""
     _open.clear()
 
 
 def end_all() -> None:
-    """Bring every session to an end that is still open."""
+    """End every session that is still open."""
     for session in list(_open):
         session.end_with_interpreter()
 
 
 def at_exit(end: Callable[[], None]) -> None:
-    """Have open sessions brought to their end with the interpreter, by a function that does it."""
+    """Register a function that ends the open sessions at the interpreter's exit."""
 
     def end_in_child() -> None:
-        """End with the threads of a child of multiprocessing, which ends without atexit."""
+        """End the sessions of a multiprocessing child, which exits without running atexit."""
         multiprocessing = sys.modules.get("multiprocessing")
         if multiprocessing is not None and multiprocessing.parent_process() is not None:
             end()
 
-    # By then every thread that is not a daemon has ended, and has settled what it had to settle.
+    # At this point all non-daemon threads have ended, so no settle can come after it.
     atexit.register(end)
     # The threading module's own hook has no public name.
     register = getattr(threading, "_register_atexit", None)

@@ -1,7 +1,8 @@
 """`Schematic`: the public methods of the synchronous client.
 
-`check_flag`, `check`, `hold` and `track_with_reservation` are native methods of its base class: they call a
-method from here only for what memory cannot answer.
+`check_flag`, `check`, `hold` and `track_with_reservation` are native methods of its base class: they
+call Python only when memory cannot answer. The methods here read arguments, begin a call and wait for it;
+they decide nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Schematic(BlockingClient, NativeClient, Resources):
-    """The synchronous client, for any thread: its I/O runs on a daemon thread of its own.
+    """The synchronous client. Any thread may use it; its I/O runs on a daemon thread of its own.
 
     Args:
         api_key: the key of a Schematic environment.
@@ -69,7 +70,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
     def initialize(self) -> None:
         """Start, and wait up to 5 s for the DataStream.
 
-        What has not come by then goes on in the background.
+        If it is not ready by then, connecting continues in the background.
         """
         waiting = self._begin_initialize()
         if waiting is not None:
@@ -78,12 +79,13 @@ class Schematic(BlockingClient, NativeClient, Resources):
     def shutdown(self) -> None:
         """Deliver the events, release the leases and close everything, within 5 s.
 
-        Safe from any thread, and from a signal handler at any point of itself: a call joins one
-        that is under way. What an exception interrupts goes on in the background, and a further
-        call, or the end of the interpreter, waits for its end.
+        It may be called from any thread and from a signal handler, even one that interrupts another
+        shutdown: concurrent calls wait for the same shutdown. If an exception interrupts the call,
+        the shutdown continues in the background; a further call, or the interpreter's exit, waits
+        for it to finish.
         """
-        self._own()
-        self._shut()
+        self._restart_if_forked()
+        self._mark_closed()
         self._close_resources()
         self._session.shut_down()
 
@@ -94,7 +96,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> CheckFlagResult:
-        """Check a flag and tell why, and what the company is entitled to."""
+        """Check a flag, and return the reason and the company's entitlement as well."""
         begun = self._begin_flag(self._read_flag(flag_key, company, user, options))
         return begun if isinstance(begun, CheckFlagResult) else self._finish(begun)
 
@@ -105,7 +107,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         user: LookupKeys | None = None,
         options: CheckFlagOptions | None = None,
     ) -> list[CheckFlagResult]:
-        """Check several flags, or all if `flag_keys` is None or empty."""
+        """Check several flags, or all flags if `flag_keys` is None or empty."""
         begun = self._begin_flags(flag_keys, company, user, options)
         return begun if isinstance(begun, list) else self._finish(begun)
 
@@ -115,7 +117,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         actual_quantity: float,
         options: TrackWithReservationOptions | None,
     ) -> None:
-        """Settle a reservation that memory alone could not settle, or say what is wrong with it."""
+        """Settle a reservation that memory alone could not settle, or report what is wrong with it."""
         settlement = self._read_settlement(reservation, actual_quantity, options)
         if settlement is None:
             return
@@ -123,7 +125,8 @@ class Schematic(BlockingClient, NativeClient, Resources):
         if runtime is None:
             self._refuses_event("track_with_reservation")
             return
-        # One call: whoever is interrupted after it, the claim is made and then billed.
+        # One native call records the settle: even if the caller is interrupted after it, the claim is
+        # made and the usage billed.
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             self._claim(owed)
@@ -145,7 +148,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         return metered(Metering(self, flag_key, company, user, usage, units, keywords))
 
     def prewarm(self, company: LookupKeys, credit_type_ids: Sequence[str]) -> None:
-        """Acquire leases ahead of the first check, best effort: a failure is logged."""
+        """Acquire leases ahead of the first check, best effort: a failure is logged, not raised."""
         waiting = self._begin_prewarm(company, credit_type_ids)
         if waiting is not None:
             self._finish(waiting)
@@ -158,7 +161,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         traits: Mapping[str, Any] | None = None,
         options: IdentifyOptions | None = None,
     ) -> None:
-        """Create or update a user, and its company given as {keys, name?, traits?}."""
+        """Create or update a user, and its company if given as {keys, name?, traits?}."""
         self._queue("identify", read_identify(keys, company, name, traits, options))
 
     def track(
@@ -174,7 +177,7 @@ class Schematic(BlockingClient, NativeClient, Resources):
         self._queue("track", read_track(event, company, user, traits, quantity, options))
 
     def get_credit_balance(self, company: LookupKeys, credit_type_id: str) -> CreditBalance:
-        """Tell a company's credits of one type.
+        """Return a company's balance of one credit type.
 
         Raises as `AsyncSchematic.get_credit_balance` does.
         """

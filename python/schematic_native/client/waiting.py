@@ -1,6 +1,7 @@
-"""The part of a call that memory could not answer: what to wait for, and how the answer is made of it.
+"""A call that memory could not answer: what to wait for, and how the outcome becomes the answer.
 
-Both clients begin a call and conclude it in the same way; only the wait between differs.
+Both clients begin and conclude a call in the same way; only how they wait in between differs. Nothing
+here waits.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Waiting(Generic[Outcome, Answer]):
-    """A call that waits.
+    """A call that has to wait.
 
     Attributes:
-        work: makes the coroutine to wait for, on the client's loop.
-        timeout: seconds that it may take.
-        late: makes the outcome of work that has not ended in time, or cannot begin any more.
-        conclude: makes the answer of the outcome, on the caller's thread.
+        work: returns the coroutine to run on the client's event loop.
+        timeout: seconds that the coroutine may take.
+        late: returns the outcome if the coroutine timed out, or could not be started.
+        conclude: turns the outcome into the answer, on the caller's thread.
 
     """
 
@@ -38,7 +39,7 @@ class Waiting(Generic[Outcome, Answer]):
 def outcome_of(
     work: Callable[[Runtime], Coroutine[object, object, Outcome]], timeout: float
 ) -> Waiting[Outcome | None, Outcome | None]:
-    """Return a call whose outcome is its answer; None if the work has not ended in time."""
+    """Return a call whose outcome is its answer, or None if the work did not finish in time."""
     return Waiting(work, timeout, late=_nothing, conclude=_itself)
 
 

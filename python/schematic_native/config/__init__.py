@@ -13,6 +13,7 @@ from schematic_native.config.client_config import (
     LocalSlab,
     LogLevel,
     SchematicConfig,
+    SpoolConfig,
 )
 from schematic_native.config.options import (
     CheckFlagOptions,
@@ -33,7 +34,7 @@ from schematic_native.config.providers import (
     FlagCache,
     HttpClient,
 )
-from schematic_native.config.results import ClientStatus, CreditBalance
+from schematic_native.config.results import ClientStatus, CreditBalance, SpoolStatus
 
 __all__ = [
     "AsyncCacheProvider",
@@ -59,6 +60,8 @@ __all__ = [
     "LookupKeys",
     "OnAcquireFailure",
     "SchematicConfig",
+    "SpoolConfig",
+    "SpoolStatus",
     "TrackOptions",
     "TrackWithReservationOptions",
 ]

@@ -1,7 +1,7 @@
 """The configuration of a client as a program writes it: one field for each thing that can be set.
 
 Nothing here is checked, and this module does nothing. To add a field, add it here and to the settings that it
-becomes: `settings.py`, `lease_settings.py` or `datastream_settings.py`, which check it. Its default goes into
+becomes: `settings.py`, `lease_settings.py`, `datastream_settings.py` or `spool_settings.py`, which check it. Its default goes into
 `defaults.py`, what makes it have no effect into `notices.py`, and its description into README.md and the page
 of docs/ about it. Then write tests/public_api.txt again, as tests/test_public_api.py says.
 """
@@ -11,10 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from schematic_native.config.defaults import RESERVATION_TTL, SLAB_LIFETIME, SMALLEST_SLAB
+from schematic_native.config.defaults import (
+    RESERVATION_TTL,
+    SLAB_LIFETIME,
+    SMALLEST_SLAB,
+    SPOOL_BYTES,
+    SPOOL_FSYNC,
+)
 
 if TYPE_CHECKING:
     import logging
+    import os
     from collections.abc import Mapping, Sequence
 
     from schematic_native.config.providers import FlagCache, HttpClient
@@ -125,6 +132,27 @@ class CreditLeaseConfig:
 
 
 @dataclass
+class SpoolConfig:
+    """How usage is kept on disk until the service has taken it.
+
+    An event is with the operating system before the call that made it returns, so it survives the end of the
+    process, kill -9 included, in each mode; `fsync` says what survives the end of the machine.
+
+    Attributes:
+        directory: where; on a local disk. Processes may share it; each has files of its own there.
+        fsync: "always" waits for the disk in each settle, track and identify; a number is the most seconds of
+            usage that a power loss may cost; "never" leaves that to the operating system.
+        max_bytes: the most that one process takes there. When it is full, new usage is kept in memory only, as
+            without a spool, and counted in `ClientStatus.spool`; nothing old is removed for it.
+
+    """
+
+    directory: str | os.PathLike[str]
+    fsync: float | Literal["always", "never"] = SPOOL_FSYNC
+    max_bytes: int = SPOOL_BYTES
+
+
+@dataclass
 class SchematicConfig:
     """Configuration of `Schematic`; see `AsyncSchematicConfig` for the fields.
 
@@ -146,6 +174,7 @@ class SchematicConfig:
     use_datastream: bool = False
     datastream: DataStreamConfig | None = None
     max_event_requests: int | None = None
+    spool: str | os.PathLike[str] | SpoolConfig | None = None
 
 
 @dataclass
@@ -173,6 +202,8 @@ class AsyncSchematicConfig:
         credit_leases: reserve credits with each check that states a usage.
         max_event_requests: the most event requests under way at once, 64 if None. There are fewer
             while fewer are enough, and when the service slows down or is overloaded.
+        spool: a directory where usage is kept until the service has taken it, whatever happens to this process;
+            a `SpoolConfig` says more. None keeps usage in memory.
 
     """
 
@@ -191,3 +222,4 @@ class AsyncSchematicConfig:
     datastream: DataStreamConfig | None = None
     credit_leases: CreditLeaseConfig | None = None
     max_event_requests: int | None = None
+    spool: str | os.PathLike[str] | SpoolConfig | None = None

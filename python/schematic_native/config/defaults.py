@@ -22,6 +22,7 @@ __all__ = [
     "LARGEST_LEASE",
     "LEASE_DURATION",
     "LEASE_SIZE",
+    "LONGEST_FSYNC",
     "LONGEST_HOLD",
     "LONGEST_LEASE",
     "LONGEST_TERM",
@@ -38,6 +39,9 @@ __all__ = [
     "SHUTDOWN_BUDGET",
     "SLAB_LIFETIME",
     "SMALLEST_SLAB",
+    "SMALLEST_SPOOL",
+    "SPOOL_BYTES",
+    "SPOOL_FSYNC",
     "SWEEP_INTERVAL",
 ]
 
@@ -48,6 +52,12 @@ REQUEST_TIMEOUT = 60.0
 EVENT_BUFFER_PERIOD = 5.0
 MAX_EVENT_REQUESTS = 64
 MOST_EVENT_REQUESTS = 1000
+
+# The spool: seconds between two syncs, and bytes.
+SPOOL_FSYNC = 1.0
+LONGEST_FSYNC = 3600.0
+SPOOL_BYTES = 64 * 1024 * 1024
+SMALLEST_SPOOL = 128 * 1024
 
 # The life of a client: the longest that its first use waits for the DataStream, and that its shutdown takes.
 INITIAL_WAIT = 5.0

@@ -40,7 +40,7 @@ def adapt(client: object) -> SendRequest:
 
     """
     if callable(getattr(client, "request", None)):
-        if hasattr(client, "follow_redirects"):
+        if _is_like_httpx(client):
             return partial(
                 send_over_httpx if hasattr(client, "aclose") else _send_in_thread, client
             )
@@ -52,10 +52,21 @@ def adapt(client: object) -> SendRequest:
     )
 
 
+def _is_like_httpx(client: object) -> bool:
+    """Tell whether a client is used as those of httpx are.
+
+    A mock of the class has the methods of one, and not what is set on each client.
+    """
+    if isinstance(client, type):
+        return False
+    return hasattr(client, "follow_redirects") or hasattr(client, "build_request")
+
+
 def _from_httpx(response: Any) -> Response:
-    return Response(
-        response.status_code, response.content, response.headers, response.reason_phrase
-    )
+    status, content = response.status_code, response.content
+    if not isinstance(status, int) or not isinstance(content, bytes):
+        raise TypeError(f"httpx_client has returned {response!r}, which is no response")
+    return Response(status, content, response.headers, response.reason_phrase)
 
 
 async def send_over_httpx(

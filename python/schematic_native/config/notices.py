@@ -52,6 +52,8 @@ def _without_effect(config: SchematicConfig | AsyncSchematicConfig) -> list[str]
         )
     if config.offline and (config.use_datastream or config.credit_leases is not None):
         notices.append("offline=True: use_datastream and credit_leases have no effect")
+    if config.offline and config.spool is not None:
+        notices.append("offline=True: spool has no effect")
     leases = config.credit_leases
     if leases is None or config.offline:
         return notices

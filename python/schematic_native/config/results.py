@@ -22,6 +22,28 @@ class CreditBalance:
 
 
 @dataclass(frozen=True)
+class SpoolStatus:
+    """What the spool of a client has and has done in this process.
+
+    Attributes:
+        events: track and identify events on disk that the service has not taken yet.
+        bytes: what they take there, with the room that is reserved for more.
+        refused: events that found no room on disk; they are in memory only.
+        adopted: events that were left by dead processes and taken over.
+        parked: events too old to be sent, kept in a file of their own.
+        damaged: records that could not be read, kept in a file of their own.
+
+    """
+
+    events: int
+    bytes: int
+    refused: int
+    adopted: int
+    parked: int
+    damaged: int
+
+
+@dataclass(frozen=True)
 class ClientStatus:
     """The state of a client, as far as it is known without I/O.
 
@@ -43,6 +65,10 @@ class ClientStatus:
         lapsed_holds: reservations that expired.
         evicted: companies and users that were removed from memory to make room.
         last_message_age: seconds since the DataStream's last message; None without any.
+        oldest_event_age: seconds for which the oldest events that left the queue are on their way; None
+            without any. Before that an event waits for `event_buffer_period` at most.
+        redis_failures: exchanges with the Redis of leases that failed or were refused.
+        spool: what the spool has and has done; None without one.
 
     """
 
@@ -63,3 +89,6 @@ class ClientStatus:
     lapsed_holds: int = 0
     evicted: int = 0
     last_message_age: float | None = None
+    oldest_event_age: float | None = None
+    redis_failures: int = 0
+    spool: SpoolStatus | None = None

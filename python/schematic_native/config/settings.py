@@ -30,6 +30,7 @@ from schematic_native.config.fields import read_count, read_positive, read_url, 
 from schematic_native.config.lease_settings import LeaseSettings, read_leases, share_redis
 from schematic_native.config.loggers import read_logger
 from schematic_native.config.notices import read_notices
+from schematic_native.config.spool_settings import SpoolSettings, read_spool
 from schematic_native.ground.arguments import LONGEST_WAIT
 from schematic_native.ground.machine import THIS, Machine
 
@@ -57,6 +58,7 @@ class Settings:
     caches: CacheSettings | None = None
     replica: ReplicaSettings | None = None
     leases: LeaseSettings | None = None
+    spool: SpoolSettings | None = None
     machine: Machine = THIS
     notices: tuple[tuple[int, str], ...] = ()  # level, text
 
@@ -107,6 +109,7 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         caches=caches,
         replica=None if config.datastream is None else read_replica(config.datastream, caches),
         leases=leases,
+        spool=read_spool(api_key, config),
         notices=tuple(read_notices(config)),
     )
 

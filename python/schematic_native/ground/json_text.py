@@ -43,10 +43,19 @@ def write(value: object, *, sort_keys: bool = False) -> bytes:
             is not finite, or an object of another class.
 
     """
-    try:
-        return _ENCODERS[sort_keys].encode(value).encode()
-    except (ValueError, RecursionError) as error:
-        raise TypeError(str(error)) from error
+    return _encoded(_ENCODERS[sort_keys], value)
+
+
+def write_traits(value: object) -> bytes:
+    """Write traits as the published package does: with another text, the service would see another value.
+
+    A time in UTC ends with `Z`; dataclasses, Pydantic models, fractions and IP addresses are written as well.
+
+    Raises:
+        TypeError: as by `write`.
+
+    """
+    return _encoded(_TRAIT_ENCODER, value)
 
 
 def texts(values: Mapping[str, str]) -> str:
@@ -55,6 +64,13 @@ def texts(values: Mapping[str, str]) -> str:
         f"{encode_basestring(name)}:{encode_basestring(text)}" for name, text in values.items()
     ]
     return f"{{{','.join(pairs)}}}"
+
+
+def _encoded(encoder: json.JSONEncoder, value: object) -> bytes:
+    try:
+        return encoder.encode(value).encode()
+    except (ValueError, RecursionError) as error:
+        raise TypeError(str(error)) from error
 
 
 def _plain(value: object) -> object:
@@ -75,6 +91,27 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
+def _plain_trait(value: object) -> object:
+    """Convert a value that is not JSON into what the published package makes of it."""
+    from collections import deque  # noqa: PLC0415 - rarely needed
+    from dataclasses import fields, is_dataclass  # noqa: PLC0415
+    from fractions import Fraction  # noqa: PLC0415
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(value, deque):
+        return list(value)
+    if isinstance(value, Fraction) or type(value).__module__ == "ipaddress":
+        return str(value)
+    plain = _plain(value)
+    if isinstance(plain, str) and plain.endswith(_UTC_OFFSET) and hasattr(value, "utcoffset"):
+        return plain.removesuffix(_UTC_OFFSET) + "Z"
+    return plain
+
+
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
@@ -86,6 +123,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
+_UTC_OFFSET = "+00:00"
 # Made once: making a decoder takes longer than reading a short text with it.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 _ENCODERS = {
@@ -98,3 +136,6 @@ _ENCODERS = {
     )
     for sort_keys in (False, True)
 }
+_TRAIT_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain_trait
+)

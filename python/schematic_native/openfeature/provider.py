@@ -338,6 +338,9 @@ class SchematicProvider(AbstractProvider):
         answer = client._answer_now(FlagRequest(*subject, default=default))  # noqa: SLF001 - the same package
         if answer is None:
             return None
+        follow = client._on_evaluation  # noqa: SLF001 - the same package
+        if follow is not None:
+            follow(answer)
         return Checked(answer, is_cached=not client._streaming)  # noqa: SLF001 - the same package
 
     def _conclude(

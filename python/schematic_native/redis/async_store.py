@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
+from schematic_native.redis.exchange_times import ExchangeTimes
 from schematic_native.redis.exchanges import exchanges
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class AsyncStore:
 
     def __init__(self, operations: Operations, connections: AsyncConnections) -> None:
         self.operations = operations
+        self.times = ExchangeTimes()
         self._connections = connections
 
     async def run(
@@ -53,7 +55,7 @@ class AsyncStore:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        run = _Run(self._connections, operation, deadline)
+        run = _Run(self._connections, operation, deadline, self.times)
         run.go_on(None)
         try:
             return await run.result
@@ -71,11 +73,17 @@ class _Run(Generic[T]):
     """An operation under way: the callback of one exchange sends the next."""
 
     def __init__(
-        self, connections: AsyncConnections, operation: Operation[T], deadline: float | None
+        self,
+        connections: AsyncConnections,
+        operation: Operation[T],
+        deadline: float | None,
+        times: ExchangeTimes,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._connections = connections
         self._exchanges = exchanges(operation, deadline, loop.time)
+        self._times = times
+        self._asked_at = 0.0
         self._late: Callable[[T | None], None] | None = None
         self._outcome: tuple[T | None] | None = None
         # For the caller, who may cancel it.
@@ -83,6 +91,8 @@ class _Run(Generic[T]):
 
     def go_on(self, replies: Replies | StoreError | None) -> None:
         """Take the replies to one exchange, and begin the next."""
+        if replies is not None:
+            self._times.note(self._asked_at, replies)
         try:
             if replies is None:
                 batch, deadline, in_full = next(self._exchanges)
@@ -97,6 +107,7 @@ class _Run(Generic[T]):
             if not self.result.done():
                 self.result.set_exception(error)
         else:
+            self._asked_at = self._times.clock()
             self._connections.ask(batch, deadline, self.go_on, in_full=in_full)
 
     def tell(self, late: Callable[[T | None], None]) -> None:

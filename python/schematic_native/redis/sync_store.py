@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.ground.store_errors import StoreError
+from schematic_native.redis.exchange_times import ExchangeTimes
 from schematic_native.redis.exchanges import exchanges
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class SyncStore:
 
     def __init__(self, operations: Operations, connections: SyncConnections) -> None:
         self.operations = operations
+        self.times = ExchangeTimes()
         self._connections = connections
 
     def run(self, operation: Operation[T], timeout: float | None = None) -> T:
@@ -57,7 +59,12 @@ class SyncStore:
     def _exchange(
         self, batch: Batch, deadline: float | None, *, in_full: bool
     ) -> Replies | StoreError:
+        began = self.times.clock()
         try:
-            return self._connections.exchange(batch, deadline, in_full=in_full)
+            outcome: Replies | StoreError = self._connections.exchange(
+                batch, deadline, in_full=in_full
+            )
         except StoreError as error:
-            return error
+            outcome = error
+        self.times.note(began, outcome)
+        return outcome

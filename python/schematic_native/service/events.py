@@ -38,6 +38,7 @@ FULL_BATCH_PERIOD = 0.01
 SELDOM = 0.05
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
+SPOOL_TOPIC = "event spool"
 
 
 class Rhythm(NamedTuple):
@@ -105,6 +106,8 @@ class EventSender:
         # delivery has not started.
         self._undelivered: list[EventBatch] = []
         self._inherited: deque[EventBatch] = deque()
+        # When each of these batches was taken from the queue, by the loop's clock.
+        self._taken_at: dict[EventBatch, float] = {}
         self.sent = 0
         self.refused = 0
 
@@ -113,11 +116,21 @@ class EventSender:
         """Events that have left the queue and are not delivered yet."""
         return self._pending
 
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest batch that is not delivered was taken from the queue; None without any."""
+        return min(list(self._taken_at.values()), default=None)
+
     def inherit(self, other: EventSender) -> None:
         """Take over from a sender whose event loop has ended."""
         self._inherited.extend([*other._undelivered, *other._inherited])
-        self._pending = other._pending
+        self._pending, self._taken_at = other._pending, dict(other._taken_at)
         self.sent, self.refused = other.sent, other.refused
+
+    @property
+    def undelivered(self) -> list[EventBatch]:
+        """The batches taken from the queue and not delivered."""
+        return [*self._undelivered, *self._inherited]
 
     def wake(self) -> None:
         """Send full batches now rather than at the end of the period."""
@@ -174,6 +187,17 @@ class EventSender:
         else:
             self._faults.cleared(QUEUE_TOPIC)
         self._lost = lost
+        self._report_spool()
+
+    def _report_spool(self) -> None:
+        """Report what is wrong with the spool, and what happened to it since."""
+        fault, notices = self._core.spool_report()
+        if fault is None:
+            self._faults.cleared(SPOOL_TOPIC)
+        else:
+            self._faults.raised(SPOOL_TOPIC, fault)
+        for notice in notices:
+            self._faults.noted(f"{SPOOL_TOPIC}: {notice}")
 
     async def flush(self, timeout: float) -> bool:
         """Wait until all events that are queued now have been delivered or refused.
@@ -226,6 +250,7 @@ class EventSender:
             elif (taken := self._core.take_batch(full=full)) is not None:
                 batch = taken
                 self._pending += batch.count
+                self._taken_at[batch] = asyncio.get_running_loop().time()
             else:
                 self._has_more = False
                 return has_started
@@ -325,13 +350,16 @@ class EventSender:
     async def _split(self, batch: EventBatch, status: int) -> None:
         """Find the event that a batch is refused for, and drop only that one."""
         self._undelivered.remove(batch)
+        taken_at = self._taken_at.pop(batch)
         if batch.count <= 1:
+            self._core.delivered(batch)
             self._pending -= batch.count
             self.refused += batch.count
             self._faults.noted(f"the server refused an event (HTTP {status}); it is dropped")
             return
         parts = batch.split() or ()
         self._undelivered += parts
+        self._taken_at |= dict.fromkeys(parts, taken_at)
         for part in parts:
             await self._deliver(part)
 
@@ -347,6 +375,8 @@ class EventSender:
             is_used = 2 * len(self._deliveries) >= self._pace.limit
             self._pace.taken(seconds, self._has_more and is_used)
         self._undelivered.remove(batch)
+        del self._taken_at[batch]
+        self._core.delivered(batch)
         self._pending -= batch.count
         self.sent += batch.count
         self._faults.cleared(TOPIC)

@@ -17,7 +17,7 @@ from schematic_native.ground.own_requests import own_request
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
 from schematic_native.service.redirects import KEEPING_REDIRECTS, MOST_REDIRECTS
-from schematic_native.service.tls import TRUSTING_NOBODY, using_openssl
+from schematic_native.service.tls import TRUSTING_NOBODY, make_context, using_openssl
 
 if TYPE_CHECKING:
     from schematic_native.config.settings import Settings
@@ -129,7 +129,9 @@ class HttpSender:
 
         def make() -> httpx.AsyncClient:
             with using_openssl:
-                return httpx.AsyncClient(trust_env=not loopback)
+                # Without the environment httpx leaves out SSL_CERT_FILE, too, which is to hold everywhere.
+                verify = make_context() if loopback else True
+                return httpx.AsyncClient(trust_env=not loopback, verify=verify)
 
         # In a thread, as reading the system's certificates would block the loop.
         return await asyncio.to_thread(make)

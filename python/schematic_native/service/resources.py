@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from schematic_native.service.internals import hint_for
+
 if TYPE_CHECKING:
     from schematic.accesstokens.client import AccesstokensClient, AsyncAccesstokensClient
     from schematic.accounts.client import AccountsClient, AsyncAccountsClient
@@ -283,7 +285,8 @@ else:
             # Whatever a later release adds. An attribute that raised comes here as well.
             if name in NAMES or (not name.startswith("_") and self._manage().knows(name)):
                 return self._find_resource(name)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            hint = hint_for(name, NAMES)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     for _name in NAMES:
         setattr(Resources, _name, _OnDemand(_name))

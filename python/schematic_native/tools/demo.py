@@ -7,6 +7,7 @@ end, the emulator's ledger is compared with the program's own count. It never re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import threading
@@ -37,8 +38,10 @@ EVENT = "inference_tokens"
 LEASE_SIZE = 500_000
 # Seconds that a check may wait for the service.
 TIMEOUT = 1.0
-# The workers pause while more events than that wait to be sent, so that the last are delivered in time.
+# The workers pause while more events than that wait to be sent, so that the last are delivered soon.
 MOST_QUEUED = 20_000
+# Seconds that the last of them may take before the client is shut down, which gives them only a few.
+DELIVERY = 60.0
 # Pairs of check and settle between two looks at the clock and the queue.
 STRIDE = 64
 
@@ -129,6 +132,7 @@ def _run_threads(url: str, api_key: str, threads: int, seconds: float, watch: Wa
         watch.until(time.monotonic() + seconds)
         for worker in workers:
             worker.join()
+        watch.wait_for_delivery()
     return _sum(tallies)
 
 
@@ -165,6 +169,7 @@ async def _run_tasks(url: str, api_key: str, tasks: int, seconds: float, watch: 
         ]
         watching = asyncio.to_thread(watch.until, time.monotonic() + seconds)
         await asyncio.gather(watching, *workers)
+        await asyncio.to_thread(watch.wait_for_delivery)
     return _sum(tallies)
 
 
@@ -223,6 +228,12 @@ class Watch:
         while self.is_full():
             self.over.wait(0.005)
         return time.monotonic() - begun
+
+    def wait_for_delivery(self) -> None:
+        """Wait until the service has every event: one that comes after its lease was released is no part of it."""
+        end, pause = time.monotonic() + DELIVERY, threading.Event()
+        while self._queued() and time.monotonic() < end:
+            pause.wait(0.005)
 
     def until(self, end: float) -> None:
         """Show the progress until `end` of the monotonic clock, with an outage on the way if there is to be one."""
@@ -349,6 +360,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", metavar="FILE", help="what the emulator knows (default: the packaged example)"
     )
     parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="keep the emulator at the end, for a look at its dashboard, until interrupted",
+    )
+    parser.add_argument(
         "--outage",
         type=float,
         metavar="SECONDS",
@@ -396,4 +412,15 @@ def _run(emulator: Emulator, arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    _show_page(emulator, stay=arguments.stay)
     return 0 if balances else 1
+
+
+def _show_page(emulator: Emulator, *, stay: bool) -> None:
+    """Say where the dashboard with what happened is, and wait while somebody looks at it."""
+    if not stay:
+        print("\nThe emulator ends now: --stay keeps it, and its dashboard with this ledger.")
+        return
+    print(f"\ndashboard: {emulator.base_url}/  (Ctrl-C ends it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -1,37 +1,23 @@
-"""`schematic-native doctor`: shows what is installed, and what can be reached.
+"""`schematic-native doctor`: shows what is installed, what can be reached, and what to do about what is wrong.
 
-Neither an API key nor a password is ever printed. A new check goes into a function that returns a `Finding`.
+Neither an API key nor a password is ever printed. What is looked at is in `diagnosis`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
-import platform
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schematic_native import __build__, __version__
-from schematic_native.config.defaults import BASE_URL
+from schematic_native.config.defaults import BASE_URL, REDIS_KEY_PREFIX
+from schematic_native.tools.diagnosis.api import examine_api
+from schematic_native.tools.diagnosis.machine import examine_machine
+from schematic_native.tools.diagnosis.redis import examine_redis
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
-TIMEOUT = 5.0  # seconds
-DEPENDENCIES = ("httpx", "redis", "websockets", "starlette", "uvicorn", "schematichq")
-# Packages that may be missing, and the extras that they come with.
-OPTIONAL = {"starlette": "emulator", "uvicorn": "emulator", "schematichq": "management"}
-
-
-@dataclass
-class Finding:
-    """The result of one check."""
-
-    name: str
-    ok: bool
-    detail: str
+    from schematic_native.tools.diagnosis.finding import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--redis-url", help="the Redis to reach, for example redis://localhost:6379"
     )
     parser.add_argument(
+        "--redis-key-prefix",
+        default=REDIS_KEY_PREFIX,
+        help=f"what every key of leases there begins with (default: {REDIS_KEY_PREFIX})",
+    )
+    parser.add_argument(
         "--api-key",
         default=os.environ.get("SCHEMATIC_API_KEY"),
         help="the key to try (default: the variable SCHEMATIC_API_KEY); it is never printed",
@@ -51,88 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; 0 only if nothing is wrong."""
-    findings = [*_installed(), asyncio.run(_api(arguments.base_url, arguments.api_key))]
+    findings = [
+        *examine_machine(),
+        *asyncio.run(examine_api(arguments.base_url, arguments.api_key)),
+    ]
     if arguments.redis_url:
-        findings.append(asyncio.run(_redis(arguments.redis_url)))
+        findings += asyncio.run(examine_redis(arguments.redis_url, arguments.redis_key_prefix))
     for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+        _show(finding)
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-def _installed() -> Iterator[Finding]:
-    yield Finding(
-        "schematic_native",
-        True,
-        f"{__version__}, Python {platform.python_version()}, {platform.platform()}",
-    )
-    yield _extension()
-    for name in DEPENDENCIES:
-        try:
-            yield Finding(name, True, importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            extra = OPTIONAL.get(name)
-            hint = "not installed" if extra is None else f"not installed (extra `{extra}`)"
-            yield Finding(name, extra is not None, hint)
-
-
-def _extension() -> Finding:
-    """Check a flag with the extension, which shows that it works and not only that it can be loaded."""
-    from schematic_native import _native  # noqa: PLC0415 - this checks whether it can be loaded
-
-    core = _native.Core(api_key="doctor")
-    answer = core.check_flag("doctor")
-    works = answer == "flag" and _native.__version__ == __version__
-    detail = f"{__build__}, engine {_native.ENGINE_VERSION_KEY}"
-    return Finding(
-        "extension", works, detail if works else f"{detail}, but a check returned {answer!r}"
-    )
-
-
-async def _api(base_url: str, api_key: str | None) -> Finding:
-    import httpx  # noqa: PLC0415 - this checks whether it can be loaded
-
-    if api_key and not (api_key.isascii() and api_key.isprintable()):
-        return Finding(
-            "API", False, "the API key must be printable ASCII, as it is sent in a header"
-        )
-    headers = {"X-Schematic-Api-Key": api_key} if api_key else {}
-    try:
-        async with httpx.AsyncClient(timeout=TIMEOUT) as client:
-            response = await client.post(
-                f"{base_url.rstrip('/')}/flags/check", headers=headers, json={}
-            )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding(
-            "API", False, f"{base_url} cannot be reached: {type(error).__name__}: {error}"
-        )
-    status = response.status_code
-    if status in {401, 403}:
-        accepted = (
-            "the API key was refused"
-            if api_key
-            else "no API key was given (--api-key, SCHEMATIC_API_KEY)"
-        )
-        return Finding("API", False, f"{base_url} answers HTTP {status}: {accepted}")
-    return Finding("API", response.is_success, f"{base_url} answers HTTP {status}")
-
-
-async def _redis(url: str) -> Finding:
-    import redis.asyncio  # noqa: PLC0415 - this checks whether it can be loaded
-    from redis.exceptions import RedisError  # noqa: PLC0415
-
-    try:
-        client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
-    except ValueError:
-        # Neither the URL nor the error is shown: a password may be in both.
-        return Finding(
-            "Redis", False, "--redis-url is no Redis URL, for example redis://localhost:6379"
-        )
-    try:
-        server = await client.info("server")
-    except (RedisError, OSError, OverflowError, ValueError) as error:
-        return Finding("Redis", False, f"cannot be reached: {error}")
-    finally:
-        await client.aclose()
-    return Finding("Redis", True, f"version {server['redis_version']}")
+def _show(finding: Finding) -> None:
+    print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+    if not finding.ok and finding.remedy:
+        print(f"      -> {finding.remedy}")

@@ -10,6 +10,7 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 #[cfg(unix)]
 extern "C" fn count() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    schematic_spool::close_in_child();
 }
 
 /// Starts to count.
@@ -19,7 +20,7 @@ pub(crate) fn watch() {
     ONCE.call_once(|| {
         #[allow(
             unsafe_code,
-            reason = "the handler only adds to an atomic, which is allowed in a forked child"
+            reason = "the handler changes atomics and closes files, which is allowed in a forked child"
         )]
         // SAFETY: the handler is a function of this library, which Python never unloads.
         let status = unsafe { libc::pthread_atfork(None, None, Some(count)) };

@@ -9,9 +9,11 @@ mod defaults;
 mod engine;
 mod events;
 mod fork;
+mod interpreter;
 mod leases;
 mod memory;
 mod results;
+mod spool;
 #[cfg(feature = "testing")]
 mod testing;
 mod wake;
@@ -73,11 +75,8 @@ mod _native {
     };
 
     #[pymodule_init]
-    #[cfg_attr(
-        not(feature = "testing"),
-        allow(unused_variables, clippy::unnecessary_wraps, reason = "nothing to add")
-    )]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::interpreter::claim(module.py())?;
         #[cfg(feature = "testing")]
         super::testing::install(module.py())?;
         Ok(())

@@ -64,26 +64,32 @@ impl Directory {
                 owners.entry(owner.to_owned()).or_default().push(path);
             }
         }
-        owners.values_mut().for_each(|paths| paths.sort());
+        for paths in owners.values_mut() {
+            paths.sort();
+        }
         Ok(owners)
     }
 
     /// Makes a file of zeros whose room on the disk is taken, so that storing into it cannot fail later.
+    ///
+    /// Neither it nor its name is on the medium before [`Directory::sync`] and a sync of what is stored in it.
     pub fn create_zeros(&self, path: &Path, length: usize) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
-        let made = fill(&mut file, length)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| sync(&self.0));
-        if let Err(error) = made {
+        if let Err(error) = fill(&mut file, length) {
             drop(file);
             let _ = fs::remove_file(path);
             return Err(error);
         }
         Ok(file)
+    }
+
+    /// Waits until the names in it are on the medium.
+    pub fn sync(&self) -> io::Result<()> {
+        sync(&self.0)
     }
 
     /// Adds to a file and waits until that is on the medium.

@@ -19,6 +19,13 @@ impl Mapping {
         MmapRaw::map_raw(file).map(Self)
     }
 
+    /// Has the operating system prepare every page, so that the first store to each takes no longer than others.
+    pub fn prepare(&self) {
+        // Older systems cannot; nothing but time depends on it.
+        #[cfg(target_os = "linux")]
+        let _ = self.0.advise(memmap2::Advice::PopulateWrite);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -36,7 +43,7 @@ impl Mapping {
     /// Stores four bytes after everything that was stored before.
     #[allow(unsafe_code, reason = "a mapped file is memory that others may change")]
     pub fn publish(&self, at: usize, bytes: [u8; 4]) {
-        assert!(at.is_multiple_of(4) && at + 4 <= self.len());
+        assert!(at % 4 == 0 && at + 4 <= self.len());
         // SAFETY: within the mapping, and aligned, as a mapping starts with a page.
         let place = unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().add(at).cast()) };
         place.store(u32::from_ne_bytes(bytes), Ordering::Release);

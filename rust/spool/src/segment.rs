@@ -35,6 +35,7 @@ impl Segment {
         let mapping = Mapping::new(&file).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;
+        mapping.prepare();
         Ok(Self {
             path,
             mapping: Arc::new(mapping),

@@ -20,11 +20,11 @@ use crate::{
     options::{Fsync, Options},
     report::{News, Totals},
     segment::Segment,
-    stock::{Dirty, Stock},
+    stock::Stock,
     ticket::Ticket,
 };
 
-const LARGEST_SEGMENT: u64 = 4 * 1024 * 1024;
+const LARGEST_SEGMENT: u64 = 1024 * 1024;
 const SMALLEST_SEGMENT: u64 = 16 * 1024;
 const PAGE: u64 = 4096;
 /// Between two attempts to make a file where that has failed.
@@ -81,7 +81,7 @@ impl Shared {
         }
         match kept {
             Ok(ticket) => return Some(ticket),
-            Err(fault) => self.refuse(fault),
+            Err(fault) => self.refuse(&fault),
         }
         None
     }
@@ -170,10 +170,10 @@ impl Shared {
     }
 
     #[cold]
-    fn refuse(&self, refusal: Refusal) {
+    fn refuse(&self, refusal: &Refusal) {
         self.totals.refused.fetch_add(1, Relaxed);
         if !matches!(refusal, Refusal::Again) {
-            self.news.lock().fault = Some(self.describe(&refusal));
+            self.news.lock().fault = Some(self.describe(refusal));
         }
     }
 
@@ -235,13 +235,15 @@ impl Shared {
         }
         let mut inner = self.inner.lock();
         let dirty = inner.stock.take_dirty();
+        let has_names = inner.stock.take_new_names();
         let newest = inner.ordinal;
         drop(inner);
-        for (mapping, range) in &dirty as &[Dirty] {
-            if let Err(error) = mapping.sync(range) {
-                let text = format!("{}: {error}", self.options.directory.display());
-                self.note(format!("usage may not survive a power loss: {text}"));
-            }
+        // All of them, even if one fails.
+        let synced_ranges = dirty.iter().map(|(mapping, range)| mapping.sync(range));
+        let names = has_names.then(|| self.directory.sync());
+        for error in synced_ranges.chain(names).filter_map(Result::err) {
+            let text = format!("{}: {error}", self.options.directory.display());
+            self.note(format!("usage may not survive a power loss: {text}"));
         }
         *synced = newest;
     }

@@ -34,6 +34,9 @@ impl Drop for Finished {
     }
 }
 
+/// A record that waited, and what is on the disk of it: nothing if it was damaged meanwhile.
+pub(crate) type ReadBack = (u32, Record, Option<Box<[u8]>>);
+
 /// The number of our own among the owners.
 pub(crate) const OWN: usize = 0;
 
@@ -53,6 +56,7 @@ pub(crate) struct Stock {
     pub bytes: u64,
     dirty_from: usize,
     dirty: Vec<Dirty>,
+    has_new_names: bool,
 }
 
 impl Stock {
@@ -71,6 +75,7 @@ impl Stock {
             bytes: 0,
             dirty_from: 0,
             dirty: Vec::new(),
+            has_new_names: false,
         }
     }
 
@@ -107,6 +112,7 @@ impl Stock {
     pub fn roll(&mut self, segment: Segment) -> Finished {
         let finished = self.seal();
         self.dirty_from = 0;
+        self.has_new_names = true;
         let number = self.next_number();
         self.current = Some(number);
         self.owners[OWN].segments += 1;
@@ -151,6 +157,11 @@ impl Stock {
     pub fn take_dirty(&mut self) -> Vec<Dirty> {
         self.note_dirty();
         std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether there are files whose names were not synced; they count as synced from now on.
+    pub fn take_new_names(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_names)
     }
 
     /// An owner that is dead, and whose lock we have.
@@ -198,8 +209,8 @@ impl Stock {
         self.waiting.len()
     }
 
-    /// The oldest record that waits, with what is on the disk of it: nothing if it was damaged meanwhile.
-    pub fn take_waiting(&mut self) -> Option<(u32, Record, Option<Box<[u8]>>)> {
+    /// The oldest record that waits.
+    pub fn take_waiting(&mut self) -> Option<ReadBack> {
         let (number, record) = self.waiting.pop_front()?;
         let segment = self.segments.get(&number);
         let payload = segment.and_then(|segment| segment.payload(record));

@@ -1,10 +1,10 @@
-"""Holds that look after themselves: `client.hold` and `client.metered`.
+"""Holds that grow, renew and settle themselves: `client.hold` and `client.metered`.
 
-A hold is a layer over checks and settles. It owns reservations, its pieces: the first check's, what
-it grew by, and what renews them before they lapse. Whatever leaves its block, each piece is settled
-once, and together they bill exactly what was used.
+A hold is a layer over checks and settles. It owns reservations, called its pieces: that of the first
+check, those it grew by, and those that replace pieces before they expire. However its block is left,
+each piece is settled once, and together they bill exactly what was used.
 
-`ending`, `growing` and `renewing` decide, without I/O: what to ask for, and which piece ends with how
-many units. `synchronous` and `asynchronous` wait, each in its client's way; what nobody waits for
-goes on on the client's loop.
+`ending`, `growing` and `renewing` decide, without I/O, what to ask for and how many units each piece
+is settled with. `synchronous` and `asynchronous` wait in the way of their client; background work runs
+on the client's event loop.
 """

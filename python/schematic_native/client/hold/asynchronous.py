@@ -1,13 +1,16 @@
-"""`AsyncHold`: the hold of the asynchronous client, for `async with`."""
+"""`AsyncHold`: the hold of the asynchronous client, used with `async with`.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+It only waits; `ending`, `growing` and `renewing` decide.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native.client.awaiting import AwaitingClient
-from schematic_native.client.hold.ending import work_off
+from schematic_native.client.hold.ending import finish_owed
 from schematic_native.client.hold.renewing import RenewedHold
 from schematic_native.client.hold.streams import stream
 
@@ -27,17 +30,17 @@ class AsyncHold(RenewedHold[AwaitingClient]):
     """Credits held for a block of work: see `AsyncSchematic.hold`."""
 
     async def __aenter__(self) -> Self:
-        """Check, and hold.
+        """Check the flag and hold the credits.
 
         Raises:
-            CreditsDenied: denied, though required.
+            CreditsDenied: the check denies, and the hold was created with `required`.
             TypeError, ValueError: an argument is wrong; nothing is held.
 
         """
         begun = self._begin()
         if begun is not True:
-            # What waits is false.
-            self._take(begun or await self._finish_check(self._arguments, begun))
+            # A pending check is falsy.
+            self._accept_first_check(begun or await self._finish_check(self._arguments, begun))
         return self
 
     async def __aexit__(
@@ -46,7 +49,7 @@ class AsyncHold(RenewedHold[AwaitingClient]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._stream is not None and self._passes_on(exc):
+        if self._stream is not None and self._hands_over(exc):
             return
         if not self._ends_at_once():
             await self._finish()
@@ -58,7 +61,7 @@ class AsyncHold(RenewedHold[AwaitingClient]):
         return await self._client._check_waiting(arguments, begun, self._ttl, self._repeat_key())
 
     async def _finish(self) -> None:
-        """Settle everything; what that waits for goes on if the caller is cancelled."""
+        """Settle everything; this continues if the caller is cancelled."""
         owing = self._end()
         if not owing:
             return
@@ -67,30 +70,30 @@ class AsyncHold(RenewedHold[AwaitingClient]):
         runtime = self._client._runtime
         if runtime is None or runtime.loop is not asyncio.get_running_loop():
             for owed in owing:
-                self._leave(owed)
+                self._finish_owed_in_background(owed)
             return
-        tasks = [asyncio.ensure_future(work_off(runtime, owed)) for owed in owing]
+        tasks = [asyncio.ensure_future(finish_owed(runtime, owed)) for owed in owing]
         await asyncio.shield(asyncio.gather(*tasks))
 
     async def reserve(self, units: float) -> bool:
-        """Make sure that so many more units are held now; tells whether they are.
+        """Hold enough for this many more units, and tell whether that succeeded.
 
-        Where nothing is metered it tells whether the work is allowed.
+        If the feature uses no credits, this tells whether the work is allowed.
         """
-        missing = self._lacks(units)
+        missing = self._missing_units(units)
         if missing <= 0:
             return True
         if not self.allowed:
             return False
-        arguments = self._ask_for(missing)
+        arguments = self._arguments_for(missing)
         begun = self._client._begin_now(*arguments, self._ttl)
         result = begun or await self._finish_check(arguments, begun)
         return self._is_held(result, missing)
 
     def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
-        """Yield the items, counting `units(item)` of each, and end the hold with the stream.
+        """Yield the items, count `units(item)` for each, and end the hold when the stream ends.
 
-        A hold that has not been entered is entered with the first item; one whose block ends well
-        before that goes on until the stream ends.
+        If the hold has not been entered, the first item enters it. If its block ends without an
+        exception before the first item, the hold stays open until the stream ends.
         """
         return stream(self, items, units)

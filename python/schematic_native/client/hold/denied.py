@@ -1,4 +1,4 @@
-"""The error of a hold that was required and denied."""
+"""The exception of a required hold that was denied."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class CreditsDenied(Exception):  # noqa: N818 - a name of the public API
-    """A hold that was required was denied; `result` is the check's answer."""
+    """A required hold was denied; `result` is the answer of its check."""
 
     def __init__(self, result: CheckResult) -> None:
         super().__init__(f"{result.flag_key} is denied: {result.reason}")

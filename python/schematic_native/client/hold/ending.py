@@ -1,10 +1,10 @@
 """How a hold ends: each piece is settled once, with the units that were used of it.
 
-Nothing here waits; a claim in a shared store, or what the service is to give back, is returned as
-owed, and whoever ends the hold sees to it.
+Nothing here waits: I/O that the ending requires, a claim in a shared store or a release on the
+service, is returned as owed, and the caller awaits it or starts it in the background.
 """
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=LeaseChecks)
 
-# A reservation, and the whole units that it is settled with; 0 gives it back and bills nothing.
+# A reservation and the whole units to settle it with; 0 releases it and bills nothing.
 Ending: TypeAlias = "tuple[Reservation, int]"
-# What is to be waited for after an ending: a claim in a shared store, or the id of a reservation that
-# the service is to give back.
+# I/O that is left to do after an ending: a claim in a shared store, or the id of a reservation to
+# release on the service.
 Owed: TypeAlias = "OwedClaim | str"
 
-# Sums of fractions are off by less than this; it must not bill a whole unit.
+# Larger than the rounding error of a sum of fractions, which must not bill another whole unit.
 ROUNDING = 1e-9
 
 
 class Shown:
-    """A count of a hold that whoever uses the hold reads, but does not set."""
+    """A count of a hold that is read without an underscore, and is for the hold alone to set."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -53,23 +53,24 @@ class Shown:
 
 
 class EndingHold(OpenHold, Generic[C]):
-    """What is held, used and billed, and how it is settled; no part of it waits.
+    """What is held, used and billed, and how it is settled; nothing here waits.
 
-    What is fixed in one step under the lock is then carried out, and carried out again if that was
-    interrupted: a piece that is settled twice has one key, and is billed once.
+    The endings are first fixed under the lock, in one step, and then carried out. If that is
+    interrupted, they are carried out again, which is safe: both settles of a piece have the same
+    idempotency key, so that it is billed once.
     """
 
     used = Shown("_used")
     """Event units used so far."""
     held = Shown("_held")
-    """Event units held: those settled already, and those of the pieces that are open."""
+    """Event units held: those of the open pieces, and those settled already."""
     exhausted: bool = False
-    """Whether more was wanted, and refused."""
+    """Whether the last attempt to hold more was denied."""
 
-    _count: int = 1  # of pieces, the first one included
-    _names: dict[str, str] | None = None  # keys of events, by reservation id
-    _stream: object = None  # that takes over
-    _tracked: str | None = None  # key of the event that bills what no piece could
+    _count: int = 1  # how many pieces there have been, including the first
+    _names: dict[str, str] | None = None  # idempotency keys of events, by reservation id
+    _stream: object = None  # a weak reference to the stream that may take over the hold
+    _tracked: str | None = None  # idempotency key of the event that bills usage without a piece
 
     _client: C
     _holds: Holds
@@ -89,7 +90,7 @@ class EndingHold(OpenHold, Generic[C]):
 
     @property
     def _event(self) -> str | None:
-        """The event that is billed; None if none is known."""
+        """The event that is billed; None if it is not known."""
         event = self._arguments[5]
         if event or self._result is None:
             return event
@@ -99,12 +100,12 @@ class EndingHold(OpenHold, Generic[C]):
         return None if entitlement is None else entitlement.event_subtype or entitlement.event_name
 
     def _end(self) -> list[Owed]:
-        """Settle everything, once; returns what is to be waited for."""
+        """Settle everything once; returns the I/O that is left to do."""
         if self._has_ended or self._result is None:
             return []
         client, holds = self._client, self._holds
         if client._holds is not holds:
-            # This process was forked from the one that holds: there it is settled.
+            # This is a forked child, and the hold belongs to the parent, which settles it.
             self._has_ended = True
             return []
         with holds.lock:
@@ -112,7 +113,7 @@ class EndingHold(OpenHold, Generic[C]):
             if endings is None:
                 units = math.ceil(self._used - ROUNDING) - self._billed
                 pieces = self._pieces
-                # Fixed from here on, whatever interrupts.
+                # From here on the endings are fixed, even if this is interrupted.
                 if len(pieces) == 1:
                     endings = [(pieces[0], units)]
                 else:
@@ -151,7 +152,7 @@ class EndingHold(OpenHold, Generic[C]):
         return core.release(reservation)
 
     def _track(self, units: int, key: str) -> None:
-        """Bill what no piece could bill as an ordinary event."""
+        """Bill usage that no piece covers, as an ordinary track event."""
         client, event = self._client, self._event
         if not event or client._refuses_event("hold"):
             return
@@ -165,17 +166,17 @@ class EndingHold(OpenHold, Generic[C]):
                 runtime.loop.call_soon_threadsafe(named.follow_up, runtime)
 
     def _bill_whole(self, pieces: tuple[Reservation, ...]) -> list[Ending]:
-        """End pieces with the whole units that were used; what is left of one is billed later."""
+        """Return endings that bill the whole units used so far; a fraction is billed later."""
         whole = math.floor(self._used + ROUNDING) - self._billed
         self._billed += whole
         return spread(pieces, whole)
 
-    def _see_to(self, endings: Sequence[Ending]) -> None:
-        """End pieces, and leave what is to be waited for to the client's loop."""
+    def _settle_without_waiting(self, endings: Sequence[Ending]) -> None:
+        """Settle pieces; I/O that is left to do runs on the client's event loop."""
         for owed in self._settle(endings):
-            self._leave(owed)
+            self._finish_owed_in_background(owed)
 
-    def _leave(self, owed: Owed) -> None:
+    def _finish_owed_in_background(self, owed: Owed) -> None:
         if isinstance(owed, str):
             self._on_loop(lambda runtime: runtime.give_back(owed))
         else:
@@ -191,9 +192,9 @@ class EndingHold(OpenHold, Generic[C]):
                 runtime.loop.call_soon_threadsafe(call, runtime)
 
     def _end_unawaited(self) -> None:
-        """Settle everything, and leave what is to be waited for to the client's loop."""
+        """Settle everything; I/O that is left to do runs on the client's event loop."""
         for owed in self._end():
-            self._leave(owed)
+            self._finish_owed_in_background(owed)
 
     def __del__(self) -> None:
         if self._has_ended or self._result is None:
@@ -211,7 +212,7 @@ class EndingHold(OpenHold, Generic[C]):
 
 
 def spread(pieces: tuple[Reservation, ...], units: int) -> list[Ending]:
-    """Share units out among pieces, the first first; the last one takes what is too much."""
+    """Distribute units over pieces in order; the last one takes all that is left, even too much."""
     endings: list[Ending] = []
     for piece in pieces[:-1]:
         part = min(units, math.ceil(piece.quantity_reserved))
@@ -221,8 +222,8 @@ def spread(pieces: tuple[Reservation, ...], units: int) -> list[Ending]:
     return endings
 
 
-async def work_off(runtime: Runtime, owed: Owed) -> None:
-    """Wait for what is owed after an ending: on the client's loop."""
+async def finish_owed(runtime: Runtime, owed: Owed) -> None:
+    """Do the I/O that an ending left to do. Call it on the client's event loop."""
     if isinstance(owed, str):
         await runtime.release(owed)
     else:

@@ -1,6 +1,9 @@
-"""How a hold begins, counts what is used, and holds more before it runs low."""
+"""How a hold counts what is used, and reserves more before it runs low.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+Nothing here waits: a check that memory cannot answer runs in the background.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class GrowingHold(EndingHold[C]):
-    """A hold that is entered, used, and held more of."""
+    """A hold that counts its usage and grows with it."""
 
     @classmethod
     def _make(cls, client: C, arguments: CheckArguments) -> Self:
-        """Return the hold of a client.
+        """Create a hold.
 
         Raises:
-            TypeError, ValueError: the usage is no positive number.
+            TypeError, ValueError: the usage is not a positive number.
 
         """
         usage: Any = arguments[4]
@@ -41,7 +44,7 @@ class GrowingHold(EndingHold[C]):
     def _with_terms(
         self, traits: object, required: bool, ttl: float | None, key: str | None
     ) -> Self:
-        """Set what few holds have."""
+        """Set the terms that only few holds have."""
         self._traits = read_json("traits", traits)
         if ttl is not None:
             _check_ttl(ttl)
@@ -66,16 +69,16 @@ class GrowingHold(EndingHold[C]):
 
     @property
     def reason(self) -> str:
-        """Which rule decided, or which failure."""
+        """The rule or the failure that decided the first check."""
         return self.result.reason
 
     @property
     def error(self) -> str | None:
-        """The failure, if there was one."""
+        """The failure of the first check, if there was one."""
         return self.result.error
 
     def _use(self, units: float) -> None:
-        """Count units that memory alone could not count, or say what is wrong with them."""
+        """Count units that the native `use` could not count, or say what is wrong with them."""
         if type(units) is not int or units < 0:
             check_units(units)
         with self._holds.lock:
@@ -87,11 +90,11 @@ class GrowingHold(EndingHold[C]):
             self._is_busy = True
         self._grow()
 
-    def _ask_for(self, units: float) -> CheckArguments:
+    def _arguments_for(self, units: float) -> CheckArguments:
         """Return the arguments of a check for more units."""
         flag_key, company, user, options, _, *others = self._arguments
         if self._pieces:
-            # As the first check named them: the caller's mappings may have changed.
+            # The keys of the first check: the caller's mappings may have changed since.
             company, user = self._pieces[0].company, self._pieces[0].user
         arguments: Any = (flag_key, company, user, options, units, *others)
         return cast("CheckArguments", arguments)
@@ -102,22 +105,22 @@ class GrowingHold(EndingHold[C]):
         return f"hold:{self._arguments[0]}:{self._key}:{self._count if self._result else 0}"
 
     def _grow(self) -> None:
-        """Hold more: now if memory can tell, else in the background."""
+        """Hold more: at once if memory can answer the check, otherwise in the background."""
         units = self._usage + max(0.0, self._used - self._held)
         try:
-            begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+            begun = self._client._begin_now(*self._arguments_for(units), self._ttl)
         except BaseException:
             self._is_busy = False
             raise
         if isinstance(begun, CheckResult):
-            self._see_to(self._adopt(begun, units))
+            self._settle_without_waiting(self._accept_further_check(begun, units))
             self._is_busy = False
             return
 
         async def grow(runtime: Runtime) -> None:
             try:
                 result = await self._ask(runtime, units, begun)
-                self._see_to(self._adopt(result, units))
+                self._settle_without_waiting(self._accept_further_check(result, units))
             finally:
                 self._is_busy = False
 
@@ -126,18 +129,18 @@ class GrowingHold(EndingHold[C]):
     async def _ask(
         self, runtime: Runtime, units: float, pending: PendingCheck | None
     ) -> CheckResult:
-        """Finish a check for more units on the loop."""
+        """Finish a check for more units. Call it on the event loop."""
         client = self._client
-        request = client._read_check(self._ask_for(units), self._ttl, self._repeat_key())
+        request = client._read_check(self._arguments_for(units), self._ttl, self._repeat_key())
         return client._conclude_check(request, await runtime.check(request, pending))
 
-    def _adopt(self, result: CheckResult, units: float) -> list[Ending]:
-        """Take more that is held; returns it for ending if it comes too late."""
+    def _accept_further_check(self, result: CheckResult, units: float) -> list[Ending]:
+        """Add what a further check holds; if the hold is ending, return it to be released instead."""
         reservation = result.reservation
         with self._holds.lock:
             if reservation is None:
                 self.exhausted = not result.allowed
-                self._low = -math.inf  # one refusal is enough
+                self._low = -math.inf  # do not ask again
                 return []
             if self._ending is not None:
                 return [(reservation, 0)]
@@ -153,17 +156,17 @@ class GrowingHold(EndingHold[C]):
             self._names[reservation.id] = self._name(reservation.event_subtype, self._count)
         self._count += 1
 
-    def _lacks(self, units: float) -> float:
-        """Return the units that must be held for so many to be left."""
+    def _missing_units(self, units: float) -> float:
+        """Return how many more units must be held so that `units` are left to use."""
         check_units(units)
         if self._ending is not None:
             raise RuntimeError("the hold has ended")
         return units - (self._held - self._used)
 
     def _is_held(self, result: CheckResult, units: float) -> bool:
-        """Take the answer of a check that was waited for."""
-        late = self._adopt(result, units)
-        self._see_to(late)
+        """Add what a further check holds, and tell whether `reserve` has succeeded."""
+        late = self._accept_further_check(result, units)
+        self._settle_without_waiting(late)
         return result.allowed and not late
 
 
@@ -175,7 +178,7 @@ def _check_usage(usage: object) -> None:
 
 
 def check_units(units: object) -> None:
-    """Require a number of event units, finite and 0 or more."""
+    """Require a finite number of event units of 0 or more."""
     if isinstance(units, bool) or not isinstance(units, (int, float)):
         raise TypeError(f"units must be a number, got {units!r}")
     if not is_usage(units):

@@ -1,4 +1,7 @@
-"""`metered`: a hold around each call of a function, or for as long as its generator runs."""
+"""`metered`: a hold around each call of a function, or for as long as its generator runs.
+
+It only wraps functions; holding and billing are left to the hold.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Client(Protocol):
-    """A client of either kind, as the decorator sees it."""
+    """What the decorator needs of a client of either kind."""
 
     @property
     def hold(self) -> Callable[..., Hold | AsyncHold]:
-        """Its method `hold`."""
+        """The client's method `hold`."""
 
 
 class Metering(NamedTuple):
@@ -38,7 +41,7 @@ class Metering(NamedTuple):
     keywords: dict[str, Any]
 
     def hold(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Hold | AsyncHold:
-        """Return the hold of one call."""
+        """Create the hold of one call."""
 
         def of_call(value: Any) -> Any:
             return value(*arguments, **keywords) if callable(value) else value
@@ -111,7 +114,7 @@ class Metering(NamedTuple):
 
 
 class _Entered:
-    """A hold of either client as an asynchronous context."""
+    """A hold of either client as an asynchronous context manager."""
 
     def __init__(self, hold: Hold | AsyncHold) -> None:
         self._hold = hold
@@ -139,7 +142,7 @@ def _synchronous(hold: Hold | AsyncHold) -> Hold:
 
 
 def metered(metering: Metering) -> Callable[[F], F]:
-    """Return the decorator that both clients' `metered` is."""
+    """Return the decorator for the method `metered` of both clients."""
     read_text("flag_key", metering.flag_key)
     if not callable(metering.units):
         raise TypeError(f"units must be a function of the result, got {metering.units!r}")

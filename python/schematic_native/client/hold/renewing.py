@@ -1,17 +1,19 @@
-"""How a hold is renewed before its pieces lapse, on the client's loop and in the background."""
+"""How a hold is renewed before its pieces expire, in the background on the client's event loop.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+It must settle an old piece with what was used of it, and never twice.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
 import math
-from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import ref
 
 from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.hold.denied import CreditsDenied
-from schematic_native.client.hold.ending import C, Ending
+from schematic_native.client.hold.ending import ROUNDING, C, Ending, spread
 from schematic_native.client.hold.growing import GrowingHold
 from schematic_native.client.hold.schedule import RENEWED_AT
 
@@ -19,17 +21,17 @@ if TYPE_CHECKING:
     from schematic_native._native import Reservation
     from schematic_native.client.runtime import Runtime
 
-# Between two tries passes this part of the time to live.
+# The time between two attempts, as a fraction of the time to live.
 TRIED_AGAIN_AFTER = 1 / 12
-# Failures that say nothing about credits: what is held stays held.
+# Failures that say nothing about the credits that are left: the old pieces are kept.
 _FAULTS = frozenset({"lease_store_error", "server_reservation_failed", "engine_error"})
 
 
 class RenewedHold(GrowingHold[C]):
-    """A hold that holds anew before what it holds lapses."""
+    """A hold that is renewed before its pieces expire."""
 
-    def _take(self, result: CheckResult) -> None:
-        """Begin with the answer of the first check."""
+    def _accept_first_check(self, result: CheckResult) -> None:
+        """Begin the hold with the answer of its first check."""
         self._result = result
         reservation = result.reservation
         if reservation is not None:
@@ -39,7 +41,7 @@ class RenewedHold(GrowingHold[C]):
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self._due = monotonic() + lead
+            self._due = holds.monotonic() + lead
             holds.watch(self)
         elif self._is_required and not result.allowed:
             self._ending = []
@@ -47,7 +49,7 @@ class RenewedHold(GrowingHold[C]):
             raise CreditsDenied(result)
 
     async def _renew(self, runtime: Runtime) -> None:
-        """Hold anew what is still unused, then settle what was used of the old pieces."""
+        """Reserve anew what is still unused, then settle the old pieces with what was used."""
         with self._holds.lock:
             if self._ending is not None or not self._pieces:
                 return
@@ -57,25 +59,26 @@ class RenewedHold(GrowingHold[C]):
             self._is_busy = True
             old, left = self._pieces, self._held - self._used
         try:
-            result = await self._ask_anew(runtime, left)
+            result = await self._check_again(runtime, left)
             if result is not None and result.reservation is None and result.error in _FAULTS:
                 self._try_again()
                 return
             new = None if result is None else result.reservation
-            self._see_to(self._replace(old, new, left))
+            self._settle_without_waiting(self._replace(old, new, left))
             if result is not None and new is None:
-                # Two at once were too much: what is free now may be enough for one.
-                result = await self._ask_anew(runtime, left)
+                # The credits did not suffice for the old and the new reservation at once. The old one
+                # has been released by now, so a second attempt may succeed.
+                result = await self._check_again(runtime, left)
                 if result is not None:
-                    self._see_to(self._adopt(result, left))
+                    self._settle_without_waiting(self._accept_further_check(result, left))
             self._watch_newest()
         finally:
             self._is_busy = False
 
-    async def _ask_anew(self, runtime: Runtime, units: float) -> CheckResult | None:
+    async def _check_again(self, runtime: Runtime, units: float) -> CheckResult | None:
         if units <= 0:
             return None
-        begun = self._client._begin_now(*self._ask_for(units), self._ttl)
+        begun = self._client._begin_now(*self._arguments_for(units), self._ttl)
         if isinstance(begun, CheckResult):
             return begun
         return await self._ask(runtime, units, begun)
@@ -83,12 +86,12 @@ class RenewedHold(GrowingHold[C]):
     def _replace(
         self, old: tuple[Reservation, ...], new: Reservation | None, units: float
     ) -> list[Ending]:
-        """Let a new piece take the place of old ones; returns how the old ones end."""
+        """Replace old pieces by a new one; returns the endings of the old ones."""
         with self._holds.lock:
             if self._ending is not None:
                 return [] if new is None else [(new, 0)]
             endings = self._bill_whole(old)
-            # What came meanwhile was added at the end.
+            # Pieces that were added during the check are at the end, and stay.
             self._pieces = self._pieces[len(old) :]
             self._held = self._billed + sum(piece.quantity_reserved for piece in self._pieces)
             if new is not None:
@@ -102,27 +105,33 @@ class RenewedHold(GrowingHold[C]):
         piece = self._pieces[-1]
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
-        self._due = monotonic() + max(lead, 0.0)
+        self._due = self._holds.monotonic() + max(lead, 0.0)
         self._holds.watch(self)
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
-        self._due = monotonic() + TRIED_AGAIN_AFTER * life
+        self._due = self._holds.monotonic() + TRIED_AGAIN_AFTER * life
         self._holds.watch(self)
 
     def _settle_so_far(self) -> None:
-        """Settle every piece with what was used, while the client can."""
+        """Settle every piece with what was used so far, before the client shuts down."""
         with self._holds.lock:
             if self._ending is not None or not self._pieces:
                 return
             pieces, self._pieces = self._pieces, ()
-            endings = self._bill_whole(pieces)
+            # Rounded up, because no later piece will bill the fraction.
+            units = math.ceil(self._used - ROUNDING) - self._billed
+            self._billed += units
+            endings = spread(pieces, units)
             self._held = self._billed
             self._low = -math.inf
-        self._see_to(endings)
+        self._settle_without_waiting(endings)
 
-    def _passes_on(self, error: BaseException | None) -> bool:
-        """Tell whether a stream that has not begun takes over, as the block ends well."""
+    def _hands_over(self, error: BaseException | None) -> bool:
+        """Tell whether the hold stays open for a stream that has not begun.
+
+        It does not if an exception ends the block.
+        """
         stream = self._stream
         if error is not None or not isinstance(stream, ref):
             return False

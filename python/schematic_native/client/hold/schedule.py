@@ -1,30 +1,32 @@
-"""When each open hold of a client is renewed: one timer on the client's loop for all of them."""
+"""When the open holds of a client are renewed: one timer on the client's event loop for all of them.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+It must never keep a hold or the client from being garbage collected.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
 import contextlib
 import math
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from schematic_native._native import OpenHolds
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.session import Session
     from schematic_native.config.lease_settings import LeaseSettings
 
-# A hold is renewed when this part of its time to live has passed: the rest is for further tries.
+# A hold is renewed when this fraction of its time to live has passed: the rest leaves time to retry.
 RENEWED_AT = 2 / 3
 
 
 class Renewable(Protocol):
-    """A hold, as its schedule sees it."""
+    """What the schedule needs of a hold."""
 
     _due: float  # an instant of the monotonic clock
 
@@ -34,40 +36,45 @@ class Renewable(Protocol):
 
 
 class Holds(OpenHolds):
-    """The open holds of one client, renewed on its loop before they lapse.
+    """The open holds of one client, renewed on its event loop before they expire.
 
     Args:
-        session: has the loop. Neither it nor this holds the client, or a hold.
+        session: the client's session, which has the event loop.
         leases: how long holds live; None without credit leases.
+        monotonic: seconds that never go back.
 
     """
 
-    def __init__(self, session: Session, leases: LeaseSettings | None) -> None:
+    def __init__(
+        self, session: Session, leases: LeaseSettings | None, monotonic: Callable[[], float]
+    ) -> None:
+        self.monotonic = monotonic
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
         self._timer: Any = None
 
     def watch(self, hold: Renewable) -> None:
-        """Have a hold renewed when it is due."""
+        """Schedule the renewal of a hold."""
         self.open[id(hold)] = ref(hold)
-        # Read after the hold is there: whoever looks meanwhile either sees it or is rung for.
+        # `next_at` is read after the hold has been added: a timer that fires in between either finds
+        # the hold, or has reset `next_at`, so that it is set again here.
         if hold._due < self.next_at:
-            self.ring(hold._due)
+            self.wake_at(hold._due)
 
     def start(self) -> None:
-        """Go on on a new loop, from it, with what an earlier one left."""
+        """Continue on a new event loop with the holds that are still open. Call it on that loop."""
         if self.open:
-            self._look()
+            self._renew_due()
 
     def settle(self) -> None:
-        """Settle what was used so far: the client is about to shut down."""
+        """Settle what all holds have used so far, before the client shuts down."""
         for reference in list(self.open.values()):
             hold = reference()
             if hold is not None:
                 hold._settle_so_far()
 
-    def ring(self, due: float) -> None:
-        """Have the loop look at the holds at an instant that is sooner than it would."""
+    def wake_at(self, due: float) -> None:
+        """Move the timer forward to an earlier time."""
         self.next_at = due
         runtime = self._session.runtime
         if runtime is not None:
@@ -80,15 +87,15 @@ class Holds(OpenHolds):
             return
         if self._timer is not None:
             self._timer.cancel()
-        left = max(0.0, self.next_at - monotonic())
-        self._timer = runtime.loop.call_later(left, self._look)
+        left = max(0.0, self.next_at - self.monotonic())
+        self._timer = runtime.loop.call_later(left, self._renew_due)
 
-    def _look(self) -> None:
+    def _renew_due(self) -> None:
         runtime = self._session.runtime
         if runtime is None:
             return
         self.next_at = math.inf
-        now, soonest = monotonic(), math.inf
+        now, soonest = self.monotonic(), math.inf
         for reference in list(self.open.values()):
             hold = reference()
             if hold is None:
@@ -102,7 +109,7 @@ class Holds(OpenHolds):
 
 
 def _shortest_life(leases: LeaseSettings) -> float:
-    """Return the seconds that a hold of any credit type lives at least."""
+    """Return the shortest time to live of a hold of any credit type, in seconds."""
     lives = [leases.reservation_ttl]
     for knobs in (leases.overrides or {}).values():
         life = knobs.get("reservation_ttl")

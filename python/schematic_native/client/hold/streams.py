@@ -1,9 +1,10 @@
-"""Items of a stream, counted by a hold as they pass; the hold ends with its stream.
+"""Iterators that count their items with a hold, and end the hold when they end.
 
-A stream knows its hold by what both kinds are: one that is entered with `with`, or with `async with`.
+A stream tells the two kinds of holds apart by their protocols, `with` or `async with`, because it must
+not import the modules of `Hold` and `AsyncHold`, which import it.
 """
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ AnyHold: TypeAlias = "RenewedHold[Any]"
 
 
 class _Stream(Generic[T]):
-    """What both kinds of streams are; it ends the hold when it ends, or is collected."""
+    """The base of both kinds of streams; it ends its hold when it is garbage collected, too."""
 
     def __init__(self, hold: AnyHold, units: Callable[[T], float]) -> None:
         self._hold = hold
@@ -35,17 +36,16 @@ class _Stream(Generic[T]):
         hold._may_outlive = True
 
     def takes_over(self) -> bool:
-        """Tell whether the hold is left to this: it has not begun."""
+        """Tell whether the stream has not begun, so that the hold must stay open for it."""
         return not self._has_begun and not self._has_ended
 
     def __del__(self) -> None:
-        # Not of a stream that has begun in the hold's own block, which ends the hold.
         if not self._has_ended:
             self._hold._end_unawaited()
 
 
 class HoldStream(_Stream[T]):
-    """Items of a stream, counted as they pass."""
+    """An iterator that counts each item that it yields."""
 
     def __init__(self, hold: AnyHold, items: Iterable[T], units: Callable[[T], float]) -> None:
         super().__init__(hold, units)
@@ -95,7 +95,7 @@ class HoldStream(_Stream[T]):
 
 
 class AsyncHoldStream(_Stream[T]):
-    """Items of an asynchronous stream, counted as they pass."""
+    """An asynchronous iterator that counts each item that it yields."""
 
     def __init__(self, hold: AnyHold, items: AsyncIterable[T], units: Callable[[T], float]) -> None:
         super().__init__(hold, units)
@@ -142,13 +142,13 @@ class AsyncHoldStream(_Stream[T]):
             if isinstance(hold, AbstractAsyncContextManager):
                 await hold.__aexit__(None, None, None)
             else:
-                hold._end_unawaited()  # a synchronous wait would hold up the loop
+                hold._end_unawaited()  # waiting synchronously would block the event loop
 
 
 def stream(
     hold: AnyHold, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]
 ) -> HoldStream[T] | AsyncHoldStream[T]:
-    """Return the stream of items that ends a hold, asynchronous if they are."""
+    """Return a stream of items that ends the hold, asynchronous if the items are."""
     if isinstance(items, AsyncIterable):
         return AsyncHoldStream(hold, items, units)
     return HoldStream(hold, items, units)

@@ -1,6 +1,9 @@
-"""`Hold`: the hold of the synchronous client, for `with`."""
+"""`Hold`: the hold of the synchronous client, used with `with`.
 
-# ruff: noqa: SLF001 - a hold is a part of its client
+It only waits; `ending`, `growing` and `renewing` decide.
+"""
+
+# ruff: noqa: SLF001 - a hold is part of its client
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ class Hold(RenewedHold[BlockingClient]):
     __exit__ = OpenHold._exit
 
     def _enter_slowly(self, begun: CheckResult | PendingCheck | None) -> None:
-        """Take the answer of the first check, once there is one."""
-        # What waits is false.
-        self._take(begun or self._finish(self._arguments, begun))
+        """Begin the hold with a first check that memory could not answer, or that has special terms."""
+        # A pending check is falsy.
+        self._accept_first_check(begun or self._finish(self._arguments, begun))
 
     def _exit_slowly(self, exc: BaseException | None) -> None:
-        """Settle what memory alone could not, unless something else than the block ends the hold."""
+        """Settle what the native `__exit__` could not, unless the hold stays open."""
         if exc is None and (self._is_left_open or self._stream is not None) and self._is_left():
             return
         for owed in self._end():
@@ -45,15 +48,15 @@ class Hold(RenewedHold[BlockingClient]):
                 self._client._claim(owed)
 
     def _leave_open(self) -> None:
-        """Leave the hold open at the end of its block, for `_close` or the collector to end it."""
+        """Keep the hold open when its block ends; `_close` or garbage collection ends it later."""
         self._is_left_open = self._may_outlive = True
 
     def _is_left(self) -> bool:
-        """Tell whether something else than the block ends the hold."""
-        return self._is_left_open or (self._stream is not None and self._passes_on(None))
+        """Tell whether the hold stays open when its block ends."""
+        return self._is_left_open or (self._stream is not None and self._hands_over(None))
 
     def _close(self) -> None:
-        """End a hold that was left open, and wait for it as the block would."""
+        """End a hold that was left open, and wait for that as the end of the block would."""
         self._is_left_open, self._stream = False, None
         self._exit_slowly(None)
 
@@ -66,24 +69,24 @@ class Hold(RenewedHold[BlockingClient]):
         self._client._finish(outcome_of(lambda runtime: runtime.release(reservation_id), limit))
 
     def reserve(self, units: float) -> bool:
-        """Make sure that so many more units are held now; tells whether they are.
+        """Hold enough for this many more units, and tell whether that succeeded.
 
-        Where nothing is metered it tells whether the work is allowed.
+        If the feature uses no credits, this tells whether the work is allowed.
         """
-        missing = self._lacks(units)
+        missing = self._missing_units(units)
         if missing <= 0:
             return True
         if not self.allowed:
             return False
-        arguments = self._ask_for(missing)
+        arguments = self._arguments_for(missing)
         begun = self._client._begin_now(*arguments, self._ttl)
         result = begun or self._finish(arguments, begun)
         return self._is_held(result, missing)
 
     def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
-        """Yield the items, counting `units(item)` of each, and end the hold with the stream.
+        """Yield the items, count `units(item)` for each, and end the hold when the stream ends.
 
-        A hold that has not been entered is entered with the first item; one whose block ends well
-        before that goes on until the stream ends.
+        If the hold has not been entered, the first item enters it. If its block ends without an
+        exception before the first item, the hold stays open until the stream ends.
         """
         return stream(self, items, units)

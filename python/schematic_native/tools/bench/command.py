@@ -184,6 +184,8 @@ def _write(arguments: argparse.Namespace, measured: list[Series]) -> None:
         export(arguments.pyperf, measured)
     for file in arguments.document:
         file.write_text(update(file.read_text(), measured))
+    if arguments.html is not None:
+        print(f"report: {arguments.html.resolve().as_uri()}")
 
 
 async def _calls(worlds: list[str], rounds: int, *, sustained: bool) -> list[Series]:

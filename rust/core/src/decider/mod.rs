@@ -28,7 +28,7 @@ use crate::{
     Millis,
     cache::Cache,
     engine::Terms,
-    events::{Batch, Queue},
+    events::{Batch, Journal, Queue},
     leases::{Exported, Failure, Holder, Ids, Knobs, Ledger, Mode, Reservation, SlotKey},
 };
 
@@ -69,6 +69,8 @@ pub struct DeciderSettings {
     pub shared: bool,
     /// Who answers lease-backed checks; `None` is the rules engine.
     pub engine: Option<Box<dyn Engine>>,
+    /// Keeps billing events beyond the life of the process.
+    pub journal: Option<Box<dyn Journal>>,
 }
 
 /// The state of one process: what it knows of the service, its leases and its events.
@@ -98,7 +100,8 @@ impl Decider {
                 &settings.api_key,
                 settings.max_billing_events,
                 settings.max_flag_check_events,
-            ),
+            )
+            .with_journal(settings.journal),
             owed: owed_claims::OwedClaims::default(),
             ids: Ids::new(settings.seed),
             wake: settings.wake,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::metric::RowKey;
+use super::operator::Operator;
 use super::period::{MetricPeriod, MonthReset};
 use super::table::{Ids, Key};
-use super::value::{Comparable, Operator, Value};
+use super::value::{Comparable, Value};
 use crate::name::Name;
 
 /// One condition of a rule.

@@ -8,13 +8,14 @@ use super::cost::{Cost, cost};
 use super::facts::{Facts, NOBODY};
 use super::flag::Flag;
 use super::metric::Metric;
+use super::operator::{Operator, compare, compare_numbers};
 use super::period::MetricPeriod;
 use super::preflight::Preflight;
 use super::rule::{Pool, Rule, RuleType};
 use super::spend::Violation;
 use super::table::{Ids, Key};
 use super::user::User;
-use super::value::{Operator, Value, compare, compare_numbers};
+use super::value::Value;
 use super::verdict::{Cycle, FeatureUsage, Reason, Verdict};
 use crate::Millis;
 

@@ -10,7 +10,8 @@ use super::facts::{
     ANY, BASE_PLAN, BILLING_PRODUCTS, Facts, ID, OF_USER, PLAN_VERSIONS, PLANS, TRAITS, other_bit,
     text_bit, word_of,
 };
-use super::value::{Comparable, Operator};
+use super::operator::Operator;
+use super::value::Comparable;
 
 /// Conditions of one rule that an entity's facts may show not to hold.
 #[derive(Debug, Clone)]

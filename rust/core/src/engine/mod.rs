@@ -19,6 +19,7 @@ mod facts;
 mod flag;
 mod gate;
 mod metric;
+mod operator;
 mod period;
 mod preflight;
 mod rule;
@@ -41,6 +42,7 @@ pub use entitlement::{Entitlement, QuantityRates, Terms, ValueType, WarningTier}
 pub use evaluate::evaluate;
 pub use flag::{Flag, FlagName};
 pub(crate) use metric::{Metric, RowKey};
+pub(crate) use operator::Operator;
 pub(crate) use period::Subscription;
 pub use period::{MetricPeriod, MonthReset};
 pub use preflight::{Preflight, PreflightError};
@@ -52,7 +54,7 @@ pub(crate) use table::{Ids, Key, Table};
 pub(crate) use traits::Trait;
 pub use user::User;
 pub(crate) use user::UserParts;
-pub(crate) use value::{Comparable, Operator, Value};
+pub(crate) use value::{Comparable, Value};
 pub use verdict::{FeatureUsage, KeptReason, Reason, Verdict};
 
 /// The version key of the published engine whose answers these are.

@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
+use super::journal::Ticket;
 use crate::{
     engine::{FlagName, KeptReason},
     leases::{Keys, Mode, Party, Reservation, ReservationId},
@@ -28,6 +29,26 @@ pub enum Billing {
     },
     /// An identify event: who a company or user is.
     Identify(Box<Identify>),
+    /// One of those that a journal keeps, too.
+    Kept(Box<Kept>),
+}
+
+/// An event that a journal keeps.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// What the journal knows it by.
+    pub ticket: Ticket,
+    /// The event, as far as this process has it.
+    pub event: KeptEvent,
+}
+
+/// What this process has of a kept event.
+#[derive(Clone, Debug)]
+pub enum KeptEvent {
+    /// The event itself, which is none that is kept.
+    Queued(Billing),
+    /// What the journal has: a JSON object without the API key.
+    Written(Box<[u8]>),
 }
 
 /// What few settles have.
@@ -258,9 +279,36 @@ impl Billing {
                 extras,
             } => write_settle(reservation, *quantity, extras.as_deref(), key_field, out),
             Self::Identify(identify) => identify.write(key_field, out),
+            Self::Kept(kept) => match &kept.event {
+                KeptEvent::Queued(event) => event.write(key_field, out),
+                KeptEvent::Written(object) => write_object(object, key_field, out),
+            },
+        }
+    }
+
+    /// Writes the event as a JSON object without the API key.
+    pub(super) fn write_keyless(&self, out: &mut Vec<u8>) {
+        self.write(KEYLESS, out);
+    }
+
+    /// What a journal knows it by, if one keeps it.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Kept(kept) => Some(kept.ticket),
+            _ => None,
         }
     }
 }
+
+/// Adds the API key to an object that was written without it.
+fn write_object(object: &[u8], key_field: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(key_field);
+    out.push(b',');
+    out.extend_from_slice(object.get(1..).unwrap_or_default());
+}
+
+/// In place of the API key's field where there is none.
+const KEYLESS: &[u8] = b"{";
 
 /// The field of the API key that each event begins with; made once, as it is the same in all.
 pub(super) fn key_field(api_key: &str) -> Box<[u8]> {
@@ -271,7 +319,8 @@ pub(super) fn key_field(api_key: &str) -> Box<[u8]> {
 
 fn begin<'a>(out: &'a mut Vec<u8>, key_field: &[u8], kind: &str) -> Object<'a> {
     out.extend_from_slice(key_field);
-    let mut event = Object { out, empty: false };
+    let empty = key_field == KEYLESS;
+    let mut event = Object { out, empty };
     event.text("type", kind);
     event
 }

@@ -5,11 +5,15 @@
 //! takes room from billing: a full analytics queue drops what is new, and counts it.
 
 mod event;
+mod journal;
 mod pace;
 mod queue;
 mod response;
 
-pub use event::{Billing, FlagCheck, IdempotencyKey, Identify, SettleExtras, Track};
+pub use event::{
+    Billing, FlagCheck, IdempotencyKey, Identify, Kept, KeptEvent, SettleExtras, Track,
+};
+pub use journal::{Journal, Ticket};
 pub use pace::Pace;
 pub use queue::{Batch, MAX_BATCH, Queue, QueueCounts};
 pub use response::{Response, ResponseError};

@@ -16,15 +16,19 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::event::{Billing, FlagCheck, key_field};
+use super::{
+    event::{Billing, FlagCheck, Kept, KeptEvent, key_field},
+    journal::{Journal, Ticket},
+};
 
 /// The capture service takes no more events in one request.
 pub const MAX_BATCH: usize = 100;
 
 /// Events that wait to be sent, oldest first.
-#[derive(Debug)]
 pub struct Queue {
     key_field: Arc<[u8]>,
+    /// Keeps billing events, too, if there is one.
+    journal: Option<Box<dyn Journal>>,
     billing: Lane<Billing>,
     analytics: Lane<FlagCheck>,
     /// Whether the sender was woken for a full batch and has not asked for another wake-up since.
@@ -63,10 +67,16 @@ impl<E> Lane<E> {
     }
 
     fn push(&self, event: E) -> bool {
+        let has_room = self.push_if_room(event);
+        if !has_room {
+            self.drop_one();
+        }
+        has_room
+    }
+
+    fn push_if_room(&self, event: E) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.len() >= self.capacity {
-            drop(waiting);
-            self.drop_one();
             return false;
         }
         waiting.push_back(event);
@@ -115,15 +125,63 @@ impl Queue {
     pub fn new(api_key: &str, max_billing: usize, max_analytics: usize) -> Self {
         Self {
             key_field: key_field(api_key).into(),
+            journal: None,
             billing: Lane::new(max_billing),
             analytics: Lane::new(max_analytics),
             told: AtomicBool::new(false),
         }
     }
 
+    /// Has a journal keep billing events until they are delivered.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Option<Box<dyn Journal>>) -> Self {
+        self.journal = journal;
+        self
+    }
+
     /// Queues an event that must arrive; `true` if the sender is to be woken.
     pub fn bill(&self, event: Billing) -> bool {
-        self.billing.push(event) && self.is_news()
+        let is_queued = match &self.journal {
+            None => self.billing.push(event),
+            Some(journal) => self.keep_and_push(&**journal, event),
+        };
+        is_queued && self.is_news()
+    }
+
+    /// Queues an event that the journal keeps; without room for it in memory, the journal has it alone.
+    #[cold]
+    #[inline(never)]
+    fn keep_and_push(&self, journal: &dyn Journal, event: Billing) -> bool {
+        let (event, kept) = kept(journal, event);
+        let Some((ticket, length)) = kept else {
+            return self.billing.push(event);
+        };
+        let has_room = self.billing.push_if_room(event);
+        if !has_room {
+            journal.leave(ticket, length);
+        }
+        has_room
+    }
+
+    /// The service has taken these events, or refused them for good.
+    pub fn delivered(&self, batch: &Batch) {
+        if let Some(journal) = &self.journal {
+            journal.delivered(&mut batch.billing.iter().filter_map(Billing::ticket));
+        }
+    }
+
+    /// Empties the queue at the end of the client, and has the journal keep what it does not keep yet, of these batches,
+    /// too; returns how many billing events it does not keep.
+    pub fn keep_rest<'a>(&self, batches: impl Iterator<Item = &'a Batch>) -> usize {
+        let queued = self.billing.take(usize::MAX);
+        let of_batches = batches.flat_map(|batch| batch.billing.iter());
+        let all = queued.iter().chain(of_batches);
+        all.filter(|event| event.ticket().is_none())
+            .filter(|event| match &self.journal {
+                None => true,
+                Some(journal) => journal.keep(&mut |out| event.write_keyless(out)).is_none(),
+            })
+            .count()
     }
 
     /// Queues the record of a flag check, made only if there is room; `true` if the sender is to
@@ -160,7 +218,11 @@ impl Queue {
     }
 
     fn take(&self) -> Option<Batch> {
-        let billing = self.billing.take(MAX_BATCH);
+        let mut billing = self.billing.take(MAX_BATCH);
+        if let Some(journal) = &self.journal {
+            let rest = journal.take_waiting(MAX_BATCH - billing.len());
+            billing.extend(rest.into_iter().map(read_back));
+        }
         let analytics = self.analytics.take(MAX_BATCH - billing.len());
         (!billing.is_empty() || !analytics.is_empty()).then(|| Batch {
             key_field: self.key_field.clone(),
@@ -177,12 +239,35 @@ impl Queue {
     #[must_use]
     pub fn counts(&self) -> QueueCounts {
         QueueCounts {
-            billing: self.billing.len(),
+            billing: self.billing.len()
+                + self.journal.as_ref().map_or(0, |journal| journal.waiting()),
             analytics: self.analytics.len(),
             dropped_billing: self.billing.dropped.load(Relaxed),
             dropped_analytics: self.analytics.dropped.load(Relaxed),
         }
     }
+}
+
+/// Has a journal keep an event; also returns its ticket and its length, if it is kept.
+fn kept(journal: &dyn Journal, event: Billing) -> (Billing, Option<(Ticket, usize)>) {
+    let mut length = 0;
+    let ticket = journal.keep(&mut |out| {
+        event.write_keyless(out);
+        length = out.len();
+    });
+    match ticket {
+        None => (event, None),
+        Some(ticket) => {
+            let event = KeptEvent::Queued(event);
+            let kept = Billing::Kept(Box::new(Kept { ticket, event }));
+            (kept, Some((ticket, length)))
+        }
+    }
+}
+
+fn read_back((ticket, object): (Ticket, Box<[u8]>)) -> Billing {
+    let event = KeptEvent::Written(object);
+    Billing::Kept(Box::new(Kept { ticket, event }))
 }
 
 impl Batch {

@@ -120,6 +120,7 @@ impl Studio {
             }),
             shared,
             engine: None,
+            journal: None,
         });
         Self { decider, woken }
     }

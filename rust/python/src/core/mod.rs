@@ -9,12 +9,14 @@ mod pending;
 mod settings;
 mod settles;
 mod slabs;
+mod spool;
 mod status;
 
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use schematic_core::{Millis, Now, decider::Decider, leases::SlotKey};
+use schematic_spool::Spool;
 
 pub(crate) use checks::CheckArguments;
 pub(crate) use entities::Ingested;
@@ -33,6 +35,8 @@ pub(crate) struct Core {
     steady: Option<Py<PyAny>>,
     /// Forks before this core was made.
     forks: u32,
+    /// Keeps usage on disk, if that is configured.
+    spool: Option<Arc<Spool>>,
 }
 
 impl Core {

@@ -1,7 +1,7 @@
 //! How a core is made: what Python configures, checked, with every default. It must never accept a
 //! setting that makes an instant or an amount overflow.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyMapping};
 use schematic_core::{
@@ -16,6 +16,7 @@ use crate::{
         LARGEST_LEASE, LEASE_DURATION, LEASE_SIZE, LONGEST_TERM, LOW_WATER_MARK, RESERVATION_TTL,
     },
     fork,
+    spool::{journal, open_spool},
     wake::wake_with,
 };
 
@@ -26,7 +27,7 @@ impl Core {
         *, api_key, max_companies=100_000, max_users=100_000, max_billing_events=1_000_000,
         max_flag_check_events=10_000, lease_size=LEASE_SIZE, lease_duration=LEASE_DURATION,
         reservation_ttl=RESERVATION_TTL, low_water_mark=LOW_WATER_MARK, overrides=None, clock=None, wake=None, seed=None,
-        shared=false, slabs=None, steady=None,
+        shared=false, slabs=None, steady=None, spool=None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "each is a setting with a name")]
     fn new(
@@ -47,7 +48,9 @@ impl Core {
         shared: bool,
         slabs: Option<(f64, f64, f64)>,
         steady: Option<Py<PyAny>>,
+        spool: Option<(PathBuf, u64, Option<f64>)>,
     ) -> PyResult<Self> {
+        let spool = spool.map(|spool| open_spool(py, spool, clock.as_ref()));
         let common = lease_knobs(lease_size, lease_duration, reservation_ttl, low_water_mark)?;
         let client = Decider::new(DeciderSettings {
             api_key,
@@ -60,6 +63,7 @@ impl Core {
             wake: wake_with(wake),
             shared,
             engine: engine(),
+            journal: spool.as_ref().map(journal),
         });
         fork::watch();
         let core = Self {
@@ -67,6 +71,7 @@ impl Core {
             clock,
             steady,
             forks: fork::forks(),
+            spool,
         };
         core.compare_clocks(py)?;
         Ok(core)

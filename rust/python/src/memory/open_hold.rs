@@ -5,12 +5,7 @@ use std::{mem, sync::OnceLock};
 
 use parking_lot::Mutex;
 use pyo3::{
-    PyTraverseError, PyVisit,
-    exceptions::PyRuntimeError,
-    intern,
-    prelude::*,
-    sync::PyOnceLock,
-    types::{PyCFunction, PyTuple},
+    PyTraverseError, PyVisit, exceptions::PyRuntimeError, intern, prelude::*, types::PyTuple,
 };
 use schematic_core::decider::Progress;
 
@@ -107,7 +102,7 @@ impl OpenHold {
             return Ok(Begun::Left(result.into_any()));
         };
         let holds = terms.holds.bind(py);
-        let due = monotonic(py)? + holds.get().lead();
+        let due = OpenHolds::monotonic(holds)? + holds.get().lead();
         {
             let mut state = this.state.lock();
             let is_ordinary = state.is_simple && state.ttl.is_none();
@@ -219,14 +214,6 @@ fn read<'py>(
         *place = Some(arguments.get_item(index)?).filter(|value| !value.is_none());
     }
     Ok((arguments.get_item(0)?, given))
-}
-
-fn monotonic(py: Python<'_>) -> PyResult<f64> {
-    static MONOTONIC: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
-    MONOTONIC
-        .import(py, "time", "monotonic")?
-        .call0()?
-        .extract()
 }
 
 #[pymethods]

@@ -48,6 +48,11 @@ impl OpenHolds {
         self.lead.get()
     }
 
+    /// Now, by the client's monotonic clock.
+    pub fn monotonic(slf: &Bound<'_, Self>) -> PyResult<f64> {
+        slf.call_method0(intern!(slf.py(), "monotonic"))?.extract()
+    }
+
     /// Has a hold renewed when it is due.
     pub fn watch(slf: &Bound<'_, Self>, hold: &Bound<'_, PyAny>, due: f64) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
@@ -55,7 +60,7 @@ impl OpenHolds {
         this.open.bind(py).set_item(identity(hold), reference)?;
         // Read after the hold is there: whoever looks meanwhile either sees it or is rung for.
         if due < this.next_at.get() {
-            slf.call_method1(intern!(py, "ring"), (due,))?;
+            slf.call_method1(intern!(py, "wake_at"), (due,))?;
         }
         Ok(())
     }
