@@ -27,6 +27,7 @@ STRESS_FLAGS ?=
 PODS_FLAGS ?=
 SIMULATE_FLAGS ?= --count 2000 --coverage
 SIMULATE_FAULTS_FLAGS ?=
+WORKS_UNDER_FLAGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -146,6 +147,18 @@ simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the serv
 .PHONY: simulate-faults
 simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and count the schedules until each is found
 	$(BIN)/python -m tests.simulation.planted $(SIMULATE_FAULTS_FLAGS)
+
+# Programs of another Debian suite, run with their own libc; where they cannot be had, their probes say so.
+DEBIAN_SUITE := forky
+DEBIAN_PACKAGES := redis-server valkey-server redict-server python3.14 python3.15
+
+.debian/$(DEBIAN_SUITE): scripts/install_debian_tree.sh
+	rm -rf $@.new
+	if $< $(DEBIAN_SUITE) $@.new $(DEBIAN_PACKAGES); then rm -rf $@ && mv $@.new $@; fi
+
+.PHONY: works-under
+works-under: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-under .debian/$(DEBIAN_SUITE) ## run under servers, pools, interpreters, networks; date docs/works_under.md
+	$(BIN)/python -m tests.under $(WORKS_UNDER_FLAGS)
 
 .PHONY: docs
 docs: $(STAMPS)/deps-docs ## build the site into site/, with every warning an error

@@ -24,7 +24,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
         *("engine", "wire", "leases", "cache", "events", "decider"),
     ),
     "rust/python/src": (
-        *("build", "clock", "fork", "wake", "arguments", "defaults"),
+        *("build", "clock", "fork", "interpreter", "wake", "arguments", "defaults"),
         *("results", "engine", "events", "leases", "core", "memory", "testing"),
     ),
 }

@@ -18,6 +18,7 @@ import redis.asyncio
 
 pytest.importorskip("opentelemetry.sdk", reason="pip install --group test")
 
+from openfeature.evaluation_context import EvaluationContext
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -34,6 +35,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.client.metrics import Metric, Sample, write
+from schematic_native.openfeature import SchematicProvider
 from schematic_native.telemetry import instrument
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
 
@@ -416,10 +418,6 @@ def test_checks_of_several_flags_emit_an_event_for_each(client) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_each_resolution_with_openfeature_emits_one_event(client) -> None:
-    from openfeature.evaluation_context import EvaluationContext
-
-    from schematic_native.openfeature import SchematicProvider
-
     logs = Logs(client)
     provider = SchematicProvider(client)
     context = EvaluationContext(attributes={"company.id": "acme"})

@@ -54,7 +54,8 @@ def test_the_jobs_of_the_manual_are_done_the_same_with_either_package() -> None:
     with Emulator() as before, Emulator() as after:
         theirs = run(before, [sys.executable], "jobs.py")
         ours = run(after, OURS, "jobs.py")
-        assert (theirs.pop(), ours.pop()) == ("# schematic.client", "# schematic_native.client")
+        assert theirs.pop() == "# schematic.client"
+        assert ours.pop().startswith("# schematic_native.client")
         assert ours == theirs
         assert billed(after) == billed(before)
         assert after.audit()["balanced"]

@@ -19,7 +19,7 @@ from tests.conftest import eventually
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def find_server() -> str:
@@ -33,10 +33,11 @@ def find_server() -> str:
 
 
 class RedisServer:
-    """One server; `start(keep=True)` goes on with what it had."""
+    """One server; `start(keep=True)` goes on with what it had. `command` is another program than redis-server."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, command: Sequence[str] | None = None) -> None:
         self.options = options
+        self._command = command
         self._folder = Path(tempfile.mkdtemp(prefix="schematic-native-redis-"))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -70,7 +71,7 @@ class RedisServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir()
         command = [
-            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            *(self._command or [find_server()]), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self._folder),
             "--unixsocket", str(self.file), "--loglevel", "warning", *self.options,
         ]  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schematic_native._native import CheckResult
-from schematic_native.cache.provider_calls import result_of
 from schematic_native.client.event_buffer import (
     AsyncEventBuffer,
     as_pushed,
@@ -79,6 +78,8 @@ class AwaitingClient(LeaseChecks):
     async def _hand_over(
         self, push: Callable[[Any], Any], event: TrackEvent | IdentifyEvent
     ) -> None:
+        from schematic_native.cache.provider_calls import result_of  # noqa: PLC0415 - loads asyncio
+
         try:
             await result_of(push(as_pushed(event)))
         except Exception as error:  # noqa: BLE001 - the program's own push may raise anything

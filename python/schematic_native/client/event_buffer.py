@@ -6,9 +6,7 @@ what a hold is billed.
 
 from __future__ import annotations
 
-import json
 import weakref
-from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -202,6 +200,8 @@ def _track_body(event: TrackEvent) -> dict[str, Any]:
 
 
 def _options(event: TrackEvent) -> dict[str, Any]:
+    from datetime import datetime  # noqa: PLC0415 - loaded with the first such event
+
     sent_at = None if event.sent_at is None else datetime.fromisoformat(event.sent_at)
     return {**{name: getattr(event, name) for name in _OPTIONS}, "sent_at": sent_at}
 
@@ -228,4 +228,6 @@ def _fields(of: object, *names: str) -> list[Any]:
 
 
 def _parsed(text: bytes | None) -> Any:
-    return None if text is None else json.loads(text)
+    from schematic_native.ground import json_text  # noqa: PLC0415 - loads json
+
+    return None if text is None else json_text.read(text)
