@@ -25,6 +25,7 @@ INSTRUCTIONS_FLAGS ?=
 FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 PODS_FLAGS ?=
+SPOOL_FLAGS ?=
 SIMULATE_FLAGS ?= --count 2000 --coverage
 SIMULATE_FAULTS_FLAGS ?=
 WORKS_UNDER_FLAGS ?=
@@ -64,7 +65,7 @@ test: test-rust test-python ## pass every test
 
 .PHONY: test-rust
 test-rust:
-	cargo test --quiet --locked -p schematic_core
+	cargo test --quiet --locked -p schematic_core -p schematic_spool
 
 .PHONY: test-python
 test-python: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-peer $(STAMPS)/deps-docs $(STAMPS)/deps-browser
@@ -139,6 +140,10 @@ stress: $(STAMPS)/built $(STAMPS)/deps-test ## run the client against a failing 
 .PHONY: stress-redis
 stress-redis: $(STAMPS)/built $(STAMPS)/deps-test ## kill pods that share a lease in Redis, and audit (PODS_FLAGS="--slabs --async")
 	$(BIN)/python -m tests.pods $(PODS_FLAGS)
+
+.PHONY: kill-spool
+kill-spool: $(STAMPS)/built $(STAMPS)/deps-test ## kill processes that settle onto a spool, and audit (SPOOL_FLAGS="--kills 100 --settles 10000")
+	$(BIN)/python -m tests.spool.kills $(SPOOL_FLAGS)
 
 .PHONY: simulate
 simulate: $(STAMPS)/built $(STAMPS)/deps-test ## run clients, Redis and the service under a clock of its own (SIMULATE_FLAGS="--seed 7 --replay")

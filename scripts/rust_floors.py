@@ -23,8 +23,12 @@ FLOORS: Mapping[str, Sequence[str]] = {
         *("time", "hash", "name", "text"),
         *("engine", "wire", "leases", "cache", "events", "decider"),
     ),
+    "rust/spool/src": (
+        *("record", "mapping", "lock", "directory", "rejects", "options", "ticket", "report", "signal"),
+        *("segment", "stock", "shared", "waiting", "adoption", "keeper", "spool"),
+    ),
     "rust/python/src": (
-        *("build", "clock", "fork", "interpreter", "wake", "arguments", "defaults"),
+        *("build", "clock", "fork", "interpreter", "wake", "arguments", "defaults", "spool"),
         *("results", "engine", "events", "leases", "core", "memory", "testing"),
     ),
 }

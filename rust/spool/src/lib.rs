@@ -16,6 +16,7 @@ mod rejects;
 mod report;
 mod segment;
 mod shared;
+mod signal;
 mod spool;
 mod stock;
 mod ticket;

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 
 use crate::{
     directory::{Directory, new_owner},
-    keeper::Signal,
     lock::OwnerLock,
     options::{Fsync, Options},
     report::{News, Totals},
     segment::Segment,
+    signal::Signal,
     stock::Stock,
     ticket::Ticket,
 };
@@ -172,6 +172,11 @@ impl Shared {
     #[cold]
     fn refuse(&self, refusal: &Refusal) {
         self.totals.refused.fetch_add(1, Relaxed);
+        self.tell(refusal);
+    }
+
+    /// Reports why nothing can be kept now.
+    pub fn tell(&self, refusal: &Refusal) {
         if !matches!(refusal, Refusal::Again) {
             self.news.lock().fault = Some(self.describe(refusal));
         }

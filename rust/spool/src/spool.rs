@@ -61,8 +61,12 @@ impl Spool {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.shared.inner.lock().is_closed {
             let mut inner = self.shared.inner.lock();
-            let _ = self.shared.ready(&mut inner, 0);
+            let ready = self.shared.ready(&mut inner, 0);
+            inner.is_refusing = ready.is_err();
             drop(inner);
+            if let Err(refusal) = ready {
+                self.shared.tell(&refusal);
+            }
             *thread = keeper::start(&self.shared);
         }
     }

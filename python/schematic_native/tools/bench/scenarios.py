@@ -10,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from schematic_native._native import Core, Schematic
+from schematic_native.config.defaults import SPOOL_BYTES
 from schematic_native.tools.bench.series import Series
 from schematic_native.tools.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE, world
 
@@ -34,10 +36,11 @@ IMPORT, TAIL, THREADS = (
     "check, p99.9 while messages stream in",
     "check_flag, all threads",
 )
-COMPANIES, HOLDS, SWEEP = (
+COMPANIES, HOLDS, SWEEP, SPOOLED = (
     "check_flag by cached companies",
     "check by open holds",
     "sweep by open holds",
+    "settle by spool",
 )
 US = "schematic_native"
 
@@ -51,6 +54,7 @@ def quick() -> Iterator[Series]:
     yield from threads((1, 2, 4), CALLS_PER_THREAD)
     yield from companies((1, 1000))
     yield from holds((1, 10_000))
+    yield from spooled()
 
 
 def slow() -> Iterator[Series]:
@@ -283,6 +287,26 @@ def holds(counts: tuple[int, ...]) -> Iterator[Series]:
             sweeps.append(time.thread_time() - begun)
         yield Series(HOLDS, f"{count:,}", US, "us", _us(checks[1:]))
         yield Series(SWEEP, f"{count:,}", US, "us", _us(sweeps[1:]))
+
+
+def spooled() -> Iterator[Series]:
+    """Settle without a spool, with one that nobody syncs, and with one that is synced each second."""
+    for name, fsync in (("none", False), ("never synced", None), ("synced each second", 1.0)):
+        with tempfile.TemporaryDirectory() as directory:
+            spool = (directory, SPOOL_BYTES, fsync)
+            core = stocked("small", **({} if fsync is False else {"spool": spool}))
+            core.start_spool()
+            client, settles = hot(core), []
+            for _ in range(16):
+                holds = [client.check(FLAG, COMPANY, usage=1).reservation for _ in range(CALLS)]
+                begun = time.thread_time()
+                for hold in holds:
+                    client.track_with_reservation(hold, 1)
+                settles.append((time.thread_time() - begun) / CALLS)
+                while (batch := core.take_batch()) is not None:
+                    core.delivered(batch)
+            core.close_spool([])
+        yield Series(SPOOLED, name, US, "us", _us(settles[1:]))
 
 
 def _drain(core: Core) -> None:

@@ -1,0 +1,1 @@
+"""The spool: usage that outlives its process, by real processes and real files."""
