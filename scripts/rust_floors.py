@@ -24,7 +24,17 @@ FLOORS: Mapping[str, Sequence[str]] = {
         *("engine", "wire", "leases", "cache", "events", "decider"),
     ),
     "rust/spool/src": (
-        *("record", "mapping", "lock", "directory", "rejects", "options", "ticket", "report", "signal"),
+        *(
+            "record",
+            "mapping",
+            "lock",
+            "directory",
+            "rejects",
+            "options",
+            "ticket",
+            "report",
+            "signal",
+        ),
         *("segment", "stock", "shared", "waiting", "adoption", "keeper", "spool"),
     ),
     "rust/python/src": (

@@ -11,7 +11,14 @@ from unittest.mock import MagicMock, patch
 
 import pytest
 
-from schematic_native import IdentifyOptions, Schematic, SchematicConfig, TrackOptions
+from schematic_native import (
+    AsyncSchematic,
+    AsyncSchematicConfig,
+    IdentifyOptions,
+    Schematic,
+    SchematicConfig,
+    TrackOptions,
+)
 from tests.callers import Caller, both_clients
 from tests.conftest import ACME, plain, streaming
 
@@ -216,6 +223,24 @@ def test_it_does_not_keep_the_client_alive() -> None:
         gc.enable()
     with pytest.raises(ReferenceError, match="gone"):
         buffer.push(track_event())
+
+
+def test_a_buffer_that_outlives_its_client_can_be_stopped() -> None:
+    buffer = Schematic("", SchematicConfig(offline=True)).event_buffer
+    gc.collect()
+    buffer.flush()
+    buffer.stop()
+    with pytest.raises(ReferenceError, match="gone"):
+        buffer.push(track_event())
+
+
+async def test_an_asynchronous_buffer_that_outlives_its_client_can_be_stopped() -> None:
+    buffer = AsyncSchematic("", AsyncSchematicConfig(offline=True)).event_buffer
+    gc.collect()
+    await buffer.flush()
+    await buffer.stop()
+    with pytest.raises(ReferenceError, match="gone"):
+        await buffer.push(track_event())
 
 
 def test_it_is_the_same_object_each_time() -> None:

@@ -395,7 +395,7 @@ def test_checks_ask_the_api_without_a_replicator(
 
 
 @both_kinds
-def test_where_tracking_is_refused_entities_are_read_again_within_a_second(
+def test_where_tracking_is_refused_entities_are_read_again(
     kind: str, replicator: Replicator, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = RedisServer("--rename-command", "CLIENT", "").start()

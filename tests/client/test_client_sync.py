@@ -481,6 +481,7 @@ def test_a_settle_without_a_reservation_or_a_valid_quantity_is_logged_and_bills_
 ):
     with make(streaming(emulator)) as client:
         client.track_with_reservation(None, 1)
+        assert "report usage that was not reserved with track()" in caplog.text
         result = client.check(INFERENCE, ACME, usage=1)
         for quantity in (-1, float("nan"), float("inf")):
             client.track_with_reservation(result.reservation, quantity)

@@ -65,6 +65,26 @@ def test_names_of_the_published_client_are_ours_from_then_on() -> None:
     """)
 
 
+def test_overrides_from_the_module_of_the_leases_are_ours() -> None:
+    output("""
+        import schematic_native
+        import schematic.leases as published
+        schematic_native.install()
+        import schematic.leases, schematic.leases.lease_store
+        from schematic.leases import LeaseConfigOverride, LeaseManager
+        assert LeaseConfigOverride is schematic_native.LeaseConfigOverride
+        from schematic.client import CreditLeaseConfig, Schematic, SchematicConfig
+        leases = CreditLeaseConfig(overrides={"credit": LeaseConfigOverride(lease_size=10)})
+        Schematic("key", SchematicConfig(use_datastream=True, credit_leases=leases))
+        # Names that this package does not have stay the published ones.
+        assert LeaseManager is published.LeaseManager
+        schematic_native.uninstall()
+        from schematic.leases import LeaseConfigOverride
+        assert schematic.leases is published
+        assert LeaseConfigOverride.__module__ == "schematic.leases.types"
+    """)
+
+
 def test_other_modules_get_our_clients(tmp_path: Path) -> None:
     (tmp_path / "billing.py").write_text(
         "import schematic.client\nfrom schematic.client import Schematic\n"
@@ -107,6 +127,7 @@ def test_the_published_package_need_not_be_installed() -> None:
         from schematic import EventBodyIdentifyCompany, Schematic
         from schematic.client import CheckOptions
         from schematic.cache import RedisCache
+        from schematic.leases import LeaseConfigOverride
         from schematic.webhook_utils import verify_signature
         import schematic.client
         assert schematic.client.Schematic is Schematic is schematic_native.Schematic

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -660,3 +661,48 @@ async def test_expired_holds_are_swept_at_each_interval(core, leases, api, clock
     lease = core.lease(*SLOT)
     assert lease is not None
     assert lease.remaining == 1000
+
+
+class DepartingSiblings(LeaseApi):
+    """A service whose leases are other processes', which release them right after it has handed them out."""
+
+    def __init__(self, clock: Clock, departing: int) -> None:
+        super().__init__(clock)
+        self.departing = departing
+
+    async def acquire_lease(
+        self, company_id, credit_type_id, requested_amount, expires_at, deadline=None
+    ):
+        lease = await super().acquire_lease(
+            company_id, credit_type_id, requested_amount, expires_at, deadline
+        )
+        if len(self.acquires) > self.departing:
+            return lease
+        return replace(lease, granted=requested_amount + 500, expires_at=expires_at - 77)
+
+    async def extend_lease(self, lease_id, additional_amount, expires_at, deadline=None):
+        self.extends.append((lease_id, additional_amount))
+        raise ApiError(f"lease {lease_id} is released", 400)
+
+
+async def test_an_acquire_outlives_siblings_that_release_the_lease_it_was_handed(
+    core, clock, faults
+):
+    api = DepartingSiblings(clock, departing=2)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 1.0)
+    await leases.acquire_if_needed(*SLOT)
+    held = core.lease(*SLOT)
+    assert held is not None
+    assert (held.lease_id, held.granted, len(api.acquires)) == ("lse_3", 1000, 3)
+    assert faults.last_error is None
+
+
+async def test_an_acquire_that_meets_nothing_but_departing_siblings_fails_in_the_end(
+    core, clock, faults
+):
+    api = DepartingSiblings(clock, departing=99)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), jitter=lambda: 1.0)
+    await leases.acquire_if_needed(*SLOT)
+    assert core.lease(*SLOT) is None
+    assert len(api.acquires) == 4
+    assert "is released" in faults.last_error

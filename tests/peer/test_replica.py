@@ -22,7 +22,7 @@ from schematic_native import AsyncSchematic, AsyncSchematicConfig, DataStreamCon
 from schematic_native.cache import RedisCache
 from schematic_native.rulesengine import ENGINE_VERSION_KEY
 from tests.cache.test_replicator import CACHES, Replicator
-from tests.conftest import ACME, API_KEY, eventually_async
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -238,7 +238,9 @@ async def both(
                     await health.aclose()
 
 
-async def agree(ours: AsyncSchematic, theirs: Any, question: Any, seconds: float = 2.0) -> None:
+async def agree(
+    ours: AsyncSchematic, theirs: Any, question: Any, seconds: float = PATIENCE
+) -> None:
     """Wait until both answer the same."""
     began = time.monotonic()
     expected = told(await theirs.check_flag_with_entitlement(*question))

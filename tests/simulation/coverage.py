@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ROOT = Path(schematic_native.__file__).parent
-# What the asynchronous client awaits in a simulation.
-ROOMS = (
-    "client/clients.py", "client/runtime.py", "leases/checks.py", "leases/manager.py",
-    "leases/shared_store.py", "leases/process_store.py", "redis/async_connections.py", "redis/drivers.py",
-    "redis/store.py", "service/datastream.py", "service/events.py", "service/rest.py",
+ROOMS = ("client", "leases", "redis", "service")
+# What is for the synchronous client, or for what no schedule has: clusters, a replicator, REST resources.
+OUTSIDE = (
+    "cluster", "connections", "http_sender", "loop_thread", "management", "resources", "session",
+    "streams", "synchronous", "sync_", "threaded_store", "tracking", "transport",
 )  # fmt: skip
 
 # States that are worth nothing if no schedule reaches them.
@@ -67,13 +67,21 @@ def _places(coroutine: Any) -> Iterator[str]:
 def awaits() -> dict[str, tuple[int, int]]:
     """Return each statement that awaits something: its first and last line, by file and first line."""
     found: dict[str, tuple[int, int]] = {}
-    for name in ROOMS:
-        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Await, ast.AsyncWith)):
-                last = node.end_lineno if isinstance(node, ast.Await) else node.lineno
-                found[f"{name}:{node.lineno}"] = node.lineno, last or node.lineno
+    paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    for path in paths:
+        if path.name == "async_connections.py" or not path.stem.startswith(OUTSIDE):
+            name = str(path.relative_to(ROOT))
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found |= {f"{name}:{first}": (first, last) for first, last in _awaits_in(tree)}
     return found
+
+
+def _awaits_in(tree: ast.AST) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last line of each statement that awaits something."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Await, ast.AsyncWith)):
+            last = node.end_lineno if isinstance(node, ast.Await) else node.lineno
+            yield node.lineno, last or node.lineno
 
 
 class Report:

@@ -62,6 +62,7 @@ class Block:
     pod: str
     used: float = 0.0
     billed: int = 0
+    is_over: bool = False  # it was left while its client could bill
 
 
 class Judge:
@@ -233,7 +234,8 @@ class Judge:
     def check_billing(self) -> None:
         """In the end: each settle is billed once, and each block."""
         for block in self.blocks.values():
-            if block.billed != math.ceil(block.used) and block.pod not in self.undeliverable:
+            is_certain = block.is_over and block.pod not in self.undeliverable
+            if is_certain and block.billed != math.ceil(block.used):
                 raise ViolationError(
                     f"{block.pod}: {block.billed} units were billed of a block that used {block.used}"
                 )

@@ -233,12 +233,15 @@ class Pod:
             async with client.hold(
                 worlds.FLAG, keys, usage=usage, timeout=TIMEOUT, traits={"block": name}
             ) as hold:
-                for _ in range(WORK_STEPS):
-                    await asyncio.sleep(seconds / WORK_STEPS)
-                    # What is used after a shutdown cannot be billed.
-                    if hold.allowed and self.runs and self.client is client:
-                        block.used += usage * share / WORK_STEPS
-                        hold.use(usage * share / WORK_STEPS)
+                try:
+                    for _ in range(WORK_STEPS):
+                        await asyncio.sleep(seconds / WORK_STEPS)
+                        # What is used after a shutdown cannot be billed.
+                        if hold.allowed and self.runs and self.client is client:
+                            block.used += usage * share / WORK_STEPS
+                            hold.use(usage * share / WORK_STEPS)
+                finally:
+                    block.is_over = self.runs and self.client is client
 
         await self._timed("hold", work, seconds + TIMEOUT + SETTLE_LIMIT + SLACK)
         simulation.tell(lambda: f"{self.name}: block {name} has used {block.used:g}")

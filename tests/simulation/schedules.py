@@ -116,35 +116,10 @@ def _step(draw: random.Random, scenario: Scenario, trouble: float) -> Step:
 
 
 def _action(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
-    which = draw.randrange(1000)
+    """Draw something that a caller does."""
     weights = {**ACTIONS, "settle elsewhere": 12 if scenario.store == "slabs" else 4}
     kind = draw.choices([*weights], [*weights.values()])[0]
-    if kind == "check":
-        most = scenario.lease_size / scenario.rate
-        usage = draw.choice(
-            (1.0, 3.0, 0.5, round(most * draw.random() * 0.5, 2), round(most * 1.2))
-        )
-        timeout = draw.choice((2.0, 2.0, 2.0, 0.5, 0.05))
-        failure = draw.choice(("fail-closed", "fail-closed", "fail-open"))
-        return kind, (pod, draw.randrange(scenario.companies), usage, timeout, failure)
-    if kind in {"settle", "settle again"}:
-        return kind, (pod, which, draw.choice((1.0, 1.0, 0.5, 0.0, 1.3)))
-    if kind == "settle elsewhere":
-        return kind, (pod, draw.randrange(scenario.pods), which, draw.choice((1.0, 0.5, 0.0)))
-    if kind == "cancel":
-        return kind, (pod, which)
-    if kind == "hold":
-        usage, share = draw.choice((3.0, 10.0, 40.0)), draw.choice((0.0, 0.5, 1.0, 2.2))
-        return kind, (
-            pod,
-            draw.randrange(scenario.companies),
-            usage,
-            share,
-            draw.choice((0.1, 1.0, 4.0)),
-        )
-    if kind == "prewarm":
-        return kind, (pod, draw.randrange(scenario.companies))
-    return kind, (draw.choice((0.5, 1.0, 1.0, scenario.ttl, scenario.ttl, scenario.duration)),)
+    return kind, _PARTICULARS[kind](_Drawing(draw, scenario, pod))
 
 
 def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tuple[Any, ...]]:
@@ -157,7 +132,8 @@ def _fault(draw: random.Random, scenario: Scenario, pod: int) -> tuple[str, tupl
 
 # How often each is drawn.
 ACTIONS = {
-    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2, "hold": 3, "wait": 3,
+    "check": 50, "settle": 37, "settle again": 2, "settle elsewhere": 4, "cancel": 4, "prewarm": 2,
+    "hold": 3, "wait": 3,
 }  # fmt: skip
 FAULTS = {
     "service fate": 10, "redis fate": 14, "service status": 3, "down": 3, "silent": 3, "slow": 2, "cut": 3,
@@ -181,8 +157,35 @@ class _Drawing:
     def server(self) -> str:
         return self.of(("service", "redis")) if self.scenario.store != "memory" else "service"
 
+    def company(self) -> int:
+        return self.below(self.scenario.companies)
 
+    def usage(self) -> float:
+        most = self.scenario.lease_size / self.scenario.rate
+        return self.of((1.0, 3.0, 0.5, round(most * self.below(50) / 100, 2), round(most * 1.2)))
+
+    def which(self) -> int:
+        return self.below(1000)
+
+
+FAILURES = ("fail-closed", "fail-closed", "fail-open")
 _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
+    "check": lambda d: (
+        d.pod, d.company(), d.usage(), d.of((2.0, 2.0, 2.0, 0.5, 0.05)), d.of(FAILURES),
+    ),
+    "settle": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
+    "settle again": lambda d: (d.pod, d.which(), d.of((1.0, 1.0, 0.5, 0.0, 1.3))),
+    "settle elsewhere": lambda d: (
+        d.pod, d.below(d.scenario.pods), d.which(), d.of((1.0, 0.5, 0.0)),
+    ),
+    "cancel": lambda d: (d.pod, d.which()),
+    "prewarm": lambda d: (d.pod, d.company()),
+    "hold": lambda d: (
+        d.pod, d.company(), d.of((3.0, 10.0, 40.0)), d.of((0.0, 0.5, 1.0, 2.2)), d.of((0.1, 1.0, 4.0)),
+    ),
+    "wait": lambda d: (
+        d.of((0.5, 1.0, 1.0, d.scenario.ttl, d.scenario.ttl, d.scenario.duration)),
+    ),
     "service fate": lambda d: (d.pod, d.of(KINDS), d.of(STATUSES), d.of(SERVICE_OPERATIONS)),
     "redis fate": lambda d: (d.pod, d.of(KINDS[:5]), 0, d.of(REDIS_OPERATIONS)),
     "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
@@ -200,6 +203,6 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "redis refuses": lambda d: (d.of(("read only", "full")), d.of(SECONDS)),
     "clock": lambda d: (d.pod, d.of(JUMPS)),
     "redis clock": lambda d: (d.of(JUMPS),),
-    "balance": lambda d: (d.below(d.scenario.companies), d.of((0.0, 50.0, 1000.0))),
-    "delete": lambda d: (d.below(d.scenario.companies),),
-}
+    "balance": lambda d: (d.company(), d.of((0.0, 50.0, 1000.0))),
+    "delete": lambda d: (d.company(),),
+}  # fmt: skip

@@ -16,12 +16,14 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from schematic_native import Schematic
 from schematic_native.emulator import Emulator
 from tests.conftest import eventually
 from tests.spool import settler
+
+if TYPE_CHECKING:
+    from schematic_native import Schematic
 
 PERIOD = 0.02  # seconds between two flushes: kills are to hit deliveries, too
 CREDIT = 1e9
@@ -59,11 +61,12 @@ class Outcome:
         return {each for each, units in self.billed.items() if units != 1}
 
     def __str__(self) -> str:
+        cut = len(self.begun - self.done)
         return (
-            f"{self.kills} kills; {len(self.done)} settles returned, {len(self.begun - self.done)} were cut short; billed "
-            f"{sum(self.billed.values())} units for {len(self.billed)} settles, sent again {self.repeats}, "
-            f"adopted by the last {self.adopted}; lost {len(self.lost)}, billed twice {len(self.doubled)}, "
-            f"invented {len(self.invented)}"
+            f"{self.kills} kills: {len(self.done)} settles returned, {cut} were cut short. "
+            f"{len(self.billed)} are billed, with {sum(self.billed.values())} units; {self.repeats} were "
+            f"sent again, {self.adopted} adopted by the last. Lost {len(self.lost)}, billed twice "
+            f"{len(self.doubled)}, invented {len(self.invented)}."
         )
 
 
@@ -148,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     outcome = run(options.settles, options.kills, options.seed)
-    print(outcome)
+    sys.stdout.write(f"{outcome}\n")
     sys.exit(bool(outcome.lost or outcome.doubled or outcome.invented))
 
 

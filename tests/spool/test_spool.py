@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +26,7 @@ from tests.conftest import ACME, API_KEY, eventually, plain, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from schematic_native.config.results import SpoolStatus
 
@@ -107,7 +107,7 @@ def test_a_shutdown_leaves_what_it_cannot_deliver_to_the_next_client(
     with make(emulator, tmp_path, event_capture_url=dead_url) as client:
         client.track("a", ACME)
     assert "usage stays in the spool" in caplog.text
-    with make(emulator, tmp_path) as client:
+    with make(emulator, tmp_path, event_buffer_period=0.05) as client:
         client.initialize()
         eventually(lambda: tracked(emulator) == ["a"])
         assert spool_of(client).adopted == 1
@@ -182,7 +182,10 @@ def test_a_full_spool_refuses_what_is_new_and_the_service_still_gets_everything(
 def test_an_event_that_the_service_refuses_is_not_sent_again(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    with emulator.fail("status", on="capture", status=422, times=1), make(emulator, tmp_path) as client:
+    with (
+        emulator.fail("status", on="capture", status=422, times=1),
+        make(emulator, tmp_path) as client,
+    ):
         client.track("a", ACME)
         eventually(lambda: client.status().dropped_events == 1)
         assert spool_of(client).events == 0
@@ -300,7 +303,7 @@ def test_a_forked_child_has_files_of_its_own_and_leaves_its_parents_alone(
     assert spool_of(client).events == 1
     assert spool_of(client).adopted == 0
     client.shutdown()
-    with make(emulator, tmp_path) as next_client:
+    with make(emulator, tmp_path, event_buffer_period=0.05) as next_client:
         next_client.initialize()
         eventually(lambda: tracked(emulator) == ["child", "parent"])
 
@@ -339,7 +342,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, check=False).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)

@@ -194,8 +194,10 @@ def await_rested(caller: Caller) -> None:
 def test_a_hold_whose_index_stops_answering_is_lost(caller, cluster):
     silent = cluster.owner_of(BY_EXPIRY)
     name = hold_on(cluster, another(cluster, silent))
+    # So that the row's server is connected to, and no connection has to be opened within the timeout.
+    assert not caller.do(is_open(caller.ask, name))
     with silent.frozen(), pytest.raises(StoreError) as failure:
-        caller.do(caller.ask.add(hold(name)), timeout=0.3)
+        caller.do(caller.ask.add(hold(name)), timeout=1.0)
     assert failure.value.lost
     await_rested(caller)
     # Its claim cleans up.
@@ -238,7 +240,7 @@ def test_a_failed_batch_leaves_no_connection_with_an_answer(caller, cluster):
     """The next batch on a connection must not be given the answers of the one before."""
     silent = cluster.owner_of(BY_EXPIRY)
     with silent.frozen(), pytest.raises(StoreError):
-        caller.do(caller.ask.add(hold("hold_2")), timeout=0.3)
+        caller.do(caller.ask.add(hold("hold_2")), timeout=1.0)
     await_rested(caller)
     for _ in range(3):
         assert caller.do(caller.ask.lease(SLOT)).remaining == 80

@@ -18,7 +18,8 @@ import trustme
 
 from schematic_native.emulator import Emulator
 from tests.conftest import eventually
-from tests.stores.servers import RedisServer, free_port
+from tests.ports import free_port
+from tests.stores.servers import RedisServer
 from tests.under.probe import ROOT, FailedError, Finding, Probe, audit, program
 from tests.under.processes import PYTHON, installed, version_of
 

@@ -65,7 +65,7 @@ def gevent(emulator: Emulator) -> Finding:
 
 def sub_interpreter(emulator: Emulator) -> Finding:
     """Find how an import in a second interpreter is refused: in words, and not by a crash."""
-    refusal = program(emulator, "Interpreters")["refusal"]
+    refusal = program(emulator, "interpreters")["refusal"]
     if "interpreter" not in refusal:
         raise FailedError(f"it was not refused in words: {refusal!r}")
     note = f"one interpreter of a process may import it; in another the import raises `{refusal}`"

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 import httpx
 
 from tests.conftest import eventually
-from tests.stores.servers import free_port
+from tests.ports import free_port
 from tests.under.probe import ROOT, FailedError, Finding, Probe, billed, environment
 from tests.under.processes import installed
 

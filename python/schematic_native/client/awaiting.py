@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from schematic_native._native import CheckResult
 from schematic_native.client.event_buffer import (
     AsyncEventBuffer,
+    Buffered,
     as_pushed,
     replaced_push,
-    require_push,
 )
 from schematic_native.client.lease_checks import LeaseChecks
 
@@ -29,24 +29,10 @@ Outcome = TypeVar("Outcome")
 Answer = TypeVar("Answer")
 
 
-class AwaitingClient(LeaseChecks):
+class AwaitingClient(LeaseChecks, Buffered[AsyncEventBuffer]):
     """A client whose calls are awaited on one event loop."""
 
-    # Created on first use, or set by the program.
-    _buffer: Any = None
-
-    @property
-    def event_buffer(self) -> AsyncEventBuffer:
-        """The event queue: programs push events to it, and tests replace its `push`."""
-        if self._buffer is None:
-            self._buffer = AsyncEventBuffer(self)
-        buffer: AsyncEventBuffer = self._buffer
-        return buffer
-
-    @event_buffer.setter
-    def event_buffer(self, buffer: AsyncEventBuffer) -> None:
-        require_push(buffer)
-        self._buffer = buffer
+    _buffer_kind = AsyncEventBuffer
 
     async def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
         """Wait for the outcome of a call, and conclude the call."""

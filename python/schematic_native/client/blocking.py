@@ -5,14 +5,14 @@ With a synchronous Redis client, the commands run on the caller's thread, which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native._native import CheckResult
 from schematic_native.client.event_buffer import (
+    Buffered,
     EventBuffer,
     as_pushed,
     replaced_push,
-    require_push,
 )
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.client.waiting import outcome_of
@@ -33,24 +33,10 @@ Answer = TypeVar("Answer")
 GRACE = 0.05
 
 
-class BlockingClient(LeaseChecks):
+class BlockingClient(LeaseChecks, Buffered[EventBuffer]):
     """A client whose calls block the calling thread while they wait."""
 
-    # Created on first use, or set by the program.
-    _buffer: Any = None
-
-    @property
-    def event_buffer(self) -> EventBuffer:
-        """The event queue: programs push events to it, and tests replace its `push`."""
-        if self._buffer is None:
-            self._buffer = EventBuffer(self)
-        buffer: EventBuffer = self._buffer
-        return buffer
-
-    @event_buffer.setter
-    def event_buffer(self, buffer: EventBuffer) -> None:
-        require_push(buffer)
-        self._buffer = buffer
+    _buffer_kind = EventBuffer
 
     def _finish(self, waiting: Waiting[Outcome, Answer]) -> Answer:
         """Wait for the outcome of a call, slightly longer than its timeout, and conclude the call."""

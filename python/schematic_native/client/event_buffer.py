@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from schematic_native.client.event_arguments import (
     IdentifyEvent,
@@ -67,30 +67,32 @@ class _Buffer:
 
     def _queue(self, event: Pushed) -> None:
         read = read_pushed(event)
-        client = self._owner()
+        client = self._client()
+        if client is None:
+            raise ReferenceError("the client of this event buffer is gone")
         if not client._refuses_event("event_buffer.push"):  # noqa: SLF001
             client._put(read)  # noqa: SLF001
 
     def _flushing(self) -> Any:
-        """Begin to deliver the queued events; return None if the client is not running."""
-        client = self._owner()
-        if client._runtime is None or client._closed:  # noqa: SLF001
+        """Begin to deliver the queued events; return None if the client is not running.
+
+        A client that is gone has begun to deliver them itself.
+        """
+        client = self._client()
+        if client is None or client._runtime is None or client._closed:  # noqa: SLF001
             return None
         return client._finish(  # noqa: SLF001
             outcome_of(lambda runtime: runtime.flush(SHUTDOWN_BUDGET), SHUTDOWN_BUDGET)
         )
-
-    def _owner(self) -> Owner:
-        client = self._client()
-        if client is None:
-            raise ReferenceError("the client of this event buffer is gone")
-        return client
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}: it has push, flush and stop; "
             "client.status() tells how many events are queued and sent"
         )
+
+
+B = TypeVar("B", bound=_Buffer)
 
 
 class EventBuffer(_Buffer):
@@ -132,10 +134,26 @@ class AsyncEventBuffer(_Buffer):
         await self.flush()
 
 
-def require_push(buffer: object) -> None:
-    """Require that an object can replace the event buffer."""
-    if not callable(getattr(buffer, "push", None)):
-        raise TypeError(f"event_buffer must have push, got {buffer!r}")
+class Buffered(Generic[B]):
+    """A client whose event queue programs can push to."""
+
+    # Of the client's kind.
+    _buffer_kind: type[B]
+    # Created on first use, or set by the program.
+    _buffer: B | None = None
+
+    @property
+    def event_buffer(self) -> B:
+        """The event queue: programs push events to it, and tests replace its `push`."""
+        if self._buffer is None:
+            self._buffer = self._buffer_kind(cast("Owner", self))
+        return self._buffer
+
+    @event_buffer.setter
+    def event_buffer(self, buffer: B) -> None:
+        if not callable(getattr(buffer, "push", None)):
+            raise TypeError(f"event_buffer must have push, got {buffer!r}")
+        self._buffer = buffer
 
 
 def replaced_push(buffer: Any) -> Callable[[Any], Any] | None:

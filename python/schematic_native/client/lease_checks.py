@@ -165,7 +165,10 @@ class LeaseChecks(PlainChecks):
         """Validate a settle; returns None, and logs why, if there is nothing to settle."""
         settlement = read_settlement(reservation, actual_quantity, options)
         if settlement is None:
-            self._settings.logger.error("track_with_reservation: there is no reservation to settle")
+            self._settings.logger.error(
+                "track_with_reservation: there is no reservation to settle; "
+                "report usage that was not reserved with track()"
+            )
             return None
         if self._refuses_event("track_with_reservation"):
             return None

@@ -1,9 +1,9 @@
 """The configuration of a client as a program writes it: one field for each thing that can be set.
 
 Nothing here is checked, and this module does nothing. To add a field, add it here and to the settings that it
-becomes: `settings.py`, `lease_settings.py`, `datastream_settings.py` or `spool_settings.py`, which check it. Its default goes into
-`defaults.py`, what makes it have no effect into `notices.py`, and its description into README.md and the page
-of docs/ about it. Then write tests/public_api.txt again, as tests/test_public_api.py says.
+becomes: `settings.py`, `lease_settings.py`, `datastream_settings.py` or `spool_settings.py`, which check it. Its
+default goes into `defaults.py`, what makes it have no effect into `notices.py`, and its description into README.md
+and the page of docs/ about it. Then write tests/public_api.txt again, as tests/test_public_api.py says.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import sys
 import types
 import warnings
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ __all__ = ["install", "uninstall"]
 
 PACKAGE = "schematic"
 CLIENT = "schematic.client"
+LEASES = "schematic.leases"
 # What programs import from the top of the published package.
 _AT_THE_TOP = (
     "AsyncSchematic",
@@ -72,24 +73,36 @@ def _stand_ins(published: types.ModuleType | None) -> dict[str, types.ModuleType
     """Return the modules that replace the published ones, by name."""
     from schematic_native import cache, client, webhooks  # noqa: PLC0415 - they import this module
 
-    stand_in = types.ModuleType(CLIENT, client.__doc__)
-    if published is not None:
-        # A new module: clients that were made before keep using the old one.
-        vars(stand_in).update(vars(published))
     ours = {name: getattr(client, name) for name in client.__all__}
-    vars(stand_in).update(ours)
+    # Programs import the overrides of a lease from here.
+    of_leases = {"LeaseConfigOverride": client.LeaseConfigOverride}
     if published is not None:
-        return {CLIENT: stand_in}
+        stand_ins = {CLIENT: _stand_in(published, ours)}
+        # The published client has imported it, if that version has it.
+        if LEASES in sys.modules:
+            stand_ins[LEASES] = _stand_in(sys.modules[LEASES], of_leases)
+        return stand_ins
     package = types.ModuleType(PACKAGE)
     package.__path__ = []
     package.__spec__ = ModuleSpec(PACKAGE, None, is_package=True)
     vars(package).update({name: ours[name] for name in _AT_THE_TOP})
     return {
         PACKAGE: package,
-        CLIENT: stand_in,
+        CLIENT: _stand_in(types.ModuleType(CLIENT, client.__doc__), ours),
+        LEASES: _stand_in(types.ModuleType(LEASES), of_leases),
         f"{PACKAGE}.cache": cache,
         f"{PACKAGE}.webhook_utils": webhooks,
     }
+
+
+def _stand_in(module: types.ModuleType, ours: dict[str, Any]) -> types.ModuleType:
+    """Return a copy of a module, with our names in place of its own.
+
+    The module itself is not changed, because objects that were made before keep using it.
+    """
+    stand_in = types.ModuleType(module.__name__)
+    vars(stand_in).update({**vars(module), **ours})
+    return stand_in
 
 
 def _place(name: str, module: types.ModuleType | None) -> None:

@@ -44,6 +44,8 @@ INSTALL_POLL_INTERVAL = 0.025
 MOST_CLOCK_SKEW = 10.0
 # What the service says to an extend of a lease that has ended.
 ENDED_STATUSES = frozenset({400, 404, 409, 410, 422})
+# So many leases of other processes may end under an acquire before it gives up.
+MAX_SIBLINGS_MET = 3
 SWEEP_TOPIC = "the sweep of holds"
 # So many leases are released at once when a client closes.
 RELEASES_AT_ONCE = 16
@@ -252,7 +254,9 @@ class Leases:
                 raise
             await self._obtain(slot, plan.with_amount(less), successor_of)
 
-    async def _obtain(self, slot: Slot, plan: AcquirePlan, successor_of: str | None) -> None:
+    async def _obtain(
+        self, slot: Slot, plan: AcquirePlan, successor_of: str | None, siblings_met: int = 0
+    ) -> None:
         """Acquire a lease and put it into its slot; one that came too late is released again."""
         ends = self._ends.unique(plan.expires_at)
         lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
@@ -260,7 +264,14 @@ class Leases:
             return  # the service has one lease for a slot, so it has not ended
         free, store = None, self._store
         if not is_shared(store):
-            lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+            try:
+                lease = await self._siblings.own_part_of_grant(slot, lease, plan, ends)
+            except ApiError as error:
+                if error.status not in ENDED_STATUSES or siblings_met == MAX_SIBLINGS_MET:
+                    raise
+                # Its owner has released it before this process added its share: the service grants another.
+                await self._obtain(slot, plan, successor_of, siblings_met + 1)
+                return
         elif is_foreign(lease, ends):
             free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)

@@ -7,17 +7,8 @@ from __future__ import annotations
 
 # Those that a store sends, and those that its scripts call: a user needs the right to both.
 SENT = (
-    "DEL",
-    "EVAL",
-    "EVALSHA",
-    "HDEL",
-    "HSETNX",
-    "HVALS",
-    "TIME",
-    "ZADD",
-    "ZRANGEBYSCORE",
-    "ZREM",
-)
+    "DEL", "EVAL", "EVALSHA", "HDEL", "HKEYS", "HMGET", "HSETNX", "HVALS", "TIME", "ZADD", "ZRANGEBYSCORE", "ZREM",
+)  # fmt: skip
 CALLED = (
     "DEL", "EXISTS", "HDEL", "HGET", "HGETALL", "HMGET", "HSET", "HSETNX", "PEXPIREAT", "TIME", "ZADD", "ZREM",
 )  # fmt: skip

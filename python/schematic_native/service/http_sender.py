@@ -9,6 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+# httpx imports httpcore when it makes its first client. It is imported here, as a child that is forked during
+# that import would inherit a locked module.
+import httpcore  # noqa: F401
 import httpx
 
 from schematic_native._native import __version__

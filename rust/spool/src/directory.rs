@@ -70,23 +70,6 @@ impl Directory {
         Ok(owners)
     }
 
-    /// Makes a file of zeros whose room on the disk is taken, so that storing into it cannot fail later.
-    ///
-    /// Neither it nor its name is on the medium before [`Directory::sync`] and a sync of what is stored in it.
-    pub fn create_zeros(&self, path: &Path, length: usize) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
-        if let Err(error) = fill(&mut file, length) {
-            drop(file);
-            let _ = fs::remove_file(path);
-            return Err(error);
-        }
-        Ok(file)
-    }
-
     /// Waits until the names in it are on the medium.
     pub fn sync(&self) -> io::Result<()> {
         sync(&self.0)
@@ -103,6 +86,23 @@ impl Directory {
         file.sync_all()?;
         sync(&self.0)
     }
+}
+
+/// Makes a file of zeros whose room on the disk is taken, so that storing into it cannot fail later.
+///
+/// Neither it nor its name is on the medium before [`Directory::sync`] and a sync of what is stored in it.
+pub(crate) fn create_zeros(path: &Path, length: usize) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    if let Err(error) = fill(&mut file, length) {
+        drop(file);
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(file)
 }
 
 fn fill(file: &mut File, mut length: usize) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    directory::Directory,
+    directory,
     mapping::Mapping,
     record::{self, Contents, DONE, MARK, Record},
 };
@@ -30,8 +30,8 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A new one of zeros.
-    pub fn create(directory: &Directory, path: PathBuf, length: usize) -> io::Result<Self> {
-        let file = directory.create_zeros(&path, length)?;
+    pub fn create(path: PathBuf, length: usize) -> io::Result<Self> {
+        let file = directory::create_zeros(&path, length)?;
         let mapping = Mapping::new(&file).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;

@@ -134,7 +134,7 @@ impl Shared {
             return Err(Refusal::Full);
         }
         let path = self.path(inner.stock.next_number());
-        let segment = self.create(path, size).map_err(Refusal::Failed)?;
+        let segment = create(path, size).map_err(Refusal::Failed)?;
         inner.stock.bytes += size;
         drop(inner.stock.roll(segment));
         Ok(())
@@ -152,11 +152,6 @@ impl Shared {
             }
         }
         Err(Refusal::Failed(io::Error::other("no lock can be had")))
-    }
-
-    pub fn create(&self, path: PathBuf, size: u64) -> io::Result<Segment> {
-        let length = usize::try_from(size).map_err(io::Error::other)?;
-        Segment::create(&self.directory, path, length)
     }
 
     pub fn path(&self, number: u32) -> PathBuf {
@@ -208,7 +203,7 @@ impl Shared {
         inner.stock.bytes += size;
         let path = self.path(inner.stock.next_number());
         drop(inner);
-        let made = self.create(path, size);
+        let made = create(path, size);
         let mut inner = self.inner.lock();
         inner.stock.is_making = false;
         match made {
@@ -264,6 +259,11 @@ impl Shared {
     pub fn count_waiting(&self, inner: &Inner) {
         self.waiting.store(inner.stock.waiting(), Relaxed);
     }
+}
+
+fn create(path: PathBuf, size: u64) -> io::Result<Segment> {
+    let length = usize::try_from(size).map_err(io::Error::other)?;
+    Segment::create(path, length)
 }
 
 /// Why an event is not kept.

@@ -63,6 +63,7 @@ def work(client: Schematic, pairs: int = 20) -> int:
 def hold(client: Schematic, used: int) -> int:
     result = client.check("inference", COMPANY, usage=6)
     if result.reservation is None:
-        raise SystemExit(f"a check held nothing: {result.error}: {result.reason}")
+        # No SystemExit, which would end a pool's process without a word to the pool.
+        raise RuntimeError(f"a check held nothing: {result.error}: {result.reason}")
     client.track_with_reservation(result.reservation, used)
     return used

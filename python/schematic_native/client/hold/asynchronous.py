@@ -7,15 +7,13 @@ It only waits; `ending`, `growing` and `renewing` decide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.hold.ending import finish_owed
-from schematic_native.client.hold.renewing import RenewedHold
-from schematic_native.client.hold.streams import stream
+from schematic_native.client.hold.streams import StreamedHold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from schematic_native._native import CheckResult, PendingCheck
     from schematic_native.leases.requests import CheckArguments
 
-T = TypeVar("T")
 
-
-class AsyncHold(RenewedHold[AwaitingClient]):
+class AsyncHold(StreamedHold[AwaitingClient]):
     """Credits held for a block of work: see `AsyncSchematic.hold`."""
 
     async def __aenter__(self) -> Self:
@@ -89,11 +85,3 @@ class AsyncHold(RenewedHold[AwaitingClient]):
         begun = self._client._begin_now(*arguments, self._ttl)
         result = begun or await self._finish_check(arguments, begun)
         return self._is_held(result, missing)
-
-    def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
-        """Yield the items, count `units(item)` for each, and end the hold when the stream ends.
-
-        If the hold has not been entered, the first item enters it. If its block ends without an
-        exception before the first item, the hold stays open until the stream ends.
-        """
-        return stream(self, items, units)

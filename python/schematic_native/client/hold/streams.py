@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import ref
 
 from schematic_native.client.hold.denied import CreditsDenied
+from schematic_native.client.hold.ending import C
+from schematic_native.client.hold.renewing import RenewedHold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
-    from schematic_native.client.hold.renewing import RenewedHold
-
 T = TypeVar("T")
-AnyHold: TypeAlias = "RenewedHold[Any]"
+AnyHold: TypeAlias = RenewedHold[Any]
 
 
 class _Stream(Generic[T]):
@@ -145,10 +145,15 @@ class AsyncHoldStream(_Stream[T]):
                 hold._end_unawaited()  # waiting synchronously would block the event loop
 
 
-def stream(
-    hold: AnyHold, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]
-) -> HoldStream[T] | AsyncHoldStream[T]:
-    """Return a stream of items that ends the hold, asynchronous if the items are."""
-    if isinstance(items, AsyncIterable):
-        return AsyncHoldStream(hold, items, units)
-    return HoldStream(hold, items, units)
+class StreamedHold(RenewedHold[C]):
+    """A hold that can count the items of a stream."""
+
+    def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
+        """Yield the items, count `units(item)` for each, and end the hold when the stream ends.
+
+        If the hold has not been entered, the first item enters it. If its block ends without an
+        exception before the first item, the hold stays open until the stream ends.
+        """
+        if isinstance(items, AsyncIterable):
+            return AsyncHoldStream(self, items, units)
+        return HoldStream(self, items, units)

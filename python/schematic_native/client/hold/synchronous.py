@@ -7,24 +7,19 @@ It only waits; `ending`, `growing` and `renewing` decide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from schematic_native._native import OpenHold
 from schematic_native.client.blocking import BlockingClient
-from schematic_native.client.hold.renewing import RenewedHold
-from schematic_native.client.hold.streams import stream
+from schematic_native.client.hold.streams import StreamedHold
 from schematic_native.client.waiting import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
-
     from schematic_native._native import CheckResult, PendingCheck
     from schematic_native.leases.requests import CheckArguments
 
-T = TypeVar("T")
 
-
-class Hold(RenewedHold[BlockingClient]):
+class Hold(StreamedHold[BlockingClient]):
     """Credits held for a block of work: see `Schematic.hold`."""
 
     _is_left_open: bool = False
@@ -82,11 +77,3 @@ class Hold(RenewedHold[BlockingClient]):
         begun = self._client._begin_now(*arguments, self._ttl)
         result = begun or self._finish(arguments, begun)
         return self._is_held(result, missing)
-
-    def stream(self, items: Iterable[T] | AsyncIterable[T], units: Callable[[T], float]) -> Any:
-        """Yield the items, count `units(item)` for each, and end the hold when the stream ends.
-
-        If the hold has not been entered, the first item enters it. If its block ends without an
-        exception before the first item, the hold stays open until the stream ends.
-        """
-        return stream(self, items, units)

@@ -104,6 +104,7 @@ def _trials(prefix: str) -> Iterator[Sequence[str | int]]:
     yield "HGET", row, "a"
     yield "HMGET", row, "a", "b"
     yield "HGETALL", row
+    yield "HKEYS", row
     yield "HVALS", row
     yield "HDEL", row, "b"
     yield "EXISTS", row

@@ -18,6 +18,10 @@ impl Core {
         self.client.events().delivered(&batch.0);
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "arguments are taken from Python by value"
+    )]
     fn close_spool(
         &self,
         py: Python<'_>,
