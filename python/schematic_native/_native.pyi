@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias, final
-from weakref import ref
 
 from typing_extensions import Self, disjoint_base
 
@@ -607,8 +606,8 @@ class Memory:
     """
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
-    def _take_core(self, core: Core) -> None:
-        """Replace the core, after a fork. Nothing is answered until `_open`."""
+    def _take_core(self, core: Core, holds: OpenHolds | None = None) -> None:
+        """Replace the core and its open holds, after a fork. Nothing is answered until `_open`."""
 
     def _open(self, checking: bool, leasing: bool, settling: bool, single: bool = False) -> None:
         """Set what may be answered.
@@ -653,25 +652,39 @@ class HoldLock:
 
 @disjoint_base
 class OpenHolds:
-    """The open holds of one client. Its Python class has `monotonic` and `wake_at`."""
+    """The open holds of one client, none of which it keeps alive.
+
+    Its Python class has `wake_at`, which is called when a hold is due before `next_at`.
+    """
 
     next_at: float
     """When the loop looks at them next, by the monotonic clock."""
     lead: float
     """Seconds after which a hold is renewed."""
 
-    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def __new__(
+        cls, _session: object, _leases: object, monotonic: Callable[[], float]
+    ) -> Self: ...
     @property
     def lock(self) -> HoldLock: ...
-    @property
-    def open(self) -> dict[int, ref[Any]]:
-        """Weak references, by the identity of the hold."""
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    def watch(self, hold: OpenHold) -> None:
+        """Schedule the renewal of a hold."""
+
+    def forget(self, hold: OpenHold) -> None:
+        """Forget a hold that has ended."""
+
+    def live(self) -> list[Any]:
+        """Return the open holds."""
 
 @disjoint_base
 class OpenHold:
     """The native half of a hold: it is entered, counts and ends natively if memory has all the answers.
 
-    Else it calls the Python half's `_enter_slowly`, `_use` and `_exit_slowly`.
+    Otherwise it calls `_enter_slowly`, `_use` and `_exit_slowly` of its Python half, and `_end_dropped` if
+    it is garbage collected open.
     """
 
     _result: Any
@@ -703,7 +716,7 @@ class OpenHold:
     def _arguments(self) -> Any: ...
     @property
     def _usage(self) -> float: ...
-    def _set_up(self, client: Memory, arguments: tuple[object, ...], usage: float) -> None: ...
+    def _set_up(self, client: Memory, arguments: tuple[object, ...]) -> None: ...
     def _begin(self) -> Literal[True] | CheckResult | PendingCheck | None:
         """Begin the first check; True if the hold has taken its answer, else what was begun.
 
@@ -723,12 +736,12 @@ class OpenHold:
         """End as most holds do: with one piece that was used, and that memory can settle."""
 
     def use(self, units: float) -> None:
-        """Count units as used. Never waits, and never fails for want of credits.
+        """Count units as used. This never waits, and never fails for lack of credits.
 
-        Any thread may call it. Units of an allowed hold are billed, held or not.
+        Any thread may call it. Usage of an allowed hold is billed even beyond what is held.
 
         Raises:
-            TypeError, ValueError: `units` is no finite number, 0 or more.
+            TypeError, ValueError: `units` is not a finite number of 0 or more.
             RuntimeError: the hold has ended, or has not been entered.
 
         """
@@ -792,12 +805,12 @@ class Schematic(Memory):
         ttl: float | None = None,
         key: str | None = None,
     ) -> Hold:
-        """Hold credits for a block of work, and settle what was used when it is left.
+        """Hold credits for a block of work, and settle what was used when the block is left.
 
-        For `with`. The arguments are those of `AsyncSchematic.hold`.
+        Use it with `with`. The arguments are those of `AsyncSchematic.hold`.
 
         Raises:
-            TypeError, ValueError: an argument is wrong; the others are checked on entering.
+            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
 
         """
 

@@ -125,7 +125,7 @@ class EndingHold(OpenHold, Generic[C]):
         if self._tracked is not None:
             self._track(math.ceil(self._used - ROUNDING) - self._billed, self._tracked)
         self._has_ended = True
-        holds.open.pop(id(self), None)
+        holds.forget(self)
         return owing
 
     def _settle(self, endings: Sequence[Ending]) -> list[Owed]:
@@ -196,9 +196,8 @@ class EndingHold(OpenHold, Generic[C]):
         for owed in self._end():
             self._finish_owed_in_background(owed)
 
-    def __del__(self) -> None:
-        if self._has_ended or self._result is None:
-            return
+    def _end_dropped(self) -> None:
+        """Settle a hold that is garbage collected open."""
         has_more = self._ending is None and self._pieces
         self._end_unawaited()
         if has_more:

@@ -36,10 +36,17 @@ class GrowingHold(EndingHold[C]):
         """
         usage: Any = arguments[4]
         if type(usage) is not int or usage <= 0:
-            _check_usage(usage)
+            cls._check_usage(usage)
         self = cls()
-        self._set_up(client, arguments, usage)
+        self._set_up(client, arguments)
         return self
+
+    @staticmethod
+    def _check_usage(usage: object) -> None:
+        if isinstance(usage, bool) or not isinstance(usage, (int, float)):
+            raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
+        if not (is_usage(usage) and usage > 0):
+            raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
 
     def _with_terms(
         self, traits: object, required: bool, ttl: float | None, key: str | None
@@ -168,13 +175,6 @@ class GrowingHold(EndingHold[C]):
         late = self._accept_further_check(result, units)
         self._settle_without_waiting(late)
         return result.allowed and not late
-
-
-def _check_usage(usage: object) -> None:
-    if isinstance(usage, bool) or not isinstance(usage, (int, float)):
-        raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
-    if not (is_usage(usage) and usage > 0):
-        raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
 
 
 def check_units(units: object) -> None:

@@ -8,6 +8,7 @@
 mod call;
 mod hold_lock;
 mod hold_state;
+mod hold_terms;
 mod open_hold;
 mod open_holds;
 mod synchronous;
@@ -18,6 +19,7 @@ use std::sync::{
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -46,10 +48,11 @@ pub(crate) struct Memory {
     open: AtomicU8,
 }
 
-/// A core, and the one that took its place after a fork. The earlier one is kept as it is: in the
-/// child, what is the parent's must not be taken apart.
+/// A core with its open holds, and the one that took its place after a fork. The earlier one is kept as it
+/// is: in the child, what is the parent's must not be taken apart.
 struct Link {
     core: Py<Core>,
+    holds: Option<Py<OpenHolds>>,
     next: Place,
 }
 
@@ -70,11 +73,25 @@ impl Memory {
         if self.open.load(Relaxed) & what == 0 {
             return None;
         }
+        Some(&self.last()?.core).filter(|core| !core.get().is_forked())
+    }
+
+    fn last(&self) -> Option<&Link> {
         let mut link = self.cores.get()?;
         while let Some(next) = link.next.get() {
             link = next;
         }
-        Some(&link.core).filter(|core| !core.get().is_forked())
+        Some(link)
+    }
+
+    /// Whether the core is that of a process this one forked from.
+    fn is_forked(&self) -> bool {
+        self.last().is_some_and(|link| link.core.get().is_forked())
+    }
+
+    /// The open holds that belong to the core.
+    fn holds(&self) -> Option<&Py<OpenHolds>> {
+        self.last()?.holds.as_ref()
     }
 
     /// Whether memory can tell who these keys name.
@@ -164,11 +181,23 @@ impl Memory {
         }
     }
 
-    fn _take_core(&self, core: Py<Core>) {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut place = &self.cores;
+        while let Some(link) = place.get() {
+            visit.call(&link.core)?;
+            visit.call(&link.holds)?;
+            place = &link.next;
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (core, holds=None))]
+    fn _take_core(&self, core: Py<Core>, holds: Option<Py<OpenHolds>>) {
         self.open.store(0, Relaxed);
         let mut place = &self.cores;
         let mut link = Box::new(Link {
             core,
+            holds,
             next: Place::new(),
         });
         while let Err(refused) = place.set(link) {

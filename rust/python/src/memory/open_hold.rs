@@ -11,30 +11,18 @@ use schematic_core::decider::Progress;
 
 use super::{
     Argument, Memory,
-    call::{CheckCall, Keywords},
     hold_state::{Ending, Number, Pieces, State, as_float, whole},
-    open_holds::OpenHolds,
+    hold_terms::{Given, Terms},
+    open_holds::{OpenHolds, Place},
 };
-use crate::{
-    core::{Core, outcome},
-    defaults::HOLD_LOW,
-    results::CheckResult,
-};
+use crate::{core::outcome, defaults::HOLD_LOW, results::CheckResult};
 
 /// The native half of a hold. Where it cannot tell, its Python half goes on.
 #[pyclass(frozen, subclass, weakref, module = "schematic_native._native")]
 pub(crate) struct OpenHold {
     terms: OnceLock<Terms>,
     state: Mutex<State>,
-}
-
-/// What a hold was made of.
-struct Terms {
-    client: Py<PyAny>,
-    holds: Py<OpenHolds>,
-    /// Of the first check, in the order of the public method.
-    arguments: Py<PyTuple>,
-    usage: Py<PyAny>,
+    place: Place,
 }
 
 /// What came of the first check.
@@ -46,22 +34,20 @@ enum Begun {
 }
 
 impl OpenHold {
-    pub fn set_up(
-        &self,
-        client: Bound<'_, PyAny>,
-        arguments: Bound<'_, PyTuple>,
-        usage: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let holds = client.getattr(intern!(client.py(), "_holds"))?;
-        let terms = Terms {
-            holds: holds.cast_into()?.unbind(),
-            client: client.unbind(),
-            arguments: arguments.unbind(),
-            usage: usage.unbind(),
-        };
-        self.terms
-            .set(terms)
-            .map_err(|_| PyRuntimeError::new_err("the hold was made before"))
+    pub(super) fn set_up(&self, client: &Bound<'_, Memory>, given: Given) -> PyResult<()> {
+        let terms = Terms::of(client, given)?;
+        let made = || PyRuntimeError::new_err("the hold was made before");
+        self.terms.set(terms).map_err(|_| made())
+    }
+
+    /// Where it is among the open holds.
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// When it is renewed, by the monotonic clock.
+    pub(super) fn due(&self) -> f64 {
+        self.state.lock().due
     }
 
     fn terms(&self) -> PyResult<&Terms> {
@@ -85,8 +71,7 @@ impl OpenHold {
             return Err(PyRuntimeError::new_err("a hold can be entered once"));
         }
         let terms = this.terms()?;
-        let memory = terms.client.bind(py).cast::<Memory>()?.get();
-        match check(memory, terms.arguments.bind(py), ttl)? {
+        match terms.check(py, ttl)? {
             Some((_, Progress::Done(answer))) => {
                 Self::take(slf, terms, Py::new(py, CheckResult::from(answer))?)
             }
@@ -98,11 +83,11 @@ impl OpenHold {
     /// Begins with an answer that holds credits on ordinary terms.
     fn take(slf: &Bound<'_, Self>, terms: &Terms, result: Py<CheckResult>) -> PyResult<Begun> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(usage) = whole(terms.usage.bind(py)) else {
+        let Some(units) = terms.units else {
             return Ok(Begun::Left(result.into_any()));
         };
         let holds = terms.holds.bind(py);
-        let due = OpenHolds::monotonic(holds)? + holds.get().lead();
+        let due = holds.get().now(py)? + holds.get().lead();
         {
             let mut state = this.state.lock();
             let is_ordinary = state.is_simple && state.ttl.is_none();
@@ -111,8 +96,8 @@ impl OpenHold {
                 return Ok(Begun::Left(result.into_any()));
             }
             state.result = Some(result);
-            state.held = Number::Whole(usage);
-            state.low = HOLD_LOW * as_float(usage);
+            state.held = Number::Whole(units);
+            state.low = HOLD_LOW * as_float(units);
             state.due = due;
         }
         OpenHolds::watch(holds, slf, due)?;
@@ -131,7 +116,8 @@ impl OpenHold {
     /// Ends as most holds do: with one piece that was used, and that memory can settle.
     fn end(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(terms) = this.terms.get() else {
+        // What belongs to the process this one forked from goes the long way; its locks may be taken for good.
+        let Some(terms) = this.terms.get().filter(|terms| terms.are_ours()) else {
             return Ok(false);
         };
         let fix = || {
@@ -142,17 +128,13 @@ impl OpenHold {
         let Some((used, result)) = terms.holds.get().lock().within(fix).flatten() else {
             return Ok(false);
         };
-        let (client, holds) = (terms.client.bind(py), terms.holds.bind(py));
-        // A hold that is not of this process, or was settled before, goes the long way.
-        let is_ours = client.getattr(intern!(py, "_holds"))?.is(holds);
-        let memory = client.cast::<Memory>()?.get();
         let is_settled = match result.get().held() {
-            Some(held) if is_ours => memory.settle_held(held, as_float(used))?,
-            _ => false,
+            Some(held) => terms.client.get().settle_held(held, as_float(used))?,
+            None => false,
         };
         if is_settled {
             this.state.lock().has_ended = true;
-            holds.get().forget(slf);
+            terms.holds.get().forget(&this.place);
         }
         Ok(is_settled)
     }
@@ -171,49 +153,12 @@ impl OpenHold {
     }
 }
 
-fn check<'a>(
-    memory: &'a Memory,
-    arguments: &Bound<'_, PyTuple>,
-    ttl: Option<f64>,
-) -> PyResult<Option<(&'a Py<Core>, Progress)>> {
-    let (
-        flag_key,
-        [
-            company,
-            user,
-            options,
-            usage,
-            event,
-            on_failure,
-            default_value,
-            timeout,
-        ],
-    ) = read(arguments)?;
-    let call = CheckCall {
-        flag_key: &flag_key,
-        company: company.as_ref(),
-        user: user.as_ref(),
-        options: options.as_ref(),
-        keywords: Keywords {
-            usage: usage.as_ref(),
-            event_subtype: event.as_ref(),
-            on_acquire_failure: on_failure.as_ref(),
-            default_value: default_value.as_ref(),
-            timeout: timeout.as_ref(),
-        },
-    };
-    memory.begin(arguments.py(), &call, ttl)
-}
-
-/// The flag's key, and what else is given of the arguments of a check.
-fn read<'py>(
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<(Bound<'py, PyAny>, [Option<Bound<'py, PyAny>>; 8])> {
-    let mut given = [const { None }; 8];
-    for (place, index) in given.iter_mut().zip(1..) {
-        *place = Some(arguments.get_item(index)?).filter(|value| !value.is_none());
+impl Drop for OpenHold {
+    fn drop(&mut self) {
+        if let Some(terms) = self.terms.get().filter(|terms| terms.are_ours()) {
+            terms.holds.get().forget(&self.place);
+        }
     }
-    Ok((arguments.get_item(0)?, given))
 }
 
 #[pymethods]
@@ -223,25 +168,32 @@ impl OpenHold {
         Self {
             terms: OnceLock::new(),
             state: Mutex::new(State::new()),
+            place: Place::nowhere(),
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(terms) = self.terms.get() {
-            visit.call(&terms.client)?;
-            visit.call(&terms.holds)?;
-            visit.call(&terms.arguments)?;
-        }
-        Ok(())
+        let objects = self.terms.get().into_iter().flat_map(Terms::objects);
+        objects
+            .into_iter()
+            .try_for_each(|object| visit.call(object))
     }
 
-    fn _set_up(
-        &self,
-        client: Bound<'_, PyAny>,
-        arguments: Bound<'_, PyTuple>,
-        usage: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        self.set_up(client, arguments, usage)
+    fn _set_up(&self, client: &Bound<'_, Memory>, arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.set_up(client, arguments.try_into()?)
+    }
+
+    /// Settles a hold that nobody has any more and that is open.
+    #[pyo3(name = "__del__")]
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let is_open = {
+            let state = slf.get().state.lock();
+            state.result.is_some() && !state.has_ended
+        };
+        if is_open {
+            slf.call_method0(intern!(slf.py(), "_end_dropped"))?;
+        }
+        Ok(())
     }
 
     fn _begin(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -276,12 +228,12 @@ impl OpenHold {
         Self::end(slf)
     }
 
-    /// Count units as used. Never waits, and never fails for want of credits.
+    /// Count units as used. This never waits, and never fails for lack of credits.
     ///
-    /// Any thread may call it. Units of an allowed hold are billed, held or not.
+    /// Any thread may call it. Usage of an allowed hold is billed even beyond what is held.
     ///
     /// Raises:
-    ///     TypeError, ValueError: `units` is no finite number, 0 or more.
+    ///     TypeError, ValueError: `units` is not a finite number of 0 or more.
     ///     RuntimeError: the hold has ended, or has not been entered.
     fn r#use(slf: &Bound<'_, Self>, units: &Bound<'_, PyAny>) -> PyResult<()> {
         if !slf.get().count(units) {
@@ -291,7 +243,7 @@ impl OpenHold {
     }
 
     #[getter]
-    fn _client(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn _client(&self, py: Python<'_>) -> PyResult<Py<Memory>> {
         Ok(self.terms()?.client.clone_ref(py))
     }
 
@@ -301,13 +253,13 @@ impl OpenHold {
     }
 
     #[getter]
-    fn _arguments(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        Ok(self.terms()?.arguments.clone_ref(py))
+    fn _arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.terms()?.arguments(py)
     }
 
     #[getter]
     fn _usage(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.terms()?.usage.clone_ref(py))
+        Ok(self.terms()?.usage().clone_ref(py))
     }
 
     #[getter]
@@ -406,7 +358,7 @@ impl OpenHold {
 
     #[getter]
     fn _due(&self) -> f64 {
-        self.state.lock().due
+        self.due()
     }
 
     #[setter(_due)]

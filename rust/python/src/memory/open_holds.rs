@@ -1,29 +1,66 @@
 //! The open holds of one client, as their schedule finds them. It must never keep a hold alive.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use pyo3::{
-    intern,
-    prelude::*,
-    types::{PyDict, PyTuple, PyWeakrefReference},
-};
+use parking_lot::Mutex;
+use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, types::PyWeakrefReference};
 
-use super::hold_lock::HoldLock;
+use super::{hold_lock::HoldLock, open_hold::OpenHold};
+use crate::clock;
 
 /// The open holds of one client; when they are renewed is for the Python class to say.
 #[pyclass(frozen, subclass, module = "schematic_native._native")]
 pub(crate) struct OpenHolds {
     lock: Py<HoldLock>,
-    /// Weak references by the identity of the hold.
-    open: Py<PyDict>,
-    /// When the loop looks at them next, by the monotonic clock.
+    open: Mutex<Places>,
+    /// A clock that never goes back, in place of the system's.
+    clock: Option<Py<PyAny>>,
+    /// When the loop looks at them next, by that clock.
     next_at: Float,
     /// Seconds after which a hold is renewed.
     lead: Float,
 }
 
+/// Weak references to holds, each at a place that its hold knows: so both ends of a block are cheap.
+#[derive(Default)]
+struct Places {
+    taken: Vec<Option<Py<PyWeakrefReference>>>,
+    free: Vec<usize>,
+}
+
+/// Where a hold is among the open ones. It is written while they are locked.
+pub(super) struct Place(AtomicUsize);
+
+const NOWHERE: usize = usize::MAX;
+
 /// A float that is read and set at once.
 struct Float(AtomicU64);
+
+impl Place {
+    pub const fn nowhere() -> Self {
+        Self(AtomicUsize::new(NOWHERE))
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Relaxed) != NOWHERE
+    }
+}
+
+impl Places {
+    fn add(&mut self, reference: Py<PyWeakrefReference>) -> usize {
+        if let Some(place) = self.free.pop() {
+            self.taken[place] = Some(reference);
+            return place;
+        }
+        self.taken.push(Some(reference));
+        self.taken.len() - 1
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Py<PyWeakrefReference>> {
+        self.free.push(place);
+        self.taken[place].take()
+    }
+}
 
 impl Float {
     fn new(value: f64) -> Self {
@@ -49,48 +86,76 @@ impl OpenHolds {
     }
 
     /// Now, by the client's monotonic clock.
-    pub fn monotonic(slf: &Bound<'_, Self>) -> PyResult<f64> {
-        slf.call_method0(intern!(slf.py(), "monotonic"))?.extract()
+    pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        match &self.clock {
+            None => Ok(clock::monotonic()),
+            Some(clock) => clock.call0(py)?.extract(py),
+        }
     }
 
     /// Has a hold renewed when it is due.
-    pub fn watch(slf: &Bound<'_, Self>, hold: &Bound<'_, PyAny>, due: f64) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        let reference = PyWeakrefReference::new(hold)?;
-        this.open.bind(py).set_item(identity(hold), reference)?;
-        // Read after the hold is there: whoever looks meanwhile either sees it or is rung for.
-        if due < this.next_at.get() {
-            slf.call_method1(intern!(py, "wake_at"), (due,))?;
+    pub fn watch(slf: &Bound<'_, Self>, hold: &Bound<'_, OpenHold>, due: f64) -> PyResult<()> {
+        slf.get().add(hold)?;
+        // Read after the hold is there: a timer that fires meanwhile either sees it or has reset this.
+        if due < slf.get().next_at.get() {
+            slf.call_method1(intern!(slf.py(), "wake_at"), (due,))?;
         }
         Ok(())
     }
 
-    pub fn forget(&self, hold: &Bound<'_, PyAny>) {
-        // Whoever ended it meanwhile has done so already.
-        drop(self.open.bind(hold.py()).del_item(identity(hold)));
+    fn add(&self, hold: &Bound<'_, OpenHold>) -> PyResult<()> {
+        let place = hold.get().place();
+        if place.is_taken() {
+            return Ok(());
+        }
+        // Made before the lock is taken: it may set off a garbage collection, and so anything.
+        let reference = PyWeakrefReference::new(hold)?.unbind();
+        let mut open = self.open.lock();
+        if place.is_taken() {
+            drop(open); // another thread was faster
+            return Ok(());
+        }
+        place.0.store(open.add(reference), Relaxed);
+        Ok(())
     }
-}
 
-/// What `id` tells of an object.
-fn identity(object: &Bound<'_, PyAny>) -> usize {
-    object.as_ptr().addr()
+    /// Forgets a hold that has ended, or that nobody has any more.
+    pub(super) fn forget(&self, place: &Place) {
+        if !place.is_taken() {
+            return;
+        }
+        let mut open = self.open.lock();
+        let reference = match place.0.swap(NOWHERE, Relaxed) {
+            NOWHERE => None,
+            place => open.remove(place),
+        };
+        drop(open);
+        drop(reference);
+    }
 }
 
 #[pymethods]
 impl OpenHolds {
     #[new]
-    #[pyo3(signature = (*_arguments, **_keywords))]
+    #[pyo3(signature = (_session, _leases, monotonic))]
     fn new(
-        py: Python<'_>,
-        _arguments: &Bound<'_, PyTuple>,
-        _keywords: Option<&Bound<'_, PyDict>>,
+        _session: &Bound<'_, PyAny>,
+        _leases: &Bound<'_, PyAny>,
+        monotonic: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
+        let py = monotonic.py();
+        let system = py.import("time")?.getattr("monotonic")?;
         Ok(Self {
             lock: Py::new(py, HoldLock::new())?,
-            open: PyDict::new(py).unbind(),
+            open: Mutex::default(),
+            clock: (!monotonic.is(&system)).then(|| monotonic.clone().unbind()),
             next_at: Float::new(f64::INFINITY),
             lead: Float::new(f64::INFINITY),
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.clock)
     }
 
     #[getter(lock)]
@@ -98,9 +163,28 @@ impl OpenHolds {
         self.lock.clone_ref(py)
     }
 
-    #[getter]
-    fn open(&self, py: Python<'_>) -> Py<PyDict> {
-        self.open.clone_ref(py)
+    fn monotonic(&self, py: Python<'_>) -> PyResult<f64> {
+        self.now(py)
+    }
+
+    #[pyo3(name = "watch")]
+    fn py_watch(slf: &Bound<'_, Self>, hold: &Bound<'_, OpenHold>) -> PyResult<()> {
+        Self::watch(slf, hold, hold.get().due())
+    }
+
+    #[pyo3(name = "forget")]
+    fn py_forget(&self, hold: &Bound<'_, OpenHold>) {
+        self.forget(hold.get().place());
+    }
+
+    fn live<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        let copy = |reference: &Py<PyWeakrefReference>| reference.clone_ref(py);
+        let references: Vec<_> = {
+            let open = self.open.lock();
+            open.taken.iter().flatten().map(copy).collect()
+        };
+        let live = |reference: Py<PyWeakrefReference>| reference.bind(py).upgrade();
+        references.into_iter().filter_map(live).collect()
     }
 
     #[getter]

@@ -18,6 +18,7 @@ use super::{
     Argument, Memory,
     call::{CheckCall, Keywords},
     hold_state::whole,
+    hold_terms::{Given, kept},
     open_hold::OpenHold,
 };
 use crate::{core::outcome, results::CheckResult};
@@ -142,12 +143,13 @@ impl Synchronous {
         slf.call_method1(wait, (reservation, actual_quantity, options))
             .map(drop)
     }
-    /// Hold credits for a block of work, and settle what was used when it is left.
+
+    /// Hold credits for a block of work, and settle what was used when the block is left.
     ///
-    /// For `with`. The arguments are those of `AsyncSchematic.hold`.
+    /// Use it with `with`. The arguments are those of `AsyncSchematic.hold`.
     ///
     /// Raises:
-    ///     TypeError, ValueError: an argument is wrong; the others are checked on entering.
+    ///     TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
     #[pyo3(
         signature = (
             flag_key, company=None, user=None, *, usage, event_subtype=None, on_acquire_failure=None,
@@ -176,29 +178,25 @@ impl Synchronous {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = slf.py();
         let class = CLASS.import(py, "schematic_native.client.hold.synchronous", "Hold")?;
-        let arguments = (
-            flag_key,
-            company,
-            user,
-            py.None(),
-            &usage,
-            event_subtype,
-            on_acquire_failure,
-            default_value,
-            timeout,
-        )
-            .into_pyobject(py)?;
-        let terms = (traits, required, ttl, key);
         if whole(&usage).is_none_or(|usage| usage <= 0) {
-            let hold = class.call_method1(intern!(py, "_make"), (slf, arguments))?;
-            return with_terms(hold, terms);
+            class.call_method1(intern!(py, "_check_usage"), (&usage,))?;
         }
+        let given = Given {
+            flag_key: flag_key.clone().unbind(),
+            company: kept(company),
+            user: kept(user),
+            options: None,
+            usage: usage.unbind(),
+            event_subtype: kept(event_subtype),
+            on_acquire_failure: kept(on_acquire_failure),
+            default_value: kept(default_value),
+            timeout: kept(timeout),
+        };
         let hold = class.call0()?;
-        let client = slf.as_any().clone();
         hold.cast::<OpenHold>()?
             .get()
-            .set_up(client, arguments, usage)?;
-        with_terms(hold, terms)
+            .set_up(slf.as_super(), given)?;
+        with_terms(hold, (traits, required, ttl, key))
     }
 }
 
