@@ -84,7 +84,7 @@ impl HoldLock {
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
         let mut taken = self.taken.lock();
-        taken.times -= 1;
+        taken.times = taken.times.saturating_sub(1);
         if taken.times == 0 {
             self.released.notify_one();
         }

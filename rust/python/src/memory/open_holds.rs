@@ -57,8 +57,9 @@ impl Places {
     }
 
     fn remove(&mut self, place: usize) -> Option<Py<PyWeakrefReference>> {
+        let reference = self.taken.get_mut(place)?.take()?;
         self.free.push(place);
-        self.taken[place].take()
+        Some(reference)
     }
 }
 
