@@ -709,6 +709,14 @@ class OpenHold:
 
     def __new__(cls) -> Self: ...
     @property
+    def allowed(self) -> bool:
+        """Whether the work may be done."""
+
+    @property
+    def result(self) -> CheckResult:
+        """The answer of the first check."""
+
+    @property
     def _client(self) -> Any: ...
     @property
     def _holds(self) -> Any: ...

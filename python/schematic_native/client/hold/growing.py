@@ -63,18 +63,6 @@ class GrowingHold(EndingHold[C]):
         return self
 
     @property
-    def result(self) -> CheckResult:
-        """The answer of the first check."""
-        if self._result is None:
-            raise RuntimeError("the hold has not been entered")
-        return self._result
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the work may be done."""
-        return self.result.allowed
-
-    @property
     def reason(self) -> str:
         """The rule or the failure that decided the first check."""
         return self.result.reason

@@ -21,7 +21,8 @@ def paired(client: Schematic, rounds: range) -> float:
     begun = time.perf_counter()
     for _ in rounds:
         result = client.check(FLAG, COMPANY, usage=USAGE)
-        client.track_with_reservation(result.reservation, USED)
+        if result.allowed:
+            client.track_with_reservation(result.reservation, USED)
     return time.perf_counter() - begun
 
 
@@ -30,7 +31,8 @@ def held(client: Schematic, rounds: range) -> float:
     begun = time.perf_counter()
     for _ in rounds:
         with client.hold(FLAG, COMPANY, usage=USAGE) as hold:
-            hold.use(USED)
+            if hold.allowed:
+                hold.use(USED)
     return time.perf_counter() - begun
 
 
@@ -39,7 +41,8 @@ async def paired_async(client: AsyncSchematic, rounds: range) -> float:
     begun = time.perf_counter()
     for _ in rounds:
         result = await client.check(FLAG, COMPANY, usage=USAGE)
-        await client.track_with_reservation(result.reservation, USED)
+        if result.allowed:
+            await client.track_with_reservation(result.reservation, USED)
     return time.perf_counter() - begun
 
 
@@ -48,7 +51,8 @@ async def held_async(client: AsyncSchematic, rounds: range) -> float:
     begun = time.perf_counter()
     for _ in rounds:
         async with client.hold(FLAG, COMPANY, usage=USAGE) as hold:
-            hold.use(USED)
+            if hold.allowed:
+                hold.use(USED)
     return time.perf_counter() - begun
 
 

@@ -153,6 +153,10 @@ impl OpenHold {
     }
 }
 
+fn not_entered() -> PyErr {
+    PyRuntimeError::new_err("the hold has not been entered")
+}
+
 impl Drop for OpenHold {
     fn drop(&mut self) {
         if let Some(terms) = self.terms.get().filter(|terms| terms.are_ours()) {
@@ -240,6 +244,20 @@ impl OpenHold {
             slf.call_method1(intern!(slf.py(), "_use"), (units,))?;
         }
         Ok(())
+    }
+
+    /// Whether the work may be done.
+    #[getter]
+    fn allowed(&self) -> PyResult<bool> {
+        let is_allowed = |result: &Py<CheckResult>| result.get().is_allowed();
+        let allowed = self.state.lock().result.as_ref().map(is_allowed);
+        allowed.ok_or_else(not_entered)
+    }
+
+    /// The answer of the first check.
+    #[getter]
+    fn result(&self, py: Python<'_>) -> PyResult<Py<CheckResult>> {
+        self._result(py).ok_or_else(not_entered)
     }
 
     #[getter]

@@ -61,6 +61,11 @@ record! {
 }
 
 impl CheckResult {
+    /// Whether the caller may go on.
+    pub fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
     /// What the check holds.
     pub fn held(&self) -> Option<&Arc<Held>> {
         self.reservation.as_ref()
