@@ -662,19 +662,14 @@ class OpenHolds:
     lead: float
     """Seconds after which a hold is renewed."""
 
-    def __new__(
-        cls, _session: object, _leases: object, monotonic: Callable[[], float]
-    ) -> Self: ...
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def _take_clock(self, clock: Callable[[], float]) -> None:
+        """Read this clock in place of the system's."""
+
     @property
     def lock(self) -> HoldLock: ...
     def monotonic(self) -> float:
         """Seconds that never go back."""
-
-    def watch(self, hold: OpenHold) -> None:
-        """Schedule the renewal of a hold."""
-
-    def forget(self, hold: OpenHold) -> None:
-        """Forget a hold that has ended."""
 
     def live(self) -> list[Any]:
         """Return the open holds."""
@@ -708,6 +703,7 @@ class OpenHold:
     _has_ended: bool
 
     def __new__(cls) -> Self: ...
+    def __del__(self) -> None: ...
     @property
     def allowed(self) -> bool:
         """Whether the work may be done."""
@@ -732,6 +728,12 @@ class OpenHold:
             RuntimeError: the hold has been entered before.
 
         """
+
+    def _watch(self) -> None:
+        """Schedule the renewal."""
+
+    def _forget(self) -> None:
+        """Take a hold that has ended from the open ones."""
 
     def _enter(self) -> Self: ...
     def _exit(

@@ -125,7 +125,7 @@ class EndingHold(OpenHold, Generic[C]):
         if self._tracked is not None:
             self._track(math.ceil(self._used - ROUNDING) - self._billed, self._tracked)
         self._has_ended = True
-        holds.forget(self)
+        self._forget()
         return owing
 
     def _settle(self, endings: Sequence[Ending]) -> list[Owed]:

@@ -42,7 +42,7 @@ class RenewedHold(GrowingHold[C]):
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
             self._due = holds.monotonic() + lead
-            holds.watch(self)
+            self._watch()
         elif self._is_required and not result.allowed:
             self._ending = []
             self._has_ended = True
@@ -106,12 +106,12 @@ class RenewedHold(GrowingHold[C]):
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
         self._due = self._holds.monotonic() + max(lead, 0.0)
-        self._holds.watch(self)
+        self._watch()
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
         self._due = self._holds.monotonic() + TRIED_AGAIN_AFTER * life
-        self._holds.watch(self)
+        self._watch()
 
     def _settle_so_far(self) -> None:
         """Settle every piece with what was used so far, before the client shuts down."""

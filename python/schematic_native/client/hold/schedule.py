@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from schematic_native._native import OpenHolds
@@ -47,6 +48,8 @@ class Holds(OpenHolds):
     def __init__(
         self, session: Session, leases: LeaseSettings | None, monotonic: Callable[[], float]
     ) -> None:
+        if monotonic is not time.monotonic:  # which is faster to read than to call
+            self._take_clock(monotonic)
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
         self._timer: Any = None

@@ -12,6 +12,10 @@ use crate::results::CheckResult;
 const EXACT: i64 = 1 << 53;
 
 /// What a hold counts, and how far it has come.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of its own, which Python reads and sets by its name"
+)]
 pub(super) struct State {
     pub result: Option<Py<CheckResult>>,
     pub pieces: Pieces,

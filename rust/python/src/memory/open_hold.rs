@@ -1,6 +1,11 @@
 //! The native half of a hold: it is entered, counts and ends natively as long as memory has all the answers.
 //! It must never wait, and never call Python while it looks at its state.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "docstrings of public methods are Python's"
+)]
+
 use std::{mem, sync::OnceLock};
 
 use parking_lot::Mutex;
@@ -40,19 +45,14 @@ impl OpenHold {
         self.terms.set(terms).map_err(|_| made())
     }
 
-    /// Where it is among the open holds.
-    pub(super) const fn place(&self) -> &Place {
-        &self.place
-    }
-
-    /// When it is renewed, by the monotonic clock.
-    pub(super) fn due(&self) -> f64 {
-        self.state.lock().due
-    }
-
     fn terms(&self) -> PyResult<&Terms> {
         let unmade = || PyRuntimeError::new_err("only a client makes holds");
         self.terms.get().ok_or_else(unmade)
+    }
+
+    /// The answer of the first check, if there is one.
+    fn first_result(&self, py: Python<'_>) -> Option<Py<CheckResult>> {
+        self.state.lock().result.as_ref().map(|it| it.clone_ref(py))
     }
 
     /// Sets a field; what was there goes once the state is not locked any more.
@@ -100,7 +100,7 @@ impl OpenHold {
             state.low = HOLD_LOW * as_float(units);
             state.due = due;
         }
-        OpenHolds::watch(holds, slf, due)?;
+        OpenHolds::watch(holds, slf, &this.place, due)?;
         Ok(Begun::Taken)
     }
 
@@ -187,6 +187,17 @@ impl OpenHold {
         self.set_up(client, arguments.try_into()?)
     }
 
+    fn _watch(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let (holds, due) = (this.terms()?.holds.bind(slf.py()), this.state.lock().due);
+        OpenHolds::watch(holds, slf, &this.place, due)
+    }
+
+    fn _forget(&self) -> PyResult<()> {
+        self.terms()?.holds.get().forget(&self.place);
+        Ok(())
+    }
+
     /// Settles a hold that nobody has any more and that is open.
     #[pyo3(name = "__del__")]
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -257,7 +268,7 @@ impl OpenHold {
     /// The answer of the first check.
     #[getter]
     fn result(&self, py: Python<'_>) -> PyResult<Py<CheckResult>> {
-        self._result(py).ok_or_else(not_entered)
+        self.first_result(py).ok_or_else(not_entered)
     }
 
     #[getter]
@@ -280,9 +291,9 @@ impl OpenHold {
         Ok(self.terms()?.usage().clone_ref(py))
     }
 
-    #[getter]
-    fn _result(&self, py: Python<'_>) -> Option<Py<CheckResult>> {
-        self.state.lock().result.as_ref().map(|it| it.clone_ref(py))
+    #[getter(_result)]
+    fn py_result(&self, py: Python<'_>) -> Option<Py<CheckResult>> {
+        self.first_result(py)
     }
 
     #[setter(_result)]
@@ -376,7 +387,7 @@ impl OpenHold {
 
     #[getter]
     fn _due(&self) -> f64 {
-        self.due()
+        self.state.lock().due
     }
 
     #[setter(_due)]

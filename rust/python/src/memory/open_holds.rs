@@ -1,11 +1,18 @@
 //! The open holds of one client, as their schedule finds them. It must never keep a hold alive.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
-use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, types::PyWeakrefReference};
+use pyo3::{
+    PyTraverseError, PyVisit, intern,
+    prelude::*,
+    types::{PyDict, PyTuple, PyWeakrefReference},
+};
 
-use super::{hold_lock::HoldLock, open_hold::OpenHold};
+use super::hold_lock::HoldLock;
 use crate::clock;
 
 /// The open holds of one client; when they are renewed is for the Python class to say.
@@ -14,7 +21,7 @@ pub(crate) struct OpenHolds {
     lock: Py<HoldLock>,
     open: Mutex<Places>,
     /// A clock that never goes back, in place of the system's.
-    clock: Option<Py<PyAny>>,
+    clock: OnceLock<Py<PyAny>>,
     /// When the loop looks at them next, by that clock.
     next_at: Float,
     /// Seconds after which a hold is renewed.
@@ -88,15 +95,20 @@ impl OpenHolds {
 
     /// Now, by the client's monotonic clock.
     pub fn now(&self, py: Python<'_>) -> PyResult<f64> {
-        match &self.clock {
+        match self.clock.get() {
             None => Ok(clock::monotonic()),
             Some(clock) => clock.call0(py)?.extract(py),
         }
     }
 
     /// Has a hold renewed when it is due.
-    pub fn watch(slf: &Bound<'_, Self>, hold: &Bound<'_, OpenHold>, due: f64) -> PyResult<()> {
-        slf.get().add(hold)?;
+    pub(super) fn watch(
+        slf: &Bound<'_, Self>,
+        hold: &Bound<'_, PyAny>,
+        place: &Place,
+        due: f64,
+    ) -> PyResult<()> {
+        slf.get().add(hold, place)?;
         // Read after the hold is there: a timer that fires meanwhile either sees it or has reset this.
         if due < slf.get().next_at.get() {
             slf.call_method1(intern!(slf.py(), "wake_at"), (due,))?;
@@ -104,8 +116,7 @@ impl OpenHolds {
         Ok(())
     }
 
-    fn add(&self, hold: &Bound<'_, OpenHold>) -> PyResult<()> {
-        let place = hold.get().place();
+    fn add(&self, hold: &Bound<'_, PyAny>, place: &Place) -> PyResult<()> {
         if place.is_taken() {
             return Ok(());
         }
@@ -138,25 +149,28 @@ impl OpenHolds {
 #[pymethods]
 impl OpenHolds {
     #[new]
-    #[pyo3(signature = (_session, _leases, monotonic))]
+    #[pyo3(signature = (*_arguments, **_keywords))]
     fn new(
-        _session: &Bound<'_, PyAny>,
-        _leases: &Bound<'_, PyAny>,
-        monotonic: &Bound<'_, PyAny>,
+        py: Python<'_>,
+        _arguments: &Bound<'_, PyTuple>,
+        _keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let py = monotonic.py();
-        let system = py.import("time")?.getattr("monotonic")?;
         Ok(Self {
             lock: Py::new(py, HoldLock::new())?,
             open: Mutex::default(),
-            clock: (!monotonic.is(&system)).then(|| monotonic.clone().unbind()),
+            clock: OnceLock::new(),
             next_at: Float::new(f64::INFINITY),
             lead: Float::new(f64::INFINITY),
         })
     }
 
+    fn _take_clock(&self, clock: Py<PyAny>) {
+        // The first one stays: instants of two clocks cannot be compared.
+        let _ = self.clock.set(clock);
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.clock)
+        visit.call(self.clock.get())
     }
 
     #[getter(lock)]
@@ -166,16 +180,6 @@ impl OpenHolds {
 
     fn monotonic(&self, py: Python<'_>) -> PyResult<f64> {
         self.now(py)
-    }
-
-    #[pyo3(name = "watch")]
-    fn py_watch(slf: &Bound<'_, Self>, hold: &Bound<'_, OpenHold>) -> PyResult<()> {
-        Self::watch(slf, hold, hold.get().due())
-    }
-
-    #[pyo3(name = "forget")]
-    fn py_forget(&self, hold: &Bound<'_, OpenHold>) {
-        self.forget(hold.get().place());
     }
 
     fn live<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
