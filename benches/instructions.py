@@ -1,4 +1,4 @@
-"""Holds the instructions of an evaluation, a check, a settle and a batch of events against a committed budget.
+"""Holds the instructions of an evaluation, a check, a settle, a hold and a batch of events against a committed budget.
 
 A count does not change with the load of the machine, as a time does. Each call is made a thousand times more in one run
 under callgrind than in another; the difference is what the call takes, with the interpreter's part in it. So the
@@ -21,7 +21,7 @@ BENCHES = Path(__file__).parent
 BUDGET = BENCHES / "instructions.json"
 CASES = [
     f"{call}:{size}"
-    for call in ("evaluate", "check_flag", "check", "settle")
+    for call in ("evaluate", "check_flag", "check", "settle", "hold")
     for size in ("small", "big")
 ] + ["write:small", "deliver:small"]  # a batch of 100 events
 MORE = 1000
