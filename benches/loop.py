@@ -48,9 +48,7 @@ def settle(size, count):
 
 
 def hold(size, count):
-    client = hot(stocked(size, seed=7))
-    client._take_core(stocked(size, seed=7), Holds(None, None, time.monotonic))
-    client._open(checking=True, leasing=True, settling=True)
+    client = hot(stocked(size, seed=7), Holds(None, None, time.monotonic))
     for _ in range(count):
         with client.hold(FLAG, COMPANY, usage=10) as held:
             held.use(7)
