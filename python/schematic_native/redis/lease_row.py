@@ -56,8 +56,10 @@ class Refused(Enum):
 def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
     try:
-        remaining, granted, expires_at, at, lease_id = decoded(reply).split("\n", 4)
-        ends, made = float(expires_at) / 1000, float(at) / 1000
+        remaining, granted, expires_at, seconds, micros, lease_id = decoded(reply).split("\n", 5)
+        # In whole milliseconds, as the script counts.
+        made = (int(seconds) * 1000 + int(micros) // 1000) / 1000
+        ends = float(expires_at) / 1000
         return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
     except ValueError as error:
         raise unreadable(error) from error

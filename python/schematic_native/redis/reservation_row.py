@@ -32,6 +32,8 @@ FIELDS = (
     "consumptionRate",
     "evalCtx",
 )
+# Milliseconds that a hold's row outlives the hold, so that the sweep still finds it.
+GRACE = 30_000
 # The fields of a slab's row that tell with what its holds were settled by other processes begin so.
 SETTLED = "settled:"
 
