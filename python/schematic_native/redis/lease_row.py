@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from schematic_native.redis.values import decoded, unreadable
 
@@ -26,8 +27,7 @@ class SharedLease:
     readable: bool = True  # otherwise it counts as no lease
 
 
-@dataclass(frozen=True)
-class SharedDebit:
+class SharedDebit(NamedTuple):
     """A debit that was made: what the lease has left, in credits, and the lease charged."""
 
     remaining: float
