@@ -81,6 +81,19 @@ def read_quantity(name: str, value: object) -> float:
 
     """
 
+def pack_command(opening: str, opened: int, words: tuple[str | int, ...]) -> bytes:
+    """Write a command to Redis.
+
+    Args:
+        opening: its first words, packed.
+        opened: how many these are.
+        words: the others. Bytes that were read with "surrogateescape" go back as they came.
+
+    """
+
+def plain_replies(data: bytes, count: int) -> list[object] | None:
+    """Read so many replies of Redis that are integers, texts or null; None if the data is anything else."""
+
 @final
 class CompiledFlag:
     """A flag, compiled from its JSON."""

@@ -12,6 +12,7 @@ mod fork;
 mod interpreter;
 mod leases;
 mod memory;
+mod resp;
 mod results;
 mod spool;
 #[cfg(feature = "testing")]
@@ -69,6 +70,8 @@ mod _native {
     use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
     use super::memory::{HoldLock, Memory, OpenHold, OpenHolds, Synchronous};
+    #[pymodule_export]
+    use super::resp::{pack_command, plain_replies};
     #[pymodule_export]
     use super::results::{
         CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,
