@@ -402,10 +402,12 @@ class Runtime:
             await self._api.close()
 
     async def _end(self, start: float, budget: float) -> None:
-        await cancel_all([*self._services, *self._background])
+        # While the events are sent: the DataStream's closing handshake takes a round trip, too.
+        ending = asyncio.ensure_future(cancel_all([*self._services, *self._background]))
         # Usage is sent before the leases are released, because a released lease can no longer be
         # billed. Part of the budget is kept for the leases in case the events cannot be delivered.
         await self._sender.flush(budget * 0.6)
+        await ending
         await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
             await self._leases.close(start + budget * 0.9)
