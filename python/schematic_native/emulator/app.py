@@ -67,7 +67,7 @@ class App:
             ]
         )
         self._service_routes = self._routed(
-            [*routes, WebSocketRoute("/datastream", self._serve_stream)]
+            [WebSocketRoute("/datastream", self._serve_stream), *routes]
         )
         # Apart, as Starlette tries one route after the other.
         self._own_routes = self._routed(
