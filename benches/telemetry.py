@@ -19,9 +19,10 @@ def warm_client():
     client = Schematic(
         API_KEY, SchematicConfig(use_datastream=True, credit_leases=CreditLeaseConfig())
     )
-    client._core = stocked("small", seed=7)
-    client._take_core(client._core)
-    client._open(checking=True, leasing=True, settling=True)
+    core = stocked("small", seed=7)
+    client._core = core  # noqa: SLF001 - no service has filled it
+    client._take_core(core)  # noqa: SLF001
+    client._open(checking=True, leasing=True, settling=True)  # noqa: SLF001
     return client
 
 
@@ -55,7 +56,9 @@ def main():
         run(state, int(count))
     if not sys.argv[1:]:
         for state in ("off", "on"):
-            print(f"telemetry {state:3} {of_one('telemetry.py', state):>7} instructions a check with its settle")
+            print(
+                f"telemetry {state:3} {of_one('telemetry.py', state):>7} instructions a check with its settle"
+            )
 
 
 if __name__ == "__main__":

@@ -117,7 +117,9 @@ _SERVERS = {
     "KeyDB": Server(partial(on_path, "keydb-server"), _NO_PACKAGE),
     "Dragonfly": Server(partial(on_path, "dragonfly"), _NO_PACKAGE),
     "Kvrocks": Server(partial(on_path, "kvrocks"), _NO_PACKAGE),
-    "Garnet": Server(partial(on_path, "garnet-server"), "it is installed with .NET, which is missing"),
+    "Garnet": Server(
+        partial(on_path, "garnet-server"), "it is installed with .NET, which is missing"
+    ),
 }
 PROBES = [
     Probe("Redis and compatible servers", name, partial(run, server))

@@ -15,7 +15,13 @@ from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.work import Sources, Work
-from schematic_native.service.datastream import COMPANY, USER, DataStream, StreamAddress, StreamHandlers
+from schematic_native.service.datastream import (
+    COMPANY,
+    USER,
+    DataStream,
+    StreamAddress,
+    StreamHandlers,
+)
 from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
 
