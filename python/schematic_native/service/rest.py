@@ -118,7 +118,8 @@ class Api:
     async def close(self) -> None:
         """Close the connections. A client that the program gave us stays open."""
         self._sender.is_closed = True
-        await asyncio.gather(self._events.close(), self._sender.close())
+        await self._events.close()
+        await self._sender.close()
 
     async def acquire_lease(
         self,
