@@ -30,11 +30,10 @@ MORE = 1000
 TOLERANCE = 0.05
 
 
-def count(*loops):
-    """Run loops under callgrind and return the instructions of the whole program."""
+def count(program, *loops):
+    """Run loops of a program under callgrind and return the instructions of all of it."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    program = "batches.py" if loops[0].startswith(("write", "deliver")) else "loop.py"
     done = subprocess.run(
         [*command, str(BENCHES / program), *loops],
         capture_output=True,
@@ -48,9 +47,17 @@ def count(*loops):
     return int(found[1])
 
 
+def of_one(program, case):
+    """Return the instructions of one call."""
+    return round((count(program, f"{case}={MORE}") - count(program, f"{case}=0")) / MORE)
+
+
 def per_call():
     """Return the instructions of one call of each kind."""
-    return {case: round((count(f"{case}={MORE}") - count(f"{case}=0")) / MORE) for case in CASES}
+    return {
+        case: of_one("batches.py" if case.startswith(("write", "deliver")) else "loop.py", case)
+        for case in CASES
+    }
 
 
 def compare(counted, budget):
