@@ -154,15 +154,19 @@ simulate-faults: $(STAMPS)/built $(STAMPS)/deps-test ## plant wrong lines, and c
 	$(BIN)/python -m tests.simulation.planted $(SIMULATE_FAULTS_FLAGS)
 
 # Programs of another Debian suite, run with their own libc; where they cannot be had, their probes say so.
-DEBIAN_SUITE := forky
-DEBIAN_PACKAGES := redis-server valkey-server redict-server python3.14 python3.15
+DEBIAN_SUITES := forky trixie
+DEBIAN_PACKAGES_forky := redis-server valkey-server redict-server python3.14 python3.15
+DEBIAN_PACKAGES_trixie := valkey-server
 
-.debian/$(DEBIAN_SUITE): scripts/install_debian_tree.sh
+$(DEBIAN_SUITES:%=.debian/%): .debian/%: scripts/install_debian_tree.sh
 	rm -rf $@.new
-	if $< $(DEBIAN_SUITE) $@.new $(DEBIAN_PACKAGES); then rm -rf $@ && mv $@.new $@; fi
+	if $< $* $@.new $(DEBIAN_PACKAGES_$*); then rm -rf $@ && mv $@.new $@; fi
+
+.debian/miniredis: $(wildcard tests/under/programs/miniredis/*)
+	-cd $(<D) && go build -o $(abspath $@) .
 
 .PHONY: works-under
-works-under: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-under .debian/$(DEBIAN_SUITE) ## run under servers, pools, interpreters, networks; date docs/works_under.md
+works-under: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/deps-under $(DEBIAN_SUITES:%=.debian/%) .debian/miniredis ## run under servers, pools, interpreters, networks; date docs/works_under.md
 	$(BIN)/python -m tests.under $(WORKS_UNDER_FLAGS)
 
 .PHONY: docs

@@ -1,4 +1,4 @@
-"""Holds the instructions of an evaluation, a check, a settle and a batch of events against a committed budget.
+"""Holds the instructions of an evaluation, a check, a settle, a hold and a batch of events against a committed budget.
 
 A count does not change with the load of the machine, as a time does. Each call is made a thousand times more in one run
 under callgrind than in another; the difference is what the call takes, with the interpreter's part in it. So the
@@ -21,7 +21,7 @@ BENCHES = Path(__file__).parent
 BUDGET = BENCHES / "instructions.json"
 CASES = [
     f"{call}:{size}"
-    for call in ("evaluate", "check_flag", "check", "settle")
+    for call in ("evaluate", "check_flag", "check", "settle", "hold")
     for size in ("small", "big")
 ] + ["write:small", "deliver:small"]  # a batch of 100 events
 MORE = 1000
@@ -30,11 +30,10 @@ MORE = 1000
 TOLERANCE = 0.05
 
 
-def count(*loops):
-    """Run loops under callgrind and return the instructions of the whole program."""
+def count(program, *loops):
+    """Run loops of a program under callgrind and return the instructions of all of it."""
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    program = "batches.py" if loops[0].startswith(("write", "deliver")) else "loop.py"
     done = subprocess.run(
         [*command, str(BENCHES / program), *loops],
         capture_output=True,
@@ -48,9 +47,17 @@ def count(*loops):
     return int(found[1])
 
 
+def of_one(program, case):
+    """Return the instructions of one call."""
+    return round((count(program, f"{case}={MORE}") - count(program, f"{case}=0")) / MORE)
+
+
 def per_call():
     """Return the instructions of one call of each kind."""
-    return {case: round((count(f"{case}={MORE}") - count(f"{case}=0")) / MORE) for case in CASES}
+    return {
+        case: of_one("batches.py" if case.startswith(("write", "deliver")) else "loop.py", case)
+        for case in CASES
+    }
 
 
 def compare(counted, budget):

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 
+from schematic_native.client.hold.schedule import Holds
 from schematic_native.rulesengine import RulesEngine
 from schematic_native.tools.bench.scenarios import hot, stocked
 from schematic_native.tools.bench.worlds import COMPANY, FLAG, world
@@ -46,7 +47,20 @@ def settle(size, count):
         client.track_with_reservation(hold, 7)
 
 
-CALLS = {"evaluate": evaluate, "check_flag": check_flag, "check": check, "settle": settle}
+def hold(size, count):
+    client = hot(stocked(size, seed=7), Holds(None, None, time.monotonic))
+    for _ in range(count):
+        with client.hold(FLAG, COMPANY, usage=10) as held:
+            held.use(7)
+
+
+CALLS = {
+    "evaluate": evaluate,
+    "check_flag": check_flag,
+    "check": check,
+    "settle": settle,
+    "hold": hold,
+}
 
 
 def main():

@@ -40,7 +40,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     ),
     "rust/python/src": (
         *("build", "clock", "fork", "interpreter", "wake", "arguments", "defaults", "spool"),
-        *("results", "engine", "events", "leases", "core", "memory", "testing"),
+        *("resp", "results", "engine", "events", "leases", "core", "memory", "testing"),
     ),
 }
 # What is its folder's own, rather than one of the things in it.

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, final
+from types import TracebackType
+from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+from schematic_native.client.hold.synchronous import Hold
 from schematic_native.config.options import (
     CheckFlagOptions,
     CheckOptions,
@@ -49,6 +51,7 @@ FailureMode: TypeAlias = Literal["fail-closed", "fail-open"]
 
 ENGINE_VERSION_KEY: str  # names the published engine that gives the same answers
 # Defaults and limits of leases, in credits and seconds.
+HOLD_LOW: Final[float]  # more is held once less than this part of the first usage is left
 LARGEST_LEASE: Final[float]
 LEASE_DURATION: Final[float]
 LEASE_SIZE: Final[float]
@@ -77,6 +80,19 @@ def read_quantity(name: str, value: object) -> float:
         TypeError: the value is not a number; the message calls it `name`.
 
     """
+
+def pack_command(opening: str, opened: int, words: tuple[str | int, ...]) -> bytes:
+    """Write a command to Redis.
+
+    Args:
+        opening: its first words, packed.
+        opened: how many these are.
+        words: the others. Bytes that were read with "surrogateescape" go back as they came.
+
+    """
+
+def plain_replies(data: bytes, count: int) -> list[object] | None:
+    """Read so many replies of Redis that are integers, texts or null; None if the data is anything else."""
 
 @final
 class CompiledFlag:
@@ -603,8 +619,8 @@ class Memory:
     """
 
     def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
-    def _take_core(self, core: Core) -> None:
-        """Replace the core, after a fork. Nothing is answered until `_open`."""
+    def _take_core(self, core: Core, holds: OpenHolds | None = None) -> None:
+        """Replace the core and its open holds, after a fork. Nothing is answered until `_open`."""
 
     def _open(self, checking: bool, leasing: bool, settling: bool, single: bool = False) -> None:
         """Set what may be answered.
@@ -639,6 +655,119 @@ class Memory:
 
     def _settle_now(self, reservation: object, quantity: object) -> bool:
         """Settle a hold that is in this process."""
+
+@final
+class HoldLock:
+    """The lock of one client's holds; the thread that has it may take it again."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_error: object) -> None: ...
+
+@disjoint_base
+class OpenHolds:
+    """The open holds of one client, none of which it keeps alive.
+
+    Its Python class has `wake_at`, which is called when a hold is due before `next_at`.
+    """
+
+    next_at: float
+    """When the loop looks at them next, by the monotonic clock."""
+    lead: float
+    """Seconds after which a hold is renewed."""
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self: ...
+    def _take_clock(self, clock: Callable[[], float]) -> None:
+        """Read this clock in place of the system's."""
+
+    @property
+    def lock(self) -> HoldLock: ...
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    def live(self) -> list[Any]:
+        """Return the open holds."""
+
+@disjoint_base
+class OpenHold:
+    """The native half of a hold: it is entered, counts and ends natively if memory has all the answers.
+
+    Otherwise it calls `_enter_slowly`, `_use` and `_exit_slowly` of its Python half, and `_end_dropped` if
+    it is garbage collected open.
+    """
+
+    _result: Any
+    _pieces: tuple[Reservation, ...]
+    _ending: Any
+    _used: float
+    _held: float
+    _billed: int
+    """Whole units of pieces that were settled."""
+    _low: float
+    """Units left below which it grows."""
+    _due: float
+    """When it is renewed, by the monotonic clock."""
+    _ttl: Any
+    _is_busy: bool
+    """Whether it is growing, or being renewed."""
+    _is_simple: bool
+    """Whether a settle of memory's own is enough for it."""
+    _may_outlive: bool
+    """Whether it may go on after its block."""
+    _has_ended: bool
+
+    def __new__(cls) -> Self: ...
+    def __del__(self) -> None: ...
+    @property
+    def allowed(self) -> bool:
+        """Whether the work may be done."""
+
+    @property
+    def result(self) -> CheckResult:
+        """The answer of the first check."""
+
+    @property
+    def _client(self) -> Any: ...
+    @property
+    def _holds(self) -> Any: ...
+    @property
+    def _arguments(self) -> Any: ...
+    @property
+    def _usage(self) -> float: ...
+    def _set_up(self, client: Memory, arguments: tuple[object, ...]) -> None: ...
+    def _begin(self) -> Literal[True] | CheckResult | PendingCheck | None:
+        """Begin the first check; True if the hold has taken its answer, else what was begun.
+
+        Raises:
+            RuntimeError: the hold has been entered before.
+
+        """
+
+    def _watch(self) -> None:
+        """Schedule the renewal."""
+
+    def _forget(self) -> None:
+        """Take a hold that has ended from the open ones."""
+
+    def _enter(self) -> Self: ...
+    def _exit(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def _ends_at_once(self) -> bool:
+        """End as most holds do: with one piece that was used, and that memory can settle."""
+
+    def use(self, units: float) -> None:
+        """Count units as used. This never waits, and never fails for lack of credits.
+
+        Any thread may call it. Usage of an allowed hold is billed even beyond what is held.
+
+        Raises:
+            TypeError, ValueError: `units` is not a finite number of 0 or more.
+            RuntimeError: the hold has ended, or has not been entered.
+
+        """
 
 class Schematic(Memory):
     """The hot methods of the synchronous client.
@@ -682,6 +811,31 @@ class Schematic(Memory):
         options: TrackWithReservationOptions | None = None,
     ) -> None:
         """Settle a reservation: bill `actual_quantity` event units (rounded up), refund the rest of the hold."""
+
+    def hold(
+        self,
+        flag_key: str,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
+        *,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+        traits: Mapping[str, Any] | None = None,
+        required: bool = False,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> Hold:
+        """Hold credits for a block of work, and settle what was used when the block is left.
+
+        Use it with `with`. The arguments are those of `AsyncSchematic.hold`.
+
+        Raises:
+            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
+
+        """
 
 @final
 class Core:

@@ -330,7 +330,7 @@ def use(client: Schematic) -> int:
 
 
 RAW_FORK = """
-    import ctypes, json, os, sys
+    import ctypes, os, sys
     from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 
     url = sys.argv[1]
@@ -344,10 +344,8 @@ RAW_FORK = """
     # The C library's fork, which runs none of Python's hooks.
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
-        result = client.check("inference", {"id": "acme"}, usage=5)
-        client.track_with_reservation(result.reservation, 5)
+        exec(sys.argv[2])
         client.shutdown()
-        print(json.dumps([held.reservation.lease_id, result.reservation.lease_id]), flush=True)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert client.status().open_holds == 1
@@ -356,8 +354,19 @@ RAW_FORK = """
 """
 
 
-def test_a_child_of_a_server_that_skips_the_fork_hooks_uses_nothing_of_its_parent(emulator):
-    command = [sys.executable, "-c", textwrap.dedent(RAW_FORK), emulator.base_url]
+CHECKED = """
+result = client.check("inference", {"id": "acme"}, usage=5)
+client.track_with_reservation(result.reservation, 5)
+"""
+HELD = """
+with client.hold("inference", {"id": "acme"}, usage=5) as hold:
+    hold.use(5)
+"""
+
+
+@pytest.mark.parametrize("work", [CHECKED, HELD], ids=["check", "hold"])
+def test_a_child_of_a_server_that_skips_the_fork_hooks_uses_nothing_of_its_parent(emulator, work):
+    command = [sys.executable, "-c", textwrap.dedent(RAW_FORK), emulator.base_url, work]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     events = [(event["body"]["event"], event["body"].get("quantity")) for event in tracks(emulator)]

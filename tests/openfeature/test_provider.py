@@ -239,6 +239,24 @@ def test_an_unknown_flag_is_not_found(details, kind) -> None:
     assert (found.reason, found.error_code) == (Reason.ERROR, ErrorCode.FLAG_NOT_FOUND)
 
 
+def test_an_error_says_which_flag_it_is_about(details) -> None:
+    assert "error-flag" in details("boolean", "error-flag").error_message
+
+
+def test_a_resolution_leaves_the_context_as_it_was_and_its_metadata_cannot_be_changed(
+    details,
+) -> None:
+    attributes: dict[str, Any] = {"company": {"id": "acme"}, "list": [1], "none": None}
+    context = EvaluationContext("someone", attributes)
+    found = details("boolean", "inference", context=context)
+    assert (context.targeting_key, context.attributes) == (
+        "someone",
+        {"company": {"id": "acme"}, "list": [1], "none": None},
+    )
+    with pytest.raises(TypeError):
+        found.flag_metadata["rule_id"] = "another"
+
+
 def test_the_callers_default_wins_over_one_of_the_client(details, provider) -> None:
     provider.client.set_flag_default("non-existent-flag", False)
     assert details("boolean", "non-existent-flag", True).value is True
@@ -275,6 +293,7 @@ def test_a_provider_that_is_not_set_up_is_not_ready(dead_url: str, kind) -> None
     api.set_provider(slow)
     client = api.get_client()
     try:
+        assert client.get_provider_status() == ProviderStatus.NOT_READY
         found = getattr(client, f"get_{kind}_details")("inference", DEFAULTS[kind])
     finally:
         blocked.set()
@@ -288,6 +307,7 @@ def test_a_key_that_is_refused_is_fatal(emulator: Emulator, kind) -> None:
     with pytest.raises(ProviderFatalError):
         api.set_provider_and_wait(refused)
     client = api.get_client()
+    assert client.get_provider_status() == ProviderStatus.FATAL
     found = getattr(client, f"get_{kind}_details")("inference", DEFAULTS[kind], ACME)
     assert found.value == DEFAULTS[kind]
     assert (found.reason, found.error_code) == (Reason.ERROR, ErrorCode.PROVIDER_FATAL)
@@ -410,6 +430,25 @@ def test_hooks_receive_the_details(client: OpenFeatureClient) -> None:
     assert hook.last is not None
     assert (hook.last.flag_key, hook.last.value, hook.last.variant) == ("inference", True, "on")
     assert (hook.last.reason, hook.last.error_code) == (Reason.TARGETING_MATCH, None)
+
+
+def test_hooks_of_one_evaluation_run_in_their_order(client: OpenFeatureClient) -> None:
+    stages: list[str] = []
+
+    class Named(Recorder):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def before(self, hook_context, hints):
+            stages.append(f"before {self.name}")
+
+        def after(self, hook_context, details, hints):
+            stages.append(f"after {self.name}")
+
+    options = FlagEvaluationOptions(hooks=[Named("one"), Named("two")])
+    assert client.get_boolean_details("inference", False, ACME, options).value is True
+    assert stages == ["before one", "before two", "after two", "after one"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from schematic_native import AsyncSchematic, AsyncSchematicConfig
 from schematic_native._native import Core
 from schematic_native.ground.machine import Machine
 from schematic_native.service.datastream import (
@@ -206,6 +207,61 @@ async def test_waiters_for_the_same_keys_share_one_request(core, faults):
         assert core.company_id({"id": "acme"}) == "c1"
     assert service.asked.count((COMPANY, (("id", "acme"),))) == 1
     assert len(service.asked) == 2
+
+
+async def test_an_entity_that_is_wanted_before_the_connection_is_requested_with_the_flags(
+    core, faults
+):
+    async with serving() as service:
+        service.companies["acme"] = entity("c1", id="acme")
+        async with streaming(service.url, core, faults) as stream:
+            for keys in ({"id": "acme"}, {"ID": "Acme"}, {}, None):
+                stream.request_early(COMPANY, keys)
+            stream.request_early(USER, {"id": "nobody"})
+            await eventually_async(lambda: core.company_id({"id": "acme"}) == "c1")
+            await eventually_async(lambda: len(service.asked) == 3)
+            assert [kind for kind, _ in service.asked] == ["rulesengine.Flags", COMPANY, USER]
+            stream.request_early(USER, {"id": "late"})  # too late
+            await service.sockets[0].close()
+            await eventually_async(lambda: len(service.asked) == 5)
+    # The next connection subscribes to what is in memory, and to nothing else.
+    assert [kind for kind, _ in service.asked[3:]] == ["rulesengine.Flags", COMPANY]
+
+
+async def test_a_caller_joins_the_early_request_of_an_entity(core, faults):
+    async with serving() as service:
+        service.silent = True
+        async with streaming(service.url, core, faults) as stream:
+            stream.request_early(COMPANY, {"id": "acme"})
+            await stream.first_outcome.wait()
+            joined = asyncio.create_task(stream.request(COMPANY, {"id": "acme"}, soon(20)))
+            await eventually_async(lambda: len(service.asked) == 2)
+            reply = {"entity_type": COMPANY, "message_type": "full"}
+            await service.sockets[0].send(json.dumps({**reply, "data": entity("c1", id="acme")}))
+            assert await joined
+    assert [kind for kind, _ in service.asked] == ["rulesengine.Flags", COMPANY]
+
+
+async def test_what_a_first_check_needs_is_requested_before_the_flags_are_here(dead_url):
+    requested = asyncio.Event()
+
+    class Withholding(Service):
+        async def answer(self, socket: ServerConnection, request: dict) -> None:
+            if request["entity_type"] == COMPANY:
+                assert request["keys"] == {"id": "acme"}
+                requested.set()
+
+    service = Withholding()
+    async with serve(service.handle, "127.0.0.1", 0) as service.server:
+        config = AsyncSchematicConfig(
+            base_url=service.url, event_capture_url=dead_url, use_datastream=True
+        )
+        client = AsyncSchematic("k", config)
+        check = asyncio.create_task(client.check_flag("f", {"id": "acme"}))
+        await asyncio.wait_for(requested.wait(), 20)
+        check.cancel()
+        await asyncio.gather(check, return_exceptions=True)
+        await client.shutdown()
 
 
 async def test_an_entity_completes_requests_for_any_of_its_keys(core, faults):

@@ -38,7 +38,7 @@ class Fault(NamedTuple):
     wrong: str
 
 
-AMOUNTS, HOLDS = "redis/scripts/amounts.lua", "redis/hold_operations.py"
+DEBIT, HOLDS = "redis/scripts/debit.lua", "redis/hold_operations.py"
 STORE, STEPS, CLAIMS = "leases/shared_store.py", "leases/check_steps.py", "leases/claims.py"
 SLABS, SIBLINGS = "leases/slabs.py", "leases/siblings.py"
 MANAGER, EVENTS = "leases/manager.py", "service/events.py"
@@ -46,31 +46,31 @@ MANAGER, EVENTS = "leases/manager.py", "service/events.py"
 FAULTS = (
     Fault(
         "a refund goes to whichever lease is there",
-        AMOUNTS,
+        "redis/scripts/give_back.lua",
         "if not row[1] or not granted or (pin ~= '' and row[1] ~= pin) then\n    return false",
         "if not row[1] or not granted then\n    return false",
     ),
     Fault(
         "a lease gives more than it has",
-        AMOUNTS,
+        DEBIT,
         "if balance < credits or",
         "if balance <= 0 or",
     ),
     Fault(
         "a lease that has ended still gives",
-        AMOUNTS,
+        DEBIT,
         "ends <= at or row[4] ~= company",
         "ends + 60000 <= at or row[4] ~= company",
     ),
     Fault(
         "an extend adds the total and not the difference",
-        AMOUNTS,
+        "redis/scripts/reconcile.lua",
         "local gain, cut = sum(total, -granted)",
         "local gain, cut = sum(total, 0)",
     ),
     Fault(
         "two slots that share a key share its lease",
-        AMOUNTS,
+        DEBIT,
         "or row[4] ~= company or row[5] ~= credit then",
         "then",
     ),
@@ -83,8 +83,8 @@ FAULTS = (
     Fault(
         "a settle gives all of its hold back",
         "redis/scripts/settle.lua",
-        "local used = math.min(held, math.max(0, decimal(ARGV[1]) or held))",
-        "local used = 0",
+        "if not used or used > held then used = held end",
+        "used = 0",
     ),
     Fault(
         "a settle gives nothing back",
@@ -107,8 +107,8 @@ FAULTS = (
     Fault(
         "a hold is forgotten when it lapses",
         "redis/scripts/hold.lua",
-        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[3]))",
-        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', taken[4] + ARGV[2] + 500))",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', lapses + $GRACE))",
+        "redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', lapses + 500))",
     ),
     Fault(
         "what was settled elsewhere is not taken off a slab",
@@ -286,8 +286,8 @@ FAULTS = (
     Fault(
         "a shutdown drops what a block has used whose renewal was refused",
         "client/hold/renewing.py",
-        "        if units and not pieces:\n            self._track(",
-        "        if False:\n            self._track(",
+        "        if units and not pieces and self",
+        "        if False and self",
     ),
     Fault(
         "a refusal proves that a lease is ours, whatever its total",

@@ -239,7 +239,7 @@ class Held:
         """Nothing is open."""
 
 
-DEBIT = b"89.5\n100\n4102444800000\n1750000000000\nlease_1"
+DEBIT = b"89.5\n100\n4102444800000\n1750000000\n0\nlease_1"
 
 
 async def left(connections: Held, told: list[Any]) -> asyncio.Task[Any]:

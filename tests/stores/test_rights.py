@@ -25,8 +25,11 @@ ELSEWHERE = {"cluster_routing.py", "tracking.py"}
 @pytest.fixture
 def restricted(redis_server):
     """The URL of a user who has the rights of the rule, pasted as the docs show it."""
-    rule = acl_rule(PREFIX).replace(">PASSWORD", f">{LOGIN}")
-    redis_server.command(*rule.split())
+    rule = acl_rule(PREFIX).replace(">PASSWORD", f">{LOGIN}").split()
+    version = redis_server.command("INFO", "server")["redis_version"]
+    if tuple(int(part) for part in version.split(".")) >= (7, 2):  # as the docs say
+        rule.append("+client|setinfo")
+    redis_server.command(*rule)
     return f"redis://schematic:{LOGIN}@127.0.0.1:{redis_server.port}/0"
 
 

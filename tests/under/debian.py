@@ -17,9 +17,9 @@ FOLDER = ROOT / ".debian"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 
-def find(name: str) -> Sequence[str] | None:
-    """Return the command that runs a program of one of the suites; None if none has it."""
-    for root in sorted(FOLDER.glob("*")):
+def find(name: str, suite: str = "*") -> Sequence[str] | None:
+    """Return the command that runs a program of a suite, by default of any; None if it is not there."""
+    for root in sorted(FOLDER.glob(suite)):
         program = root / "usr/bin" / name
         if program.exists():
             loader = root / LIBRARIES / "ld-linux-x86-64.so.2"

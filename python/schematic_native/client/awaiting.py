@@ -46,7 +46,11 @@ class AwaitingClient(LeaseChecks, Buffered[AsyncEventBuffer]):
         key: str | None = None,
     ) -> CheckResult:
         """Finish a check that memory could not answer."""
-        begun = self._begin_check(self._read_check(arguments, ttl, key), pending)
+        request = self._read_check(arguments, ttl, key)
+        if pending is not None and pending.need != "plain":
+            # Without the detour over `Waiting`, as nothing else can answer it.
+            return self._conclude_check(request, await self._running().check(request, pending))
+        begun = self._begin_check(request, pending)
         return begun if isinstance(begun, CheckResult) else await self._finish(begun)
 
     def _queue(

@@ -69,7 +69,6 @@ class BaseClient(Attributes, Memory):
         self._waker = Waker()
         self._core = self._make_core()
         self._store = self._open_store()
-        self._take_core(self._core)
         parts = Parts(
             self._settings,
             self._core,
@@ -81,6 +80,7 @@ class BaseClient(Attributes, Memory):
         )
         self._session = Session(type(self).__name__, parts)
         self._holds = Holds(self._session, self._settings.leases, self._machine.monotonic)
+        self._take_core(self._core, self._holds)
         self._dropped = weakref.finalize(self, self._session.abandon)
         self._dropped.atexit = False
         # True once the flags have arrived: from then on checks try memory first.

@@ -16,7 +16,6 @@ from schematic_native.client.event_buffer import (
 )
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.client.waiting import outcome_of
-from schematic_native.ground.store_errors import StoreError
 
 if TYPE_CHECKING:
     from schematic_native._native import OwedClaim, PendingCheck
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.client.waiting import Waiting
     from schematic_native.leases.requests import CheckArguments
+    from schematic_native.leases.store_calls import StoreCalls
 
 Outcome = TypeVar("Outcome")
 Answer = TypeVar("Answer")
@@ -85,38 +85,33 @@ class BlockingClient(LeaseChecks, Buffered[EventBuffer]):
         if runtime is not None and event.has_follow_up(runtime):
             runtime.loop.call_soon_threadsafe(event.follow_up, runtime)
 
+    def _reset(self) -> None:
+        """Create fresh state, for a new client and for a forked child process."""
+        super()._reset()
+        self._calls = self._store_calls()
+
+    def _store_calls(self) -> StoreCalls | None:
+        if self._store is None:
+            return None
+        from schematic_native.leases.store_calls import calls_of  # noqa: PLC0415 - only with Redis
+
+        return calls_of(self._store, self._core, self._faults)
+
     def _advance(self, pending: PendingCheck, timeout: float) -> CheckResult | PendingCheck:
         """Run the next step on this thread if the Redis client is synchronous: no thread switch."""
-        store = self._store
-        if store is None:
-            return pending
-        from schematic_native.leases.check_steps import HURRY, STORE_NEEDS, finish  # noqa: PLC0415
-        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
-
-        if not isinstance(store, SyncStore) or pending.need not in STORE_NEEDS or timeout < HURRY:
-            return pending
-
-        return store.run(finish(store.operations, pending, self._faults), timeout)
+        return pending if self._calls is None else self._calls.advance(pending, timeout)
 
     def _claim(self, owed: OwedClaim) -> None:
         """Make the claim of a settle, on this thread if possible and otherwise on the I/O thread.
 
         A claim that fails or is interrupted is retried before its usage is sent, or at a sweep.
         """
-        from schematic_native.leases.claims import Claim  # noqa: PLC0415
-        from schematic_native.leases.lease_store import STORE_TIMEOUT  # noqa: PLC0415
-        from schematic_native.redis import SyncStore  # noqa: PLC0415 - only with Redis
-
-        store = self._store
-        if not isinstance(store, SyncStore):
-            self._finish(outcome_of(lambda runtime: runtime.claim(owed), STORE_TIMEOUT))
+        if self._calls is not None:
+            self._calls.claim(owed)
             return
-        try:
-            store.run(Claim.of(owed).make(store.operations, self._core), STORE_TIMEOUT)
-        except StoreError as error:
-            self._faults.store_failed("claim", error)
-        else:
-            self._faults.store_answered("claim")
+        from schematic_native.leases.lease_store import STORE_TIMEOUT  # noqa: PLC0415
+
+        self._finish(outcome_of(lambda runtime: runtime.claim(owed), STORE_TIMEOUT))
 
     def _ensure_running(self) -> Runtime | None:
         """Start the I/O thread on first use; returns None once the client is shut down."""

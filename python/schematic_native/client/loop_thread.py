@@ -54,6 +54,7 @@ class LoopThread:
         self._loop = asyncio.new_event_loop()
         # Work whose outcome is not set yet. When the loop ends, its waiters get a LoopEndedError.
         self._unfinished: set[_Work[Any]] = set()
+        self._is_ending = False  # set on the loop: work that reaches it from then on is refused
         self._has_ended = False
         self._ended: Outcome[None] = Outcome()
         self._workers = ThreadPool(thread_name_prefix="schematic-native worker")
@@ -97,7 +98,7 @@ class LoopThread:
         outcome: _Work[T] = _Work()
 
         def start() -> None:
-            if outcome.is_given_up:
+            if outcome.is_given_up or self._is_ending:
                 self._end(outcome, None, LoopEndedError(ENDED))
                 return
             outcome.task = task = self._loop.create_task(work())
@@ -152,18 +153,25 @@ class LoopThread:
             # Repeated, because a wake-up can get lost: if a signal handler raises an OSError while
             # asyncio wakes its loop, asyncio drops both.
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
-                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop.call_soon_threadsafe(self._stop_loop)
             if self._ended.wait(min(left, WAKE_AGAIN)):
                 break
         # The thread now ends at once. The timeout is for a call from a signal handler that interrupts
         # another call in this join: Python may then never finish the second join.
         self._thread.join(WAKE_AGAIN)
 
+    def _stop_loop(self) -> None:
+        # What runs the loop while it ends would take another stop for a failure.
+        if not self._is_ending:
+            self._loop.stop()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
         finally:
+            # A task that began from here on would not be among those that are cancelled.
+            self._is_ending = True
             self._loop.run_until_complete(cancel_all(list(asyncio.all_tasks(self._loop))))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             # Not with `shutdown_default_executor`, which starts a thread: at the interpreter's exit that

@@ -15,7 +15,13 @@ from schematic_native.config.defaults import INITIAL_WAIT, SHUTDOWN_BUDGET
 from schematic_native.leases.checks import Checks
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.work import Sources, Work
-from schematic_native.service.datastream import COMPANY, DataStream, StreamAddress, StreamHandlers
+from schematic_native.service.datastream import (
+    COMPANY,
+    USER,
+    DataStream,
+    StreamAddress,
+    StreamHandlers,
+)
 from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
 
@@ -166,13 +172,13 @@ class Runtime:
     async def check_flag(self, request: FlagRequest) -> FlagOutcome:
         """Finish a plain check within its timeout."""
         deadline = self.loop.time() + request.timeout
-        await self._first_outcome(deadline)
+        await self._first_outcome(deadline, request.company, request.user)
         return await self._checks.check_flag(request, deadline)
 
     async def check_flags(self, request: FlagsRequest) -> Outcomes | NoAnswer:
         """Finish plain checks of several or all flags within their timeout."""
         deadline = self.loop.time() + request.each.timeout
-        await self._first_outcome(deadline)
+        await self._first_outcome(deadline, request.each.company, request.each.user)
         return await self._checks.check_flags(request, deadline)
 
     async def check(
@@ -181,7 +187,7 @@ class Runtime:
         """Finish, within its timeout, a check that may reserve credits."""
         deadline = self.loop.time() + request.timeout
         if pending is None:
-            await self._first_outcome(deadline)
+            await self._first_outcome(deadline, request.company, request.user)
         return await self._checks.check(request, pending, deadline)
 
     async def credit_balance(
@@ -189,7 +195,7 @@ class Runtime:
     ) -> CreditBalance:
         """Return a company's credit balance within `timeout` seconds."""
         deadline = self.loop.time() + timeout
-        await self._first_outcome(deadline)
+        await self._first_outcome(deadline, company)
         return await self._checks.credit_balance(company, credit_type_id, deadline)
 
     async def claim(self, owed: OwedClaim) -> None:
@@ -352,11 +358,16 @@ class Runtime:
         waiting = ThreadedStore(store) if isinstance(store, SyncStore) else store
         return SharedStore(self._core, waiting, self._faults)
 
-    async def _first_outcome(self, deadline: float) -> None:
-        """Give the DataStream of a new client a moment to connect."""
+    async def _first_outcome(
+        self, deadline: float, company: Keys | None = None, user: Keys | None = None
+    ) -> None:
+        """Give the DataStream of a new client a moment to connect, and to request what a check needs."""
         source = self._datastream or self._replica
         if source is None or source.first_outcome.is_set():
             return
+        if self._datastream is not None:
+            self._datastream.request_early(COMPANY, company)
+            self._datastream.request_early(USER, user)
         left = min(deadline, self._first_wait_until) - self.loop.time()
         if left > 0:
             outcome = asyncio.ensure_future(source.first_outcome.wait())
@@ -402,10 +413,12 @@ class Runtime:
             await self._api.close()
 
     async def _end(self, start: float, budget: float) -> None:
-        await cancel_all([*self._services, *self._background])
+        # While the events are sent: the DataStream's closing handshake takes a round trip, too.
+        ending = asyncio.ensure_future(cancel_all([*self._services, *self._background]))
         # Usage is sent before the leases are released, because a released lease can no longer be
         # billed. Part of the budget is kept for the leases in case the events cannot be delivered.
         await self._sender.flush(budget * 0.6)
+        await ending
         await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
             await self._leases.close(start + budget * 0.9)

@@ -1,7 +1,7 @@
 """`Schematic`: the public methods of the synchronous client.
 
-`check_flag`, `check` and `track_with_reservation` are native methods of its base class: they call
-Python only when memory cannot answer. The methods here read arguments, begin a call and wait for it;
+`check_flag`, `check`, `hold` and `track_with_reservation` are native methods of its base class: they
+call Python only when memory cannot answer. The methods here read arguments, begin a call and wait for it;
 they decide nothing.
 """
 
@@ -14,7 +14,6 @@ from schematic_native._native import Schematic as NativeClient
 from schematic_native.client.blocking import BlockingClient
 from schematic_native.client.event_arguments import read_identify, read_track
 from schematic_native.client.hold.metering import Metering, metered
-from schematic_native.client.hold.synchronous import Hold
 from schematic_native.config.client_config import SchematicConfig
 from schematic_native.ground.arguments import wrong_kind
 from schematic_native.service.resources import Resources
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from schematic_native._native import FailureMode, Reservation
+    from schematic_native._native import Reservation
     from schematic_native.config.options import (
         CheckFlagOptions,
-        DefaultValue,
         EventBodyIdentifyCompany,
         IdentifyOptions,
         LookupKeys,
@@ -132,48 +130,6 @@ class Schematic(BlockingClient, NativeClient, Resources):
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             self._claim(owed)
-
-    def hold(
-        self,
-        flag_key: str,
-        company: LookupKeys | None = None,
-        user: LookupKeys | None = None,
-        *,
-        usage: float,
-        event_subtype: str | None = None,
-        on_acquire_failure: FailureMode | None = None,
-        default_value: DefaultValue = None,
-        timeout: float | None = None,
-        traits: Mapping[str, Any] | None = None,
-        required: bool = False,
-        ttl: float | None = None,
-        key: str | None = None,
-    ) -> Hold:
-        """Hold credits for a block of work, and settle what was used when the block is left.
-
-        Use it with `with`. The arguments are those of `AsyncSchematic.hold`.
-
-        Raises:
-            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
-
-        """
-        hold = Hold._make(
-            self,
-            (
-                flag_key,
-                company,
-                user,
-                None,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-                default_value,
-                timeout,
-            ),
-        )
-        if traits is None and ttl is None and key is None and not required:
-            return hold
-        return hold._with_terms(traits, required, ttl, key)  # noqa: SLF001
 
     def metered(
         self,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 
     from schematic_native.emulator.state.service import Service
@@ -65,13 +66,17 @@ class App:
                 *((route.methods or (), route.path_regex, route.path) for route in routes),
             ]
         )
-        self._inner = Starlette(
-            routes=[
-                *routes,
-                *dashboard.routes(self.components),
-                *admin.routes(self.components),
-                WebSocketRoute("/datastream", self._serve_stream),
-            ],
+        self._service_routes = self._routed(
+            [WebSocketRoute("/datastream", self._serve_stream), *routes]
+        )
+        # Apart, as Starlette tries one route after the other.
+        self._own_routes = self._routed(
+            [*dashboard.routes(self.components), *admin.routes(self.components)]
+        )
+
+    def _routed(self, routes: list[BaseRoute]) -> Starlette:
+        return Starlette(
+            routes=routes,
             exception_handlers={
                 ServiceError: _answer_service_error,
                 404: self._answer_unknown,
@@ -85,7 +90,7 @@ class App:
         place = place_of(scope["path"])
         self.traffic.requests[place] += 1
         if place == ADMIN:
-            await self._serve(scope, receive, send)
+            await _unless_gone(self._own_routes, scope, receive, send)
             return
         answer = self.traffic.observe(scope, send)
         try:
@@ -97,11 +102,7 @@ class App:
         if scope["path"] == "/batch" and scope.get("method") == "POST":
             await capture(self.service, scope, receive, send)
             return
-        try:
-            await self._inner(scope, receive, send)
-        except ClientDisconnect:
-            # A client that did not wait for a delayed request to be read is no fault of ours.
-            return
+        await _unless_gone(self._service_routes, scope, receive, send)
 
     async def _answer_unknown(self, request: Request, _error: Exception) -> Response:
         asked = f"{request.method} {request.url.path}"
@@ -116,6 +117,14 @@ class App:
 
     async def _serve_stream(self, socket: WebSocket) -> None:
         await self.stream.serve(socket, silent=socket.scope.get("silent", False))
+
+
+async def _unless_gone(routed: Starlette, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        await routed(scope, receive, send)
+    except ClientDisconnect:
+        # A client that did not wait for a delayed request to be read is no fault of ours.
+        return
 
 
 async def _answer_service_error(_request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import SlabNote
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 ROW_GRACE = 30.0
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A hold whose use must still be claimed in the shared store.
 
     The core notes the claim of a settle before its usage is queued, and keeps the note until the store has

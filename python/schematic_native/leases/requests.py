@@ -129,7 +129,7 @@ class FlagRequest(NamedTuple):
         )
 
 
-FlagOutcome = CheckFlagResult | ServiceAnswer | NoAnswer
+FlagOutcome: TypeAlias = "CheckFlagResult | ServiceAnswer | NoAnswer"
 Outcomes = Mapping[str, FlagOutcome]
 
 

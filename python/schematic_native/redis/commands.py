@@ -9,6 +9,7 @@ a failure of the whole batch.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from schematic_native.ground.store_errors import StoreError
@@ -29,6 +30,7 @@ class Command(NamedTuple):
     is_owed: bool = False
 
 
+_IS_OWED = attrgetter("is_owed")
 Batch: TypeAlias = Sequence[Command]
 Replies: TypeAlias = Sequence[object]
 Operation: TypeAlias = Generator[Batch, Replies, T]
@@ -36,7 +38,7 @@ Operation: TypeAlias = Generator[Batch, Replies, T]
 
 def is_owed(batch: Batch) -> bool:
     """Tell whether a batch completes a debit or a claim."""
-    return True in [command.is_owed for command in batch]
+    return True in map(_IS_OWED, batch)
 
 
 def call(script: Script, key: str, *arguments: str | int) -> Command:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from redis.exceptions import NoScriptError
 
 from schematic_native.ground.store_errors import StoreError
-from schematic_native.redis.commands import has_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,8 @@ class ExchangeTimes:
         """
         seconds = self.clock() - began
         failed = isinstance(outcome, StoreError) or any(map(_is_refused, outcome))
-        counts = self._by_thread.setdefault(threading.get_ident(), _Counts())
+        thread = threading.get_ident()
+        counts = self._by_thread.get(thread) or self._by_thread.setdefault(thread, _Counts())
         counts.seconds += seconds
         counts.failed += failed
         counts.done += not failed
@@ -70,4 +70,4 @@ class _Counts:
 
 def _is_refused(reply: object) -> bool:
     # A script that the server does not know yet is sent in full next.
-    return has_failed(reply) and not isinstance(reply, NoScriptError)
+    return isinstance(reply, Exception) and not isinstance(reply, NoScriptError)

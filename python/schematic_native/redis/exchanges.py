@@ -68,10 +68,12 @@ def time_for(batch: Batch, deadline: float | None, now: float) -> float | None:
 
 def _unknown_scripts(batch: Batch, replies: Replies) -> Sequence[int]:
     """Find the scripts that the server did not know, and so did not run."""
+    if NoScriptError not in map(type, replies):
+        return ()
     return [
         at
         for at, reply in enumerate(replies)
-        if isinstance(reply, NoScriptError) and batch[at].script is not None
+        if type(reply) is NoScriptError and batch[at].script is not None
     ]
 
 

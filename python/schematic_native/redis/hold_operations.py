@@ -23,7 +23,7 @@ from schematic_native.redis.commands import (
 from schematic_native.redis.keys import member
 from schematic_native.redis.lease_operations import LeaseOperations, debited
 from schematic_native.redis.lease_row import Refused
-from schematic_native.redis.reservation_row import read_claim, row_of, values_of
+from schematic_native.redis.reservation_row import GRACE, read_claim, row_of, values_of
 from schematic_native.redis.values import amount, millis, number, text
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from schematic_native.redis.lease_row import SharedDebit
     from schematic_native.redis.reservation_row import Claimed
 
-# Milliseconds that a hold's row outlives the hold, so that the sweep still finds it.
-GRACE = 30_000
 # What a script that records a hold returns if the id is in use.
 ID_TAKEN = 1
 
@@ -64,7 +62,7 @@ class HoldOperations(LeaseOperations):
             call(
                 scripts.HOLD, self._keys.lease(slot), self._keys.reservation(hold_id),
                 self._keys.by_expiry(), self._keys.by_credit(slot),
-                member(slot, hold_id), time_to_live, time_to_live + GRACE, *values_of(draft),
+                member(slot, hold_id), time_to_live, *values_of(draft),
             )
         ]  # fmt: skip
         if self.placement.refuses_several_keys(reply):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from schematic_native.redis.values import decoded, unreadable
 
@@ -26,8 +27,7 @@ class SharedLease:
     readable: bool = True  # otherwise it counts as no lease
 
 
-@dataclass(frozen=True)
-class SharedDebit:
+class SharedDebit(NamedTuple):
     """A debit that was made: what the lease has left, in credits, and the lease charged."""
 
     remaining: float
@@ -56,8 +56,10 @@ class Refused(Enum):
 def read_debit(reply: str | bytes, recorded: bool = False) -> SharedDebit:
     """Read what a debit left."""
     try:
-        remaining, granted, expires_at, at, lease_id = decoded(reply).split("\n", 4)
-        ends, made = float(expires_at) / 1000, float(at) / 1000
+        remaining, granted, expires_at, seconds, micros, lease_id = decoded(reply).split("\n", 5)
+        # In whole milliseconds, as the script counts.
+        made = (int(seconds) * 1000 + int(micros) // 1000) / 1000
+        ends = float(expires_at) / 1000
         return SharedDebit(float(remaining), lease_id, float(granted), ends, made, recorded)
     except ValueError as error:
         raise unreadable(error) from error

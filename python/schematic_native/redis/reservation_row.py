@@ -8,8 +8,7 @@ change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native.ground import json_text
 from schematic_native.redis.values import amount, decoded, millis, number, text, unreadable
@@ -32,12 +31,13 @@ FIELDS = (
     "consumptionRate",
     "evalCtx",
 )
+# Milliseconds that a hold's row outlives the hold, so that the sweep still finds it.
+GRACE = 30_000
 # The fields of a slab's row that tell with what its holds were settled by other processes begin so.
 SETTLED = "settled:"
 
 
-@dataclass(frozen=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A reservation that was ended: what is needed to refund the unused part of it."""
 
     slot: Slot

@@ -42,6 +42,8 @@ TURN = 64
 _WIRE_LOG = logging.getLogger("schematic_native.websocket")
 _WIRE_LOG.setLevel(logging.INFO)
 RESUBSCRIBE_PAUSE = 0.01
+# The most entities that are requested together with the first flags.
+MOST_EARLY = 100
 
 Pair: TypeAlias = tuple[str, str]
 
@@ -156,6 +158,8 @@ class DataStream:
         self._requests: dict[tuple[str, frozenset[Pair]], _Request] = {}
         # Requests by entity type and each key, as an entity arrives under any of its keys.
         self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
+        # Entities that were wanted before the first connection.
+        self._early: dict[tuple[str, frozenset[Pair]], Mapping[str, str]] = {}
         self._flags_arrived = asyncio.Event()
         self.ready = False
         # When the latest message of this connection arrived, by time.monotonic; None before the first.
@@ -211,6 +215,21 @@ class DataStream:
             await asyncio.wait({request.outcome}, timeout=left)
         found = request.outcome.done() and request.outcome.result()
         return found or (False if request.is_refused else None)
+
+    def request_early(self, entity_type: str, keys: Mapping[str, str] | None) -> None:
+        """Have the first connection request an entity together with the flags.
+
+        A call of `request` or `confirm` then joins that request, if it is not answered yet.
+        """
+        if keys and not self.first_outcome.is_set() and len(self._early) < MOST_EARLY:
+            self._early.setdefault((entity_type, frozenset(_pairs(keys))), keys)
+
+    async def _request_early_entities(self, socket: ClientConnection) -> None:
+        early, self._early = self._early, {}
+        for name, keys in early.items():
+            if name not in self._requests:
+                self._open_request(name[0], keys)
+                await _send_request(socket, name[0], keys)
 
     def _open_request(self, entity_type: str, keys: Mapping[str, str]) -> _Request:
         request = _Request(entity_type, keys)
@@ -357,8 +376,9 @@ class DataStream:
         raise ConnectionError("no answer to two pings")
 
     async def _subscribe(self, socket: ClientConnection) -> None:
-        """Request the flags, then every entity in memory, the most recently used first."""
+        """Request the flags, what is wanted already, then what is in memory, the most recently used first."""
         await _send_request(socket, FLAGS, None)
+        await self._request_early_entities(socket)
         await self._resubscribe(socket, COMPANY, self._core.company_subscriptions())
         await self._resubscribe(socket, USER, self._core.user_subscriptions())
         try:

@@ -2,7 +2,7 @@
 
 use std::{
     sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use schematic_core::Millis;
@@ -52,8 +52,16 @@ pub(crate) fn steady() -> Millis {
     since_first()
 }
 
+/// Seconds by a clock that never goes back; it may stand still while the machine is suspended.
+pub(crate) fn monotonic() -> f64 {
+    elapsed().as_secs_f64()
+}
+
 fn since_first() -> Millis {
+    Millis::try_from(elapsed().as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn elapsed() -> Duration {
     static FIRST: OnceLock<Instant> = OnceLock::new();
-    let elapsed = FIRST.get_or_init(Instant::now).elapsed();
-    Millis::try_from(elapsed.as_millis()).unwrap_or(Millis::MAX)
+    FIRST.get_or_init(Instant::now).elapsed()
 }

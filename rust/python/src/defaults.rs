@@ -12,3 +12,6 @@ pub(crate) const LONGEST_TERM: f64 = seconds(leases::LONGEST_TERM);
 
 /// The fewest units that no event can bill: it counts them in 63 bits.
 pub(crate) const UNBILLABLE: f64 = 9_223_372_036_854_775_808.0;
+
+/// More is held once less than this part of the first usage is left.
+pub(crate) const HOLD_LOW: f64 = 0.25;

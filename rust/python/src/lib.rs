@@ -12,6 +12,7 @@ mod fork;
 mod interpreter;
 mod leases;
 mod memory;
+mod resp;
 mod results;
 mod spool;
 #[cfg(feature = "testing")]
@@ -36,6 +37,8 @@ mod _native {
     #[pymodule_export]
     const ENGINE_VERSION_KEY: &str = schematic_core::engine::VERSION_KEY;
 
+    #[pymodule_export]
+    const HOLD_LOW: f64 = super::defaults::HOLD_LOW;
     #[pymodule_export]
     const LARGEST_LEASE: f64 = super::defaults::LARGEST_LEASE;
     #[pymodule_export]
@@ -66,7 +69,9 @@ mod _native {
     #[pymodule_export]
     use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
-    use super::memory::{Memory, Synchronous};
+    use super::memory::{HoldLock, Memory, OpenHold, OpenHolds, Synchronous};
+    #[pymodule_export]
+    use super::resp::{pack_command, plain_replies};
     #[pymodule_export]
     use super::results::{
         CheckFlagResult, CheckResult, FeatureEntitlement, Reservation, WarningTier,

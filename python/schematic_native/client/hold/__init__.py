@@ -5,6 +5,7 @@ check, those it grew by, and those that replace pieces before they expire. Howev
 each piece is settled once, and together they bill exactly what was used.
 
 `ending`, `growing` and `renewing` decide, without I/O, what to ask for and how many units each piece
-is settled with. `synchronous` and `asynchronous` wait in the way of their client; background work runs
-on the client's event loop.
+is settled with. Their native base class, `OpenHold`, has the counts; if memory has all the answers, it
+enters and ends a block alone. `synchronous` and `asynchronous` wait in the way of their client; background
+work runs on the client's event loop.
 """

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.hold.ending import finish_owed
-from schematic_native.client.hold.growing import ENTERED
 from schematic_native.client.hold.streams import StreamedHold
 
 if TYPE_CHECKING:
@@ -34,11 +33,10 @@ class AsyncHold(StreamedHold[AwaitingClient]):
             TypeError, ValueError: an argument is wrong; nothing is held.
 
         """
-        if self._result is not None:
-            raise RuntimeError(ENTERED)
-        begun = self._client._begin_now(*self._arguments, self._ttl)
-        # A pending check is falsy.
-        self._accept_first_check(begun or await self._finish_check(self._arguments, begun))
+        begun = self._begin()
+        if begun is not True:
+            # A pending check is falsy.
+            self._accept_first_check(begun or await self._finish_check(self._arguments, begun))
         return self
 
     async def __aexit__(

@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, overload
 
+from schematic_native._native import OpenHold
 from schematic_native.client.event_arguments import read_track
 from schematic_native.client.lease_checks import LeaseChecks
 from schematic_native.config.options import TrackOptions
@@ -37,7 +38,21 @@ Owed: TypeAlias = "OwedClaim | str"
 ROUNDING = 1e-9
 
 
-class EndingHold(Generic[C]):
+class Shown:
+    """A count of a hold that is read without an underscore, and is for the hold alone to set."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, hold: None, kind: type) -> int: ...
+    @overload
+    def __get__(self, hold: OpenHold, kind: type) -> float: ...
+    def __get__(self, hold: OpenHold | None, kind: type) -> float:
+        return 0 if hold is None else getattr(hold, self._name)
+
+
+class EndingHold(OpenHold, Generic[C]):
     """What is held, used and billed, and how it is settled; nothing here waits.
 
     The endings are first fixed under the lock, in one step, and then carried out. If that is
@@ -45,24 +60,14 @@ class EndingHold(Generic[C]):
     idempotency key, so that it is billed once.
     """
 
-    used: float = 0
+    used = Shown("_used")
     """Event units used so far."""
-    held: float = 0
+    held = Shown("_held")
     """Event units held: those of the open pieces, and those settled already."""
     exhausted: bool = False
     """Whether the last attempt to hold more was denied."""
 
-    # When the hold is to be renewed, by the monotonic clock.
-    _due: float = math.inf
-
-    _result: CheckResult | None = None
-    _pieces: tuple[Reservation, ...] = ()
-    _billed: int = 0  # whole units billed by the pieces settled so far
     _count: int = 1  # how many pieces there have been, including the first
-    _low: float = -math.inf  # the hold grows when fewer unused units than this are left
-    _is_busy: bool = False  # growing, or being renewed
-    _ending: list[Ending] | None = None  # set when the hold begins to end
-    _has_ended: bool = False
     _names: dict[str, str] | None = None  # idempotency keys of events, by reservation id
     _stream: object = None  # a weak reference to the stream that may take over the hold
     _tracked: str | None = None  # idempotency key of the event that bills usage without a piece
@@ -70,14 +75,10 @@ class EndingHold(Generic[C]):
     _client: C
     _holds: Holds
     _arguments: CheckArguments
-    _usage: float
-    _ttl: float | None = None
+    _result: CheckResult | None
     _key: str | None = None
     _traits: bytes | None = None
     _is_required: bool = False
-    _is_simple: bool = (
-        True  # has no key and no traits, so the core can settle it in one native call
-    )
 
     def _name(self, event: str, number: int) -> str:
         return f"hold:{event}:{self._key}" + (f":{number}" if number else "")
@@ -98,27 +99,6 @@ class EndingHold(Generic[C]):
             return self._result.reservation.event_subtype
         return None if entitlement is None else entitlement.event_subtype or entitlement.event_name
 
-    def _ends_at_once(self) -> bool:
-        """End the hold by the fast path, if it has one used piece that memory can settle.
-
-        Returns whether it has ended.
-        """
-        client, pieces, used, holds = self._client, self._pieces, self.used, self._holds
-        if not (self._is_simple and type(used) is int and used and len(pieces) == 1):
-            return False
-        with holds.lock:
-            if self._ending is not None or self._billed or self._pieces is not pieces:
-                return False
-            if self.used != used:
-                return False  # another thread has used more in the meantime
-            self._ending = [(pieces[0], used)]
-        # A hold of the parent process, or one that was settled before, takes the slow path.
-        if client._holds is not holds or not client._settle_now(pieces[0], used):
-            return False
-        self._has_ended = True
-        del holds.open[id(self)]
-        return True
-
     def _end(self) -> list[Owed]:
         """Settle everything once; returns the I/O that is left to do."""
         if self._has_ended or self._result is None:
@@ -131,7 +111,7 @@ class EndingHold(Generic[C]):
         with holds.lock:
             endings = self._ending
             if endings is None:
-                units = math.ceil(self.used - ROUNDING) - self._billed
+                units = math.ceil(self._used - ROUNDING) - self._billed
                 pieces = self._pieces
                 # From here on the endings are fixed, even if this is interrupted.
                 if len(pieces) == 1:
@@ -143,9 +123,9 @@ class EndingHold(Generic[C]):
                 self._ending = endings
         owing = self._settle(endings)
         if self._tracked is not None:
-            self._track(math.ceil(self.used - ROUNDING) - self._billed, self._tracked)
+            self._track(math.ceil(self._used - ROUNDING) - self._billed, self._tracked)
         self._has_ended = True
-        holds.open.pop(id(self), None)
+        self._forget()
         return owing
 
     def _settle(self, endings: Sequence[Ending]) -> list[Owed]:
@@ -187,7 +167,7 @@ class EndingHold(Generic[C]):
 
     def _bill_whole(self, pieces: tuple[Reservation, ...]) -> list[Ending]:
         """Return endings that bill the whole units used so far; a fraction is billed later."""
-        whole = math.floor(self.used + ROUNDING) - self._billed
+        whole = math.floor(self._used + ROUNDING) - self._billed
         self._billed += whole
         return spread(pieces, whole)
 
@@ -216,9 +196,8 @@ class EndingHold(Generic[C]):
         for owed in self._end():
             self._finish_owed_in_background(owed)
 
-    def __del__(self) -> None:
-        if self._has_ended or self._result is None:
-            return
+    def _end_dropped(self) -> None:
+        """Settle a hold that is garbage collected open."""
         has_more = self._ending is None and self._pieces
         self._end_unawaited()
         if has_more:

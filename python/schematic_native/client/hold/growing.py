@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native._native import CheckResult
+from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.event_arguments import read_json
 from schematic_native.client.hold.ending import C, Ending, EndingHold
 from schematic_native.ground.arguments import is_usage, read_text
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from schematic_native.client.runtime import Runtime
     from schematic_native.leases.requests import CheckArguments
 
-# A hold grows when less than this fraction of its first usage is left.
-LOW = 0.25
-ENTERED = "a hold can be entered once"
-
 
 class GrowingHold(EndingHold[C]):
     """A hold that counts its usage and grows with it."""
@@ -34,22 +30,23 @@ class GrowingHold(EndingHold[C]):
     def _make(cls, client: C, arguments: CheckArguments) -> Self:
         """Create a hold.
 
-        For speed, this bypasses `__init__`: class attributes serve as defaults, so that only a few
-        attributes have to be set.
-
         Raises:
             TypeError, ValueError: the usage is not a positive number.
 
         """
         usage: Any = arguments[4]
         if type(usage) is not int or usage <= 0:
-            _check_usage(usage)
-        self = object.__new__(cls)
-        self._client = client
-        self._holds = client._holds
-        self._usage = usage
-        self._arguments = arguments
+            cls._check_usage(usage)
+        self = cls()
+        self._set_up(client, arguments)
         return self
+
+    @staticmethod
+    def _check_usage(usage: object) -> None:
+        if isinstance(usage, bool) or not isinstance(usage, (int, float)):
+            raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
+        if not (is_usage(usage) and usage > 0):
+            raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
 
     def _with_terms(
         self, traits: object, required: bool, ttl: float | None, key: str | None
@@ -66,18 +63,6 @@ class GrowingHold(EndingHold[C]):
         return self
 
     @property
-    def result(self) -> CheckResult:
-        """The answer of the first check."""
-        if self._result is None:
-            raise RuntimeError("the hold has not been entered")
-        return self._result
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the work may be done."""
-        return self.result.allowed
-
-    @property
     def reason(self) -> str:
         """The rule or the failure that decided the first check."""
         return self.result.reason
@@ -87,23 +72,15 @@ class GrowingHold(EndingHold[C]):
         """The failure of the first check, if there was one."""
         return self.result.error
 
-    def use(self, units: float) -> None:
-        """Count units as used. This never waits, and never fails for lack of credits.
-
-        Any thread may call it. Usage of an allowed hold is billed even beyond what is held.
-
-        Raises:
-            TypeError, ValueError: `units` is not a finite number of 0 or more.
-            RuntimeError: the hold has ended, or has not been entered.
-
-        """
+    def _use(self, units: float) -> None:
+        """Count units that the native `use` could not count, or say what is wrong with them."""
         if type(units) is not int or units < 0:
             check_units(units)
         with self._holds.lock:
             if self._ending is not None or self._result is None:
                 raise RuntimeError("the hold has ended" if self._result else "enter the hold first")
-            self.used += units
-            if self.held - self.used >= self._low or self._is_busy:
+            self._used += units
+            if self._held - self._used >= self._low or self._is_busy:
                 return
             self._is_busy = True
         self._grow()
@@ -124,7 +101,7 @@ class GrowingHold(EndingHold[C]):
 
     def _grow(self) -> None:
         """Hold more: at once if memory can answer the check, otherwise in the background."""
-        units = self._usage + max(0.0, self.used - self.held)
+        units = self._usage + max(0.0, self._used - self._held)
         try:
             begun = self._client._begin_now(*self._arguments_for(units), self._ttl)
         except BaseException:
@@ -163,8 +140,8 @@ class GrowingHold(EndingHold[C]):
             if self._ending is not None:
                 return [(reservation, 0)]
             self._add(reservation)
-            self.held += units
-            self._low = LOW * self._usage
+            self._held += units
+            self._low = HOLD_LOW * self._usage
             self.exhausted = False
             return []
 
@@ -179,20 +156,13 @@ class GrowingHold(EndingHold[C]):
         check_units(units)
         if self._ending is not None:
             raise RuntimeError("the hold has ended")
-        return units - (self.held - self.used)
+        return units - (self._held - self._used)
 
     def _is_held(self, result: CheckResult, units: float) -> bool:
         """Add what a further check holds, and tell whether `reserve` has succeeded."""
         late = self._accept_further_check(result, units)
         self._settle_without_waiting(late)
         return result.allowed and not late
-
-
-def _check_usage(usage: object) -> None:
-    if isinstance(usage, bool) or not isinstance(usage, (int, float)):
-        raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
-    if not (is_usage(usage) and usage > 0):
-        raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
 
 
 def check_units(units: object) -> None:

@@ -11,10 +11,10 @@ import math
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from schematic_native._native import CheckResult
+from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.hold.denied import CreditsDenied
 from schematic_native.client.hold.ending import ROUNDING, C, Ending, spread
-from schematic_native.client.hold.growing import LOW, GrowingHold
+from schematic_native.client.hold.growing import GrowingHold
 from schematic_native.client.hold.schedule import RENEWED_AT
 
 if TYPE_CHECKING:
@@ -35,18 +35,14 @@ class RenewedHold(GrowingHold[C]):
         self._result = result
         reservation = result.reservation
         if reservation is not None:
-            self._pieces = (reservation,)
-            self.held = self._usage
-            self._low = LOW * self._usage
+            self._held = self._usage
+            self._low = HOLD_LOW * self._usage
             if self._key is not None:
                 self._names = {reservation.id: self._name(reservation.event_subtype, 0)}
             holds = self._holds
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
-            self._due = due = holds.monotonic() + lead
-            # The same as `watch`, inlined for speed.
-            holds.open[id(self)] = ref(self)
-            if due < holds.next_at:
-                holds.wake_at(due)
+            self._due = holds.monotonic() + lead
+            self._watch()
         elif self._is_required and not result.allowed:
             self._ending = []
             self._has_ended = True
@@ -61,7 +57,7 @@ class RenewedHold(GrowingHold[C]):
                 self._try_again()
                 return
             self._is_busy = True
-            old, left = self._pieces, self.held - self.used
+            old, left = self._pieces, self._held - self._used
         try:
             result = await self._check_again(runtime, left)
             if result is not None and result.reservation is None and result.error in _FAULTS:
@@ -97,10 +93,10 @@ class RenewedHold(GrowingHold[C]):
             endings = self._bill_whole(old)
             # Pieces that were added during the check are at the end, and stay.
             self._pieces = self._pieces[len(old) :]
-            self.held = self._billed + sum(piece.quantity_reserved for piece in self._pieces)
+            self._held = self._billed + sum(piece.quantity_reserved for piece in self._pieces)
             if new is not None:
                 self._add(new)
-                self.held += units
+                self._held += units
             return endings
 
     def _watch_newest(self) -> None:
@@ -110,12 +106,12 @@ class RenewedHold(GrowingHold[C]):
         left = piece.expires_at.timestamp() - self._client._core.now()
         lead = min(self._holds.lead, RENEWED_AT * left)
         self._due = self._holds.monotonic() + max(lead, 0.0)
-        self._holds.watch(self)
+        self._watch()
 
     def _try_again(self) -> None:
         life = self._holds.lead / RENEWED_AT if self._ttl is None else self._ttl
         self._due = self._holds.monotonic() + TRIED_AGAIN_AFTER * life
-        self._holds.watch(self)
+        self._watch()
 
     def _settle_so_far(self) -> None:
         """Bill what was used so far, before the client shuts down: by every piece, or without one if none is left."""
@@ -124,13 +120,13 @@ class RenewedHold(GrowingHold[C]):
                 return
             pieces, self._pieces = self._pieces, ()
             # Rounded up, because no later piece will bill the fraction.
-            units = math.ceil(self.used - ROUNDING) - self._billed
+            units = math.ceil(self._used - ROUNDING) - self._billed
             self._billed += units
             endings = spread(pieces, units) if pieces else []
-            self.held = self._billed
+            self._held = self._billed
             self._low = -math.inf
         self._settle_without_waiting(endings)
-        if units and not pieces:
+        if units and not pieces and self._result is not None and self._result.allowed:
             self._track(units, self._event_key())
 
     def _hands_over(self, error: BaseException | None) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
+import time
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ref
+
+from schematic_native._native import OpenHolds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,7 +35,7 @@ class Renewable(Protocol):
     def _settle_so_far(self) -> None: ...
 
 
-class Holds:
+class Holds(OpenHolds):
     """The open holds of one client, renewed on its event loop before they expire.
 
     Args:
@@ -47,33 +48,21 @@ class Holds:
     def __init__(
         self, session: Session, leases: LeaseSettings | None, monotonic: Callable[[], float]
     ) -> None:
-        self.monotonic = monotonic
-        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may use a hold
-        self.open: dict[int, ref[Renewable]] = {}
-        self.next_at = math.inf
+        if monotonic is not time.monotonic:  # which is faster to read than to call
+            self._take_clock(monotonic)
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
         self._timer: Any = None
 
-    def watch(self, hold: Renewable) -> None:
-        """Schedule the renewal of a hold."""
-        self.open[id(hold)] = ref(hold)
-        # `next_at` is read after the hold has been added: a timer that fires in between either finds
-        # the hold, or has reset `next_at`, so that it is set again here.
-        if hold._due < self.next_at:
-            self.wake_at(hold._due)
-
     def start(self) -> None:
         """Continue on a new event loop with the holds that are still open. Call it on that loop."""
-        if self.open:
+        if self.live():
             self._renew_due()
 
     def settle(self) -> None:
         """Settle what all holds have used so far, before the client shuts down."""
-        for reference in list(self.open.values()):
-            hold = reference()
-            if hold is not None:
-                hold._settle_so_far()
+        for hold in self.live():
+            hold._settle_so_far()
 
     def wake_at(self, due: float) -> None:
         """Move the timer forward to an earlier time."""
@@ -98,10 +87,7 @@ class Holds:
             return
         self.next_at = math.inf
         now, soonest = self.monotonic(), math.inf
-        for reference in list(self.open.values()):
-            hold = reference()
-            if hold is None:
-                continue
+        for hold in self.live():
             if hold._due <= now:
                 hold._due = math.inf
                 runtime.spawn(hold._renew(runtime))

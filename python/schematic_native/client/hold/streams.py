@@ -33,6 +33,7 @@ class _Stream(Generic[T]):
         self._has_begun = False
         self._has_ended = False
         hold._stream = ref(self)
+        hold._may_outlive = True
 
     def takes_over(self) -> bool:
         """Tell whether the stream has not begun, so that the hold must stay open for it."""

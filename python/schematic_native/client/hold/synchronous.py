@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from schematic_native._native import OpenHold
 from schematic_native.client.blocking import BlockingClient
-from schematic_native.client.hold.growing import ENTERED
 from schematic_native.client.hold.streams import StreamedHold
 from schematic_native.client.waiting import outcome_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from schematic_native._native import CheckResult, PendingCheck
     from schematic_native.leases.requests import CheckArguments
 
@@ -28,31 +24,17 @@ class Hold(StreamedHold[BlockingClient]):
 
     _is_left_open: bool = False
 
-    def __enter__(self) -> Self:
-        """Check the flag and hold the credits.
+    __enter__ = OpenHold._enter
+    __exit__ = OpenHold._exit
 
-        Raises:
-            CreditsDenied: the check denies, and the hold was created with `required`.
-            TypeError, ValueError: an argument is wrong; nothing is held.
-
-        """
-        if self._result is not None:
-            raise RuntimeError(ENTERED)
-        client = self._client
-        begun = client._begin_now(*self._arguments, self._ttl)
+    def _enter_slowly(self, begun: CheckResult | PendingCheck | None) -> None:
+        """Begin the hold with a first check that memory could not answer, or that has special terms."""
         # A pending check is falsy.
         self._accept_first_check(begun or self._finish(self._arguments, begun))
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _exit_slowly(self, exc: BaseException | None) -> None:
+        """Settle what the native `__exit__` could not, unless the hold stays open."""
         if exc is None and (self._is_left_open or self._stream is not None) and self._is_left():
-            return
-        if self._ends_at_once():
             return
         for owed in self._end():
             if isinstance(owed, str):
@@ -62,7 +44,7 @@ class Hold(StreamedHold[BlockingClient]):
 
     def _leave_open(self) -> None:
         """Keep the hold open when its block ends; `_close` or garbage collection ends it later."""
-        self._is_left_open = True
+        self._is_left_open = self._may_outlive = True
 
     def _is_left(self) -> bool:
         """Tell whether the hold stays open when its block ends."""
@@ -71,7 +53,7 @@ class Hold(StreamedHold[BlockingClient]):
     def _close(self) -> None:
         """End a hold that was left open, and wait for that as the end of the block would."""
         self._is_left_open, self._stream = False, None
-        self.__exit__(None, None, None)
+        self._exit_slowly(None)
 
     def _finish(self, arguments: CheckArguments, begun: PendingCheck | None) -> CheckResult:
         """Finish a check that memory could not answer."""

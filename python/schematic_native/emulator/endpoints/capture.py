@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LARGEST_BATCH = 100  # events
 _KINDS = frozenset({"track", "identify", "flag_check"})
-_HEADERS = [(b"content-type", b"application/json")]
 
 
 class BatchTooLargeError(InvalidRequestError):
@@ -42,8 +41,13 @@ async def capture(service: Service, scope: Scope, receive: Receive, send: Send) 
         status, answer = 400, {"error": str(error), "max_size": LARGEST_BATCH}
     except ServiceError as error:
         status, answer = error.status, {"error": str(error)}
-    await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
-    await send({"type": "http.response.body", "body": json_text.write(answer)})
+    body = json_text.write(answer)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _body(receive: Receive) -> bytes:

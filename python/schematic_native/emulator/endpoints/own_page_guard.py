@@ -7,6 +7,7 @@ A web page from elsewhere may make the browser send requests to loopback. It can
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -54,6 +55,7 @@ def require_own_page(request: Request) -> None:
             raise NotJSONTypeError("the content type must be application/json")
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address can only be this machine."""
     try:

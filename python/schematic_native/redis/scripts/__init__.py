@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
-from schematic_native.redis.reservation_row import FIELDS
+from schematic_native.redis.reservation_row import FIELDS, GRACE
 
 
 class Script:
@@ -34,24 +34,29 @@ def _field_arguments(first: int) -> str:
     return ", ".join(f"'{name}', ARGV[{at}]" for at, name in enumerate(FIELDS, first))
 
 
-def _load(name: str, keys: int = 1, *, amounts: bool = True, fields: str = "") -> Script:
+def _load(name: str, *parts: str, keys: int = 1, **values: object) -> Script:
+    """Read a script, after the parts whose functions it uses: it makes every one of them anew at each call."""
     folder = files(__package__)
-    names = ["amounts.lua", f"{name}.lua"] if amounts else [f"{name}.lua"]
+    names = [f"{file}.lua" for file in (*parts, name)]
     text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in names)
-    return Script(text.replace("$FIELDS", fields), keys)
+    for placeholder, value in values.items():
+        text = text.replace(f"${placeholder}", str(value))
+    return Script(text, keys)
 
 
-INSTALL = _load("install")
-RESERVE = _load("reserve")
-REFUND = _load("refund")
-EXTEND = _load("extend")
-LEASE = _load("lease")
-RECORD = _load("record", amounts=False)
-CLAIM = _load("claim", amounts=False)
-NOTE = _load("note")
-CLOSE = _load("close", amounts=False)
-LOWER = _load("lower", amounts=False)
+INSTALL = _load("install", "amounts", "terms", "clock", "reconcile")
+RESERVE = _load("reserve", "amounts", "terms", "debit")
+REFUND = _load("refund", "amounts", "terms", "give_back")
+EXTEND = _load("extend", "amounts", "terms", "reconcile")
+LEASE = _load("lease", "amounts", "terms", "clock")
+RECORD = _load("record")
+CLAIM = _load("claim")
+NOTE = _load("note", "amounts")
+CLOSE = _load("close")
+LOWER = _load("lower")
 # Of several keys
-HOLD = _load("hold", keys=4, fields=_field_arguments(first=4))
-SETTLE = _load("settle", keys=4)
-PROBE = _load("probe", amounts=False)
+HOLD = _load(
+    "hold", "amounts", "terms", "debit", keys=4, FIELDS=_field_arguments(first=3), GRACE=GRACE
+)
+SETTLE = _load("settle", "amounts", "terms", "give_back", keys=4)
+PROBE = _load("probe")

@@ -10,11 +10,13 @@ end
 if row[1] ~= ARGV[4] or row[2] ~= ARGV[2] or row[3] ~= ARGV[3] then
   return cjson.encode(row)
 end
-local held = math.max(0, decimal(row[5]) or 0)
-local used = math.min(held, math.max(0, decimal(ARGV[1]) or held))
+local held, used = decimal(row[5]) or 0, decimal(ARGV[1])
+if held < 0 then held = 0 end
+if not used or used > held then used = held end
+if used < 0 then used = 0 end
 if row[4] and row[4] ~= '' and held > used then
   give_back(KEYS[2], row[4], held, used)
 end
 redis.call('HDEL', KEYS[4], ARGV[4])
 redis.call('ZREM', KEYS[3], ARGV[5])
-return text(held)
+return held > 0 and row[5] or '0'

@@ -26,7 +26,7 @@ from schematic_native.emulator import Emulator
 from schematic_native.tools.bench import sink
 from schematic_native.tools.bench.scenarios import hot, stocked
 from schematic_native.tools.bench.series import Series
-from schematic_native.tools.bench.subjects import ASYNC, SYNC, USAGE, USED
+from schematic_native.tools.bench.subjects import ASYNC, SYNC
 from schematic_native.tools.bench.worlds import (
     API_KEY,
     COMPANY,
@@ -34,6 +34,8 @@ from schematic_native.tools.bench.worlds import (
     EVENT,
     FLAG,
     LEASE_SIZE,
+    USAGE,
+    USED,
     world,
 )
 

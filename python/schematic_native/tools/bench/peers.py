@@ -12,18 +12,25 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from schematic_native.tools.bench import blocks
 from schematic_native.tools.bench.subjects import (
     CHECK,
     CHECK_FLAG,
     EVALUATE,
     SETTLE,
-    USAGE,
-    USED,
     Seconds,
     Subject,
     timed,
 )
-from schematic_native.tools.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE
+from schematic_native.tools.bench.worlds import (
+    API_KEY,
+    COMPANY,
+    CREDIT,
+    FLAG,
+    LEASE_SIZE,
+    USAGE,
+    USED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +78,9 @@ async def published(url: str, stack: AsyncExitStack) -> Subject:
             await client.track_with_reservation(hold, USED)
         settled = time.perf_counter() - start
         await asyncio.sleep(0.05)
-        return {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled}
+        block = await blocks.of_published(check, client.track_with_reservation, rounds)
+        await asyncio.sleep(0.05)
+        return {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled, **block}
 
     return Subject(f"schematichq {version('schematichq')}", sample, FEW, FEW)
 

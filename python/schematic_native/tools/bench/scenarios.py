@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from schematic_native._native import Core, Schematic
+from schematic_native._native import Core, OpenHolds, Schematic
 from schematic_native.config.defaults import SPOOL_BYTES
 from schematic_native.tools.bench.series import Series
 from schematic_native.tools.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE, world
@@ -74,10 +74,10 @@ def stocked(size: str, **settings: Any) -> Core:
     return core
 
 
-def hot(core: Core) -> Schematic:
+def hot(core: Core, holds: OpenHolds | None = None) -> Schematic:
     """Return the native half of a client with this core, which has its public methods."""
     client = Schematic()
-    client._take_core(core)  # noqa: SLF001 - no client around it
+    client._take_core(core, holds)  # noqa: SLF001 - no client around it
     client._open(checking=True, leasing=True, settling=True)  # noqa: SLF001
     return client
 

@@ -34,15 +34,22 @@ from schematic_native.tools.bench.rounds import measure
 from schematic_native.tools.bench.subjects import (
     CHECK,
     SETTLE,
-    USAGE,
-    USED,
     Seconds,
     Subject,
     rest,
     settings,
 )
 from schematic_native.tools.bench.table import amount, interval
-from schematic_native.tools.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE, world
+from schematic_native.tools.bench.worlds import (
+    API_KEY,
+    COMPANY,
+    CREDIT,
+    FLAG,
+    LEASE_SIZE,
+    USAGE,
+    USED,
+    world,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,8 +21,17 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.rulesengine import RulesEngine
+from schematic_native.tools.bench import blocks
 from schematic_native.tools.bench.series import Series
-from schematic_native.tools.bench.worlds import API_KEY, COMPANY, CREDIT, FLAG, LEASE_SIZE
+from schematic_native.tools.bench.worlds import (
+    API_KEY,
+    COMPANY,
+    CREDIT,
+    FLAG,
+    LEASE_SIZE,
+    USAGE,
+    USED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
 
     from schematic_native import CheckResult, Reservation
 
-USAGE, USED = 10, 7
 CHECK_FLAG, CHECK, SETTLE, EVALUATE = (
     "check_flag",
     "check",
@@ -145,7 +153,14 @@ async def sync_client(url: str, stack: AsyncExitStack) -> tuple[Schematic, Subje
         for hold in holds:
             settle(hold, USED)
         settled = (time.perf_counter() - start) / len(holds) * count
-        return {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled}
+        # A block sends two events: half as many blocks stay below a full batch.
+        half = range(0, count, 2)
+        await rest(client)
+        paired = blocks.paired(client, half) / len(half) * count
+        await rest(client)
+        held = blocks.held(client, half) / len(half) * count
+        single = {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled}
+        return {**single, blocks.BLOCK: paired, blocks.HELD: held}
 
     return client, Subject(SYNC, sample, RUN, RUN)
 
@@ -180,7 +195,13 @@ async def async_client(url: str, stack: AsyncExitStack) -> Subject:
         for hold in holds:
             await settle(hold, USED)
         settled = (time.perf_counter() - start) / len(holds) * count
-        return {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled}
+        half = range(0, count, 2)
+        await rest(client)
+        paired = await blocks.paired_async(client, half) / len(half) * count
+        await rest(client)
+        held = await blocks.held_async(client, half) / len(half) * count
+        single = {CHECK_FLAG: flagged, CHECK: checked, SETTLE: settled}
+        return {**single, blocks.BLOCK: paired, blocks.HELD: held}
 
     return Subject(ASYNC, sample, RUN, RUN)
 

@@ -12,6 +12,8 @@ EVENT = "inference_tokens"
 # Credits of a lease: enough that no benchmark ever waits for the service.
 BALANCE = 1e12
 LEASE_SIZE = 1e9
+# The event units that a check reserves, and those that are used of them.
+USAGE, USED = 10, 7
 
 _SCOPE = {"account_id": "acct_bench", "environment_id": "env_bench"}
 

@@ -6,20 +6,29 @@
 //! waits. The asynchronous client's are coroutines, which ask [`Memory`] first.
 
 mod call;
+mod hold_lock;
+mod hold_state;
+mod hold_terms;
+mod open_hold;
+mod open_holds;
 mod synchronous;
 
 use std::sync::{
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicU8, Ordering::Relaxed},
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyDict, PyTuple},
 };
-use schematic_core::decider::Progress;
+use schematic_core::{decider::Progress, leases::Reservation as Held};
 
 use call::{CheckCall, Keywords, Options};
+pub(crate) use hold_lock::HoldLock;
+pub(crate) use open_hold::OpenHold;
+pub(crate) use open_holds::OpenHolds;
 pub(crate) use synchronous::Synchronous;
 
 use crate::{
@@ -39,10 +48,11 @@ pub(crate) struct Memory {
     open: AtomicU8,
 }
 
-/// A core, and the one that took its place after a fork. The earlier one is kept as it is: in the
-/// child, what is the parent's must not be taken apart.
+/// A core with its open holds, and the one that took its place after a fork. The earlier one is kept as it
+/// is: in the child, what is the parent's must not be taken apart.
 struct Link {
     core: Py<Core>,
+    holds: Option<Py<OpenHolds>>,
     next: Place,
 }
 
@@ -63,11 +73,25 @@ impl Memory {
         if self.open.load(Relaxed) & what == 0 {
             return None;
         }
+        Some(&self.last()?.core).filter(|core| !core.get().is_forked())
+    }
+
+    fn last(&self) -> Option<&Link> {
         let mut link = self.cores.get()?;
         while let Some(next) = link.next.get() {
             link = next;
         }
-        Some(&link.core).filter(|core| !core.get().is_forked())
+        Some(link)
+    }
+
+    /// Whether the core is that of a process this one forked from.
+    fn is_forked(&self) -> bool {
+        self.last().is_some_and(|link| link.core.get().is_forked())
+    }
+
+    /// The open holds that belong to the core.
+    fn holds(&self) -> Option<&Py<OpenHolds>> {
+        self.last()?.holds.as_ref()
     }
 
     /// Whether memory can tell who these keys name.
@@ -121,14 +145,22 @@ impl Memory {
         reservation: &Bound<'_, PyAny>,
         quantity: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let (Some(core), Ok(reservation), Some(quantity)) = (
-            self.core(SETTLING),
+        let (Ok(reservation), Some(quantity)) = (
             reservation.cast_exact::<Reservation>(),
-            plain_number(quantity).filter(|units| *units < UNBILLABLE),
+            plain_number(quantity),
         ) else {
             return Ok(false);
         };
-        let (client, reservation) = (core.get().client(), &reservation.get().0);
+        self.settle_held(&reservation.get().0, quantity)
+    }
+
+    /// Settles as [`Self::settle`] does.
+    #[inline]
+    fn settle_held(&self, reservation: &Arc<Held>, quantity: f64) -> PyResult<bool> {
+        let Some(core) = self.core(SETTLING).filter(|_| quantity < UNBILLABLE) else {
+            return Ok(false);
+        };
+        let client = core.get().client();
         uninterrupted(if client.is_shared() {
             // A hold that is not in this process must be claimed elsewhere, which takes a wait.
             client.settle_held(reservation, quantity)
@@ -149,11 +181,23 @@ impl Memory {
         }
     }
 
-    fn _take_core(&self, core: Py<Core>) {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut place = &self.cores;
+        while let Some(link) = place.get() {
+            visit.call(&link.core)?;
+            visit.call(&link.holds)?;
+            place = &link.next;
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (core, holds=None))]
+    fn _take_core(&self, core: Py<Core>, holds: Option<Py<OpenHolds>>) {
         self.open.store(0, Relaxed);
         let mut place = &self.cores;
         let mut link = Box::new(Link {
             core,
+            holds,
             next: Place::new(),
         });
         while let Err(refused) = place.set(link) {

@@ -9,13 +9,17 @@
 use pyo3::{
     IntoPyObjectExt, intern,
     prelude::*,
-    types::{PyBool, PyDict, PyTuple},
+    sync::PyOnceLock,
+    types::{PyBool, PyDict, PyTuple, PyType},
 };
 use schematic_core::decider::Progress;
 
 use super::{
     Argument, Memory,
     call::{CheckCall, Keywords},
+    hold_state::whole,
+    hold_terms::{Given, kept},
+    open_hold::OpenHold,
 };
 use crate::{core::outcome, results::CheckResult};
 
@@ -139,4 +143,75 @@ impl Synchronous {
         slf.call_method1(wait, (reservation, actual_quantity, options))
             .map(drop)
     }
+
+    /// Hold credits for a block of work, and settle what was used when the block is left.
+    ///
+    /// Use it with `with`. The arguments are those of `AsyncSchematic.hold`.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
+    #[pyo3(
+        signature = (
+            flag_key, company=None, user=None, *, usage, event_subtype=None, on_acquire_failure=None,
+            default_value=None, timeout=None, traits=None, required=None, ttl=None, key=None,
+        ),
+        text_signature = "($self, flag_key, company=None, user=None, *, usage, event_subtype=None, \
+            on_acquire_failure=None, default_value=None, timeout=None, traits=None, required=False, \
+            ttl=None, key=None)"
+    )]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of a hold")]
+    fn hold<'py>(
+        slf: &Bound<'py, Self>,
+        flag_key: &Bound<'py, PyAny>,
+        company: Argument<'_, 'py>,
+        user: Argument<'_, 'py>,
+        usage: Bound<'py, PyAny>,
+        event_subtype: Argument<'_, 'py>,
+        on_acquire_failure: Argument<'_, 'py>,
+        default_value: Argument<'_, 'py>,
+        timeout: Argument<'_, 'py>,
+        traits: Argument<'_, 'py>,
+        required: Argument<'_, 'py>,
+        ttl: Argument<'_, 'py>,
+        key: Argument<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = slf.py();
+        let class = CLASS.import(py, "schematic_native.client.hold.synchronous", "Hold")?;
+        if whole(&usage).is_none_or(|usage| usage <= 0) {
+            class.call_method1(intern!(py, "_check_usage"), (&usage,))?;
+        }
+        let given = Given {
+            flag_key: flag_key.clone().unbind(),
+            company: kept(company),
+            user: kept(user),
+            options: None,
+            usage: usage.unbind(),
+            event_subtype: kept(event_subtype),
+            on_acquire_failure: kept(on_acquire_failure),
+            default_value: kept(default_value),
+            timeout: kept(timeout),
+        };
+        let hold = class.call0()?;
+        hold.cast::<OpenHold>()?
+            .get()
+            .set_up(slf.as_super(), given)?;
+        with_terms(hold, (traits, required, ttl, key))
+    }
+}
+
+/// Sets the terms of a hold that are given: traits, whether it is required, time to live and key.
+fn with_terms<'py>(
+    hold: Bound<'py, PyAny>,
+    terms: (
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+        Argument<'_, 'py>,
+    ),
+) -> PyResult<Bound<'py, PyAny>> {
+    if let (None, None, None, None) = terms {
+        return Ok(hold);
+    }
+    hold.call_method1(intern!(hold.py(), "_with_terms"), terms)
 }

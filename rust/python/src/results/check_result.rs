@@ -60,6 +60,18 @@ record! {
     }
 }
 
+impl CheckResult {
+    /// Whether the caller may go on.
+    pub fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// What the check holds.
+    pub fn held(&self) -> Option<&Arc<Held>> {
+        self.reservation.as_ref()
+    }
+}
+
 impl From<CheckAnswer> for CheckResult {
     fn from(answer: CheckAnswer) -> Self {
         Self {
