@@ -127,7 +127,7 @@ class _Transport:
         self._protocol = protocol
         self._is_closed = False
         self._goes_at = self._comes_at = 0.0
-        link.ways.add(self._reset)
+        link.ways[self._reset] = None
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -180,7 +180,7 @@ class _Transport:
 
     def abort(self) -> None:
         self._is_closed = True
-        self._link.ways.discard(self._reset)
+        self._link.ways.pop(self._reset, None)
 
     close = abort
 

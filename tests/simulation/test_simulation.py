@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 STEPS = 50
+ROOT = Path(__file__).parents[2]
 FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "200"))
 # Other seeds each time: a fault that they find is no fault of the change that is tested.
 FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "0"))
@@ -50,16 +55,40 @@ def test_fresh_seeds_break_no_promise() -> None:
     run_all(range(first, first + FRESH))
 
 
-def test_a_seed_replays_to_the_letter() -> None:
-    def told(seed: int) -> list[str]:
-        lines: list[str] = []
-        Simulation(draw_schedule(seed, STEPS), lines.append).run()
-        return lines
+def told(seed: int) -> list[str]:
+    """Run a schedule, and return all that it tells."""
+    lines: list[str] = []
+    Simulation(draw_schedule(seed, STEPS), lines.append).run()
+    return lines
 
+
+def told_elsewhere(seeds: Iterable[int], hash_seed: str) -> list[list[str]]:
+    """Run schedules in a process of their own, where texts have other hashes and objects other addresses."""
+    program = (
+        "import json, sys; from tests.simulation.test_simulation import told;"
+        "print(json.dumps([told(int(seed)) for seed in sys.argv[1:]]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *map(str, seeds)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(run.stdout)  # type: ignore[no-any-return]
+
+
+def test_a_seed_replays_to_the_letter() -> None:
     for seed in (3, 14, 79):
         once, again = told(seed), told(seed)
         assert len(once) > STEPS
         assert once == again
+
+
+def test_a_seed_replays_to_the_letter_in_another_process() -> None:
+    seeds = range(1, 31)
+    here = [told(seed) for seed in seeds]
+    assert told_elsewhere(reversed(seeds), "1") == here[::-1]
 
 
 def test_a_schedule_shrinks_to_the_steps_that_matter() -> None:
