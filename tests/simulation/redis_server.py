@@ -61,12 +61,16 @@ class RedisServer:
             replies.append(_written(reply))
             if isinstance(reply, list):
                 self._see(operation_of([words]), reply)
-            is_news = operation_of([words]) not in QUIET and "NOSCRIPT" not in str(reply)
-            if self.trace is not None and is_news:
-                called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
-                told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
-                self.trace(f"{name}: redis: {operation_of([words])} {told} -> {reply!r}")
+            if self.trace is not None:
+                self._tell(self.trace, name, words, reply)
         return b"".join(replies)
+
+    def _tell(self, trace: Callable[[str], None], name: str, words: list[bytes], reply: Any) -> None:
+        operation = operation_of([words])
+        if operation not in QUIET and "NOSCRIPT" not in str(reply):
+            called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
+            told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
+            trace(f"{name}: redis: {operation} {told} -> {reply!r}")
 
     def _see(self, operation: str, reply: list[Any]) -> None:
         is_late = operation == "install" and reply[0] == 0
@@ -188,17 +192,15 @@ class _Transport:
 def read_commands(data: bytes) -> list[list[bytes]]:
     """Read what a client has packed."""
     commands: list[list[bytes]] = []
-    at, length = 0, len(data)
-    while at < length:
-        end = data.index(b"\r\n", at)
-        count, at = int(data[at + 1 : end]), end + 2
-        words: list[bytes] = []
-        for _ in range(count):
-            end = data.index(b"\r\n", at)
-            at = end + 2 + int(data[at + 1 : end])
-            words.append(data[end + 2 : at])
-            at += 2
+    lines, at = data.split(b"\r\n"), 0
+    last = len(lines) - 1
+    while at < last:
+        end = at + 1 + 2 * int(lines[at][1:])
+        words = lines[at + 2 : end : 2]
+        if end > last or [b"$%d" % len(word) for word in words] != lines[at + 1 : end : 2]:
+            raise ValueError(f"a word contains a line's end, which none has: {data!r}")
         commands.append(words)
+        at = end
     return commands
 
 
