@@ -123,7 +123,7 @@ class World:
                 self.current = loop
                 events._set_running_loop(loop)
             left -= loop.run_some()
-            if not loop.has_work:
+            if not loop.handles or loop.is_frozen or loop.is_dead:
                 ready.remove(loop)
                 loop.is_awake = False
             if left < 0:
@@ -154,7 +154,9 @@ class Loop(asyncio.AbstractEventLoop):
         self.fuse: int | None = None
         self.on_burnt: Callable[[], None] = _nothing
         self.failures: list[dict[str, Any]] = []
-        self._handles: deque[Handle] = deque()
+        # What it is to run at its next turns, and its futures, which are made without a frame of their own.
+        self.handles: deque[Handle] = deque()
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign, assignment]
         self._is_closed = False
         self._tasks: list[asyncio.Task[Any]] = []
         self._prune_at = 64
@@ -166,23 +168,18 @@ class Loop(asyncio.AbstractEventLoop):
         """What is under way, oldest first."""
         return [task for task in self._tasks if not task.done()]
 
-    @property
-    def has_work(self) -> bool:
-        """Whether it would use a turn."""
-        return bool(self._handles) and not (self.is_frozen or self.is_dead)
-
     def take(self, handle: Handle) -> None:
         """Run a handle at the next turn."""
         if self.is_dead:
             return
-        self._handles.append(handle)
+        self.handles.append(handle)
         if not (self.is_awake or self.is_frozen):
             self.is_awake = True
             self.world.wake(self)
 
     def run_some(self) -> int:
         """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""
-        handles, count = self._handles, len(self._handles)
+        handles, count = self.handles, len(self.handles)
         for done in range(count):
             is_cut_short = self.fuse is not None and not self._burn()
             if is_cut_short or self.is_dead or self.is_frozen:
@@ -212,14 +209,14 @@ class Loop(asyncio.AbstractEventLoop):
     def thaw(self) -> None:
         """Go on."""
         self.is_frozen = False
-        if self._handles and not self.is_awake:
+        if self.handles and not self.is_awake:
             self.is_awake = True
             self.world.wake(self)
 
     def die(self) -> None:
         """Run nothing any more, not even what cleans up: as `kill -9` has it."""
         self.is_dead = True
-        self._handles.clear()
+        self.handles.clear()
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
@@ -233,7 +230,7 @@ class Loop(asyncio.AbstractEventLoop):
     ) -> Handle:
         handle = Handle((copy_context() if context is None else context).run, callback, *args)
         if not self.is_dead:
-            self._handles.append(handle)
+            self.handles.append(handle)
             if not (self.is_awake or self.is_frozen):
                 self.is_awake = True
                 self.world.wake(self)
@@ -253,9 +250,6 @@ class Loop(asyncio.AbstractEventLoop):
         handle._when = when
         self.world.schedule(when, handle, self)
         return handle
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
 
     def create_task(
         self,
