@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -15,12 +14,13 @@ import pytest
 
 pytest.importorskip("lupa")
 
+from tests.simulation.runner import run_seeds
 from tests.simulation.schedules import Scenario, Schedule, draw_schedule
 from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 STEPS = 50
 ROOT = Path(__file__).parents[2]
@@ -29,17 +29,8 @@ FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "200"))
 FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "0"))
 
 
-@pytest.fixture(autouse=True)
-def _collected_once() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
-    gc.collect()
-
-
-def run_all(seeds: Iterable[int]) -> None:
-    for seed in seeds:
-        outcome = Simulation(draw_schedule(seed, STEPS)).run()
+def run_all(seeds: range) -> None:
+    for outcome in run_seeds(seeds, STEPS):
         if outcome.violation is not None:
             small = shrink(outcome.schedule)
             pytest.fail(f"{outcome.violation}\n{as_test(small, breaks(small) or '')}")

@@ -7,12 +7,12 @@ It never waits, starts no thread and reads no clock of the machine.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 from asyncio import events
 from collections import deque
 from contextvars import copy_context
 from functools import partial
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,17 +66,18 @@ class World:
     def at(self, when: float, call: Callable[..., object], *arguments: Any) -> Handle:
         """Call something on no loop at an instant."""
         happening = Handle(call, *arguments)
-        self.schedule(when, happening, None)
+        self._count += 1
+        heappush(self._timers, (when, self._count, happening, None))
         return happening
 
     def later(self, delay: float, call: Callable[..., object], *arguments: Any) -> Handle:
         """Call something on no loop, in so many seconds."""
         return self.at(self.now + delay, call, *arguments)
 
-    def schedule(self, when: float, handle: Handle, loop: Loop | None) -> None:
-        """Run a handle on a loop, or on none, at an instant."""
+    def schedule(self, when: float, handle: Handle, loop: Loop) -> None:
+        """Run a handle on a loop at an instant."""
         self._count += 1
-        heapq.heappush(self._timers, (when, self._count, handle, loop))
+        heappush(self._timers, (when, self._count, handle, loop))
 
     def wake(self, loop: Loop) -> None:
         """Note that a loop has something to do."""
@@ -94,7 +95,7 @@ class World:
                 self.settle()
             if not timers or timers[0][0] > end:
                 break
-            when, _, handle, loop = heapq.heappop(timers)
+            when, _, handle, loop = heappop(timers)
             if handle._cancelled:
                 continue
             if when > self.now:
