@@ -25,7 +25,6 @@ from tests.simulation.world import Loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from schematic_native.ground.machine import Machine
     from tests.simulation.simulation import Simulation
 
 TIMEOUT = 2.0
@@ -39,14 +38,6 @@ SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 _quiet = logging.getLogger("simulation")
 _quiet.propagate = False
 _quiet.addHandler(logging.NullHandler())
-
-
-class _Client(AsyncSchematic):
-    """The client on a machine of its own."""
-
-    def __init__(self, machine: Machine, config: AsyncSchematicConfig) -> None:
-        self._machine = machine  # type: ignore[misc]
-        super().__init__(worlds.API_KEY, config)
 
 
 class Pod:
@@ -82,7 +73,8 @@ class Pod:
             link.trace = simulation.trace
         seed = f"{simulation.schedule.seed}/{self.name}"
         machine = make_machine(world, self.clock, seed, self._connect)
-        self.client: AsyncSchematic = _Client(machine, self.config())
+        kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
+        self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
         self.holds: list[Reservation] = []
         self.settled: list[Reservation] = []
         self.settling_at: dict[str, float] = {}
