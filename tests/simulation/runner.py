@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.simulation.schedules import draw_schedule
 from tests.simulation.simulation import Outcome, Simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+T = TypeVar("T")
+U = TypeVar("U")
 # Schedules between two collections, and of which a process is told at once.
 COLLECT = 20
 
@@ -23,13 +25,18 @@ COLLECT = 20
 def run_seeds(seeds: range, steps: int, jobs: int = 1) -> Iterator[Outcome]:
     """Run a schedule of each seed, in so many processes; yields in the order of the seeds."""
     batches = [seeds[at : at + COLLECT] for at in range(0, len(seeds), COLLECT)]
+    return chain.from_iterable(spread(partial(_run_batch, steps), batches, jobs))
+
+
+def spread(call: Callable[[T], U], over: Iterable[T], jobs: int) -> Iterator[U]:
+    """Call something with each of these, in so many processes; yields in their order."""
     if jobs == 1:
         with _collected_rarely():
-            yield from chain.from_iterable(map(partial(_run_batch, steps), batches))
+            yield from map(call, over)
         return
     # Spawned rather than forked, so that no process starts with what another has left.
     with ProcessPoolExecutor(jobs, get_context("spawn"), _settle_in) as pool:
-        yield from chain.from_iterable(pool.map(partial(_run_batch, steps), batches))
+        yield from pool.map(call, over)
 
 
 def _run_batch(steps: int, seeds: Iterable[int]) -> list[Outcome]:
