@@ -65,7 +65,9 @@ class RedisServer:
                 self._tell(self.trace, name, words, reply)
         return b"".join(replies)
 
-    def _tell(self, trace: Callable[[str], None], name: str, words: list[bytes], reply: Any) -> None:
+    def _tell(
+        self, trace: Callable[[str], None], name: str, words: list[bytes], reply: Any
+    ) -> None:
         operation = operation_of([words])
         if operation not in QUIET and "NOSCRIPT" not in str(reply):
             called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])

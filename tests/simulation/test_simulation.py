@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +13,6 @@ from tests.simulation.runner import run_seeds, spread
 from tests.simulation.schedules import Scenario, Schedule, draw_schedule
 from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Outcome, Simulation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 STEPS = 50
 FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "240"))
