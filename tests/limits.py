@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# All of them, before one is changed: a module that is imported later would keep the changed limit for good.
+from schematic_native.leases import lease_store, shared_store, slabs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,3 +30,9 @@ def within(seconds: float) -> Iterator[None]:
         if took[-1] < seconds:
             return
     pytest.fail(f"no attempt took less than {seconds:g} s: {[round(one, 2) for one in took]}")
+
+
+def give_stores(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a store take so many seconds to answer, instead of one."""
+    for module in (lease_store, shared_store, slabs):
+        monkeypatch.setattr(module, "STORE_TIMEOUT", seconds)

@@ -206,6 +206,23 @@ def test_a_balance_that_rose_while_the_service_was_asked_counts(core):
     assert [asks(core), asks(core)] == [True, True]
 
 
+def test_a_balance_that_was_lower_than_known_when_it_was_refused_ends_the_denials_when_it_rises(
+    core,
+):
+    core.note_spent("comp_none", CREDIT, 8, 50.0)
+    assert not asks(core)
+    balances = {"credit_balances": {CREDIT: 33.0}}
+    message = {
+        "entity_type": "rulesengine.Company",
+        "message_type": "partial",
+        "entity_id": "comp_none",
+        "data": {"id": "comp_none", **balances},
+    }
+    assert core.ingest(json.dumps(message)).skipped == []
+    assert core.company_balance("comp_none", CREDIT) == 33
+    assert asks(core)
+
+
 def test_a_lease_ends_the_denials(core, clock):
     core.note_spent("comp_none", CREDIT, 8, 0.0)
     core.install_lease("comp_none", CREDIT, "lse", 8, clock.now + 300)

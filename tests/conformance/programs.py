@@ -16,6 +16,7 @@ import httpx
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native._testing import scripted_core
+from tests.limits import give_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,8 +72,7 @@ class Stage:
         monkeypatch.setattr("schematic_native.client.base.Core", self._make_core)
         # On a busy machine nothing is to time out but what the vector gives no time.
         monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
-        for module in ("lease_store", "shared_store", "slabs"):
-            monkeypatch.setattr(f"schematic_native.leases.{module}.STORE_TIMEOUT", LIMIT)
+        give_stores(monkeypatch, LIMIT)
         monkeypatch.setattr("schematic_native.redis.cluster_routing.MAP_TIMEOUT", LIMIT)
         # So that an end that is asked for is the one that was planned.
         monkeypatch.setattr("schematic_native.leases.lease_ends.EXPIRY_JITTER", 0.0)

@@ -39,6 +39,12 @@ NAMES, VALUES, PLANS = ["id", "slug", "Email"], ["a", "b", "C", "d e"], ["free",
 EVENTS, CREDITS = ["opened", "tokens"], ["coins"]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, half a second is too short for a Redis that is there."""
+    monkeypatch.setattr("schematic_native.cache.replicator.READ_TIMEOUT", PATIENCE)
+
+
 class World:
     """Flags, companies and users, made up by chance."""
 

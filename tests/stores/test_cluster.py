@@ -194,8 +194,9 @@ def await_rested(caller: Caller) -> None:
 def test_a_hold_whose_index_stops_answering_is_lost(caller, cluster):
     silent = cluster.owner_of(BY_EXPIRY)
     name = hold_on(cluster, another(cluster, silent))
-    # So that the row's server is connected to, and no connection has to be opened within the timeout.
-    assert not caller.do(is_open(caller.ask, name))
+    # The row's server must know the script: it is sent in full only after the silent server's timeout.
+    assert caller.do(caller.ask.add(hold(name)))
+    assert caller.do(caller.ask.consume(name, 0)) == 0
     with silent.frozen(), pytest.raises(StoreError) as failure:
         caller.do(caller.ask.add(hold(name)), timeout=1.0)
     assert failure.value.lost

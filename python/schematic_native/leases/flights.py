@@ -48,8 +48,13 @@ class Calls:
 class Flight:
     """One call that several callers wait for."""
 
-    def __init__(self, asked: float) -> None:
+    # Whether the service refused it because the company has too few credits.
+    is_refused = False
+
+    def __init__(self, asked: float, balance: float | None) -> None:
         self.asked = asked  # credits
+        # The company's, as it was known before the service was asked.
+        self.balance = balance
         self.task: asyncio.Task[None]
 
     async def join(self, deadline: float | None) -> bool:
@@ -70,11 +75,10 @@ class SingleFlight:
     def start(
         self,
         slot: Slot,
-        asked: float,
+        flight: Flight,
         call: Callable[[Flight], Coroutine[object, object, None]],
     ) -> Flight:
         """Start a call for a slot; it takes the place of one that is under way there."""
-        flight = Flight(asked)
 
         def leave(_task: asyncio.Task[None]) -> None:
             if self.by_slot.get(slot) is flight:

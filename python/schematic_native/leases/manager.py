@@ -103,14 +103,20 @@ class Leases:
         """
         slot = (company_id, credit_type_id)
         lease = await self._read(self._store.live_lease(slot), deadline)
-        if lease is None:
-            flight = self._acquires.by_slot.get(slot)
-            if flight is None:
-                if self._closing or self._core.was_refused(*slot, required_credits):
-                    return None
-                flight = self._acquires.start(
-                    slot, 0.0, lambda _: self._acquire(slot, required_credits)
-                )
+        flight = self._acquires.by_slot.get(slot)
+        if lease is None and flight is not None:
+            await flight.join(deadline)
+            lease = await self._read(self._store.live_lease(slot), deadline)
+            if not self._is_outdated(flight, slot):
+                return lease
+        elif self._core.was_refused(*slot, required_credits):
+            return lease
+        if lease is None and not self._closing:
+            flight = self._acquires.by_slot.get(slot) or self._acquires.start(
+                slot,
+                Flight(0.0, self._core.company_balance(*slot)),
+                lambda flight: self._acquire(flight, slot, required_credits),
+            )
             await flight.join(deadline)
             lease = await self._read(self._store.live_lease(slot), deadline)
         return lease
@@ -124,23 +130,25 @@ class Leases:
     ) -> None:
         """Extend the lease of a slot if it is low, or holds less than is required."""
         slot = (company_id, credit_type_id)
-        joins = 0
+        joins, is_outdated = 0, False
         store = self._store
         while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
             flight = self._extends.by_slot.get(slot)
             if flight is None or joins == MAX_JOINS:
                 refused = required_credits and self._core.was_refused(*slot, required_credits)
-                if self._closing or refused:
+                if self._closing or (refused and not is_outdated):
                     return
                 flight = self._extends.start(
                     slot,
-                    plan.additional_amount,
+                    Flight(plan.additional_amount, self._core.company_balance(*slot)),
                     lambda flight: self._extend(flight, slot, required_credits),
                 )
                 await flight.join(deadline)
                 return
             joins += 1
-            if not await flight.join(deadline) or plan.additional_amount <= flight.asked:
+            has_ended = await flight.join(deadline)
+            is_outdated = self._is_outdated(flight, slot)
+            if not has_ended or (plan.additional_amount <= flight.asked and not is_outdated):
                 return
 
     def extend_low_slots(self) -> None:
@@ -214,11 +222,14 @@ class Leases:
         if extend:
             await self.maybe_extend(*slot)
 
-    async def _acquire(self, slot: Slot, required_credits: float) -> None:
+    def _is_outdated(self, flight: Flight, slot: Slot) -> bool:
+        """Tell whether a call was refused for want of credits, and the company's balance is another now."""
+        return flight.is_refused and self._core.company_balance(*slot) != flight.balance
+
+    async def _acquire(self, flight: Flight, slot: Slot, required_credits: float) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
         topic = f"acquire of a lease for {slot}"
-        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
-        balance = self._core.company_balance(*slot)
+        balance = flight.balance
         try:
             plan = await self._store.plan_acquire(slot)
             if plan is None:
@@ -226,6 +237,7 @@ class Leases:
             await self._obtain_affordable(slot, plan, balance, required_credits)
         except PaymentRequiredError:
             # The company has too few credits. That is a valid answer: the service works.
+            flight.is_refused = True
             if required_credits:
                 self._core.note_spent(*slot, required_credits, balance)
             self._faults.cleared(topic)
@@ -310,8 +322,7 @@ class Leases:
     async def _extend(self, flight: Flight, slot: Slot, required_credits: float | None) -> None:
         """Extend a lease over the wire, unless another extend has made that needless."""
         topic = f"extend of the lease for {slot}"
-        # Read before the service is asked, so that a top-up that comes meanwhile is noticed.
-        balance = self._core.company_balance(*slot)
+        balance = flight.balance
         try:
             plan = await self._store.plan_extend(slot, required_credits)
             if plan is None:
@@ -331,6 +342,7 @@ class Leases:
                 if further is not None:
                     await self._add(slot, further)
         except PaymentRequiredError:
+            flight.is_refused = True
             self._backoff.failed(slot)
             if required_credits:
                 self._core.note_spent(*slot, required_credits, balance)

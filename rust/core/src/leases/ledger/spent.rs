@@ -41,6 +41,13 @@ impl Spent {
             (None, _) => false,
         }
     }
+
+    /// Takes in a balance that has fallen: it may be that of the refusal, pushed late.
+    fn lower(&mut self, balance: Option<f64>) {
+        if let (Some(now), Some(then)) = (balance, self.balance) {
+            self.balance = Some(now.min(then));
+        }
+    }
 }
 
 impl Ledger {
@@ -94,6 +101,7 @@ impl Ledger {
             *place = None;
             return false;
         }
+        spent.lower(balance);
         if spent.is_fresh(now) {
             return true;
         }
