@@ -15,9 +15,9 @@ from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Outcome, Simulation
 
 STEPS = 50
-FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "240"))
+FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "220"))
 # Of the fixed seeds, so many are one test: several processes of pytest share them.
-SHARE = 60
+SHARE = 55
 # Other seeds each time: a fault that they find is no fault of the change that is tested.
 FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "0"))
 
