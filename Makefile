@@ -26,7 +26,7 @@ FUZZ_FLAGS ?=
 STRESS_FLAGS ?=
 PODS_FLAGS ?=
 SPOOL_FLAGS ?=
-SIMULATE_FLAGS ?= --count 2000 --coverage
+SIMULATE_FLAGS ?= --count 2000 --coverage --jobs $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 SIMULATE_FAULTS_FLAGS ?=
 WORKS_UNDER_FLAGS ?=
 

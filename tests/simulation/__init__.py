@@ -1,4 +1,4 @@
 """The whole system in one process under a clock of its own: seeded schedules, a judge, a shrinker.
 
-`python -m tests.simulation --help` runs it; docs/simulation.md says how it works.
+`python -m tests.simulation --help` runs it; CONTRIBUTING.md says how it works.
 """

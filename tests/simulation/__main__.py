@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
 
 from tests.simulation.coverage import Report
+from tests.simulation.runner import run_seeds
 from tests.simulation.schedules import Schedule, draw_schedule
 from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Outcome, Simulation
-
-# Schedules between two collections: within one it would take a tenth of the time.
-COLLECT = 20
 
 
 def read_options() -> argparse.Namespace:
@@ -23,6 +20,7 @@ def read_options() -> argparse.Namespace:
         "--count", type=int, default=1000, help="of schedules, each with the next seed"
     )
     parser.add_argument("--steps", type=int, default=50, help="of each schedule")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the schedules")
     parser.add_argument("--replay", action="store_true", help="run one and tell all that happens")
     parser.add_argument(
         "--shrink", action="store_true", help="find the smallest that breaks the same"
@@ -38,18 +36,15 @@ def main() -> int:
     options = read_options()
     if options.replay:
         return replay(draw_schedule(options.seed, options.steps), smallest=options.shrink)
-    gc.disable()
     begun, broken, report = time.perf_counter(), 0, Report()
-    for seed in range(options.seed, options.seed + options.count):
-        outcome = Simulation(draw_schedule(seed, options.steps)).run()
+    seeds = range(options.seed, options.seed + options.count)
+    for outcome in run_seeds(seeds, options.steps, options.jobs):
         report.add(outcome.hits, outcome.deaths, outcome.seen)
         if outcome.violation is not None:
             broken += 1
             tell(outcome, smallest=options.shrink)
             if options.first:
                 break
-        if seed % COLLECT == 0:
-            gc.collect()
     seconds = time.perf_counter() - begun
     if options.coverage:
         print("\n".join(report.lines()))

@@ -59,10 +59,17 @@ def _places(coroutine: Any) -> Iterator[str]:
         frame = getattr(coroutine, "cr_frame", None)
         if frame is None:
             break
-        path = Path(frame.f_code.co_filename)
-        if ROOT in path.parents and frame.f_lineno is not None:
-            yield f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+        name = _name_of(frame.f_code.co_filename)
+        if name is not None and frame.f_lineno is not None:
+            yield f"{name}:{frame.f_lineno}"
         coroutine = coroutine.cr_await
+
+
+@lru_cache
+def _name_of(file: str) -> str | None:
+    """Name a file of the package; None for any other."""
+    path = Path(file)
+    return str(path.relative_to(ROOT)) if ROOT in path.parents else None
 
 
 @lru_cache

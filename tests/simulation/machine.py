@@ -26,6 +26,8 @@ class Clock:
 
     def __call__(self) -> float:
         now = self._world.now
+        if self._rate == 1.0:
+            return EPOCH + now + self._offset
         return EPOCH + now + self._offset + (now - self._since) * (self._rate - 1.0)
 
     def jump(self, seconds: float) -> None:

@@ -56,7 +56,7 @@ class Link:
         self.has_failed = False  # at any time
         self.failed_at = float("-inf")  # last
         self.hits: Counter[tuple[str, str]] = Counter()  # faults that struck: kind, operation
-        self.ways: set[Callable[[], None]] = set()  # cut each open connection
+        self.ways: dict[Callable[[], None], None] = {}  # cut each open connection, oldest first
         self.trace: Callable[[str], None] | None = None
         self.kill: Callable[[], None] = _nothing  # ends the pod
 

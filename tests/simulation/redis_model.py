@@ -26,14 +26,17 @@ FREES = frozenset({b"HDEL", b"DEL", b"PEXPIREAT", b"ZREM"})
 LISTS = (b"HMGET", b"HGETALL", b"HKEYS", b"HVALS", b"TIME", b"ZRANGEBYSCORE")
 
 _PRELUDE = """
-local call, encode, compile = ...
+local encode = ...
+local call
 local lists = {HMGET = true, HGETALL = true, HVALS = true, TIME = true, ZRANGEBYSCORE = true}
 redis = {call = function(name, ...)
   if lists[name] then return {call(name, ...)} end
   return (call(name, ...))
 end}
 cjson = {encode = function(list) return encode(unpack(list, 1, #list)) end}
-return function(text) return assert(loadstring('local KEYS, ARGV = ...\\n' .. text)) end
+local function compile(text) return assert(loadstring('local KEYS, ARGV = ...\\n' .. text)) end
+local function serve(model) call = model end
+return compile, serve
 """
 
 
@@ -64,18 +67,12 @@ class RedisModel:
         self.on_delete: Callable[[bytes], None] | None = None
         self._has_written = False  # the script that runs
         self._known: set[bytes] = set()  # digests of scripts that this server knows
-        self._commands: dict[bytes, Callable[..., Any]] = {
-            name.removeprefix("_do_").upper().encode(): getattr(self, name)
-            for name in dir(type(self))
-            if name.startswith("_do_")
-        }
         self._lua = _lua()
 
     # What a server does
 
     def execute(self, words: Words) -> Any:
         """Carry a command out; the reply, which is a `ReplyError` if it is refused."""
-        self._lua.serve(self._call)
         name = words[0].upper()
         try:
             if name == b"EVALSHA":
@@ -104,7 +101,7 @@ class RedisModel:
 
     def now(self) -> int:
         """Milliseconds."""
-        return int(self._micros() // 1000)
+        return round(self._clock() * 1e6) // 1000
 
     def _micros(self) -> int:
         return round(self._clock() * 1e6)
@@ -121,7 +118,7 @@ class RedisModel:
     # Commands and scripts
 
     def _carry_out(self, name: bytes, arguments: Words) -> Any:
-        command = self._commands.get(name)
+        command = _COMMANDS.get(name)
         if command is None:
             raise ReplyError(f"ERR unknown command '{name.decode()}'")
         if name in WRITES:
@@ -130,16 +127,17 @@ class RedisModel:
             # A script that has begun to write is not stopped half way.
             if self.is_full and name not in FREES and not self._has_written:
                 raise ReplyError("OOM command not allowed when used memory > 'maxmemory'.")
-        reply = command(*arguments)
+        reply = command(self, *arguments)
         if self.on_row is not None and name == b"HSET":
             self.on_row(arguments)
         return reply
 
     def _call(self, name: bytes, *arguments: Any) -> Any:
         """Carry out what a script calls: what is no text is written as Redis writes it."""
-        words = [word if isinstance(word, bytes) else b"%.17g" % word for word in arguments]
+        words = [word if type(word) is bytes else b"%.17g" % word for word in arguments]
         reply = self._carry_out(name, words)
-        self._has_written |= name in WRITES
+        if name in WRITES:
+            self._has_written = True
         if name in LISTS:
             return tuple(False if each is None else each for each in reply)
         return False if reply is None else reply
@@ -153,6 +151,7 @@ class RedisModel:
         count = int(words[2])
         if self.is_spread and count > 1:
             raise ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
+        self._lua.serve(self)
         try:
             return self._lua.run(digest, words[3 : 3 + count], words[3 + count :])
         finally:
@@ -291,25 +290,31 @@ class _SortedSet(dict[bytes, float]):
         return _SortedSet(self)
 
 
+_COMMANDS: dict[bytes, Callable[..., Any]] = {
+    name.removeprefix("_do_").upper().encode(): command
+    for name, command in vars(RedisModel).items()
+    if name.startswith("_do_")
+}
+
+
 class _Lua:
     """One Lua for all models of a process: compiled scripts know nothing of the data."""
 
     def __init__(self) -> None:
         self._lua = LuaRuntime(encoding=None, unpack_returned_tuples=True)
-        self._serving: Callable[..., Any] = _nobody
+        self._model: RedisModel | None = None
         self._scripts: dict[bytes, Any] = {}
         prelude = self._lua.eval(b"function(text) return assert(loadstring(text)) end")(
             _PRELUDE.encode()
         )
-        self._compile = prelude(self._dispatch, _encode)
+        self._compile, self._serve = prelude(_encode)
         self._table = self._lua.table_from
 
-    def serve(self, call: Callable[..., Any]) -> None:
+    def serve(self, model: RedisModel) -> None:
         """Let scripts call this model."""
-        self._serving = call
-
-    def _dispatch(self, name: bytes, *arguments: Any) -> Any:
-        return self._serving(name, *arguments)
+        if model is not self._model:
+            self._model = model
+            self._serve(model._call)
 
     def know(self, digest: bytes, text: bytes) -> None:
         """Compile a script, unless it is known."""
@@ -348,10 +353,6 @@ def _encode(*values: Any) -> bytes:
     written = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
     written = written.replace("/", "\\/").replace("\x7f", "\\u007f")
     return written.encode("utf-8", "surrogateescape")
-
-
-def _nobody(*_: object) -> None:
-    raise AssertionError("no model is served")
 
 
 _shared: list[_Lua] = []

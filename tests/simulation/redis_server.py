@@ -64,12 +64,18 @@ class RedisServer:
             replies.append(_written(reply))
             if isinstance(reply, list):
                 self._see(operation_of([words]), reply)
-            is_news = operation_of([words]) not in QUIET and "NOSCRIPT" not in str(reply)
-            if self.trace is not None and is_news:
-                called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
-                told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
-                self.trace(f"{name}: redis: {operation_of([words])} {told} -> {reply!r}")
+            if self.trace is not None:
+                self._tell(self.trace, name, words, reply)
         return b"".join(replies)
+
+    def _tell(
+        self, trace: Callable[[str], None], name: str, words: list[bytes], reply: Any
+    ) -> None:
+        operation = operation_of([words])
+        if operation not in QUIET and "NOSCRIPT" not in str(reply):
+            called = b" ".join(words[3:] if words[0] in SCRIPTED else words[1:])
+            told = called.decode(errors="replace").replace("schematic:credit-", "")[:150]
+            trace(f"{name}: redis: {operation} {told} -> {reply!r}")
 
     def _see(self, operation: str, reply: list[Any]) -> None:
         is_late = operation == "install" and reply[0] == 0
@@ -132,7 +138,7 @@ class _Transport:
         self._protocol = protocol
         self._is_closed = False
         self._goes_at = self._comes_at = 0.0
-        link.ways.add(self._reset)
+        link.ways[self._reset] = None
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -190,7 +196,7 @@ class _Transport:
 
     def abort(self) -> None:
         self._is_closed = True
-        self._link.ways.discard(self._reset)
+        self._link.ways.pop(self._reset, None)
 
     close = abort
 
@@ -198,17 +204,15 @@ class _Transport:
 def read_commands(data: bytes) -> list[list[bytes]]:
     """Read what a client has packed."""
     commands: list[list[bytes]] = []
-    at, length = 0, len(data)
-    while at < length:
-        end = data.index(b"\r\n", at)
-        count, at = int(data[at + 1 : end]), end + 2
-        words: list[bytes] = []
-        for _ in range(count):
-            end = data.index(b"\r\n", at)
-            at = end + 2 + int(data[at + 1 : end])
-            words.append(data[end + 2 : at])
-            at += 2
-        commands.append(words)
+    lines, at = data.split(b"\r\n"), 0
+    last = len(lines) - 1
+    while at < last:
+        end = at + 1 + 2 * int(lines[at][1:])
+        commands.append(lines[at + 2 : end : 2])
+        at = end
+        # With a line's end in a word there would be more lines than words.
+        if at > last or not lines[at].startswith(b"*" if at < last else b""):
+            raise ValueError(f"a word contains a line's end: {data!r}")
     return commands
 
 

@@ -196,7 +196,7 @@ class _Exchange:
         self._link = link
         self._loop = link.loop
         self._answered = answered
-        link.ways.add(self._reset)
+        link.ways[self._reset] = None
 
     def send(self, fate: Fate | None, *request: Any) -> None:
         world, delay = self._link.world, self._link.delay()
@@ -231,11 +231,11 @@ class _Exchange:
         link.world.later(delay, self._answer, answer)
 
     def _answer(self, answer: Answer) -> None:
-        self._link.ways.discard(self._reset)
+        self._link.ways.pop(self._reset, None)
         self._loop.call_soon(_tell, self._answered, answer)
 
     def _reset(self) -> None:
-        self._link.ways.discard(self._reset)
+        self._link.ways.pop(self._reset, None)
         self._loop.call_soon(_fail, self._answered, ConnectionResetError("reset"))
 
 
@@ -292,7 +292,7 @@ class ClientSocket:
         """Have the service serve the other end."""
         self._end.headers = _lowered(headers)
         self._end.peer = self
-        self._link.ways.add(self.reset)
+        self._link.ways[self.reset] = None
         serving = self._server.stream.serve(self._end)  # type: ignore[arg-type]
         self._server.loop.call_soon(self._server.loop.create_task, serving)
 
@@ -352,7 +352,7 @@ class ClientSocket:
     def _shut(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._link.ways.discard(self.reset)
+            self._link.ways.pop(self.reset, None)
             self._link.world.later(self._link.delay(), self._reach, None)
 
 

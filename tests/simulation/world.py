@@ -7,10 +7,12 @@ It never waits, starts no thread and reads no clock of the machine.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 from asyncio import events
 from collections import deque
+from contextvars import copy_context
+from functools import partial
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,22 +27,23 @@ class EndlessError(AssertionError):
     """Something goes round in circles while the clock stands still."""
 
 
-class Call:
-    """Something that happens at an instant, on no loop."""
+class Handle(partial[Any]):
+    """Something that is to happen; as a `partial` it is made and called without a frame of its own."""
 
-    __slots__ = ("_arguments", "_call", "_cancelled")
-
-    def __init__(self, call: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self._call = call
-        self._arguments = arguments
-        self._cancelled = False
+    _cancelled = False
+    _when = 0.0
 
     def cancel(self) -> None:
         """Let it not happen."""
         self._cancelled = True
 
-    def _run(self) -> None:
-        self._call(*self._arguments)
+    def cancelled(self) -> bool:
+        """Tell whether it will not happen."""
+        return self._cancelled
+
+    def when(self) -> float:
+        """Return the instant at which it is to happen."""
+        return self._when
 
 
 class World:
@@ -54,26 +57,27 @@ class World:
     def __init__(self, seed: object) -> None:
         self.random = random.Random(str(seed))
         self.now = 0.0
-        self._timers: list[tuple[float, int, Any, Loop | None]] = []
+        self._timers: list[tuple[float, int, Handle, Loop | None]] = []
         self._count = 0
         # Loops that have something to do, each once.
         self._ready: list[Loop] = []
         self.current: Loop | None = None
 
-    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> Call:
+    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> Handle:
         """Call something on no loop at an instant."""
-        happening = Call(call, arguments)
-        self.schedule(when, happening, None)
+        happening = Handle(call, *arguments)
+        self._count += 1
+        heappush(self._timers, (when, self._count, happening, None))
         return happening
 
-    def later(self, delay: float, call: Callable[..., object], *arguments: Any) -> Call:
+    def later(self, delay: float, call: Callable[..., object], *arguments: Any) -> Handle:
         """Call something on no loop, in so many seconds."""
         return self.at(self.now + delay, call, *arguments)
 
-    def schedule(self, when: float, handle: events.Handle | Call, loop: Loop | None) -> None:
-        """Run a handle on a loop, or a call on none, at an instant."""
+    def schedule(self, when: float, handle: Handle, loop: Loop) -> None:
+        """Run a handle on a loop at an instant."""
         self._count += 1
-        heapq.heappush(self._timers, (when, self._count, handle, loop))
+        heappush(self._timers, (when, self._count, handle, loop))
 
     def wake(self, loop: Loop) -> None:
         """Note that a loop has something to do."""
@@ -91,25 +95,35 @@ class World:
                 self.settle()
             if not timers or timers[0][0] > end:
                 break
-            when, _, handle, loop = heapq.heappop(timers)
+            when, _, handle, loop = heappop(timers)
             if handle._cancelled:
                 continue
             self.now = max(self.now, when)
             if loop is None:
-                handle._run()
+                handle()
             else:
                 loop.take(handle)
         self.now = max(self.now, end)
 
     def settle(self) -> None:
         """Let everything happen that happens without the clock moving."""
+        try:
+            self._settle()
+        finally:
+            self.current = None
+            events._set_running_loop(None)
+
+    def _settle(self) -> None:
         ready, draw = self._ready, self.random.random
         left = MOST_AT_ONCE
         while ready:
             at = int(draw() * len(ready)) if len(ready) > 1 else 0
             loop = ready[at]
+            if loop is not self.current:
+                self.current = loop
+                events._set_running_loop(loop)
             left -= loop.run_some()
-            if not loop.has_work:
+            if not loop.handles or loop.is_frozen or loop.is_dead:
                 ready.remove(loop)
                 loop.is_awake = False
             if left < 0:
@@ -140,7 +154,9 @@ class Loop(asyncio.AbstractEventLoop):
         self.fuse: int | None = None
         self.on_burnt: Callable[[], None] = _nothing
         self.failures: list[dict[str, Any]] = []
-        self._handles: deque[events.Handle] = deque()
+        # What it is to run at its next turns, and its futures, which are made without a frame of their own.
+        self.handles: deque[Handle] = deque()
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign, assignment]
         self._is_closed = False
         self._tasks: list[asyncio.Task[Any]] = []
         self._prune_at = 64
@@ -152,36 +168,30 @@ class Loop(asyncio.AbstractEventLoop):
         """What is under way, oldest first."""
         return [task for task in self._tasks if not task.done()]
 
-    @property
-    def has_work(self) -> bool:
-        """Whether it would use a turn."""
-        return bool(self._handles) and not (self.is_frozen or self.is_dead)
-
-    def take(self, handle: events.Handle) -> None:
+    def take(self, handle: Handle) -> None:
         """Run a handle at the next turn."""
         if self.is_dead:
             return
-        self._handles.append(handle)
+        self.handles.append(handle)
         if not (self.is_awake or self.is_frozen):
             self.is_awake = True
             self.world.wake(self)
 
     def run_some(self) -> int:
         """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""
-        handles, count, is_cut_short = self._handles, len(self._handles), False
-        self.world.current = self
-        events._set_running_loop(self)
+        handles, count = self.handles, len(self.handles)
         for done in range(count):
-            if self.fuse is not None:
-                is_cut_short = not self._burn()
+            is_cut_short = self.fuse is not None and not self._burn()
             if is_cut_short or self.is_dead or self.is_frozen:
-                count = done + 1
-                break
+                return done + 1
             handle = handles.popleft()
             if not handle._cancelled:
-                handle._run()
-        events._set_running_loop(None)
-        self.world.current = None
+                try:
+                    handle()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is told, as asyncio's loops do
+                    self.call_exception_handler({"exception": error, "handle": handle})
         return count
 
     def _burn(self) -> bool:
@@ -199,14 +209,14 @@ class Loop(asyncio.AbstractEventLoop):
     def thaw(self) -> None:
         """Go on."""
         self.is_frozen = False
-        if self._handles and not self.is_awake:
+        if self.handles and not self.is_awake:
             self.is_awake = True
             self.world.wake(self)
 
     def die(self) -> None:
         """Run nothing any more, not even what cleans up: as `kill -9` has it."""
         self.is_dead = True
-        self._handles.clear()
+        self.handles.clear()
         for task in self.tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
@@ -215,32 +225,31 @@ class Loop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.world.now
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> events.Handle:
-        handle = events.Handle(callback, args, self, context)
-        self.take(handle)
+    ) -> Handle:
+        handle = Handle((copy_context() if context is None else context).run, callback, *args)
+        if not self.is_dead:
+            self.handles.append(handle)
+            if not (self.is_awake or self.is_frozen):
+                self.is_awake = True
+                self.world.wake(self)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> events.TimerHandle:
+    ) -> Handle:
         return self.call_at(self.world.now + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
-    ) -> events.TimerHandle:
-        handle = events.TimerHandle(when, callback, args, self, context)
+    ) -> Handle:
+        handle = Handle((copy_context() if context is None else context).run, callback, *args)
+        handle._when = when
         self.world.schedule(when, handle, self)
         return handle
-
-    def _timer_handle_cancelled(self, handle: events.TimerHandle) -> None:
-        """Nothing: the world passes over it."""
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
 
     def create_task(
         self,
@@ -269,8 +278,8 @@ class Loop(asyncio.AbstractEventLoop):
             future.set_exception(error)
         return future
 
-    def get_debug(self) -> bool:
-        return False
+    # Asked for each future: this says False without a frame of its own.
+    get_debug = bool
 
     def is_running(self) -> bool:
         return self.world.current is self

@@ -58,7 +58,8 @@ class DataStream:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.connections: set[Connection] = set()
+        # In the order in which they came, which is that of what is sent to them.
+        self.connections: dict[Connection, None] = {}
         self._push_due: asyncio.TimerHandle | None = None
         service.changes.listener = self._schedule_push
 
@@ -74,7 +75,7 @@ class DataStream:
         await socket.accept()
         connection = Connection(socket, self._service.clock.now())
         connection.silent = silent
-        self.connections.add(connection)
+        self.connections[connection] = None
         writer = asyncio.create_task(connection.write())
         try:
             while True:
@@ -84,7 +85,7 @@ class DataStream:
             # it cancels what still serves clients, and would report as a fault what lets that through.
             return
         finally:
-            self.connections.discard(connection)
+            self.connections.pop(connection, None)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
