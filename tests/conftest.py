@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from schematic_native import CreditLeaseConfig
 from schematic_native.emulator import Emulator
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.stores.servers import RedisServer
+
+# A busy machine may take its time to make up an example, too.
+settings.register_profile(
+    "busy machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 API_KEY = "sch_dev_emulator"
 ACME = {"id": "acme"}

@@ -796,3 +796,28 @@ async def test_a_sibling_s_lease_with_our_end_is_not_ours_when_no_credits_are_le
     await leases.acquire_if_needed(*SLOT)
     assert api.extends
     assert core.lease(*SLOT) is None
+
+
+async def ended(*_arguments: object) -> GrantedLease:
+    raise ApiError("the lease is released", 400)
+
+
+async def test_what_a_process_added_to_a_lease_is_gone_once_its_owner_has_released_it(
+    core, leases, api
+):
+    install(core, api)
+    leases._siblings.share("lse_0")
+    hold(core, 400)
+    api.extend_lease = ended
+    await leases.maybe_extend(*SLOT, 700)
+    lease = core.lease(*SLOT)
+    assert lease is not None
+    assert (lease.lease_id, lease.remaining, api.acquires) == ("lse_1", 1000, [1000])
+
+
+async def test_what_a_process_added_to_a_lease_is_gone_also_if_it_gets_no_other(core, leases, api):
+    install(core, api)
+    leases._siblings.share("lse_0")
+    api.extend_lease, api.failure = ended, ApiConnectionError("refused")
+    await leases.maybe_extend(*SLOT, 1700)
+    assert core.lease(*SLOT) is None

@@ -451,10 +451,12 @@ def test_a_check_without_its_redis_is_decided_by_the_mode(
 def test_a_check_that_times_out_leaves_no_hold_behind(make_user, redis_server):
     user = make_user(sweep_interval=0.02)
     user.settle(user.check(1), 1)
-    redis_server.command("CLIENT", "PAUSE", 300, "ALL")
-    for _ in range(3):
-        result = user.check(10, timeout=0.05)
-        assert (result.allowed, result.error) == (False, "lease_store_error")
+    with redis_server.frozen():
+        for _ in range(3):
+            result = user.check(10, timeout=0.05)
+            assert not result.allowed
+            # Which of the two it is depends on the step at which the time was over.
+            assert result.error in {"lease_store_error", "lease_acquire_failed"}
 
     def is_back() -> bool:
         user.turn()

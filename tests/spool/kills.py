@@ -116,7 +116,7 @@ def _deliver_the_rest(job: dict[str, Any]) -> int:
     client: Schematic = settler.make(job)
     try:
         client.initialize()
-        eventually(lambda: not _left(job, client), PATIENCE)
+        eventually(lambda: not _left(client, Path(job["directory"])), PATIENCE)
         spool = client.status().spool
         assert spool is not None
         assert spool.parked == 0
@@ -125,12 +125,13 @@ def _deliver_the_rest(job: dict[str, Any]) -> int:
         client.shutdown()
 
 
-def _left(job: dict[str, Any], client: Schematic) -> bool:
-    """Whether there are segments of others, or events that were not delivered."""
+def _left(client: Schematic, directory: Path) -> bool:
+    """Whether there are files of others, or events that were not delivered."""
     spool = client.status().spool
     assert spool is not None
-    segments = list(Path(job["directory"]).rglob("*.v1"))
-    return spool.events > 0 or len(segments) > 2
+    owners = {path.stem for path in directory.rglob("*.lock")}
+    owners |= {path.stem.rpartition(".")[0] for path in directory.rglob("*.v1")}
+    return spool.events > 0 or len(owners) > 1
 
 
 def _read(events: list[dict[str, Any]], outcome: Outcome) -> None:

@@ -377,6 +377,11 @@ class Leases:
             return False
         lease = await self._store.live_lease(slot)
         if lease is not None and lease.lease_id == plan.lease_id:
+            if not self._store.shared and self._siblings.is_shared(lease.lease_id):
+                # Its owner has released it, and with it what this process has added.
+                self._core.drop_lease(*slot)
+                await self.acquire_if_needed(*slot, None, needed)
+                return True
             if lease.expires_at > self._core.now() + MOST_CLOCK_SKEW:
                 return False
             fresh = self._core.plan_shared_acquire(slot[1])
