@@ -11,7 +11,7 @@ import sys
 from schematic_native._native import read_answer
 from schematic_native.config.settings import Settings
 from schematic_native.ground.fault_log import FaultLog
-from schematic_native.service.events import EventSender
+from schematic_native.service.events import EventSender, Rhythm
 from schematic_native.service.rest import Api
 from schematic_native.tools.bench import sink
 from schematic_native.tools.bench.scenarios import hot, stocked
@@ -28,6 +28,9 @@ class Queue:
 
     def __init__(self, core, count):
         self.core, self.left = core, count
+
+    def __getattr__(self, name):
+        return getattr(self.core, name)
 
     def counts(self):
         return {"dropped_billing": 0, "queued_billing": 0, "queued_flag_checks": 0}
@@ -61,11 +64,13 @@ def deliver(size, count):
     async def work(url):
         api = Api(Settings(api_key=API_KEY, event_capture_url=url))
         faults = FaultLog(logging.getLogger("bench"), "")
-        sender = EventSender(Queue(core, count), api.post_events, 3600, faults, max_requests=1)
+        sender = EventSender(Queue(core, count), api.post_events, faults, Rhythm(3600, 1))
         sending = asyncio.create_task(sender.run())
         # A flush would be counted too.
-        while sender.sent < count * EVENTS:  # noqa: ASYNC110
+        while sender.sent < count * EVENTS and not sending.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        if sending.done():
+            sending.result()
         sending.cancel()
         await api.close()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,16 @@ def test_a_call_without_a_budget_is_told():
 def test_every_call_has_a_budget():
     budget = json.loads((BENCHES / "instructions.json").read_text())
     assert set(budget["instructions"]) == set(instructions.CASES)
+
+
+@pytest.mark.parametrize(
+    ("program", "call"),
+    [
+        ("batches.py", "write:small=1"),
+        ("batches.py", "deliver:small=1"),
+        ("loop.py", "check:small=1"),
+    ],
+)
+def test_the_programs_that_are_counted_run(program, call):
+    command = [sys.executable, str(BENCHES / program), call]
+    subprocess.run(command, timeout=250, check=True)
