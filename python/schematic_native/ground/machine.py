@@ -6,8 +6,8 @@ and network. The threads of the synchronous client are not part of it.
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class Machine:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
-    token: Callable[[], str] = lambda: secrets.token_hex(8)
+    token: Callable[[], str] = lambda: os.urandom(8).hex()
     unique_key: Callable[[], str] = _unique_key
     connect: Callable[..., Awaitable[Any]] | None = None
     core: Mapping[str, Any] = field(default_factory=dict)
