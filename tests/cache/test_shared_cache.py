@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from pathlib import Path
@@ -24,6 +25,7 @@ from schematic_native import (
 from schematic_native._native import Core
 from schematic_native.cache import RedisCache
 from schematic_native.cache.documents import merged_company, merged_user, with_usage
+from schematic_native.cache.provider_calls import call_all
 from schematic_native.rulesengine import ENGINE_VERSION_KEY, check_flag_json
 from tests.conftest import ACME, API_KEY, eventually, eventually_async
 
@@ -97,6 +99,19 @@ def seeded(entity_id: str) -> dict[str, Any]:
     every = [*SEED["companies"], *SEED["users"]]
     found = next(each for each in every if each["id"] == entity_id)
     return dict(json.loads(json.dumps(found)))
+
+
+async def test_calls_that_are_cancelled_before_they_start_leave_nothing_begun() -> None:
+    shelf = Shelf()
+    calls = asyncio.create_task(call_all([lambda: shelf.set("a", 1), lambda: shelf.set("b", 2)]))
+    # One turn of the loop: it has made tasks of the calls, and none of those has started.
+    await asyncio.sleep(0)
+    calls.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calls
+    # A coroutine that nobody awaited would be complained of here.
+    gc.collect()
+    assert shelf.asked == 0
 
 
 def test_entities_are_written_in_the_layout_of_the_published_sdks(emulator: Emulator) -> None:

@@ -132,10 +132,10 @@ class EntityCaches:
     async def _read(self, kind: _Kind, keys: dict[str, str]) -> list[Document]:
         """Return the entities that the keys name; more than one is a conflict, which the core reports."""
         names = [self._keys.lookup(kind.name, *pair) for pair in keys.items()]
-        found = await asyncio.gather(*(result_of(kind.lookups.get(name)) for name in names))
+        found = await asyncio.gather(*(result_of(kind.lookups.get, name) for name in names))
         ids = dict.fromkeys(each for each in found if isinstance(each, str))
         documents = await asyncio.gather(
-            *(result_of(kind.entities.get(self._keys.entity(kind.name, each))) for each in ids)
+            *(result_of(kind.entities.get, self._keys.entity(kind.name, each)) for each in ids)
         )
         read = [as_document(document) for document in documents]
         named = zip(ids, read, strict=True)
@@ -234,27 +234,27 @@ class EntityCaches:
         named = {self._keys.flag(flag["key"]): flag for flag in whole}
         await call_all([partial(self._flags.set, name, flag) for name, flag in named.items()])
         if hasattr(self._flags, "delete_missing"):
-            await result_of(self._flags.delete_missing(list(named), scan_pattern="flags:*"))
+            await result_of(self._flags.delete_missing, list(named), scan_pattern="flags:*")
 
     async def _write_flag(self, message_type: str, flag_id: str, flag: Document) -> None:
         before, key = self._flag_names.get(flag_id), flag.get("key")
         if message_type == "full" and isinstance(key, str):
             self._flag_names[flag_id] = key
-            await result_of(self._flags.set(self._keys.flag(key), flag))
+            await result_of(self._flags.set, self._keys.flag(key), flag)
             gone = None if before is None or before.lower() == key.lower() else before
         else:
             gone = before or key
         if isinstance(gone, str):
-            await result_of(self._flags.delete(self._keys.flag(gone)))
+            await result_of(self._flags.delete, self._keys.flag(gone))
 
     async def _write_entity(
         self, kind: _Kind, message_type: str, entity_id: str, data: Document
     ) -> None:
         name = self._keys.entity(kind.name, entity_id)
-        before = as_document(await result_of(kind.entities.get(name)))
+        before = as_document(await result_of(kind.entities.get, name))
         if message_type == "delete":
             await self._drop_lookups(kind, entity_id, lookup_keys(before or data))
-            await result_of(kind.entities.delete(name))
+            await result_of(kind.entities.delete, name)
             return
         if message_type == "partial":
             if before is None:
@@ -262,7 +262,7 @@ class EntityCaches:
             data = kind.merge(before, data)
         now = lookup_keys(data)
         await self._drop_lookups(kind, entity_id, lookup_keys(before) - now)
-        await result_of(kind.entities.set(name, data, self._ttl))
+        await result_of(kind.entities.set, name, data, self._ttl)
         if kind.lookups is not None:
             names = [self._keys.lookup(kind.name, *pair) for pair in now]
             await call_all(
@@ -275,8 +275,8 @@ class EntityCaches:
             return
         for pair in pairs:
             name = self._keys.lookup(kind.name, *pair)
-            if await result_of(kind.lookups.get(name)) == entity_id:
-                await result_of(kind.lookups.delete(name))
+            if await result_of(kind.lookups.get, name) == entity_id:
+                await result_of(kind.lookups.delete, name)
 
     # Faults
 

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 _AT_ONCE = 50
 
 
-async def result_of(value: Any) -> Any:
-    """Return what a method of a cache has returned, awaited if need be."""
+async def result_of(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call a method of a cache; what it returns is awaited if need be.
+
+    Called here and not before, so that a task that is cancelled before it starts has begun nothing.
+    """
+    value = call(*arguments, **keywords)
     return await value if inspect.isawaitable(value) else value
 
 
 async def call_all(calls: list[Callable[[], Awaitable[object]]]) -> None:
     """Make many calls, some of them at the same time."""
     for start in range(0, len(calls), _AT_ONCE):
-        await asyncio.gather(*(result_of(call()) for call in calls[start : start + _AT_ONCE]))
+        await asyncio.gather(*(result_of(call) for call in calls[start : start + _AT_ONCE]))
 
 
 def describe(error: BaseException) -> str:

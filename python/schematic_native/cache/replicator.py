@@ -293,7 +293,7 @@ class Replica:
             reading = _Reading()
             self._reading.setdefault(name, []).append(reading)
             try:
-                value = await within(result_of(cache.get(name)), READ_TIMEOUT)
+                value = await within(result_of(cache.get, name), READ_TIMEOUT)
             except Exception as error:  # a provider may raise anything
                 self._faults.raised(TOPIC, describe(error))
                 self._paused_until = time.monotonic() + PAUSE
@@ -387,10 +387,10 @@ class Replica:
                 return
             grown = with_usage(document, event, quantity)
             keys = grown.get("keys") or {}
-            await result_of(kind.entities.set(name, grown, self._caches.ttl))
+            await result_of(kind.entities.set, name, grown, self._caches.ttl)
             for key, value in keys.items():
                 lookup = self._keys.lookup(kind.name, key, value)
-                await result_of(kind.lookups.set(lookup, entity_id, self._caches.ttl))
+                await result_of(kind.lookups.set, lookup, entity_id, self._caches.ttl)
         except CacheError:
             return
         except Exception as error:  # noqa: BLE001 - a provider may raise anything

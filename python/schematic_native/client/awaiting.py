@@ -71,7 +71,7 @@ class AwaitingClient(LeaseChecks, Buffered[AsyncEventBuffer]):
         from schematic_native.cache.provider_calls import result_of  # noqa: PLC0415 - loads asyncio
 
         try:
-            await result_of(push(as_pushed(event)))
+            await result_of(push, as_pushed(event))
         except Exception as error:  # noqa: BLE001 - the program's own push may raise anything
             self._push_failed(error)
 
