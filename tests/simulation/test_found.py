@@ -193,3 +193,17 @@ def test_a_check_whose_debit_has_not_been_sent_when_the_client_closes_sends_none
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_hold_of_the_service_does_not_keep_an_ending_loop_waiting_for_its_release() -> None:
+    schedule = Schedule(
+        3011002947,
+        Scenario(store="memory", pods=1, duration=20.0, sweep_interval=2.0, mode="server"),
+        (
+            (0.0, "check", (0, 0, 2.4, 0.05, "fail-open")),
+            (0.0, "hold", (0, 0, 3.0, 0.0, 1.0)),
+            (0.0, "check", (0, 0, 24, 2.0, "fail-closed")),
+            (0.002447, "change loop", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None
