@@ -90,14 +90,11 @@ impl State {
         }
     }
 
-    /// Notes that the first check begins, and returns how long the hold lives if not as configured; `None` if it was
-    /// begun before.
-    pub fn enter(&mut self) -> Option<Option<f64>> {
-        if self.is_entering || self.answer.is_some() {
-            return None;
-        }
-        self.is_entering = true;
-        Some(self.ttl)
+    /// Notes that the first check begins; `false` if it was begun before.
+    pub fn enter(&mut self) -> bool {
+        let is_first = !self.is_entering && self.answer.is_none();
+        self.is_entering |= is_first;
+        is_first
     }
 
     /// Takes an answer that holds these units on ordinary terms; gives it back if there is more to it.

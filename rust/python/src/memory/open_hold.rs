@@ -100,10 +100,13 @@ impl OpenHold {
 
     /// Begins the first check. Whatever goes wrong after it, `is_entering` is to be reset.
     fn begin(slf: &Bound<'_, Self>) -> PyResult<Begun> {
-        let entering = slf.get().state.lock().enter();
-        let Some(ttl) = entering else {
-            return Err(PyRuntimeError::new_err("a hold can be entered once"));
+        let (is_first, ttl) = {
+            let mut state = slf.get().state.lock();
+            (state.enter(), state.ttl)
         };
+        if !is_first {
+            return Err(PyRuntimeError::new_err("a hold can be entered once"));
+        }
         Self::check(slf, ttl).inspect_err(|_| slf.get().state.lock().is_entering = false)
     }
 
