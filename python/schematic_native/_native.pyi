@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+from schematic_native.client.hold.asynchronous import AsyncHold
 from schematic_native.client.hold.synchronous import Hold
 from schematic_native.config.options import (
     CheckFlagOptions,
@@ -714,8 +715,9 @@ class OpenHold:
     _may_outlive: bool
     """Whether it may go on after its block."""
     _has_ended: bool
+    _is_entering: bool
+    """Whether the first check is being made. Python only resets it, if that check fails."""
 
-    def __new__(cls) -> Self: ...
     def __del__(self) -> None: ...
     @property
     def allowed(self) -> bool:
@@ -733,7 +735,6 @@ class OpenHold:
     def _arguments(self) -> Any: ...
     @property
     def _usage(self) -> float: ...
-    def _set_up(self, client: Memory, arguments: tuple[object, ...]) -> None: ...
     def _begin(self) -> Literal[True] | CheckResult | PendingCheck | None:
         """Begin the first check; True if the hold has taken its answer, else what was begun.
 
@@ -766,6 +767,51 @@ class OpenHold:
         Raises:
             TypeError, ValueError: `units` is not a finite number of 0 or more.
             RuntimeError: the hold has ended, or has not been entered.
+
+        """
+
+class AsyncSchematic(Memory):
+    """The hot method of the asynchronous client that is no coroutine."""
+
+    def __new__(cls, *arguments: object, **keywords: object) -> Self: ...
+    def hold(
+        self,
+        flag_key: str,
+        company: LookupKeys | None = None,
+        user: LookupKeys | None = None,
+        *,
+        usage: float,
+        event_subtype: str | None = None,
+        on_acquire_failure: FailureMode | None = None,
+        default_value: DefaultValue = None,
+        timeout: float | None = None,
+        traits: Mapping[str, Any] | None = None,
+        required: bool = False,
+        ttl: float | None = None,
+        key: str | None = None,
+    ) -> AsyncHold:
+        """Hold credits for a block of work, and settle what was used when the block is left.
+
+        Use it with `async with`, and report usage with `hold.use(units)`. In the background, the hold
+        reserves more when it runs low, and renews reservations before they expire. However the block
+        is left, what was used is billed once and the rest is refunded. See `docs/holds.md`.
+
+        Args:
+            flag_key: the flag.
+            company: the company's lookup keys.
+            user: the user's lookup keys.
+            usage: the event units to hold at first, more than 0.
+            event_subtype: the event that is billed; None takes the entitlement's.
+            on_acquire_failure: see `check`.
+            default_value: see `check`.
+            timeout: seconds that each check may take.
+            traits: the traits of the billed events.
+            required: raise CreditsDenied on entering if the check denies.
+            ttl: the time to live between renewals, in seconds; None for the configured one.
+            key: names the operation: if it is repeated within 24 h, it is billed once.
+
+        Raises:
+            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
 
         """
 

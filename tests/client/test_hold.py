@@ -215,6 +215,56 @@ def test_a_hold_can_be_entered_once_and_holds_nothing_before(emulator):
             hold.__enter__()
 
 
+async def test_a_hold_that_is_being_entered_cannot_be_entered_again(emulator, world, fields):
+    async with asynchronous(fields) as client:
+        hold = client.hold(INFERENCE, ACME, usage=100)
+        # Without a lease, both would wait for the service.
+        entered, refused = await asyncio.gather(
+            hold.__aenter__(), hold.__aenter__(), return_exceptions=True
+        )
+        assert entered is hold
+        assert isinstance(refused, RuntimeError)
+        hold.use(42)
+        await hold.__aexit__(None, None, None)
+        await eventually_async(lambda: world.open_holds(client) == 0)
+    assert billed(emulator) == 42
+    assert emulator.audit()["balanced"]
+
+
+async def test_a_hold_can_be_entered_after_an_attempt_that_was_cancelled(emulator, world, fields):
+    async with asynchronous(fields) as client:
+        hold = client.hold(INFERENCE, ACME, usage=100)
+        attempt = asyncio.ensure_future(hold.__aenter__())
+        await asyncio.sleep(0)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        async with hold:
+            hold.use(42)
+        await eventually_async(lambda: world.open_holds(client) == 0)
+    assert billed(emulator) == 42
+    assert emulator.audit()["balanced"]
+
+
+def test_a_hold_with_a_wrong_argument_is_refused_as_often_as_it_is_entered(emulator):
+    with sync(streaming(emulator, event_buffer_period=0.05)) as client:
+        hold = client.hold(INFERENCE, ACME, usage=1, timeout=-1)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="timeout"):
+                hold.__enter__()
+        assert client.status().open_holds == 0
+
+
+def test_the_answer_of_a_hold_is_one_object(emulator):
+    with (
+        sync(streaming(emulator, event_buffer_period=0.05)) as client,
+        client.hold(INFERENCE, ACME, usage=1) as hold,
+    ):
+        assert hold.result is hold.result
+        assert hold.result.reservation is not None
+        assert (hold.result.allowed, hold.result.reason) == (hold.allowed, hold.reason)
+
+
 def test_a_denied_hold_bills_nothing_and_raises_where_it_is_required(emulator):
     with sync(streaming(emulator, event_buffer_period=0.05)) as client:
         with client.hold(INFERENCE, {"id": "nobody"}, usage=1) as hold:

@@ -103,6 +103,24 @@ def test_a_child_starts_with_nothing_and_the_parent_continues(emulator):
 
 
 @forking
+def test_a_hold_that_a_child_enters_is_settled_by_the_child(emulator):
+    with make(emulator) as client:
+        client.track_with_reservation(client.check(INFERENCE, ACME, usage=1).reservation, 1)
+        hold = client.hold(INFERENCE, ACME, usage=5)
+
+        def child() -> int:
+            with hold:
+                hold.use(3)
+            left = client.status().open_holds
+            client.shutdown()
+            return left
+
+        assert in_fork(child) == 0
+    assert sorted(event["body"]["quantity"] for event in tracks(emulator)) == [1, 3]
+    assert emulator.audit()["balanced"]
+
+
+@forking
 def test_a_child_and_its_parent_never_spend_the_same_credits(emulator):
     with make(emulator) as client:
         # The parent's lease is nearly used up, so a child that spent from it would overdraw it.

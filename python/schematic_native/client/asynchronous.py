@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from schematic_native._native import AsyncSchematic as NativeClient
 from schematic_native._native import CheckFlagResult
 from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.event_arguments import read_identify, read_track
-from schematic_native.client.hold.asynchronous import AsyncHold
 from schematic_native.client.hold.metering import Metering, metered
 from schematic_native.config.client_config import AsyncSchematicConfig
 from schematic_native.ground.arguments import wrong_kind
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class AsyncSchematic(AwaitingClient, AsyncResources):
+class AsyncSchematic(AwaitingClient, NativeClient, AsyncResources):
     """The asynchronous client: its I/O runs on the event loop of its first use.
 
     After that loop has been closed, the next call, a shutdown included, starts the client on its own
@@ -231,64 +231,6 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
         owed = self._core.settle_shared(*settlement)
         if owed is not None:
             await runtime.claim(owed)
-
-    def hold(
-        self,
-        flag_key: str,
-        company: LookupKeys | None = None,
-        user: LookupKeys | None = None,
-        *,
-        usage: float,
-        event_subtype: str | None = None,
-        on_acquire_failure: FailureMode | None = None,
-        default_value: DefaultValue = None,
-        timeout: float | None = None,
-        traits: Mapping[str, Any] | None = None,
-        required: bool = False,
-        ttl: float | None = None,
-        key: str | None = None,
-    ) -> AsyncHold:
-        """Hold credits for a block of work, and settle what was used when the block is left.
-
-        Use it with `async with`, and report usage with `hold.use(units)`. In the background, the hold
-        reserves more when it runs low, and renews reservations before they expire. However the block
-        is left, what was used is billed once and the rest is refunded. See `docs/holds.md`.
-
-        Args:
-            flag_key: the flag.
-            company: the company's lookup keys.
-            user: the user's lookup keys.
-            usage: the event units to hold at first, more than 0.
-            event_subtype: the event that is billed; None takes the entitlement's.
-            on_acquire_failure: see `check`.
-            default_value: see `check`.
-            timeout: seconds that each check may take.
-            traits: the traits of the billed events.
-            required: raise CreditsDenied on entering if the check denies.
-            ttl: the time to live between renewals, in seconds; None for the configured one.
-            key: names the operation: if it is repeated within 24 h, it is billed once.
-
-        Raises:
-            TypeError, ValueError: usage, traits, ttl or key is wrong; entering checks the others.
-
-        """
-        hold = AsyncHold._make(
-            self,
-            (
-                flag_key,
-                company,
-                user,
-                None,
-                usage,
-                event_subtype,
-                on_acquire_failure,
-                default_value,
-                timeout,
-            ),
-        )
-        if traits is None and ttl is None and key is None and not required:
-            return hold
-        return hold._with_terms(traits, required, ttl, key)  # noqa: SLF001
 
     def metered(
         self,

@@ -69,7 +69,7 @@ mod _native {
     #[pymodule_export]
     use super::leases::{AcquirePlan, ExtendPlan, Lease, OwedClaim, SlabPlan};
     #[pymodule_export]
-    use super::memory::{HoldLock, Memory, OpenHold, OpenHolds, Synchronous};
+    use super::memory::{Asynchronous, HoldLock, Memory, OpenHold, OpenHolds, Synchronous};
     #[pymodule_export]
     use super::resp::{pack_command, plain_replies};
     #[pymodule_export]

@@ -35,8 +35,12 @@ class AsyncHold(StreamedHold[AwaitingClient]):
         """
         begun = self._begin()
         if begun is not True:
-            # A pending check is falsy.
-            self._accept_first_check(begun or await self._finish_check(self._arguments, begun))
+            try:
+                # A pending check is falsy.
+                self._accept_first_check(begun or await self._finish_check(self._arguments, begun))
+            except BaseException:
+                self._is_entering = False
+                raise
         return self
 
     async def __aexit__(

@@ -26,21 +26,6 @@ if TYPE_CHECKING:
 class GrowingHold(EndingHold[C]):
     """A hold that counts its usage and grows with it."""
 
-    @classmethod
-    def _make(cls, client: C, arguments: CheckArguments) -> Self:
-        """Create a hold.
-
-        Raises:
-            TypeError, ValueError: the usage is not a positive number.
-
-        """
-        usage: Any = arguments[4]
-        if type(usage) is not int or usage <= 0:
-            cls._check_usage(usage)
-        self = cls()
-        self._set_up(client, arguments)
-        return self
-
     @staticmethod
     def _check_usage(usage: object) -> None:
         if isinstance(usage, bool) or not isinstance(usage, (int, float)):

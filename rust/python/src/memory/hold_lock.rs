@@ -1,7 +1,10 @@
 //! The lock of one client's holds, which the thread that has it may take again: a signal handler or a
 //! finalizer may use a hold meanwhile. Native code must never call Python while it excludes others.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::{prelude::*, types::PyTuple};
@@ -17,22 +20,14 @@ thread_local! {
 /// The lock of one client's holds.
 #[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct HoldLock {
-    taken: Mutex<Taken>,
+    /// The thread that has it, or nobody; it is changed while `times` is locked.
+    owner: AtomicUsize,
+    /// How often its owner has taken it.
+    times: Mutex<usize>,
     released: Condvar,
 }
 
-#[derive(Default)]
-struct Taken {
-    by: usize,
-    times: usize,
-}
-
-impl Taken {
-    /// Whether another thread has it.
-    fn is_barred(&self) -> bool {
-        self.times > 0 && self.by != this_thread()
-    }
-}
+const NOBODY: usize = 0;
 
 fn this_thread() -> usize {
     MARK.with(|mark| std::ptr::from_ref(mark).addr())
@@ -41,32 +36,36 @@ fn this_thread() -> usize {
 impl HoldLock {
     pub fn new() -> Self {
         Self {
-            taken: Mutex::default(),
+            owner: AtomicUsize::new(NOBODY),
+            times: Mutex::default(),
             released: Condvar::new(),
         }
     }
 
-    /// Does something that calls no Python while nobody else has the lock; `None` if another thread has it.
+    /// Whether another thread has it.
+    ///
+    /// Whoever asks has a hold's state locked, and changes it before it unlocks it: a thread that takes this lock
+    /// now looks at the state afterwards, and one that has looked at it already is seen here.
     #[inline]
-    pub fn within<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
-        let taken = self.taken.lock();
-        (!taken.is_barred()).then(act)
+    pub fn is_barred(&self) -> bool {
+        let owner = self.owner.load(Relaxed);
+        owner != NOBODY && owner != this_thread()
     }
 
     fn try_take(&self) -> bool {
-        let mut taken = self.taken.lock();
-        if taken.is_barred() {
+        let mut times = self.times.lock();
+        if self.is_barred() {
             return false;
         }
-        taken.by = this_thread();
-        taken.times += 1;
+        self.owner.store(this_thread(), Relaxed);
+        *times += 1;
         true
     }
 
     fn wait(&self) {
-        let mut taken = self.taken.lock();
-        if taken.is_barred() {
-            self.released.wait_for(&mut taken, PATIENCE);
+        let mut times = self.times.lock();
+        if self.is_barred() {
+            self.released.wait_for(&mut times, PATIENCE);
         }
     }
 }
@@ -83,9 +82,10 @@ impl HoldLock {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
-        let mut taken = self.taken.lock();
-        taken.times = taken.times.saturating_sub(1);
-        if taken.times == 0 {
+        let mut times = self.times.lock();
+        *times = times.saturating_sub(1);
+        if *times == 0 {
+            self.owner.store(NOBODY, Relaxed);
             self.released.notify_one();
         }
     }

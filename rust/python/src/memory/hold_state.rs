@@ -1,12 +1,15 @@
 //! What a hold counts, and how far it has come. It must never call Python: it is looked at under a lock.
 
+use std::sync::Arc;
+
 use pyo3::{
     IntoPyObjectExt,
     prelude::*,
     types::{PyInt, PyTuple},
 };
+use schematic_core::leases::Reservation as Held;
 
-use crate::results::CheckResult;
+use crate::{defaults::HOLD_LOW, results::CheckResult};
 
 /// Integers below this are exact as floats, and sums of two of them do not overflow.
 const EXACT: i64 = 1 << 53;
@@ -17,7 +20,9 @@ const EXACT: i64 = 1 << 53;
     reason = "each is an answer of its own, which Python reads and sets by its name"
 )]
 pub(super) struct State {
-    pub result: Option<Py<CheckResult>>,
+    pub answer: Option<Answer>,
+    /// Whether the first check is being made.
+    pub is_entering: bool,
     pub pieces: Pieces,
     pub used: Number,
     /// What is held, and what was settled already.
@@ -37,7 +42,12 @@ pub(super) struct State {
     /// Whether it may go on after its block.
     pub may_outlive: bool,
     pub ending: Ending,
-    pub has_ended: bool,
+}
+
+/// The answer of the first check; it becomes a Python object when Python asks for it.
+pub(super) enum Answer {
+    Native(CheckResult),
+    Shown(Py<CheckResult>),
 }
 
 /// The reservations that a hold owns.
@@ -64,7 +74,8 @@ pub(super) enum Number {
 impl State {
     pub fn new() -> Self {
         Self {
-            result: None,
+            answer: None,
+            is_entering: false,
             pieces: Pieces::First,
             used: Number::Whole(0),
             held: Number::Whole(0),
@@ -76,8 +87,27 @@ impl State {
             is_simple: true,
             may_outlive: false,
             ending: Ending::Open,
-            has_ended: false,
         }
+    }
+
+    /// Notes that the first check begins; `false` if it was begun before.
+    pub fn enter(&mut self) -> bool {
+        let is_first = !self.is_entering && self.answer.is_none();
+        self.is_entering |= is_first;
+        is_first
+    }
+
+    /// Takes an answer that holds these units on ordinary terms; gives it back if there is more to it.
+    pub fn take(&mut self, result: CheckResult, units: i64, due: f64) -> Option<CheckResult> {
+        let is_ordinary = self.is_simple && self.ttl.is_none();
+        if !is_ordinary || result.held().is_none() {
+            return Some(result);
+        }
+        self.answer = Some(Answer::Native(result));
+        self.held = Number::Whole(units);
+        self.low = HOLD_LOW * as_float(units);
+        self.due = due;
+        None
     }
 
     /// Counts units as used; `false` if there is more to it, and nothing was done.
@@ -86,7 +116,7 @@ impl State {
             return false;
         };
         let (used, left) = (used + units, held - used - units);
-        let is_open = self.result.is_some() && matches!(self.ending, Ending::Open);
+        let is_open = self.answer.is_some() && matches!(self.ending, Ending::Open);
         if !is_open || used >= EXACT || !(self.is_busy || as_float(left) >= self.low) {
             return false;
         }
@@ -95,11 +125,10 @@ impl State {
     }
 
     /// Fixes the end that most holds have: one piece that was used, and that memory can settle. Returns
-    /// what was used; `None` if there is more to it, and nothing was done.
-    pub fn fix_first(&mut self) -> Option<i64> {
-        let result = self.result.as_ref();
-        let is_plain = result.is_some_and(|result| result.get().held().is_some())
-            && self.is_simple
+    /// the piece and what was used; `None` if there is more to it, and nothing was done.
+    pub fn fix_first(&mut self) -> Option<(Arc<Held>, i64)> {
+        let held = self.answer.as_ref()?.get().held()?;
+        let is_plain = self.is_simple
             && !self.may_outlive
             && matches!(self.ending, Ending::Open)
             && matches!(self.pieces, Pieces::First)
@@ -107,9 +136,18 @@ impl State {
         match self.used {
             Number::Whole(used) if used > 0 && is_plain => {
                 self.ending = Ending::First;
-                Some(used)
+                Some((Arc::clone(held), used))
             }
             _ => None,
+        }
+    }
+}
+
+impl Answer {
+    pub fn get(&self) -> &CheckResult {
+        match self {
+            Self::Native(result) => result,
+            Self::Shown(result) => result.get(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a hold was made of: its client, and the arguments of its checks. They never change.
 
+use std::sync::OnceLock;
+
 use pyo3::{exceptions::PyRuntimeError, intern, prelude::*, types::PyTuple};
 use schematic_core::decider::Progress;
 
@@ -14,7 +16,10 @@ use crate::core::Core;
 /// What a hold was made of.
 pub(super) struct Terms {
     pub client: Py<Memory>,
-    pub holds: Py<OpenHolds>,
+    /// The holds that the client had open in the process that made this one.
+    made_among: Py<OpenHolds>,
+    /// Those of a forked child that enters it.
+    entered_among: OnceLock<Py<OpenHolds>>,
     /// The usage as a whole number, if it is one.
     pub units: Option<i64>,
     given: Given,
@@ -22,41 +27,68 @@ pub(super) struct Terms {
 
 /// The arguments of a hold's checks, as they were given.
 pub(super) struct Given {
-    pub flag_key: Py<PyAny>,
-    pub company: Value,
-    pub user: Value,
-    pub options: Value,
-    pub usage: Py<PyAny>,
-    pub event_subtype: Value,
-    pub on_acquire_failure: Value,
-    pub default_value: Value,
-    pub timeout: Value,
+    flag_key: Py<PyAny>,
+    company: Value,
+    user: Value,
+    options: Value,
+    usage: Py<PyAny>,
+    event_subtype: Value,
+    on_acquire_failure: Value,
+    default_value: Value,
+    timeout: Value,
 }
 
 type Value = Option<Py<PyAny>>;
 
+impl Given {
+    pub fn of(call: &CheckCall<'_, '_>, usage: &Bound<'_, PyAny>) -> Self {
+        let keywords = &call.keywords;
+        Self {
+            flag_key: call.flag_key.clone().unbind(),
+            company: kept(call.company),
+            user: kept(call.user),
+            options: kept(call.options),
+            usage: usage.clone().unbind(),
+            event_subtype: kept(keywords.event_subtype),
+            on_acquire_failure: kept(keywords.on_acquire_failure),
+            default_value: kept(keywords.default_value),
+            timeout: kept(keywords.timeout),
+        }
+    }
+}
+
 impl Terms {
     /// Terms with the holds that the client has open.
     pub fn of(client: &Bound<'_, Memory>, given: Given) -> PyResult<Self> {
-        let py = client.py();
-        if client.get().is_forked() {
-            // Nobody told Python of the fork: what is open so far is the parent's.
-            client.call_method0(intern!(py, "_restart_if_forked"))?;
-        }
-        let without = || PyRuntimeError::new_err("this client makes no holds");
         Ok(Self {
             client: client.clone().unbind(),
-            holds: client.get().holds().ok_or_else(without)?.clone_ref(py),
-            units: whole(given.usage.bind(py)),
+            made_among: open_holds(client)?,
+            entered_among: OnceLock::new(),
+            units: whole(given.usage.bind(client.py())),
             given,
         })
     }
 
+    /// The open holds that this one is, or will be, among.
+    pub fn holds(&self) -> &Py<OpenHolds> {
+        self.entered_among.get().unwrap_or(&self.made_among)
+    }
+
     /// Whether the hold belongs to this process, and not to one that it forked from.
     pub fn are_ours(&self) -> bool {
-        let memory = self.client.get();
-        let is_current = |holds: &Py<OpenHolds>| holds.is(&self.holds);
-        !memory.is_forked() && memory.holds().is_some_and(is_current)
+        let current = self.client.get().last();
+        current.is_some_and(|link| {
+            let is_among = |holds: &Py<OpenHolds>| holds.is(self.holds());
+            !link.core.get().is_forked() && link.holds.as_ref().is_some_and(is_among)
+        })
+    }
+
+    /// Makes a hold that nobody has entered yet one of this process.
+    pub fn adopt(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.are_ours() {
+            let _ = self.entered_among.set(open_holds(self.client.bind(py))?);
+        }
+        Ok(())
     }
 
     /// Begins the first check; `None` if nothing was begun.
@@ -115,11 +147,28 @@ impl Terms {
             &given.default_value,
             &given.timeout,
         ];
-        let always = [self.client.as_any(), self.holds.as_any()];
+        let always = [self.client.as_any(), self.made_among.as_any()];
+        let entered_among = self.entered_among.get().map(Py::as_any);
         let given = [&given.flag_key, &given.usage];
         let optional = optional.into_iter().filter_map(Option::as_ref);
-        always.into_iter().chain(given).chain(optional)
+        always
+            .into_iter()
+            .chain(entered_among)
+            .chain(given)
+            .chain(optional)
     }
+}
+
+/// The holds that a client has open in this process.
+fn open_holds(client: &Bound<'_, Memory>) -> PyResult<Py<OpenHolds>> {
+    let py = client.py();
+    if client.get().is_forked() {
+        // Nobody told Python of the fork: what is open so far is the parent's.
+        client.call_method0(intern!(py, "_restart_if_forked"))?;
+    }
+    let without = || PyRuntimeError::new_err("this client makes no holds");
+    let holds = client.get().last().and_then(|link| link.holds.as_ref());
+    Ok(holds.ok_or_else(without)?.clone_ref(py))
 }
 
 fn argument<'a, 'py>(value: &'a Value, py: Python<'py>) -> Argument<'a, 'py> {
@@ -127,36 +176,6 @@ fn argument<'a, 'py>(value: &'a Value, py: Python<'py>) -> Argument<'a, 'py> {
 }
 
 /// What a caller may have left out, to keep.
-pub(super) fn kept(value: Argument<'_, '_>) -> Value {
+fn kept(value: Argument<'_, '_>) -> Value {
     value.map(|value| value.clone().unbind())
-}
-
-impl TryFrom<&Bound<'_, PyTuple>> for Given {
-    type Error = PyErr;
-
-    /// Takes arguments in the order of the public method.
-    fn try_from(arguments: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        let (
-            flag_key,
-            company,
-            user,
-            options,
-            usage,
-            event_subtype,
-            on_acquire_failure,
-            default_value,
-            timeout,
-        ) = arguments.extract()?;
-        Ok(Self {
-            flag_key,
-            company,
-            user,
-            options,
-            usage,
-            event_subtype,
-            on_acquire_failure,
-            default_value,
-            timeout,
-        })
-    }
 }

@@ -3,9 +3,12 @@
 //!
 //! A Python function with ten parameters costs as much as the check that it asks for. So the synchronous
 //! client's hot methods are native ([`Synchronous`]): they answer, or else call the Python method that
-//! waits. The asynchronous client's are coroutines, which ask [`Memory`] first.
+//! waits. The asynchronous client's are coroutines, which ask [`Memory`] first; what makes a hold waits for
+//! nothing, and is native ([`Asynchronous`]).
 
+mod asynchronous;
 mod call;
+mod hold_call;
 mod hold_lock;
 mod hold_state;
 mod hold_terms;
@@ -25,6 +28,7 @@ use pyo3::{
 };
 use schematic_core::{decider::Progress, leases::Reservation as Held};
 
+pub(crate) use asynchronous::Asynchronous;
 use call::{CheckCall, Keywords, Options};
 pub(crate) use hold_lock::HoldLock;
 pub(crate) use open_hold::OpenHold;
@@ -87,11 +91,6 @@ impl Memory {
     /// Whether the core is that of a process this one forked from.
     fn is_forked(&self) -> bool {
         self.last().is_some_and(|link| link.core.get().is_forked())
-    }
-
-    /// The open holds that belong to the core.
-    fn holds(&self) -> Option<&Py<OpenHolds>> {
-        self.last()?.holds.as_ref()
     }
 
     /// Whether memory can tell who these keys name.

@@ -6,27 +6,36 @@
     reason = "docstrings of public methods are Python's"
 )]
 
-use std::{mem, sync::OnceLock};
+use std::{
+    mem,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use pyo3::{
-    PyTraverseError, PyVisit, exceptions::PyRuntimeError, intern, prelude::*, types::PyTuple,
+    PyTraverseError, PyVisit,
+    exceptions::PyRuntimeError,
+    impl_::pymethods::tp_new_impl,
+    intern,
+    prelude::*,
+    types::{PyTuple, PyType},
 };
 use schematic_core::decider::Progress;
 
 use super::{
     Argument, Memory,
-    hold_state::{Ending, Number, Pieces, State, as_float, whole},
-    hold_terms::{Given, Terms},
+    hold_state::{Answer, Ending, Number, Pieces, State, as_float, whole},
+    hold_terms::Terms,
     open_holds::{OpenHolds, Place},
 };
-use crate::{core::outcome, defaults::HOLD_LOW, results::CheckResult};
+use crate::{core::outcome, results::CheckResult};
 
 /// The native half of a hold. Where it cannot tell, its Python half goes on.
 #[pyclass(frozen, subclass, weakref, module = "schematic_native._native")]
 pub(crate) struct OpenHold {
-    terms: OnceLock<Terms>,
+    terms: Terms,
     state: Mutex<State>,
+    has_ended: AtomicBool,
     place: Place,
 }
 
@@ -39,20 +48,48 @@ enum Begun {
 }
 
 impl OpenHold {
-    pub(super) fn set_up(&self, client: &Bound<'_, Memory>, given: Given) -> PyResult<()> {
-        let terms = Terms::of(client, given)?;
-        let made = || PyRuntimeError::new_err("the hold was made before");
-        self.terms.set(terms).map_err(|_| made())
-    }
-
-    fn terms(&self) -> PyResult<&Terms> {
-        let unmade = || PyRuntimeError::new_err("only a client makes holds");
-        self.terms.get().ok_or_else(unmade)
+    /// Makes a hold of a class that derives from this one.
+    ///
+    /// A call of the class would take as long as what is made here, and could not be handed the terms.
+    pub(super) fn make<'py>(
+        class: &Bound<'py, PyType>,
+        terms: Terms,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        debug_assert!(class.is_subclass_of::<Self>().is_ok_and(|derives| derives));
+        let hold = PyClassInitializer::from(Self {
+            terms,
+            state: Mutex::new(State::new()),
+            has_ended: AtomicBool::new(false),
+            place: Place::nowhere(),
+        });
+        #[allow(
+            unsafe_code,
+            reason = "only so is an object of a Python class made with native contents"
+        )]
+        // SAFETY: the package's own classes derive from this one, and what is returned is a new reference or an error.
+        unsafe {
+            let hold = tp_new_impl::<_, Self>(class.py(), hold, class.as_type_ptr())?;
+            Ok(Bound::from_owned_ptr(class.py(), hold))
+        }
     }
 
     /// The answer of the first check, if there is one.
-    fn first_result(&self, py: Python<'_>) -> Option<Py<CheckResult>> {
-        self.state.lock().result.as_ref().map(|it| it.clone_ref(py))
+    fn first_result(&self, py: Python<'_>) -> PyResult<Option<Py<CheckResult>>> {
+        let result = match &self.state.lock().answer {
+            None => return Ok(None),
+            Some(Answer::Shown(result)) => return Ok(Some(result.clone_ref(py))),
+            Some(Answer::Native(result)) => result.clone(),
+        };
+        // Made while the state is not locked: it may set off a garbage collection, and so anything.
+        let made = Py::new(py, result)?;
+        let mut state = self.state.lock();
+        if let Some(Answer::Shown(result)) = &state.answer {
+            let result = result.clone_ref(py);
+            drop(state); // another thread was faster
+            return Ok(Some(result));
+        }
+        state.answer = Some(Answer::Shown(made.clone_ref(py)));
+        Ok(Some(made))
     }
 
     /// Sets a field; what was there goes once the state is not locked any more.
@@ -61,44 +98,39 @@ impl OpenHold {
         drop(old);
     }
 
+    /// Begins the first check. Whatever goes wrong after it, `is_entering` is to be reset.
     fn begin(slf: &Bound<'_, Self>) -> PyResult<Begun> {
-        let (py, this) = (slf.py(), slf.get());
-        let (has_begun, ttl) = {
-            let state = this.state.lock();
-            (state.result.is_some(), state.ttl)
+        let (is_first, ttl) = {
+            let mut state = slf.get().state.lock();
+            (state.enter(), state.ttl)
         };
-        if has_begun {
+        if !is_first {
             return Err(PyRuntimeError::new_err("a hold can be entered once"));
         }
-        let terms = this.terms()?;
+        Self::check(slf, ttl).inspect_err(|_| slf.get().state.lock().is_entering = false)
+    }
+
+    fn check(slf: &Bound<'_, Self>, ttl: Option<f64>) -> PyResult<Begun> {
+        let (py, terms) = (slf.py(), &slf.get().terms);
+        terms.adopt(py)?;
         match terms.check(py, ttl)? {
-            Some((_, Progress::Done(answer))) => {
-                Self::take(slf, terms, Py::new(py, CheckResult::from(answer))?)
-            }
+            Some((_, Progress::Done(answer))) => Self::take(slf, CheckResult::from(answer)),
             Some((core, progress)) => outcome(py, core, progress).map(Begun::Left),
             None => Ok(Begun::Left(py.None())),
         }
     }
 
     /// Begins with an answer that holds credits on ordinary terms.
-    fn take(slf: &Bound<'_, Self>, terms: &Terms, result: Py<CheckResult>) -> PyResult<Begun> {
+    fn take(slf: &Bound<'_, Self>, result: CheckResult) -> PyResult<Begun> {
         let (py, this) = (slf.py(), slf.get());
-        let Some(units) = terms.units else {
-            return Ok(Begun::Left(result.into_any()));
-        };
-        let holds = terms.holds.bind(py);
+        let holds = this.terms.holds().bind(py);
         let due = holds.get().now(py)? + holds.get().lead();
-        {
-            let mut state = this.state.lock();
-            let is_ordinary = state.is_simple && state.ttl.is_none();
-            if !is_ordinary || result.get().held().is_none() {
-                drop(state);
-                return Ok(Begun::Left(result.into_any()));
-            }
-            state.result = Some(result);
-            state.held = Number::Whole(units);
-            state.low = HOLD_LOW * as_float(units);
-            state.due = due;
+        let left = match this.terms.units {
+            Some(units) => this.state.lock().take(result, units, due),
+            None => Some(result),
+        };
+        if let Some(result) = left {
+            return Ok(Begun::Left(Py::new(py, result)?.into_any()));
         }
         OpenHolds::watch(holds, slf, &this.place, due)?;
         Ok(Begun::Taken)
@@ -106,50 +138,45 @@ impl OpenHold {
 
     /// Counts units as used; `false` if there is more to it, and nothing was done.
     fn count(&self, units: &Bound<'_, PyAny>) -> bool {
-        let (Some(units), Some(terms)) = (whole(units), self.terms.get()) else {
+        let Some(units) = whole(units).filter(|units| *units >= 0) else {
             return false;
         };
-        let count = || self.state.lock().count(units);
-        units >= 0 && terms.holds.get().lock().within(count) == Some(true)
+        let mut state = self.state.lock();
+        !self.terms.holds().get().lock().is_barred() && state.count(units)
     }
 
     /// Ends as most holds do: with one piece that was used, and that memory can settle.
-    fn end(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let (py, this) = (slf.py(), slf.get());
+    fn end(&self) -> PyResult<bool> {
+        let terms = &self.terms;
         // What belongs to the process this one forked from goes the long way; its locks may be taken for good.
-        let Some(terms) = this.terms.get().filter(|terms| terms.are_ours()) else {
+        if !terms.are_ours() {
+            return Ok(false);
+        }
+        let holds = terms.holds().get();
+        let fixed = {
+            let mut state = self.state.lock();
+            let is_barred = holds.lock().is_barred();
+            if is_barred { None } else { state.fix_first() }
+        };
+        let Some((held, used)) = fixed else {
             return Ok(false);
         };
-        let fix = || {
-            let mut state = this.state.lock();
-            let used = state.fix_first()?;
-            Some((used, state.result.as_ref()?.clone_ref(py)))
-        };
-        let Some((used, result)) = terms.holds.get().lock().within(fix).flatten() else {
-            return Ok(false);
-        };
-        let is_settled = match result.get().held() {
-            Some(held) => terms.client.get().settle_held(held, as_float(used))?,
-            None => false,
-        };
+        let is_settled = terms.client.get().settle_held(&held, as_float(used))?;
         if is_settled {
-            this.state.lock().has_ended = true;
-            terms.holds.get().forget(&this.place);
+            self.has_ended.store(true, Relaxed);
+            holds.forget(&self.place);
         }
         Ok(is_settled)
     }
 
-    fn first(result: Option<Py<CheckResult>>, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        let reservation = match result {
-            Some(result) => result.bind(py).getattr(intern!(py, "reservation"))?,
-            None => return Ok(PyTuple::empty(py).unbind()),
+    /// What the first check holds, as it is while there are no other pieces.
+    fn first_pieces(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
+        let Some(result) = self.first_result(py)? else {
+            return Ok(PyTuple::empty(py).unbind());
         };
-        let pieces: &[Bound<'_, PyAny>] = if reservation.is_none() {
-            &[]
-        } else {
-            &[reservation]
-        };
-        Ok(PyTuple::new(py, pieces)?.unbind())
+        let reservation = result.bind(py).getattr(intern!(py, "reservation"))?;
+        let pieces = Some(reservation).filter(|piece| !piece.is_none());
+        Ok(PyTuple::new(py, pieces.as_slice())?.unbind())
     }
 }
 
@@ -159,53 +186,34 @@ fn not_entered() -> PyErr {
 
 impl Drop for OpenHold {
     fn drop(&mut self) {
-        if let Some(terms) = self.terms.get().filter(|terms| terms.are_ours()) {
-            terms.holds.get().forget(&self.place);
+        if self.terms.are_ours() {
+            self.terms.holds().get().forget(&self.place);
         }
     }
 }
 
 #[pymethods]
 impl OpenHold {
-    #[new]
-    fn new() -> Self {
-        Self {
-            terms: OnceLock::new(),
-            state: Mutex::new(State::new()),
-            place: Place::nowhere(),
-        }
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        let objects = self.terms.get().into_iter().flat_map(Terms::objects);
-        objects
-            .into_iter()
-            .try_for_each(|object| visit.call(object))
-    }
-
-    fn _set_up(&self, client: &Bound<'_, Memory>, arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.set_up(client, arguments.try_into()?)
+        let mut objects = self.terms.objects();
+        objects.try_for_each(|object| visit.call(object))
     }
 
     fn _watch(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let (holds, due) = (this.terms()?.holds.bind(slf.py()), this.state.lock().due);
+        let (holds, due) = (this.terms.holds().bind(slf.py()), this.state.lock().due);
         OpenHolds::watch(holds, slf, &this.place, due)
     }
 
-    fn _forget(&self) -> PyResult<()> {
-        self.terms()?.holds.get().forget(&self.place);
-        Ok(())
+    fn _forget(&self) {
+        self.terms.holds().get().forget(&self.place);
     }
 
     /// Settles a hold that nobody has any more and that is open.
     #[pyo3(name = "__del__")]
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let is_open = {
-            let state = slf.get().state.lock();
-            state.result.is_some() && !state.has_ended
-        };
-        if is_open {
+        let this = slf.get();
+        if !this.has_ended.load(Relaxed) && this.state.lock().answer.is_some() {
             slf.call_method0(intern!(slf.py(), "_end_dropped"))?;
         }
         Ok(())
@@ -220,7 +228,8 @@ impl OpenHold {
 
     fn _enter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         if let Begun::Left(begun) = Self::begin(slf)? {
-            slf.call_method1(intern!(slf.py(), "_enter_slowly"), (begun,))?;
+            slf.call_method1(intern!(slf.py(), "_enter_slowly"), (begun,))
+                .inspect_err(|_| slf.get().state.lock().is_entering = false)?;
         }
         Ok(slf.clone())
     }
@@ -233,14 +242,14 @@ impl OpenHold {
         traceback: Argument<'_, '_>,
     ) -> PyResult<()> {
         let _ = (exc_type, traceback);
-        if !Self::end(slf)? {
+        if !slf.get().end()? {
             slf.call_method1(intern!(slf.py(), "_exit_slowly"), (exc,))?;
         }
         Ok(())
     }
 
-    fn _ends_at_once(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Self::end(slf)
+    fn _ends_at_once(&self) -> PyResult<bool> {
+        self.end()
     }
 
     /// Count units as used. This never waits, and never fails for lack of credits.
@@ -260,57 +269,54 @@ impl OpenHold {
     /// Whether the work may be done.
     #[getter]
     fn allowed(&self) -> PyResult<bool> {
-        let is_allowed = |result: &Py<CheckResult>| result.get().is_allowed();
-        let allowed = self.state.lock().result.as_ref().map(is_allowed);
+        let is_allowed = |answer: &Answer| answer.get().is_allowed();
+        let allowed = self.state.lock().answer.as_ref().map(is_allowed);
         allowed.ok_or_else(not_entered)
     }
 
     /// The answer of the first check.
     #[getter]
     fn result(&self, py: Python<'_>) -> PyResult<Py<CheckResult>> {
-        self.first_result(py).ok_or_else(not_entered)
+        self.first_result(py)?.ok_or_else(not_entered)
     }
 
     #[getter]
-    fn _client(&self, py: Python<'_>) -> PyResult<Py<Memory>> {
-        Ok(self.terms()?.client.clone_ref(py))
+    fn _client(&self, py: Python<'_>) -> Py<Memory> {
+        self.terms.client.clone_ref(py)
     }
 
     #[getter]
-    fn _holds(&self, py: Python<'_>) -> PyResult<Py<OpenHolds>> {
-        Ok(self.terms()?.holds.clone_ref(py))
+    fn _holds(&self, py: Python<'_>) -> Py<OpenHolds> {
+        self.terms.holds().clone_ref(py)
     }
 
     #[getter]
     fn _arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.terms()?.arguments(py)
+        self.terms.arguments(py)
     }
 
     #[getter]
-    fn _usage(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.terms()?.usage().clone_ref(py))
+    fn _usage(&self, py: Python<'_>) -> Py<PyAny> {
+        self.terms.usage().clone_ref(py)
     }
 
     #[getter(_result)]
-    fn py_result(&self, py: Python<'_>) -> Option<Py<CheckResult>> {
+    fn py_result(&self, py: Python<'_>) -> PyResult<Option<Py<CheckResult>>> {
         self.first_result(py)
     }
 
     #[setter(_result)]
     fn set_result(&self, result: Py<CheckResult>) {
-        self.set(|state| &mut state.result, Some(result));
+        let answer = Some(Answer::Shown(result));
+        self.set(|state| &mut state.answer, answer);
     }
 
     #[getter]
     fn _pieces(&self, py: Python<'_>) -> PyResult<Py<PyTuple>> {
-        let result = {
-            let state = self.state.lock();
-            if let Pieces::These(pieces) = &state.pieces {
-                return Ok(pieces.clone_ref(py));
-            }
-            state.result.as_ref().map(|it| it.clone_ref(py))
-        };
-        Self::first(result, py)
+        if let Pieces::These(pieces) = &self.state.lock().pieces {
+            return Ok(pieces.clone_ref(py));
+        }
+        self.first_pieces(py)
     }
 
     #[setter(_pieces)]
@@ -319,20 +325,16 @@ impl OpenHold {
     }
 
     #[getter]
-    fn _ending(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        let py = slf.py();
-        let (result, used) = {
-            let state = slf.get().state.lock();
+    fn _ending(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let used = {
+            let state = self.state.lock();
             match &state.ending {
                 Ending::Open => return Ok(None),
                 Ending::These(ending) => return Ok(Some(ending.clone_ref(py))),
-                Ending::First => (
-                    state.result.as_ref().map(|it| it.clone_ref(py)),
-                    state.used.copy(py),
-                ),
+                Ending::First => state.used.copy(py),
             }
         };
-        let piece = Self::first(result, py)?.bind(py).get_item(0)?;
+        let piece = self.first_pieces(py)?.bind(py).get_item(0)?;
         let endings = vec![(piece, used.show(py)?)];
         Ok(Some(endings.into_pyobject(py)?.unbind()))
     }
@@ -437,11 +439,16 @@ impl OpenHold {
 
     #[getter]
     fn _has_ended(&self) -> bool {
-        self.state.lock().has_ended
+        self.has_ended.load(Relaxed)
     }
 
     #[setter(_has_ended)]
     fn set_has_ended(&self, has_ended: bool) {
-        self.set(|state| &mut state.has_ended, has_ended);
+        self.has_ended.store(has_ended, Relaxed);
+    }
+
+    #[setter(_is_entering)]
+    fn set_is_entering(&self, is_entering: bool) {
+        self.state.lock().is_entering = is_entering;
     }
 }

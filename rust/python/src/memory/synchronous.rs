@@ -17,9 +17,7 @@ use schematic_core::decider::Progress;
 use super::{
     Argument, Memory,
     call::{CheckCall, Keywords},
-    hold_state::whole,
-    hold_terms::{Given, kept},
-    open_hold::OpenHold,
+    hold_call::HoldCall,
 };
 use crate::{core::outcome, results::CheckResult};
 
@@ -165,7 +163,7 @@ impl Synchronous {
         flag_key: &Bound<'py, PyAny>,
         company: Argument<'_, 'py>,
         user: Argument<'_, 'py>,
-        usage: Bound<'py, PyAny>,
+        usage: &Bound<'py, PyAny>,
         event_subtype: Argument<'_, 'py>,
         on_acquire_failure: Argument<'_, 'py>,
         default_value: Argument<'_, 'py>,
@@ -176,42 +174,28 @@ impl Synchronous {
         key: Argument<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let py = slf.py();
-        let class = CLASS.import(py, "schematic_native.client.hold.synchronous", "Hold")?;
-        if whole(&usage).is_none_or(|usage| usage <= 0) {
-            class.call_method1(intern!(py, "_check_usage"), (&usage,))?;
-        }
-        let given = Given {
-            flag_key: flag_key.clone().unbind(),
-            company: kept(company),
-            user: kept(user),
-            options: None,
-            usage: usage.unbind(),
-            event_subtype: kept(event_subtype),
-            on_acquire_failure: kept(on_acquire_failure),
-            default_value: kept(default_value),
-            timeout: kept(timeout),
+        let name = "schematic_native.client.hold.synchronous";
+        let class = CLASS.import(slf.py(), name, "Hold")?;
+        let call = HoldCall {
+            check: CheckCall {
+                flag_key,
+                company,
+                user,
+                options: None,
+                keywords: Keywords {
+                    usage: Some(usage),
+                    event_subtype,
+                    on_acquire_failure,
+                    default_value,
+                    timeout,
+                },
+            },
+            usage,
+            traits,
+            required,
+            ttl,
+            key,
         };
-        let hold = class.call0()?;
-        hold.cast::<OpenHold>()?
-            .get()
-            .set_up(slf.as_super(), given)?;
-        with_terms(hold, (traits, required, ttl, key))
+        call.make(slf.as_super(), class)
     }
-}
-
-/// Sets the terms of a hold that are given: traits, whether it is required, time to live and key.
-fn with_terms<'py>(
-    hold: Bound<'py, PyAny>,
-    terms: (
-        Argument<'_, 'py>,
-        Argument<'_, 'py>,
-        Argument<'_, 'py>,
-        Argument<'_, 'py>,
-    ),
-) -> PyResult<Bound<'py, PyAny>> {
-    if let (None, None, None, None) = terms {
-        return Ok(hold);
-    }
-    hold.call_method1(intern!(hold.py(), "_with_terms"), terms)
 }

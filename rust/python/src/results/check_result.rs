@@ -22,6 +22,7 @@ use super::{
 };
 
 /// The answer of a lease-backed check.
+#[derive(Clone)]
 #[pyclass(frozen, module = "schematic_native")]
 pub(crate) struct CheckResult {
     allowed: bool,
