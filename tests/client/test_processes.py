@@ -359,6 +359,8 @@ RAW_FORK = """
     client = Schematic("sch_dev_emulator", config)
     held = client.check("inference", {"id": "acme"}, usage=5)
     client.track("queued at the fork", {"id": "acme"})
+    # So that no thread wakes up to ask for the interpreter while it forks: the child would find its lock taken.
+    sys.setswitchinterval(60)
     # The C library's fork, which runs none of Python's hooks.
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
