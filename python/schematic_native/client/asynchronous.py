@@ -286,7 +286,7 @@ class AsyncSchematic(AwaitingClient, AsyncResources):
                 timeout,
             ),
         )
-        if traits is None and ttl is None and key is None and not required:
+        if traits is None and ttl is None and key is None and required is False:
             return hold
         return hold._with_terms(traits, required, ttl, key)  # noqa: SLF001
 

@@ -16,7 +16,7 @@ from schematic_native.config.defaults import (
     REPLICATOR_HEALTH_URL,
 )
 from schematic_native.config.fields import read_positive, read_url, read_whole, require
-from schematic_native.ground.arguments import wrong_kind
+from schematic_native.ground.arguments import shown, wrong_kind
 
 _CACHES = ("company", "company_lookup", "user", "user_lookup", "flag")
 
@@ -62,7 +62,7 @@ def read_caches(config: DataStreamConfig) -> CacheSettings | None:
         methods = ("get", "set", "delete")
         if not all(callable(getattr(cache, method, None)) for method in methods):
             raise TypeError(
-                f"datastream.{name}_cache must have the methods get, set and delete, got {cache!r}"
+                f"datastream.{name}_cache must have the methods get, set and delete, got {shown(cache)}"
             )
         caches[name] = cache
     ttl = read_whole("datastream.cache_ttl", config.cache_ttl, CACHE_TTL, "milliseconds")

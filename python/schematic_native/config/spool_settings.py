@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from schematic_native.config.client_config import SpoolConfig
 from schematic_native.config.defaults import LONGEST_FSYNC, SMALLEST_SPOOL, SPOOL_BYTES
 from schematic_native.config.fields import read_number, read_whole
+from schematic_native.ground.arguments import shown
 
 if TYPE_CHECKING:
     from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
@@ -44,10 +45,10 @@ def _account(api_key: str) -> str:
 
 def _read_directory(value: object) -> str:
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"spool must be a directory or a SpoolConfig, got {value!r}")
+        raise TypeError(f"spool must be a directory or a SpoolConfig, got {shown(value)}")
     path = os.fspath(value)
     if not isinstance(path, str):
-        raise TypeError(f"spool must be a path of text, got {value!r}")
+        raise TypeError(f"spool must be a path of text, got {shown(value)}")
     if not path.strip():
         raise ValueError("spool must not be blank")
     # Relative to where the client is made, wherever the program goes later.
@@ -58,12 +59,12 @@ def _read_fsync(value: object) -> float | None:
     if isinstance(value, str):
         if value not in _WORDS:
             raise ValueError(
-                f"spool.fsync must be 'always', 'never' or a number of seconds, got {value!r}"
+                f"spool.fsync must be 'always', 'never' or a number of seconds, got {shown(value)}"
             )
         return _WORDS[value]
     seconds = read_number("spool.fsync", value, "seconds")
     if not 0 < seconds <= LONGEST_FSYNC:
         raise ValueError(
-            f"spool.fsync must be above 0 and at most {LONGEST_FSYNC:g} seconds, got {value!r}"
+            f"spool.fsync must be above 0 and at most {LONGEST_FSYNC:g} seconds, got {shown(value)}"
         )
     return seconds
