@@ -15,7 +15,7 @@ from schematic_native.config.defaults import (
     REPLICATOR_HEALTH_CHECK,
     REPLICATOR_HEALTH_URL,
 )
-from schematic_native.config.fields import read_positive, read_url, read_whole, require
+from schematic_native.config.fields import as_interval, read_positive, read_url, read_whole, require
 from schematic_native.ground.arguments import shown, wrong_kind
 
 _CACHES = ("company", "company_lookup", "user", "user_lookup", "flag")
@@ -94,5 +94,5 @@ def read_replica(config: DataStreamConfig, caches: CacheSettings | None) -> Repl
     url = config.replicator_health_url
     return ReplicaSettings(
         health_url=read_url("datastream.replicator_health_url", url, REPLICATOR_HEALTH_URL),
-        health_check=check / 1000,
+        health_check=as_interval(check / 1000),
     )

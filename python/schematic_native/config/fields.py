@@ -10,8 +10,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from schematic_native._native import read_quantity
-from schematic_native.config.defaults import LARGEST_LEASE, LONGEST_TERM
-from schematic_native.ground.arguments import shown
+from schematic_native.config.defaults import LARGEST_LEASE, LONGEST_TERM, SHORTEST_INTERVAL
+from schematic_native.ground.arguments import LONGEST_WAIT, shown
 
 
 def require(name: str, value: object, kind: type) -> None:
@@ -38,6 +38,16 @@ def read_positive(name: str, value: object, default: float, what: str) -> float:
     if number <= 0:
         raise ValueError(f"{name} must be a number of {what} above 0, got {shown(value)}")
     return number
+
+
+def read_interval(name: str, value: object, default: float) -> float:
+    """Require a number of seconds above 0, and make an interval of it; None becomes the default."""
+    return as_interval(read_positive(name, value, default, "seconds"))
+
+
+def as_interval(seconds: float) -> float:
+    """Return the nearest interval that a timer can keep and that leaves time for other work."""
+    return min(max(seconds, SHORTEST_INTERVAL), LONGEST_WAIT)
 
 
 def read_count(name: str, value: object, default: int, most: int) -> int:

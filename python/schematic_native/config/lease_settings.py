@@ -30,6 +30,7 @@ from schematic_native.config.defaults import (
 )
 from schematic_native.config.fields import (
     read_at_least_zero,
+    read_interval,
     read_positive,
     read_share,
     read_term,
@@ -103,8 +104,8 @@ def read_leases(config: object) -> LeaseSettings:
         lease_duration=LEASE_DURATION if duration is None else duration,
         lease_size=lease_size,
         low_water_mark=read_share(f"{prefix}low_water_mark", config.low_water_mark, LOW_WATER_MARK),
-        sweep_interval=read_positive(
-            f"{prefix}sweep_interval", config.sweep_interval, SWEEP_INTERVAL, "seconds"
+        sweep_interval=read_interval(
+            f"{prefix}sweep_interval", config.sweep_interval, SWEEP_INTERVAL
         ),
         prewarm_resolve_timeout=(
             PREWARM_RESOLVE_TIMEOUT
