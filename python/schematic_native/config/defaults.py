@@ -20,6 +20,7 @@ __all__ = [
     "EVENT_CAPTURE_URL",
     "INITIAL_WAIT",
     "LARGEST_LEASE",
+    "LARGEST_SPOOL",
     "LEASE_DURATION",
     "LEASE_SIZE",
     "LONGEST_FSYNC",
@@ -59,6 +60,7 @@ SPOOL_FSYNC = 1.0
 LONGEST_FSYNC = 3600.0
 SPOOL_BYTES = 64 * 1024 * 1024
 SMALLEST_SPOOL = 128 * 1024
+LARGEST_SPOOL = 2**63 - 1
 
 # The shortest pause between two rounds of what runs again and again: without one, the event loop would do nothing else.
 SHORTEST_INTERVAL = 0.001
