@@ -417,6 +417,48 @@ async def test_a_stream_takes_over_the_hold_of_a_block_that_it_leaves(emulator, 
     assert billed(emulator) == 11
 
 
+@pytest.mark.parametrize(
+    ("items", "units", "names"), [(None, len, "items"), (5, len, "items"), (["a"], 1, "units")]
+)
+def test_a_stream_that_cannot_be_made_leaves_its_hold_open(emulator, items, units, names):
+    with (
+        Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client,
+        client.hold(INFERENCE, ACME, usage=10) as hold,
+    ):
+        with pytest.raises(TypeError, match=f"^{names} must be"):
+            hold.stream(items, units)
+        hold.use(3)
+    assert emulator.state()["billed"] == {"comp_acme": {EVENT: 3}}
+
+
+def test_the_iterator_of_a_stream_may_refuse_and_its_hold_stays_open(emulator):
+    class Refusing:
+        def __iter__(self):
+            raise KeyboardInterrupt
+
+    with (
+        Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client,
+        client.hold(INFERENCE, ACME, usage=10) as hold,
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            hold.stream(Refusing(), len)
+        hold.use(3)
+    assert emulator.state()["billed"] == {"comp_acme": {EVENT: 3}}
+
+
+def test_the_items_of_a_stream_may_be_a_sequence_by_index(emulator):
+    class Words:
+        def __getitem__(self, index):
+            return ["a", "bc"][index]
+
+    with (
+        Schematic(API_KEY, SchematicConfig(**streaming(emulator))) as client,
+        client.hold(INFERENCE, ACME, usage=10) as hold,
+    ):
+        assert list(hold.stream(Words(), len)) == ["a", "bc"]
+    assert emulator.state()["billed"] == {"comp_acme": {EVENT: 3}}
+
+
 def test_a_stream_that_fails_or_is_dropped_bills_the_items_it_yielded(emulator):
     def broken():
         yield 3
