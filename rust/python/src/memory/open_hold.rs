@@ -20,7 +20,7 @@ use super::{
     hold_terms::{Given, Terms},
     open_holds::{OpenHolds, Place},
 };
-use crate::{core::outcome, defaults::HOLD_LOW, results::CheckResult};
+use crate::{core::outcome, defaults::HOLD_LOW, python_call::call_method, results::CheckResult};
 
 /// The native half of a hold. Where it cannot tell, its Python half goes on.
 #[pyclass(frozen, subclass, weakref, module = "schematic_native._native")]
@@ -206,7 +206,7 @@ impl OpenHold {
             state.result.is_some() && !state.has_ended
         };
         if is_open {
-            slf.call_method0(intern!(slf.py(), "_end_dropped"))?;
+            call_method(slf, intern!(slf.py(), "_end_dropped"), ())?;
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl OpenHold {
 
     fn _enter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         if let Begun::Left(begun) = Self::begin(slf)? {
-            slf.call_method1(intern!(slf.py(), "_enter_slowly"), (begun,))?;
+            call_method(slf, intern!(slf.py(), "_enter_slowly"), (begun,))?;
         }
         Ok(slf.clone())
     }
@@ -234,7 +234,7 @@ impl OpenHold {
     ) -> PyResult<()> {
         let _ = (exc_type, traceback);
         if !Self::end(slf)? {
-            slf.call_method1(intern!(slf.py(), "_exit_slowly"), (exc,))?;
+            call_method(slf, intern!(slf.py(), "_exit_slowly"), (exc,))?;
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl OpenHold {
     ///     RuntimeError: the hold has ended, or has not been entered.
     fn r#use(slf: &Bound<'_, Self>, units: &Bound<'_, PyAny>) -> PyResult<()> {
         if !slf.get().count(units) {
-            slf.call_method1(intern!(slf.py(), "_use"), (units,))?;
+            call_method(slf, intern!(slf.py(), "_use"), (units,))?;
         }
         Ok(())
     }
