@@ -39,8 +39,9 @@ FLOORS: Mapping[str, Sequence[str]] = {
         *("segment", "stock", "shared", "waiting", "adoption", "keeper", "spool"),
     ),
     "rust/python/src": (
-        *("build", "clock", "fork", "interpreter", "wake", "arguments", "defaults", "spool"),
-        *("resp", "results", "engine", "events", "leases", "core", "memory", "testing"),
+        *("build", "clock", "fork", "interpreter", "python_call", "wake", "arguments"),
+        *("defaults", "spool", "resp", "results", "engine", "events", "leases", "core"),
+        *("memory", "testing"),
     ),
 }
 # What is its folder's own, rather than one of the things in it.

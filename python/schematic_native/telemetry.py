@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, get_tracer
 from schematic_native._native import CheckFlagResult, CheckResult, __version__
 from schematic_native.client import AsyncSchematic, Schematic
 from schematic_native.client.metrics import read
+from schematic_native.ground.arguments import shown
 from schematic_native.integrations.verdicts import failure_of, is_targeted
 
 if TYPE_CHECKING:
@@ -161,11 +162,11 @@ def instrument(
 
     """
     if not isinstance(client, (Schematic, AsyncSchematic)):
-        raise TypeError(f"client must be a Schematic or an AsyncSchematic, got {client!r}")
+        raise TypeError(f"client must be a Schematic or an AsyncSchematic, got {shown(client)}")
     if isinstance(companies, bool) or not isinstance(companies, int) or companies < 0:
-        raise ValueError(f"companies must be 0 or more, got {companies!r}")
+        raise ValueError(f"companies must be 0 or more, got {shown(companies)}")
     if not isinstance(evaluations, (int, float)) or not 0 <= evaluations <= 1:
-        raise ValueError(f"evaluations must be a share from 0 to 1, got {evaluations!r}")
+        raise ValueError(f"evaluations must be a share from 0 to 1, got {shown(evaluations)}")
     done = Instrumentation(client, companies, evaluations)
     done._measure(meter_provider)  # noqa: SLF001 - the same module
     done._trace(tracer_provider)  # noqa: SLF001 - the same module

@@ -467,25 +467,6 @@ async def test_a_stream_takes_over_the_hold_of_a_block_that_it_leaves(emulator, 
     assert billed(emulator) == 11
 
 
-def test_a_stream_that_fails_or_is_dropped_bills_the_items_it_yielded(emulator):
-    def broken():
-        yield 3
-        raise ValueError
-
-    with sync(streaming(emulator, event_buffer_period=0.05)) as client:
-        with pytest.raises(ValueError), client.hold(INFERENCE, ACME, usage=10) as hold:  # noqa: PT011
-            list(hold.stream(broken(), lambda units: units))
-        with client.hold(INFERENCE, ACME, usage=10) as hold:
-            with pytest.raises(ZeroDivisionError):
-                list(hold.stream([4, 0], lambda units: units / (1 if units else 0)))
-            assert hold.used == 4
-        stream = client.hold(INFERENCE, ACME, usage=10).stream([5, 6], lambda units: units)
-        assert next(stream) == 5
-        del stream
-        assert client.status().open_holds == 0
-    assert billed(emulator) == 12
-
-
 # Threads and garbage collection
 
 
@@ -519,65 +500,3 @@ def test_an_open_hold_that_is_garbage_collected_is_settled_with_a_warning(emulat
             warnings.simplefilter("error")
             client.hold(INFERENCE, ACME, usage=10)
     assert billed(emulator) == 6
-
-
-# The decorator
-
-
-def test_a_metered_function_and_generator_are_billed(emulator):
-    with sync(streaming(emulator, event_buffer_period=0.05)) as client:
-
-        @client.metered(
-            INFERENCE,
-            company=lambda who, _: {"id": who},
-            usage=lambda _, text: len(text),
-            units=len,
-        )
-        def answer(who, text):
-            """Answer."""
-            return text * 2
-
-        @client.metered(INFERENCE, company=ACME, usage=10, units=lambda units: units)
-        def numbers():
-            yield from (1, 2, 3)
-
-        assert answer("acme", "four") == "fourfour"
-        assert answer.__doc__ == "Answer."
-        assert list(numbers()) == [1, 2, 3]
-        with pytest.raises(CreditsDenied):
-            answer("nobody", "four")
-        generator = numbers()
-        assert next(generator) == 1
-        generator.close()
-        assert client.status().open_holds == 0
-    assert billed(emulator) == 8 + 6 + 1
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_metered_coroutines_and_asynchronous_generators_are_billed(emulator, kind):
-    fields = streaming(emulator, event_buffer_period=0.05)
-    client = sync(fields) if kind == "sync" else asynchronous(fields)
-    if kind == "async":
-        with pytest.raises(TypeError, match="asynchronous"):
-            client.metered(INFERENCE, company=ACME, usage=1, units=len)(lambda: "x")
-
-    @client.metered(INFERENCE, company=ACME, usage=10, units=len)
-    async def answer(text):
-        await asyncio.sleep(0)
-        return text * 2
-
-    @client.metered(INFERENCE, company=ACME, usage=10, units=lambda units: units)
-    async def numbers():
-        for number in (1, 2, 3):
-            yield number
-
-    assert await answer("four") == "fourfour"
-    assert [number async for number in numbers()] == [1, 2, 3]
-    generator = numbers()
-    assert await generator.__anext__() == 1
-    await generator.aclose()
-    assert client.status().open_holds == 0
-    done = client.shutdown()
-    if kind == "async":
-        await done
-    assert billed(emulator) == 8 + 6 + 1

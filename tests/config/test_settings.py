@@ -21,6 +21,7 @@ from schematic_native import (
 from schematic_native.config.defaults import BASE_URL, EVENT_CAPTURE_URL
 from schematic_native.config.settings import read_config
 from schematic_native.ground.urls import is_loopback
+from tests.callers import Caller, both_clients
 from tests.conftest import ACME, API_KEY, plain, streaming
 
 # It does not connect: a client connects at its first use.
@@ -309,3 +310,14 @@ async def test_a_very_long_timeout_of_an_asynchronous_call_is_accepted(emulator)
     async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
         assert (await client.check("inference", ACME, timeout=1e300)).allowed
         assert len(await client.check_flags(None, ACME)) == 3
+
+
+@both_clients
+@pytest.mark.parametrize("interval", [5e-324, 1e-9])
+def test_the_shortest_intervals_leave_time_for_other_work(emulator, kind, interval):
+    leases = CreditLeaseConfig(sweep_interval=interval)
+    fields = streaming(emulator, event_buffer_period=interval, credit_leases=leases)
+    with Caller(kind, fields) as person:
+        held = person.do("check", "inference", ACME, usage=1).reservation
+        person.do("track_with_reservation", held, 1)
+    assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 1}}

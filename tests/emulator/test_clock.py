@@ -1,3 +1,5 @@
+"""The clock of the emulator: instants on the wire, and time that never runs backwards."""
+
 from __future__ import annotations
 
 import pytest

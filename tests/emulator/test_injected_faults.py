@@ -1,3 +1,5 @@
+"""Injected faults: what each kind does to a request, and which requests it meets."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,3 +1,5 @@
+"""Seeds: what the documentation promises of them, and how a wrong one is refused."""
+
 from __future__ import annotations
 
 import copy

@@ -298,3 +298,90 @@ def test_text_that_utf_8_cannot_hold_is_refused_by_name(
     person = caller(kind, emulator, warm=warm) if stream else Caller(kind, plain(emulator))
     with person, pytest.raises(ValueError, match=f"{name} must be text that UTF-8 can hold"):
         person.do(method, *arguments, **keywords)
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("this object cannot be shown")
+
+
+def nested(depth: int) -> object:
+    """Dicts in dicts, deeper than `repr` can follow."""
+    value: object = "core"
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+@both_clients
+@pytest.mark.parametrize(
+    "wrong", [Unprintable(), nested(100_000), [10**5000], ["long"] * 10_000],
+    ids=["unprintable", "deep", "more digits than text may have", "long"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "method", "arguments", "keywords"),
+    [
+        ("flag_key", "check_flag_with_entitlement", (..., ACME), {}),
+        (r"flag_keys\[0\]", "check_flags", ([...], ACME), {}),
+        ("user", "check_flag_with_entitlement", (INFERENCE, ACME, {"id": ...}), {}),
+        ("default_value", "check", (INFERENCE, ACME), {"usage": 1, "default_value": ...}),
+        ("timeout", "check", (INFERENCE, ACME), {"usage": 1, "timeout": ...}),
+        ("usage", "hold", (INFERENCE, ACME), {"usage": ...}),
+        ("required", "hold", (INFERENCE, ACME), {"usage": 1, "required": ...}),
+        ("ttl", "hold", (INFERENCE, ACME), {"usage": 1, "ttl": ...}),
+        ("key", "hold", (INFERENCE, ACME), {"usage": 1, "key": ...}),
+        ("value", "set_flag_default", (INFERENCE, ...), {}),
+        ("event", "track", (...,), {}),
+        ("credit_type_id", "get_credit_balance", (ACME, ...), {}),
+        ("companies", "metrics_text", (...,), {}),
+    ],
+)
+def test_the_error_names_the_argument_whatever_the_value(
+    emulator, kind, wrong, name, method, arguments, keywords
+):
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        if isinstance(value, dict):
+            return {key: filled(each) for key, each in value.items()}
+        return wrong if value is ... else value
+
+    def call(person: Caller) -> None:
+        answer = getattr(person.client, method)(*map(filled, arguments), **filled(keywords))
+        if asyncio.iscoroutine(answer):
+            person.wait(answer)
+
+    with Caller(kind, plain(emulator)) as person:
+        with pytest.raises(TypeError, match=name) as raised:
+            call(person)
+        assert len(str(raised.value)) < 500
+
+
+@both_clients
+@pytest.mark.parametrize("huge", [10**400, -(10**400), 10**5000], ids=["big", "small", "digits"])
+@pytest.mark.parametrize("name", ["usage", "ttl"])
+def test_a_hold_refuses_an_int_beyond_the_doubles_by_name(emulator, kind, name, huge):
+    with (
+        Caller(kind, plain(emulator)) as person,
+        pytest.raises(ValueError, match=f"{name} must be a positive number"),
+    ):
+        person.client.hold(INFERENCE, ACME, **{"usage": 1, name: huge})
+
+
+@both_clients
+@pytest.mark.parametrize("wrong", [1, 0, "yes", [True]], ids=repr)
+def test_whether_a_hold_is_required_is_a_bool(emulator, kind, wrong):
+    with (
+        Caller(kind, plain(emulator)) as person,
+        pytest.raises(TypeError, match="required must be a bool"),
+    ):
+        person.client.hold(INFERENCE, ACME, usage=1, required=wrong)
+
+
+@both_clients
+@pytest.mark.parametrize(
+    ("wrong", "error"), [("2", TypeError), (True, TypeError), (1.5, TypeError), (-1, ValueError)]
+)
+def test_the_companies_of_a_page_of_metrics_are_a_count(emulator, kind, wrong, error):
+    with Caller(kind, plain(emulator)) as person, pytest.raises(error, match="companies must be"):
+        person.client.metrics_text(wrong)

@@ -1,3 +1,5 @@
+"""Tasks of a Celery worker: billed when its pool ends."""
+
 from __future__ import annotations
 
 import os

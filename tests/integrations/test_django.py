@@ -1,3 +1,5 @@
+"""Requests of a Django project: held, denied, streamed and cut off."""
+
 from __future__ import annotations
 
 import os

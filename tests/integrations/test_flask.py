@@ -1,3 +1,5 @@
+"""Requests of a Flask app: held, denied, streamed and cut off."""
+
 from __future__ import annotations
 
 import subprocess

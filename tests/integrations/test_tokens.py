@@ -1,3 +1,5 @@
+"""How the tokens of responses and streams are counted, by the shape of the answer."""
+
 from __future__ import annotations
 
 import subprocess

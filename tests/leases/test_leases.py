@@ -1,3 +1,5 @@
+"""When leases are acquired, extended and released, and who shares one request."""
+
 from __future__ import annotations
 
 import asyncio

@@ -374,11 +374,14 @@ def test_a_full_disk_refuses_and_is_no_crash(small_disk: Path) -> None:
         (SpoolConfig("d", fsync="sometimes"), ValueError),  # type: ignore[arg-type]
         (SpoolConfig("d", fsync=0), ValueError),
         (SpoolConfig("d", fsync=True), TypeError),
+        ("half a pair: \ud800", ValueError),
+        ("nul: \0", ValueError),
+        (SpoolConfig("d", max_bytes=2**64), ValueError),
         (SpoolConfig("d", max_bytes=1), ValueError),
     ],
 )
 def test_a_wrong_spool_is_refused_by_name(spool: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="spool"):
+    with pytest.raises(error, match=r"^spool"):
         Schematic(API_KEY, SchematicConfig(spool=spool))
 
 

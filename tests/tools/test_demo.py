@@ -76,7 +76,10 @@ def test_the_ledger_adds_up_after_the_service_was_killed_and_came_back(kind: lis
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("option", "value"), [("--seconds", "0"), ("--threads", "-1")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seconds", "0"), ("--seconds", "nan"), ("--threads", "-1"), ("--outage", "-1")],
+)
 def test_an_impossible_run_is_refused(option: str, value: str) -> None:
     done = run(option, value)
     assert done.returncode == 2

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schematic_native.client.flag_defaults import FlagDefault, FlagDefaults, read_flag_defaults
+from schematic_native.ground.arguments import check_bool, shown
 
 if TYPE_CHECKING:
     import logging
@@ -39,8 +40,7 @@ class Attributes:
 
     @offline.setter
     def offline(self, value: bool) -> None:
-        if not isinstance(value, bool):
-            raise TypeError(f"offline must be a bool, got {value!r}")
+        check_bool("offline", value)
         self._settings = dataclasses.replace(self._settings, offline=value)
         self._open_memory()
 
@@ -83,5 +83,5 @@ def read_caches(name: str, providers: Sequence[FlagCache]) -> list[FlagCache]:
         if not callable(getattr(provider, "get", None)) or not callable(
             getattr(provider, "set", None)
         ):
-            raise TypeError(f"{name}[{number}] must have get and set, got {provider!r}")
+            raise TypeError(f"{name}[{number}] must have get and set, got {shown(provider)}")
     return list(providers)

@@ -20,7 +20,7 @@ from schematic_native.client.session import Session
 from schematic_native.client.waiting import Waiting, outcome_of
 from schematic_native.config.defaults import INITIAL_WAIT
 from schematic_native.config.results import ClientStatus, SpoolStatus
-from schematic_native.ground.arguments import check_text
+from schematic_native.ground.arguments import check_count, check_text, shown
 from schematic_native.ground.fault_log import FaultLog
 from schematic_native.ground.listeners import Listeners
 from schematic_native.ground.machine import THIS, Machine
@@ -142,7 +142,7 @@ class BaseClient(Attributes, Memory):
         """
         check_text("flag_key", flag_key)
         if not isinstance(value, bool):
-            raise TypeError(f"value must be a bool as a flag default, got {value!r}")
+            raise TypeError(f"value must be a bool as a flag default, got {shown(value)}")
         self._flag_defaults |= {flag_key.lower(): FlagDefault(flag_key, value)}
 
     def set_flag_defaults(self, values: Mapping[str, bool]) -> None:
@@ -188,7 +188,11 @@ class BaseClient(Attributes, Memory):
             companies: the largest number of companies that get lines of their own in the metrics of
                 credits.
 
+        Raises:
+            TypeError, ValueError: companies is not an int of 0 or more.
+
         """
+        check_count("companies", companies)
         from schematic_native.client.metrics import read, write  # noqa: PLC0415 - only for metrics
 
         return write(read(self, companies))

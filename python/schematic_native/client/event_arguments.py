@@ -22,6 +22,7 @@ from schematic_native.ground.arguments import (
     check_text,
     read_keys,
     read_text,
+    shown,
     wrong_kind,
 )
 
@@ -158,7 +159,7 @@ def read_settlement(
     if not isinstance(reservation, Reservation):
         raise wrong_kind("reservation", Reservation, reservation)
     if isinstance(actual_quantity, bool):
-        raise TypeError(f"actual_quantity must be a number, got {actual_quantity!r}")
+        raise TypeError(f"actual_quantity must be a number, got {shown(actual_quantity)}")
     quantity = read_quantity("actual_quantity", actual_quantity)
     if UNBILLABLE <= quantity < math.inf:
         raise ValueError(
@@ -170,7 +171,7 @@ def read_settlement(
 def read_texts(name: str, values: object) -> list[str]:
     """Require a list of non-empty strings."""
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of str, got {values!r}")
+        raise TypeError(f"{name} must be a list of str, got {shown(values)}")
     return [read_text(f"{name}[{number}]", value) for number, value in enumerate(values)]
 
 
@@ -185,7 +186,7 @@ def read_company_keys(company: object) -> Keys:
 def read_units(name: str, value: object) -> int:
     """Read a whole number of any numeric type that fits into an event's 64 bits."""
     if isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if isinstance(value, SupportsIndex):
         units = value.__index__()
     else:
@@ -194,7 +195,7 @@ def read_units(name: str, value: object) -> int:
             raise ValueError(f"{name} must be a whole number, got {number!r}")
         units = int(number)
     if not -(2**63) <= units < 2**63:
-        raise ValueError(f"{name} must fit into 64 bits, got {units!r}")
+        raise ValueError(f"{name} must fit into 64 bits, got {shown(units)}")
     return units
 
 
@@ -203,7 +204,7 @@ def read_instant(name: str, value: object) -> str:
     from datetime import datetime, timezone  # noqa: PLC0415 - loaded with the first instant
 
     if not isinstance(value, datetime):
-        raise TypeError(f"{name} must be a datetime, got {value!r}")
+        raise TypeError(f"{name} must be a datetime, got {shown(value)}")
     return (value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)).isoformat()
 
 

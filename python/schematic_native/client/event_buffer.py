@@ -19,6 +19,7 @@ from schematic_native.client.event_arguments import (
 from schematic_native.client.waiting import outcome_of
 from schematic_native.config.defaults import SHUTDOWN_BUDGET
 from schematic_native.config.options import IdentifyOptions, TrackOptions
+from schematic_native.ground.arguments import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ class Buffered(Generic[B]):
     @event_buffer.setter
     def event_buffer(self, buffer: B) -> None:
         if not callable(getattr(buffer, "push", None)):
-            raise TypeError(f"event_buffer must have push, got {buffer!r}")
+            raise TypeError(f"event_buffer must have push, got {shown(buffer)}")
         self._buffer = buffer
 
 
@@ -167,14 +168,14 @@ def replaced_push(buffer: Any) -> Callable[[Any], Any] | None:
 def read_pushed(event: Pushed) -> TrackEvent | IdentifyEvent:
     """Read an event that a program pushes."""
     if not hasattr(event, "event_type") or not hasattr(event, "body"):
-        raise TypeError(f"event must have event_type and body, got {event!r}")
+        raise TypeError(f"event must have event_type and body, got {shown(event)}")
     body = event.body
     if event.event_type == "identify":
         keys, company, name, traits = _fields(body, "keys", "company", "name", "traits")
         (idempotency_key,) = _fields(event, "idempotency_key")
         return read_identify(keys, company, name, traits, IdentifyOptions(idempotency_key))
     if event.event_type != "track":
-        raise ValueError(f"event_type must be 'track' or 'identify', got {event.event_type!r}")
+        raise ValueError(f"event_type must be 'track' or 'identify', got {shown(event.event_type)}")
     if any(getattr(body, name, None) for name in _OF_A_HOLD):
         raise ValueError("the event settles a hold: call client.track_with_reservation instead")
     options = TrackOptions(*_fields(event, *_OPTIONS))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from schematic_native.ground.arguments import check_bool, shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,9 +30,8 @@ def read_flag_defaults(name: str, values: object) -> dict[str, FlagDefault]:
     defaults: dict[str, FlagDefault] = {}
     for key, value in values.items():
         if not isinstance(key, str):
-            raise TypeError(f"{name} must have str keys, got {key!r}")
-        if not isinstance(value, bool):
-            raise TypeError(f"{name}[{key!r}] must be a bool, got {value!r}")
+            raise TypeError(f"{name} must have str keys, got {shown(key)}")
+        check_bool(f"{name}[{shown(key)}]", value)
         defaults[key.lower()] = FlagDefault(key, value)
     return defaults
 

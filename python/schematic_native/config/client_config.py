@@ -105,7 +105,7 @@ class CreditLeaseConfig:
         default_lease_duration: seconds asked for at acquire and extend, at most 3600; 300 if None.
         default_lease_size: credits asked for at acquire, and at least at extend; 10 000 if None.
         low_water_mark: share of the grant at or below which a lease is extended; 0.25 if None.
-        sweep_interval: seconds between two sweeps of expired holds; 1 if None.
+        sweep_interval: seconds between two sweeps of expired holds, 0.001 or more; 1 if None.
         prewarm_resolve_timeout: seconds to wait for the company of a prewarm; 5 if None, 0 only looks
             into the cache.
         redis_client: a client of redis-py, synchronous or asyncio, for one server, Sentinel or a
@@ -183,7 +183,7 @@ class AsyncSchematicConfig:
 
     Attributes:
         base_url: the API; blank or None means the public one.
-        event_buffer_period: seconds between two flushes of the event queue, 5 if None.
+        event_buffer_period: seconds between two flushes of the event queue, 0.001 or more; 5 if None.
         event_capture_url: where events go; blank or None means the public one.
         flag_defaults: values by flag key, for checks that cannot be answered; the case of keys does not
             matter.

@@ -15,8 +15,8 @@ from schematic_native.config.defaults import (
     REPLICATOR_HEALTH_CHECK,
     REPLICATOR_HEALTH_URL,
 )
-from schematic_native.config.fields import read_positive, read_url, read_whole, require
-from schematic_native.ground.arguments import wrong_kind
+from schematic_native.config.fields import as_interval, read_positive, read_url, read_whole, require
+from schematic_native.ground.arguments import shown, wrong_kind
 
 _CACHES = ("company", "company_lookup", "user", "user_lookup", "flag")
 
@@ -62,7 +62,7 @@ def read_caches(config: DataStreamConfig) -> CacheSettings | None:
         methods = ("get", "set", "delete")
         if not all(callable(getattr(cache, method, None)) for method in methods):
             raise TypeError(
-                f"datastream.{name}_cache must have the methods get, set and delete, got {cache!r}"
+                f"datastream.{name}_cache must have the methods get, set and delete, got {shown(cache)}"
             )
         caches[name] = cache
     ttl = read_whole("datastream.cache_ttl", config.cache_ttl, CACHE_TTL, "milliseconds")
@@ -94,5 +94,5 @@ def read_replica(config: DataStreamConfig, caches: CacheSettings | None) -> Repl
     url = config.replicator_health_url
     return ReplicaSettings(
         health_url=read_url("datastream.replicator_health_url", url, REPLICATOR_HEALTH_URL),
-        health_check=check / 1000,
+        health_check=as_interval(check / 1000),
     )

@@ -20,6 +20,7 @@ __all__ = [
     "EVENT_CAPTURE_URL",
     "INITIAL_WAIT",
     "LARGEST_LEASE",
+    "LARGEST_SPOOL",
     "LEASE_DURATION",
     "LEASE_SIZE",
     "LONGEST_FSYNC",
@@ -36,6 +37,7 @@ __all__ = [
     "REPLICATOR_HEALTH_URL",
     "REQUEST_TIMEOUT",
     "RESERVATION_TTL",
+    "SHORTEST_INTERVAL",
     "SHUTDOWN_BUDGET",
     "SLAB_LIFETIME",
     "SMALLEST_SLAB",
@@ -58,6 +60,10 @@ SPOOL_FSYNC = 1.0
 LONGEST_FSYNC = 3600.0
 SPOOL_BYTES = 64 * 1024 * 1024
 SMALLEST_SPOOL = 128 * 1024
+LARGEST_SPOOL = 2**63 - 1
+
+# The shortest pause between two rounds of what runs again and again: without one, the event loop would do nothing else.
+SHORTEST_INTERVAL = 0.001
 
 # The life of a client: the longest that its first use waits for the DataStream, and that its shutdown takes.
 INITIAL_WAIT = 5.0

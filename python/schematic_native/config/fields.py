@@ -10,19 +10,20 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from schematic_native._native import read_quantity
-from schematic_native.config.defaults import LARGEST_LEASE, LONGEST_TERM
+from schematic_native.config.defaults import LARGEST_LEASE, LONGEST_TERM, SHORTEST_INTERVAL
+from schematic_native.ground.arguments import LONGEST_WAIT, shown
 
 
 def require(name: str, value: object, kind: type) -> None:
     """Require a value of one type."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
 
 
 def read_number(name: str, value: object, what: str) -> float:
     """Require a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of {what}, got {value!r}")
+        raise TypeError(f"{name} must be a number of {what}, got {shown(value)}")
     number = read_quantity(name, value)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number of {what}, got {number!r}")
@@ -35,8 +36,18 @@ def read_positive(name: str, value: object, default: float, what: str) -> float:
         return default
     number = read_number(name, value, what)
     if number <= 0:
-        raise ValueError(f"{name} must be a number of {what} above 0, got {value!r}")
+        raise ValueError(f"{name} must be a number of {what} above 0, got {shown(value)}")
     return number
+
+
+def read_interval(name: str, value: object, default: float) -> float:
+    """Require a number of seconds above 0, and make an interval of it; None becomes the default."""
+    return as_interval(read_positive(name, value, default, "seconds"))
+
+
+def as_interval(seconds: float) -> float:
+    """Return the nearest interval that a timer can keep and that leaves time for other work."""
+    return min(max(seconds, SHORTEST_INTERVAL), LONGEST_WAIT)
 
 
 def read_count(name: str, value: object, default: int, most: int) -> int:
@@ -44,9 +55,9 @@ def read_count(name: str, value: object, default: int, most: int) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r}")
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
     if not 1 <= value <= most:
-        raise ValueError(f"{name} must be between 1 and {most}, got {value!r}")
+        raise ValueError(f"{name} must be between 1 and {most}, got {shown(value)}")
     return value
 
 
@@ -55,9 +66,9 @@ def read_whole(name: str, value: object, default: int, unit: str) -> int:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int ({unit}), got {value!r}")
+        raise TypeError(f"{name} must be an int ({unit}), got {shown(value)}")
     if value <= 0:
-        raise ValueError(f"{name} must be a number of {unit} above 0, got {value!r}")
+        raise ValueError(f"{name} must be a number of {unit} above 0, got {shown(value)}")
     return value
 
 
@@ -78,7 +89,7 @@ def read_share(name: str, value: object, default: float) -> float:
         return default
     share = read_number(name, value, "share of the grant")
     if not 0 <= share <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+        raise ValueError(f"{name} must be between 0 and 1, got {shown(value)}")
     return share
 
 
@@ -86,7 +97,7 @@ def read_at_least_zero(name: str, value: object, what: str) -> float:
     """Require a number that is 0 or more."""
     number = read_number(name, value, what)
     if number < 0:
-        raise ValueError(f"{name} must be a number of {what}, 0 or more, got {value!r}")
+        raise ValueError(f"{name} must be a number of {what}, 0 or more, got {shown(value)}")
     return number
 
 
@@ -105,5 +116,5 @@ def read_url(name: str, value: object, default: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError(f"{name} must be an http:// or https:// URL, got {value!r}")
+        raise ValueError(f"{name} must be an http:// or https:// URL, got {shown(value)}")
     return url

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from schematic_native.ground.arguments import shown
+
 
 class Response(NamedTuple):
     """The response of an HTTP client."""
@@ -48,7 +50,7 @@ def adapt(client: object) -> SendRequest:
             return partial(_send_over_aiohttp, client)
     raise TypeError(
         "httpx_client must be a client of httpx or httpx2, or an aiohttp.ClientSession, "
-        f"got {client!r}"
+        f"got {shown(client)}"
     )
 
 
@@ -65,7 +67,7 @@ def _is_like_httpx(client: object) -> bool:
 def _from_httpx(response: Any) -> Response:
     status, content = response.status_code, response.content
     if not isinstance(status, int) or not isinstance(content, bytes):
-        raise TypeError(f"httpx_client has returned {response!r}, which is no response")
+        raise TypeError(f"httpx_client has returned {shown(response)}, which is no response")
     return Response(status, content, response.headers, response.reason_phrase)
 
 

@@ -30,11 +30,12 @@ from schematic_native.config.defaults import (
 )
 from schematic_native.config.fields import (
     read_at_least_zero,
+    read_interval,
     read_positive,
     read_share,
     read_term,
 )
-from schematic_native.ground.arguments import check_text, wrong_kind
+from schematic_native.ground.arguments import check_text, shown, wrong_kind
 
 if TYPE_CHECKING:
     from schematic_native.config.client_config import AsyncSchematicConfig, SchematicConfig
@@ -84,7 +85,7 @@ def read_leases(config: object) -> LeaseSettings:
         raise wrong_kind("credit_leases", CreditLeaseConfig, config)
     if config.mode not in ("auto", "client", "server"):
         raise ValueError(
-            f"credit_leases.mode must be 'auto', 'client' or 'server', got {config.mode!r}"
+            f"credit_leases.mode must be 'auto', 'client' or 'server', got {shown(config.mode)}"
         )
     prefix = "credit_leases."
     duration = _duration(f"{prefix}default_lease_duration", config.default_lease_duration)
@@ -103,8 +104,8 @@ def read_leases(config: object) -> LeaseSettings:
         lease_duration=LEASE_DURATION if duration is None else duration,
         lease_size=lease_size,
         low_water_mark=read_share(f"{prefix}low_water_mark", config.low_water_mark, LOW_WATER_MARK),
-        sweep_interval=read_positive(
-            f"{prefix}sweep_interval", config.sweep_interval, SWEEP_INTERVAL, "seconds"
+        sweep_interval=read_interval(
+            f"{prefix}sweep_interval", config.sweep_interval, SWEEP_INTERVAL
         ),
         prewarm_resolve_timeout=(
             PREWARM_RESOLVE_TIMEOUT
@@ -131,16 +132,18 @@ def _read_slabs(config: CreditLeaseConfig, lease_size: float) -> tuple[float, fl
     if slab is True:
         slab = LocalSlab()
     if not isinstance(slab, LocalSlab):
-        raise TypeError(f"credit_leases.local_slab must be a LocalSlab or a bool, got {slab!r}")
+        raise TypeError(
+            f"credit_leases.local_slab must be a LocalSlab or a bool, got {shown(slab)}"
+        )
     prefix = "credit_leases.local_slab."
     smallest = read_term(f"{prefix}min_credits", slab.min_credits, SMALLEST_SLAB, "credits")
     largest = read_term(
         f"{prefix}max_credits", slab.max_credits, max(smallest, lease_size / 4), "credits"
     )
     if smallest < 1:
-        raise ValueError(f"{prefix}min_credits must be 1 or more, got {smallest!r}")
+        raise ValueError(f"{prefix}min_credits must be 1 or more, got {shown(smallest)}")
     if largest < smallest:
-        raise ValueError(f"{prefix}max_credits must be min_credits or more, got {largest!r}")
+        raise ValueError(f"{prefix}max_credits must be min_credits or more, got {shown(largest)}")
     lifetime = read_term(f"{prefix}lifetime", slab.lifetime, SLAB_LIFETIME, "seconds")
     return None if config.redis_client is None else (smallest, largest, lifetime)
 
@@ -155,7 +158,7 @@ def _read_overrides(overrides: object) -> dict[str, dict[str, float | None]]:
         )
     terms: dict[str, dict[str, float | None]] = {}
     for credit, override in overrides.items():
-        name = f"credit_leases.overrides[{credit!r}]"
+        name = f"credit_leases.overrides[{shown(credit)}]"
         if not isinstance(override, LeaseConfigOverride):
             raise wrong_kind(name, LeaseConfigOverride, override)
         check_text("a key of credit_leases.overrides", credit)
@@ -180,5 +183,5 @@ def _duration(name: str, value: object) -> float | None:
         return None
     seconds = read_positive(name, value, LEASE_DURATION, "seconds")
     if seconds > LONGEST_LEASE:
-        raise ValueError(f"{name} must be at most {LONGEST_LEASE:g} seconds, got {value!r}")
+        raise ValueError(f"{name} must be at most {LONGEST_LEASE:g} seconds, got {shown(value)}")
     return seconds

@@ -10,6 +10,7 @@ import logging
 from typing import cast
 
 from schematic_native.config.client_config import WARNING
+from schematic_native.ground.arguments import shown
 
 
 class ForeignLogger:
@@ -45,12 +46,14 @@ def read_logger(logger: object, level: object) -> logging.Logger:
             f"got {type(logger).__name__}"
         )
     if isinstance(level, bool) or not isinstance(level, (int, str)):
-        raise TypeError(f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}")
+        raise TypeError(
+            f"log_level must be a logging level such as 30 or 'WARNING', got {shown(level)}"
+        )
     number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
     # getLevelName returns a str for a name that it does not know.
     if isinstance(number, str):
         raise ValueError(  # noqa: TRY004 - the type is right, the name is unknown
-            f"log_level must be a logging level such as 30 or 'WARNING', got {level!r}"
+            f"log_level must be a logging level such as 30 or 'WARNING', got {shown(level)}"
         )
     if isinstance(logger, logging.Logger):
         return logger

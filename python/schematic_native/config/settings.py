@@ -26,7 +26,13 @@ from schematic_native.config.defaults import (
     MOST_EVENT_REQUESTS,
     REQUEST_TIMEOUT,
 )
-from schematic_native.config.fields import read_count, read_positive, read_url, require
+from schematic_native.config.fields import (
+    read_count,
+    read_interval,
+    read_positive,
+    read_url,
+    require,
+)
 from schematic_native.config.lease_settings import LeaseSettings, read_leases, share_redis
 from schematic_native.config.loggers import read_logger
 from schematic_native.config.notices import read_notices
@@ -91,8 +97,8 @@ def read_config(api_key: str, config: SchematicConfig | AsyncSchematicConfig) ->
         event_capture_url=read_url(
             "event_capture_url", config.event_capture_url, EVENT_CAPTURE_URL
         ),
-        event_buffer_period=read_positive(
-            "event_buffer_period", config.event_buffer_period, EVENT_BUFFER_PERIOD, "seconds"
+        event_buffer_period=read_interval(
+            "event_buffer_period", config.event_buffer_period, EVENT_BUFFER_PERIOD
         ),
         max_event_requests=read_count(
             "max_event_requests", config.max_event_requests, MAX_EVENT_REQUESTS, MOST_EVENT_REQUESTS

@@ -16,22 +16,38 @@ Keys = Mapping[str, str]
 # Seconds, about three weeks: every lock, socket and event loop on every platform can wait that long. A longer wait
 # becomes this one.
 LONGEST_WAIT = 2_000_000.0
+# Characters of a wrong value that a message shows.
+LONGEST_SHOWN = 200
 
 
 def is_usage(value: float) -> bool:
     """Tell whether a number can be usage: finite and not negative."""
-    return math.isfinite(value) and value >= 0
+    try:
+        return math.isfinite(value) and value >= 0
+    except OverflowError:  # an int beyond the doubles
+        return False
+
+
+def shown(value: object) -> str:
+    """Return the repr of a wrong value for a message, shortened; if it has none, its class."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the class of the value may be broken as well
+        return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def check_text(name: str, value: object) -> str:
     """Require a str that UTF-8 can encode."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {value!r}")
+        raise TypeError(f"{name} must be a str, got {shown(value)}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{name} must be text that UTF-8 can hold, got {value!r}") from None
+            raise ValueError(
+                f"{name} must be text that UTF-8 can hold, got {shown(value)}"
+            ) from None
     return value
 
 
@@ -57,12 +73,14 @@ def read_keys(name: str, value: object) -> Keys | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of str to str, got {value!r}")
+        raise TypeError(f"{name} must be a mapping of str to str, got {shown(value)}")
     keys: dict[str, str] = {}
     for key, item in value.items():
         text = item if isinstance(item, str) else _id_text(item)
         if not isinstance(key, str) or text is None:
-            raise TypeError(f"{name} must be a mapping of str to str, got {key!r}: {item!r}")
+            raise TypeError(
+                f"{name} must be a mapping of str to str, got {shown(key)}: {shown(item)}"
+            )
         keys[check_text(name, key)] = check_text(name, text)
     return keys
 
@@ -78,14 +96,14 @@ def check_default(value: object) -> None:
     """Require a bool, a function, or None."""
     if value is not None and not isinstance(value, bool) and not callable(value):
         raise TypeError(
-            f"default_value must be a bool or a function that returns one, got {value!r}"
+            f"default_value must be a bool or a function that returns one, got {shown(value)}"
         )
 
 
 def read_timeout(value: object) -> float:
     """Require a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, got {value!r}")
+        raise TypeError(f"timeout must be a number of seconds, got {shown(value)}")
     seconds = read_quantity("timeout", value)
     if not is_usage(seconds):
         raise ValueError(f"timeout must be a finite number of seconds, 0 or more, got {seconds!r}")
@@ -113,17 +131,31 @@ def check_options(options: object, kind: type) -> None:
 def check_optional(name: str, value: object, kind: type) -> None:
     """Require a value of one class, or None."""
     if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Require a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {shown(value)}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Require an int that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more, got {shown(value)}")
 
 
 def read_amounts(name: str, values: object) -> dict[str, float]:
     """Require a mapping of str to a finite number that is not negative."""
     if not isinstance(values, Mapping):
-        raise TypeError(f"{name} must be a mapping of str to number, got {values!r}")
+        raise TypeError(f"{name} must be a mapping of str to number, got {shown(values)}")
     amounts = {}
     for key, value in values.items():
         if not isinstance(key, str):
-            raise TypeError(f"{name} must have str keys, got {key!r}")
+            raise TypeError(f"{name} must have str keys, got {shown(key)}")
         check_text(name, key)
         amounts[key] = read_amount(f"{name}[{key!r}]", value)
     return amounts
@@ -132,7 +164,7 @@ def read_amounts(name: str, values: object) -> dict[str, float]:
 def read_amount(name: str, value: object) -> float:
     """Require a finite number that is not negative."""
     if isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     number = read_quantity(name, value)
     if not is_usage(number):
         raise ValueError(f"{name} must be finite and 0 or more, got {number!r}")

@@ -28,6 +28,7 @@ from schematic_native.ground.arguments import (
     read_keys,
     read_text,
     read_timeout,
+    shown,
     wrong_kind,
 )
 
@@ -275,7 +276,7 @@ def read_check_request(arguments: CheckArguments, timeout: float) -> CheckReques
     if mode not in ("fail-open", "fail-closed"):
         raise ValueError(
             "on_acquire_failure must be 'fail-closed' or 'fail-open', "
-            f"got {given.on_acquire_failure!r}"
+            f"got {shown(given.on_acquire_failure)}"
         )
     return CheckRequest(
         read_text("flag_key", given.flag_key),
@@ -329,7 +330,7 @@ def resolve_default(value: DefaultValue, flag_default: bool) -> bool:
         return flag_default
     answer = value() if callable(value) else value
     if not isinstance(answer, bool):
-        raise TypeError(f"default_value must give a bool, got {answer!r}")
+        raise TypeError(f"default_value must give a bool, got {shown(answer)}")
     return answer
 
 

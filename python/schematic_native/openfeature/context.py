@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import InvalidContextError
 
-from schematic_native.ground.arguments import read_keys, read_text
+from schematic_native.ground.arguments import read_keys, read_text, shown
 
 if TYPE_CHECKING:
     from schematic_native.config.options import LookupKeys
@@ -45,7 +45,7 @@ class ContextReader:
 
     def __init__(self, targeting_key: object, map_context: ContextMapping | None) -> None:
         if map_context is not None and not callable(map_context):
-            raise TypeError(f"map_context must be a function, got {map_context!r}")
+            raise TypeError(f"map_context must be a function, got {shown(map_context)}")
         self._subject, self._subject_key = _read_targeting_key(targeting_key)
         self._map_context = map_context
 
@@ -76,7 +76,7 @@ class ContextReader:
         for name, value in context.attributes.items():
             if name in found:
                 if value is not None and not isinstance(value, Mapping):
-                    raise TypeError(f"{name} must hold lookup keys by name, got {value!r}")
+                    raise TypeError(f"{name} must hold lookup keys by name, got {shown(value)}")
                 for key, item in (value or {}).items():
                     _add(found[name], name, key, item)
             elif "." in name and name.partition(".")[0] in found:

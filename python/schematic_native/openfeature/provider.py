@@ -25,7 +25,7 @@ from schematic_native.client.event_arguments import read_track
 from schematic_native.config.client_config import SchematicConfig
 from schematic_native.config.defaults import INITIAL_WAIT
 from schematic_native.config.options import CheckFlagOptions, TrackWithReservationOptions
-from schematic_native.ground.arguments import read_text
+from schematic_native.ground.arguments import read_text, shown
 from schematic_native.leases.requests import FlagRequest
 from schematic_native.openfeature.context import ContextMapping, ContextReader
 from schematic_native.openfeature.details import (
@@ -90,7 +90,7 @@ class SchematicProvider(AbstractProvider):
             self._client: Schematic | AsyncSchematic = self._make()
         elif not isinstance(client, (Schematic, AsyncSchematic)):
             raise TypeError(
-                f"client must be a Schematic, an AsyncSchematic or an API key, got {client!r}"
+                f"client must be a Schematic, an AsyncSchematic or an API key, got {shown(client)}"
             )
         elif config is not None:
             raise TypeError("config goes with an API key: a client has its own")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 
 from schematic_native._native import Reservation
+from schematic_native.ground.arguments import shown
 
 RESERVATION = "reservation"
 
@@ -21,10 +22,10 @@ def read_reservation(held: object, event: str) -> Reservation:
         except KeyError as error:
             raise ValueError(f"{RESERVATION} lacks the field {error}") from None
     if not isinstance(held, Reservation):
-        raise TypeError(f"{RESERVATION} must be a Reservation or its dict, got {held!r}")
+        raise TypeError(f"{RESERVATION} must be a Reservation or its dict, got {shown(held)}")
     if held.event_subtype != event:
         raise ValueError(
-            f"the reservation bills {held.event_subtype!r}, but {event!r} was to be tracked"
+            f"the reservation bills {held.event_subtype!r}, but {shown(event)} was to be tracked"
         )
     return held
 
@@ -32,5 +33,5 @@ def read_reservation(held: object, event: str) -> Reservation:
 def round_up(value: float) -> int:
     """Return the quantity of a finite value."""
     if not math.isfinite(value):
-        raise ValueError(f"value must be finite, got {value!r}")
+        raise ValueError(f"value must be finite, got {shown(value)}")
     return math.ceil(value)

@@ -376,8 +376,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; 0 only if credits were held and the audit balances."""
-    for name, value in (("--seconds", arguments.seconds), ("--threads", arguments.threads)):
-        if not value > 0:
+    numbers = {
+        "--seconds": arguments.seconds,
+        "--threads": arguments.threads,
+        "--outage": arguments.outage,
+    }
+    for name, value in numbers.items():
+        if value is not None and not value > 0:
             print(
                 f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr
             )

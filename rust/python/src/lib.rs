@@ -12,6 +12,7 @@ mod fork;
 mod interpreter;
 mod leases;
 mod memory;
+mod python_call;
 mod resp;
 mod results;
 mod spool;

@@ -9,6 +9,8 @@ use std::{
 use pyo3::prelude::*;
 use schematic_core::decider::{Topic, Wake};
 
+use crate::python_call;
+
 thread_local! {
     /// What a signal handler raised while the core called its waker.
     static INTERRUPTION: Cell<Option<PyErr>> = const { Cell::new(None) };
@@ -49,11 +51,11 @@ const fn name_of(topic: Topic) -> &'static str {
 
 fn call(callable: &Py<PyAny>, topic: &str) {
     Python::attach(|py| {
-        if let Err(raised) = callable.call1(py, (topic,)) {
+        if let Err(raised) = python_call::call(callable.bind(py), (topic,)) {
             INTERRUPTION.set(Some(raised));
             IS_INTERRUPTED.store(true, Relaxed);
             // The call was cut short, and the core calls for a topic only once.
-            if let Err(raised) = callable.call1(py, (topic,)) {
+            if let Err(raised) = python_call::call(callable.bind(py), (topic,)) {
                 INTERRUPTION.set(Some(raised));
             }
         }

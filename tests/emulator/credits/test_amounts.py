@@ -1,3 +1,5 @@
+"""Amounts of credits: kept exactly, or refused."""
+
 from __future__ import annotations
 
 import math

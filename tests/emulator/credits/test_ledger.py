@@ -1,3 +1,5 @@
+"""The ledger of credits: what each entry moves, and that nothing is minted or lost."""
+
 from __future__ import annotations
 
 import pytest

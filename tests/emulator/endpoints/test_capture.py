@@ -1,3 +1,5 @@
+"""Event capture: batches that are accepted or refused as a whole, and what they bill."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

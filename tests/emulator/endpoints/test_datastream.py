@@ -1,3 +1,5 @@
+"""The DataStream of the emulator: what it sends, and when."""
+
 from __future__ import annotations
 
 import json

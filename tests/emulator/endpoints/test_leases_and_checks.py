@@ -1,3 +1,5 @@
+"""The endpoints of leases and checks: their responses, and requests that are repeated."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native._native import HOLD_LOW, CheckResult
+from schematic_native._native import HOLD_LOW, UNBILLABLE, CheckResult
 from schematic_native.client.event_arguments import read_json
 from schematic_native.client.hold.ending import C, Ending, EndingHold
-from schematic_native.ground.arguments import is_usage, read_text
+from schematic_native.ground.arguments import check_bool, is_usage, read_text, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     from schematic_native.leases.requests import CheckArguments
 
 
+# A whole number of units at or above this may be beyond the doubles.
+_MOST = int(UNBILLABLE)
+
+
 class GrowingHold(EndingHold[C]):
     """A hold that counts its usage and grows with it."""
 
     @staticmethod
     def _check_usage(usage: object) -> None:
         if isinstance(usage, bool) or not isinstance(usage, (int, float)):
-            raise TypeError(f"usage must be a positive number of event units, got {usage!r}")
+            raise TypeError(f"usage must be a positive number of event units, got {shown(usage)}")
         if not (is_usage(usage) and usage > 0):
-            raise ValueError(f"usage must be a positive number of event units, got {usage!r}")
+            raise ValueError(f"usage must be a positive number of event units, got {shown(usage)}")
 
     def _with_terms(
-        self, traits: object, required: bool, ttl: float | None, key: str | None
+        self, traits: object, required: bool | None, ttl: float | None, key: str | None
     ) -> Self:
         """Set the terms that only few holds have."""
         self._traits = read_json("traits", traits)
@@ -43,7 +47,9 @@ class GrowingHold(EndingHold[C]):
             self._ttl = ttl
         if key is not None:
             self._key = read_text("key", key)
-        self._is_required = required
+        if required is not None:
+            check_bool("required", required)
+            self._is_required = required
         self._is_simple = key is None and traits is None
         return self
 
@@ -153,13 +159,13 @@ class GrowingHold(EndingHold[C]):
 def check_units(units: object) -> None:
     """Require a finite number of event units of 0 or more."""
     if isinstance(units, bool) or not isinstance(units, (int, float)):
-        raise TypeError(f"units must be a number, got {units!r}")
+        raise TypeError(f"units must be a number, got {shown(units)}")
     if not is_usage(units):
-        raise ValueError(f"units must be finite and 0 or more, got {units!r}")
+        raise ValueError(f"units must be finite and 0 or more, got {shown(units)}")
 
 
 def _check_ttl(ttl: object) -> None:
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise TypeError(f"ttl must be a number of seconds, got {ttl!r}")
+        raise TypeError(f"ttl must be a number of seconds, got {shown(ttl)}")
     if not (is_usage(ttl) and ttl > 0):
-        raise ValueError(f"ttl must be a positive number of seconds, got {ttl!r}")
+        raise ValueError(f"ttl must be a positive number of seconds, got {shown(ttl)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from schematic_native.client.awaiting import AwaitingClient
 from schematic_native.client.hold.asynchronous import AsyncHold
-from schematic_native.ground.arguments import read_text
+from schematic_native.ground.arguments import read_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -145,7 +145,7 @@ def metered(metering: Metering) -> Callable[[F], F]:
     """Return the decorator for the method `metered` of both clients."""
     read_text("flag_key", metering.flag_key)
     if not callable(metering.units):
-        raise TypeError(f"units must be a function of the result, got {metering.units!r}")
+        raise TypeError(f"units must be a function of the result, got {shown(metering.units)}")
 
     def decorate(function: F) -> F:
         return cast("F", metering.wrap(function))

@@ -8,7 +8,7 @@ not import the modules of `Hold` and `AsyncHold`, which import it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import ref
@@ -16,9 +16,10 @@ from weakref import ref
 from schematic_native.client.hold.denied import CreditsDenied
 from schematic_native.client.hold.ending import C
 from schematic_native.client.hold.renewing import RenewedHold
+from schematic_native.ground.arguments import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 T = TypeVar("T")
 AnyHold: TypeAlias = RenewedHold[Any]
@@ -27,13 +28,16 @@ AnyHold: TypeAlias = RenewedHold[Any]
 class _Stream(Generic[T]):
     """The base of both kinds of streams; it ends its hold when it is garbage collected, too."""
 
+    # A stream that was not made has nothing to end.
+    _has_ended = True
+
     def __init__(self, hold: AnyHold, units: Callable[[T], float]) -> None:
         self._hold = hold
         self._units = units
         self._has_begun = False
-        self._has_ended = False
-        hold._stream = ref(self)
         hold._may_outlive = True
+        hold._stream = ref(self)
+        self._has_ended = False
 
     def takes_over(self) -> bool:
         """Tell whether the stream has not begun, so that the hold must stay open for it."""
@@ -48,8 +52,8 @@ class HoldStream(_Stream[T]):
     """An iterator that counts each item that it yields."""
 
     def __init__(self, hold: AnyHold, items: Iterable[T], units: Callable[[T], float]) -> None:
-        super().__init__(hold, units)
         self._items = iter(items)
+        super().__init__(hold, units)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -98,8 +102,8 @@ class AsyncHoldStream(_Stream[T]):
     """An asynchronous iterator that counts each item that it yields."""
 
     def __init__(self, hold: AnyHold, items: AsyncIterable[T], units: Callable[[T], float]) -> None:
-        super().__init__(hold, units)
         self._items = items.__aiter__()
+        super().__init__(hold, units)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
@@ -145,6 +149,10 @@ class AsyncHoldStream(_Stream[T]):
                 hold._end_unawaited()  # waiting synchronously would block the event loop
 
 
+def _can_be_iterated(items: object) -> bool:
+    return isinstance(items, (AsyncIterable, Iterable)) or hasattr(items, "__getitem__")
+
+
 class StreamedHold(RenewedHold[C]):
     """A hold that can count the items of a stream."""
 
@@ -153,7 +161,15 @@ class StreamedHold(RenewedHold[C]):
 
         If the hold has not been entered, the first item enters it. If its block ends without an
         exception before the first item, the hold stays open until the stream ends.
+
+        Raises:
+            TypeError: items cannot be iterated, or units is no function.
+
         """
+        if not _can_be_iterated(items):
+            raise TypeError(f"items must be iterable, got {shown(items)}")
+        if not callable(units):
+            raise TypeError(f"units must be a function of an item, got {shown(units)}")
         if isinstance(items, AsyncIterable):
             return AsyncHoldStream(self, items, units)
         return HoldStream(self, items, units)

@@ -59,9 +59,9 @@ pub struct DeciderSettings {
     pub max_billing_events: usize,
     /// Flag checks that may wait.
     pub max_flag_check_events: usize,
-    /// What leases are like.
+    /// The sizes, durations and limits of leases.
     pub knobs: Knobs,
-    /// Of reservation ids; from the system's randomness.
+    /// The seed of reservation ids, from the randomness of the operating system.
     pub seed: [u64; 2],
     /// Wakes the owner of the decider.
     pub wake: Wake,

@@ -27,7 +27,7 @@ pub const MAX_BATCH: usize = 100;
 /// Events that wait to be sent, oldest first.
 pub struct Queue {
     key_field: Arc<[u8]>,
-    /// Keeps billing events, too, if there is one.
+    /// A journal that keeps billing events beyond the life of the process, if there is one.
     journal: Option<Box<dyn Journal>>,
     billing: Lane<Billing>,
     analytics: Lane<FlagCheck>,
@@ -170,8 +170,8 @@ impl Queue {
         }
     }
 
-    /// Empties the queue at the end of the client, and has the journal keep what it does not keep yet, of these batches,
-    /// too; returns how many billing events it does not keep.
+    /// Empties the queue at the end of the client. The journal keeps the billing events, and those of these batches, that
+    /// it does not keep yet; returns how many it could not keep.
     pub fn keep_rest<'a>(&self, batches: impl Iterator<Item = &'a Batch>) -> usize {
         let queued = self.billing.take(usize::MAX);
         let of_batches = batches.flat_map(|batch| batch.billing.iter());

@@ -9,7 +9,7 @@ use pyo3::{
 };
 
 use super::Argument;
-use crate::{arguments::plain_number, core::CheckArguments};
+use crate::{arguments::plain_number, core::CheckArguments, python_call::call_method};
 
 /// A call of `check`, as the program made it.
 pub(super) struct CheckCall<'a, 'py> {
@@ -66,7 +66,11 @@ impl<'a, 'py> CheckCall<'a, 'py> {
             keywords.default_value,
             keywords.timeout,
         );
-        client.call_method1(intern!(client.py(), "_check_waiting"), (arguments, pending))
+        call_method(
+            client,
+            intern!(client.py(), "_check_waiting"),
+            (arguments, pending),
+        )
     }
 }
 

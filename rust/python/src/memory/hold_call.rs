@@ -10,6 +10,7 @@ use super::{
     hold_terms::{Given, Terms},
     open_hold::OpenHold,
 };
+use crate::python_call::call_method;
 
 /// A call of `hold`, as the program made it.
 pub(super) struct HoldCall<'a, 'py> {
@@ -30,7 +31,7 @@ impl<'py> HoldCall<'_, 'py> {
         class: &Bound<'py, PyType>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if whole(self.usage).is_none_or(|usage| usage <= 0) {
-            class.call_method1(intern!(class.py(), "_check_usage"), (self.usage,))?;
+            call_method(class, intern!(class.py(), "_check_usage"), (self.usage,))?;
         }
         let given = Given::of(&self.check, self.usage);
         let hold = OpenHold::make(class, Terms::of(client, given)?)?;
@@ -38,6 +39,6 @@ impl<'py> HoldCall<'_, 'py> {
         if let (None, None, None, None) = terms {
             return Ok(hold);
         }
-        hold.call_method1(intern!(hold.py(), "_with_terms"), terms)
+        call_method(&hold, intern!(hold.py(), "_with_terms"), terms)
     }
 }

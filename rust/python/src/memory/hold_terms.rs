@@ -11,7 +11,7 @@ use super::{
     hold_state::whole,
     open_holds::OpenHolds,
 };
-use crate::core::Core;
+use crate::{core::Core, python_call::call_method};
 
 /// What a hold was made of.
 pub(super) struct Terms {
@@ -164,7 +164,7 @@ fn open_holds(client: &Bound<'_, Memory>) -> PyResult<Py<OpenHolds>> {
     let py = client.py();
     if client.get().is_forked() {
         // Nobody told Python of the fork: what is open so far is the parent's.
-        client.call_method0(intern!(py, "_restart_if_forked"))?;
+        call_method(client, intern!(py, "_restart_if_forked"), ())?;
     }
     let without = || PyRuntimeError::new_err("this client makes no holds");
     let holds = client.get().last().and_then(|link| link.holds.as_ref());

@@ -28,7 +28,7 @@ use super::{
     hold_terms::Terms,
     open_holds::{OpenHolds, Place},
 };
-use crate::{core::outcome, results::CheckResult};
+use crate::{core::outcome, python_call::call_method, results::CheckResult};
 
 /// The native half of a hold. Where it cannot tell, its Python half goes on.
 #[pyclass(frozen, subclass, weakref, module = "schematic_native._native")]
@@ -214,7 +214,7 @@ impl OpenHold {
     fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if !this.has_ended.load(Relaxed) && this.state.lock().answer.is_some() {
-            slf.call_method0(intern!(slf.py(), "_end_dropped"))?;
+            call_method(slf, intern!(slf.py(), "_end_dropped"), ())?;
         }
         Ok(())
     }
@@ -228,7 +228,7 @@ impl OpenHold {
 
     fn _enter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         if let Begun::Left(begun) = Self::begin(slf)? {
-            slf.call_method1(intern!(slf.py(), "_enter_slowly"), (begun,))
+            call_method(slf, intern!(slf.py(), "_enter_slowly"), (begun,))
                 .inspect_err(|_| slf.get().state.lock().is_entering = false)?;
         }
         Ok(slf.clone())
@@ -243,7 +243,7 @@ impl OpenHold {
     ) -> PyResult<()> {
         let _ = (exc_type, traceback);
         if !slf.get().end()? {
-            slf.call_method1(intern!(slf.py(), "_exit_slowly"), (exc,))?;
+            call_method(slf, intern!(slf.py(), "_exit_slowly"), (exc,))?;
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl OpenHold {
     ///     RuntimeError: the hold has ended, or has not been entered.
     fn r#use(slf: &Bound<'_, Self>, units: &Bound<'_, PyAny>) -> PyResult<()> {
         if !slf.get().count(units) {
-            slf.call_method1(intern!(slf.py(), "_use"), (units,))?;
+            call_method(slf, intern!(slf.py(), "_use"), (units,))?;
         }
         Ok(())
     }

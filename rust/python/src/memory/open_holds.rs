@@ -13,7 +13,7 @@ use pyo3::{
 };
 
 use super::hold_lock::HoldLock;
-use crate::clock;
+use crate::{clock, python_call::call_method};
 
 /// The open holds of one client; when they are renewed is for the Python class to say.
 #[pyclass(frozen, subclass, module = "schematic_native._native")]
@@ -111,7 +111,7 @@ impl OpenHolds {
         slf.get().add(hold, place)?;
         // Read after the hold is there: a timer that fires meanwhile either sees it or has reset this.
         if due < slf.get().next_at.get() {
-            slf.call_method1(intern!(slf.py(), "wake_at"), (due,))?;
+            call_method(slf, intern!(slf.py(), "wake_at"), (due,))?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use super::{
     call::{CheckCall, Keywords},
     hold_call::HoldCall,
 };
-use crate::{core::outcome, results::CheckResult};
+use crate::{core::outcome, python_call::call_method, results::CheckResult};
 
 /// The hot methods of the synchronous client. Errors about arguments name this class: so it bears
 /// the public one's name.
@@ -56,8 +56,7 @@ impl Synchronous {
             return Ok(PyBool::new(py, value).to_owned().into_any());
         }
         let wait = intern!(py, "check_flag_with_entitlement");
-        slf.call_method1(wait, (flag_key, company, user, options))?
-            .getattr(intern!(py, "value"))
+        call_method(slf, wait, (flag_key, company, user, options))?.getattr(intern!(py, "value"))
     }
 
     /// Check a flag and, if credit leases are configured, hold credits for the usage stated.
@@ -138,8 +137,7 @@ impl Synchronous {
             return Ok(());
         }
         let wait = intern!(slf.py(), "_track_with_reservation");
-        slf.call_method1(wait, (reservation, actual_quantity, options))
-            .map(drop)
+        call_method(slf, wait, (reservation, actual_quantity, options)).map(drop)
     }
 
     /// Hold credits for a block of work, and settle what was used when the block is left.
