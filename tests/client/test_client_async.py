@@ -182,6 +182,22 @@ async def test_a_cancelled_check_leaves_no_hold_and_the_client_working(emulator)
         assert await client.check_flag(INFERENCE, ACME) is True
 
 
+async def test_a_check_from_memory_holds_nothing_before_it_is_awaited(emulator):
+    async with make(streaming(emulator)) as client:
+        first = await client.check(INFERENCE, ACME, usage=1)
+        client.check(INFERENCE, ACME, usage=1).close()
+        cancelled = asyncio.create_task(client.check(INFERENCE, ACME, usage=1))
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert client.status().open_holds == 1
+        more = await asyncio.gather(*(client.check(INFERENCE, ACME, usage=1) for _ in range(2)))
+        more.append(await asyncio.wait_for(client.check(INFERENCE, ACME, usage=1), 5))
+        assert client.status().open_holds == 4
+        for result in (first, *more):
+            await client.track_with_reservation(result.reservation, 1)
+
+
 async def test_a_slow_start_does_not_delay_initialize(emulator):
     await asyncio.to_thread(emulator.fail, "freeze", "datastream")
     clients = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import TYPE_CHECKING, Any
-from unittest.mock import MagicMock, create_autospec
+from unittest.mock import AsyncMock, MagicMock, create_autospec
 from uuid import uuid4
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from schematic_native import (
     REASON_OFFLINE,
     AsyncSchematic,
+    AsyncSchematicConfig,
     EventBodyIdentifyCompany,
     LocalCache,
     Schematic,
@@ -193,3 +195,13 @@ def test_a_client_can_be_mocked_by_its_class(kind: type) -> None:
         assert hasattr(mocked, name)
     with pytest.raises(AttributeError):
         _ = mocked.nonsense
+
+
+@pytest.mark.parametrize(
+    "name", ["check", "check_flag", "track_with_reservation", "track", "identify"]
+)
+def test_an_awaited_method_is_known_as_a_coroutine_function(name: str) -> None:
+    client = AsyncSchematic("", AsyncSchematicConfig(offline=True))
+    for method in (getattr(AsyncSchematic, name), getattr(client, name)):
+        assert inspect.iscoroutinefunction(method)
+    assert isinstance(getattr(create_autospec(AsyncSchematic, instance=True), name), AsyncMock)

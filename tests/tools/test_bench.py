@@ -338,6 +338,7 @@ def test_a_client_is_measured_while_its_sender_is_at_work(monkeypatch):
     found = {series.name: series.values for series in delivered.at_work()}
     assert {call for call, _, _ in found} == {
         delivered.TAIL,
+        delivered.AWAKE_TAIL,
         delivered.SUSTAINED,
         delivered.FAR,
     }

@@ -97,7 +97,7 @@ class EventSender:
         self._requests = 0  # under way
         self._is_turn = asyncio.Event()
         self._paused_until = 0.0
-        self._deliveries: set[asyncio.Task[None]] = set()
+        self._deliveries: dict[EventBatch, asyncio.Task[None]] = {}
         self._taken = _EventCount()
         self._flushes: set[asyncio.Event] = set()
         self._pending = 0
@@ -222,7 +222,7 @@ class EventSender:
     async def close(self) -> int:
         """Stop; return how many events were taken from the queue and not delivered."""
         lost = self._pending
-        deliveries = list(self._deliveries)
+        deliveries = list(self._deliveries.values())
         for delivery in deliveries:
             delivery.cancel()
         await asyncio.gather(*deliveries, return_exceptions=True)
@@ -238,13 +238,14 @@ class EventSender:
         finally:
             self._flushes.discard(started)
         if self._deliveries:
-            await asyncio.wait(set(self._deliveries))
+            await asyncio.wait(set(self._deliveries.values()))
 
     async def _drain(self, *, full: bool) -> bool:
         """Start a delivery for each batch, or each full one; return whether there was one."""
         has_started = False
         while True:
-            await self._wait_for_room()
+            if self._is_full or self._paused_until:
+                await self._wait_for_room()
             if self._inherited:
                 batch = self._inherited.popleft()
             elif (taken := self._core.take_batch(full=full)) is not None:
@@ -257,17 +258,21 @@ class EventSender:
             has_started = self._has_more = True
             self._taken.add(batch)
             self._undelivered.append(batch)
-            delivery = asyncio.create_task(self._deliver(batch))
-            self._deliveries.add(delivery)
-            delivery.add_done_callback(self._delivered)
+            self._deliveries[batch] = asyncio.create_task(self._run_delivery(batch))
             for waiting in self._flushes:
                 waiting.set()
-            # The event loop is the program's: give it a turn after each start.
-            await asyncio.sleep(0)
+            # The event loop is the program's: give it a turn after each start, as waiting for room does, too.
+            if not self._is_full:
+                await asyncio.sleep(0)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether as many deliveries are under way as may be."""
+        return len(self._deliveries) >= self._pace.limit
 
     async def _wait_for_room(self) -> None:
         """Wait until another delivery may begin."""
-        while len(self._deliveries) >= self._pace.limit:
+        while self._is_full:
             self._has_room.clear()
             await self._has_room.wait()
         await self._wait_out_pause()
@@ -285,11 +290,16 @@ class EventSender:
             self._is_turn.clear()
             await self._is_turn.wait()
 
-    def _delivered(self, delivery: asyncio.Task[None]) -> None:
-        self._deliveries.discard(delivery)
-        self._has_room.set()
-        if not delivery.cancelled() and (error := delivery.exception()) is not None:
+    async def _run_delivery(self, batch: EventBatch) -> None:
+        """Deliver a batch, and make room for another."""
+        try:
+            await self._deliver(batch)
+        except Exception as error:  # noqa: BLE001 - others go on
             self._faults.raised(TOPIC, f"a batch was given up: {type(error).__name__}: {error}")
+        finally:
+            # A callback of the task would be called a turn of the event loop later.
+            self._deliveries.pop(batch, None)
+            self._has_room.set()
 
     async def _deliver(self, batch: EventBatch) -> None:
         """Post a batch until the server has taken or refused each of its events."""

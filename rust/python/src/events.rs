@@ -10,6 +10,24 @@ use schematic_core::events::{Batch, Pace, Response};
 #[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct EventBatch(pub Batch);
 
+/// Room for the line with the length, whatever the length.
+const LENGTH_LINE: usize = 64;
+
+impl EventBatch {
+    /// Writes a whole request, and tells where it begins: the length of the body is known once that is written.
+    fn write_request(&self, head: &[u8]) -> (Vec<u8>, usize) {
+        let room = head.len() + LENGTH_LINE;
+        let mut memory = vec![0; room];
+        self.0.write(&mut memory);
+        let line = format!("Content-Length: {}\r\n\r\n", memory.len() - room);
+        let middle = room - line.len();
+        let start = middle - head.len();
+        memory[start..middle].copy_from_slice(head);
+        memory[middle..room].copy_from_slice(line.as_bytes());
+        (memory, start)
+    }
+}
+
 #[pymethods]
 impl EventBatch {
     #[getter]
@@ -18,18 +36,9 @@ impl EventBatch {
     }
 
     /// A whole HTTP/1.1 request: the given lines, the length, the body.
-    fn request<'py>(&self, py: Python<'py>, head: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let body = py.detach(|| self.0.body());
-        let length = format!("Content-Length: {}\r\n\r\n", body.len());
-        let parts = [head, length.as_bytes(), &body];
-        PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |out| {
-            let mut at = 0;
-            for part in parts {
-                out[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            }
-            Ok(())
-        })
+    fn request<'py>(&self, py: Python<'py>, head: &[u8]) -> Bound<'py, PyBytes> {
+        let (memory, start) = py.detach(|| self.write_request(head));
+        PyBytes::new(py, &memory[start..])
     }
 
     #[getter]

@@ -46,6 +46,7 @@ TARGETS = (
     ),
     Target("events delivered to a service far away", delivered.FAR, SYNC, 30_000, at_least=True),
     Target("p99.9 of a check while the sender is at work", delivered.TAIL, SYNC, 10.0),
+    Target("the same, but for the first after a sleep", delivered.AWAKE_TAIL, SYNC, 10.0),
     Target("`Schematic.check_flag`", CHECK_FLAG, SYNC, 0.45),
     Target("`Schematic.check(usage=...)`", CHECK, SYNC, 1.0),
     Target("`Schematic.track_with_reservation`", SETTLE, SYNC, 0.7),

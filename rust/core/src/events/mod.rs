@@ -6,6 +6,7 @@
 
 mod event;
 mod journal;
+mod json;
 mod pace;
 mod queue;
 mod response;

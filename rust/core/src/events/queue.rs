@@ -274,21 +274,24 @@ impl Batch {
     /// The request's JSON body.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        const HEAD: &[u8] = b"{\"events\":[";
+        let mut body = Vec::new();
+        self.write(&mut body);
+        body
+    }
+
+    /// Appends the request's JSON body.
+    pub fn write(&self, out: &mut Vec<u8>) {
         // A little more than most events take, so that one allocation does.
-        let mut body = Vec::with_capacity(HEAD.len() + self.len() * 400 + 2);
-        body.extend_from_slice(HEAD);
+        out.reserve((self.len() + 1) * 400);
+        out.extend_from_slice(b"{\"events\":[");
         for event in &self.billing {
-            event.write(&self.key_field, &mut body);
-            body.push(b',');
+            event.write(&self.key_field, out);
         }
         for event in &self.analytics {
-            event.write(&self.key_field, &mut body);
-            body.push(b',');
+            event.write(&self.key_field, out);
         }
-        body.pop();
-        body.extend_from_slice(b"]}");
-        body
+        out.pop();
+        out.extend_from_slice(b"]}");
     }
 
     /// How many events are in it; never none.

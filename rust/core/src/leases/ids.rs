@@ -44,6 +44,14 @@ impl ReservationId {
         }
     }
 
+    /// Its spelling, if it is a UUID of ours: letters that need no escapes.
+    pub(crate) fn uuid(&self) -> Option<[u8; 36]> {
+        match self {
+            Self::Random(id) => Some(write_uuid(*id)),
+            Self::Named(_) => None,
+        }
+    }
+
     /// What the names of all holds that are carved from this slab begin with.
     pub(super) fn prefix(&self) -> u64 {
         match self {
@@ -100,18 +108,21 @@ impl fmt::Display for ReservationId {
         match self {
             Self::Named(name) => f.write_str(name),
             Self::Random(id) => {
-                let mut text = [b'-'; 36];
-                let mut at = 0;
-                for byte in id.to_be_bytes() {
-                    at += usize::from(HYPHENS.contains(&at));
-                    text[at] = DIGITS[usize::from(byte >> 4)];
-                    text[at + 1] = DIGITS[usize::from(byte & 0xf)];
-                    at += 2;
-                }
-                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+                f.write_str(std::str::from_utf8(&write_uuid(*id)).unwrap_or_default())
             }
         }
     }
+}
+
+fn write_uuid(id: u128) -> [u8; 36] {
+    // Where the digits of each byte go.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let mut text = [b'-'; 36];
+    for (byte, at) in id.to_be_bytes().into_iter().zip(PLACES) {
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+    }
+    text
 }
 
 /// A source of reservation ids: a counter mixed with a secret, so it takes no lock and repeats
