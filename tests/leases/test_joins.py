@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from schematic_native._native import Core
 from schematic_native.leases.endings import Endings
 from schematic_native.leases.flights import Calls
 from schematic_native.leases.joins import LONGEST_PUSH, MOST_WATCHED, Joins
@@ -18,6 +17,7 @@ from tests.conftest import eventually_async
 from tests.leases.test_leases import COMPANY, CREDIT, SLOT, api, clock, core, hold, leases, soon
 
 if TYPE_CHECKING:
+    from schematic_native._native import Core
     from schematic_native.leases.manager import Leases
 
 __all__ = ["api", "clock", "core", "leases"]

@@ -38,6 +38,11 @@ class Watched:
         # What own requests may have added that no push has told: credits, and the instant of the request.
         self.asked: deque[tuple[float, float]] = deque()
 
+    def ask(self, credits_asked: float, now: float) -> None:
+        """Note a request."""
+        self._forget_until(now - LONGEST_PUSH)
+        self.asked.append((credits_asked, now))
+
     def hear(self, reserved: float | None, balance: float | None, now: float) -> None:
         """Take in a push."""
         if balance is not None:
@@ -45,12 +50,15 @@ class Watched:
         if reserved is None:
             return
         rise, self.reserved = reserved - self.reserved, reserved
-        while self.asked and self.asked[0][1] < now - LONGEST_PUSH:
-            self.asked.popleft()
+        self._forget_until(now - LONGEST_PUSH)
         # One push may tell of several requests, and usage that came between makes a rise smaller.
         while self.asked and rise > DUST:
             rise -= self.asked.popleft()[0]
         self.is_joined |= rise > DUST
+
+    def _forget_until(self, instant: float) -> None:
+        while self.asked and self.asked[0][1] < instant:
+            self.asked.popleft()
 
 
 class Joins:
@@ -71,7 +79,7 @@ class Joins:
             self._credits.setdefault(slot[0], set()).add(slot[1])
             if len(self._slots) > MOST_WATCHED:
                 self._forget(next(iter(self._slots)))
-        watched.asked.append((credits_asked, self._core.now()))
+        watched.ask(credits_asked, self._core.now())
         return watched
 
     def begin(self, slot: Slot, credits_asked: float) -> None:

@@ -203,7 +203,9 @@ def _has_more(told: GrantedLease, held: HeldLease) -> bool:
 def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:
     """Tell whether others may have added credits to a new lease before its grant was answered.
 
-    The answer of an earlier attempt was lost, so the lease may have been ours for a while. If its
-    total is not what we asked for, nobody knows which part of it is ours.
+    More than was asked for is never all ours. If the answer of an earlier attempt was lost, the lease may
+    have been ours for a while, and whatever its total is, nobody knows which part of it is ours.
     """
-    return lease.is_retried and lease.granted != requested_amount
+    if lease.is_retried:
+        return lease.granted != requested_amount
+    return lease.granted > requested_amount
