@@ -368,7 +368,8 @@ class Runtime:
             request_company=request_company,
             jitter=self._machine.jitter,
         )
-        leases.joins.set_sight(is_clear=False)
+        if self._datastream is None:
+            leases.joins.set_sight(is_clear=False)
         return leases
 
     def _share(self, store: Store) -> SharedStore:

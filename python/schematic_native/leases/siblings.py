@@ -203,9 +203,10 @@ def _has_more(told: GrantedLease, held: HeldLease) -> bool:
 def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:
     """Tell whether others may have added credits to a new lease before its grant was answered.
 
-    More than was asked for is never all ours. If the answer of an earlier attempt was lost, the lease may
-    have been ours for a while, and whatever its total is, nobody knows which part of it is ours.
+    The service may lend somewhat more than it was asked for, but a share of another process is a whole lease.
+    If the answer of an earlier attempt was lost, the lease may have been ours for a while: whatever its total
+    is then, nobody knows which part of it is ours.
     """
     if lease.is_retried:
         return lease.granted != requested_amount
-    return lease.granted > requested_amount
+    return lease.granted >= 2 * requested_amount
