@@ -38,7 +38,7 @@ def push(
     return leases.hear(message, core.ingest(message))
 
 
-async def share(core: Core, leases: Leases, api: Any) -> None:
+async def share(core: Core, leases: Leases, api: Any, *, is_pushed: bool = True) -> None:
     """Have the process add its 1000 credits to a lease of 1000 that is another's."""
 
     async def standing(*_arguments: object) -> GrantedLease:
@@ -49,7 +49,8 @@ async def share(core: Core, leases: Leases, api: Any) -> None:
     api.acquire_lease = grant
     lease = core.lease(*SLOT)
     assert (lease.lease_id, lease.remaining) == ("lse_theirs", 1000)
-    push(core, leases, 8000, 2000)
+    if is_pushed:
+        push(core, leases, 8000, 2000)
 
 
 # The one that acquired a lease first
@@ -197,6 +198,15 @@ async def test_a_lease_that_was_released_by_another_is_replaced_when_a_push_tell
     await eventually_async(lambda: api.acquires == [1000])
     lease = core.lease(*SLOT)
     assert (lease.lease_id, lease.remaining) == ("lse_1", 1000)
+
+
+async def test_a_release_that_is_pushed_together_with_the_share_is_noticed(core, leases, api):
+    message = {"entity_type": COMPANY_TYPE, "message_type": "partial", "entity_id": COMPANY}
+    data = {"id": COMPANY, "credit_balances": {CREDIT: 9000}}
+    core.ingest(json.dumps(message | {"data": data}))
+    await share(core, leases, api, is_pushed=False)
+    push(core, leases, 10_000)
+    await eventually_async(lambda: api.acquires == [1000])
 
 
 async def test_it_is_dropped_where_the_company_has_no_credits_for_another(core, leases, api):

@@ -28,11 +28,6 @@ class Sharing:
         self._world = world
         self._since: dict[tuple[str, str], float] = {}  # by lease, and name of the pod
 
-    def look(self, shares: Iterable[tuple[str, Any]]) -> None:
-        """After each step: the lease that each pod has, by its name."""
-        for pod, lease in shares:
-            self._since.setdefault((lease.lease_id, pod), self._world.now)
-
     def given_back(self, owner: Pod, lease_id: str, others: Iterable[tuple[Pod, Any]]) -> None:
         """A pod has released a lease; `others` are the pods that have one, each with its lease."""
         for pod, lease in others:
@@ -47,6 +42,7 @@ class Sharing:
 
     def taken(self, pod: Pod, lease: Lease, leases: Iterable[Lease]) -> None:
         """A pod has answered a check with credits of a lease."""
+        self._since.setdefault((lease.id, pod.name), self._world.now)
         if lease.released_at is None:
             return
         at = lease.released_at - EPOCH

@@ -171,7 +171,6 @@ class Simulation(Steps):
         if self.schedule.scenario.store == "memory":
             shares = [(pod.name, lease) for pod, lease in self._shares()]
             self.judge.check_shares(granted, shares)
-            self._sharing.look(shares)
         for pod in self.pods:
             self._look_at_failures(pod)
 

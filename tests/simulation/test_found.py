@@ -152,3 +152,31 @@ def test_a_shutdown_bills_what_a_block_has_used_whose_renewal_was_refused() -> N
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_the_first_owner_leaves_its_lease_to_a_pod_that_has_joined_it_since() -> None:
+    schedule = Schedule(
+        1,
+        Scenario(store="memory", duration=60.0),
+        (
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (0.2, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+            (1.5, "shut down", (0,)),
+            (0.5, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_pod_that_joins_a_lease_in_the_moment_of_its_release_replaces_it() -> None:
+    schedule = Schedule(
+        1,
+        Scenario(store="memory", duration=60.0),
+        (
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (0.2, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+            (0.01, "shut down", (0,)),
+            (3.5, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None

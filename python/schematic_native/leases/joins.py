@@ -30,10 +30,10 @@ class Watched:
 
     __slots__ = ("asked", "balance", "is_joined", "reserved")
 
-    def __init__(self) -> None:
+    def __init__(self, balance: float | None) -> None:
         # Credits in leases of the slot, and credits in none, by the latest push.
         self.reserved = 0.0
-        self.balance = math.inf
+        self.balance = balance
         self.is_joined = False  # whether others may have added to the lease
         # What own requests may have added that no push has told: credits, and the instant of the request.
         self.asked: deque[tuple[float, float]] = deque()
@@ -75,7 +75,7 @@ class Joins:
         """Note that a request is about to add credits to the lease of a slot; return what is known of it."""
         watched = self._slots.get(slot)
         if watched is None:
-            watched = self._slots[slot] = Watched()
+            watched = self._slots[slot] = Watched(self._core.company_balance(*slot))
             self._credits.setdefault(slot[0], set()).add(slot[1])
             if len(self._slots) > MOST_WATCHED:
                 self._forget(next(iter(self._slots)))
@@ -112,8 +112,12 @@ class Joins:
         """Take in a message about a company; return its slots whose lease may have ended."""
         company_id = ingested.entity_id or ""
         watched = [(company_id, credit) for credit in self._credits.get(company_id, ())]
-        if not watched or ingested.message_type != "partial":
-            return watched  # after a full company, as something may have been missed before
+        if ingested.message_type != "partial":
+            for slot in watched:
+                self._slots[slot].balance = self._core.company_balance(*slot)
+            return watched  # something may have been missed before
+        if not watched:
+            return []
         data = _data(message)
         balances = _mapping(data.get("credit_balances"))
         leased = _mapping(data.get("credit_lease_balance"))
@@ -131,7 +135,8 @@ class Joins:
 
     def _hear(self, slot: Slot, reserved: float | None, balance: float | None) -> bool:
         watched = self._slots[slot]
-        rises = balance is not None and balance > watched.balance + DUST
+        known = watched.balance
+        rises = balance is not None and known is not None and balance > known + DUST
         watched.hear(reserved, balance, self._core.now())
         lease = self._core.lease(*slot)
         if lease is None:

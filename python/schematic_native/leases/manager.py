@@ -133,13 +133,13 @@ class Leases:
     ) -> None:
         """Extend the lease of a slot if it is low, or holds less than is required."""
         slot = (company_id, credit_type_id)
-        joins, is_outdated = 0, False
+        joins = 0
         store = self._store
         while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
             flight = self._extends.by_slot.get(slot)
             if flight is None or joins == MAX_JOINS:
                 refused = required_credits and self._core.was_refused(*slot, required_credits)
-                if self._closing or (refused and not is_outdated):
+                if self._closing or refused:
                     return
                 flight = self._extends.start(
                     slot,
@@ -149,9 +149,9 @@ class Leases:
                 await flight.join(deadline)
                 return
             joins += 1
-            has_ended = await flight.join(deadline)
-            is_outdated = self._is_outdated(flight, slot)
-            if not has_ended or (plan.additional_amount <= flight.asked and not is_outdated):
+            if not await flight.join(deadline):
+                return
+            if plan.additional_amount <= flight.asked and not self._is_outdated(flight, slot):
                 return
 
     def extend_low_slots(self) -> None:
