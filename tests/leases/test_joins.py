@@ -283,6 +283,7 @@ async def test_a_slot_is_asked_about_once_in_a_while_and_the_last_hint_counts(fa
         {"credit_lease_balance": {CREDIT: 7}}, {"credit_lease_balance": {CREDIT: {"reserved": "5"}}},
         {"credit_lease_balance": {CREDIT: {"reserved": True, "remaining": []}}},
         {"credit_balances": {CREDIT: None}}, {"credit_balances": 3},
+        {"credit_lease_balance": {CREDIT: {"reserved": 10**400, "remaining": float("nan")}}},
     ],
 )  # fmt: skip
 def test_a_push_that_says_nothing_of_leases_says_nothing(core, data):

@@ -6,7 +6,7 @@ it must never decide by itself what may be spent, or what is released.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -166,4 +166,4 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _amount(value: object) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+    return float(value) if is_number and abs(value) <= sys.float_info.max else None  # type: ignore[arg-type]
