@@ -1116,7 +1116,10 @@ class Core:
         """Forget that the service refused credits of a slot."""
 
     def was_refused(self, company_id: str, credit_type_id: str, credits: float) -> bool:
-        """Tell whether the service has refused that few credits since the check that asks was begun."""
+        """Tell whether the service has refused that few credits since the check that asks was begun.
+
+        A cached balance that has risen since ends that.
+        """
 
     def take_low_slots(self) -> list[tuple[str, str]]:
         """Return the company id and the credit type id of each slot at or below its low-water mark."""

@@ -421,7 +421,8 @@ def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulato
     assert state["billed"] == {"comp_acme": {"inference_tokens": sum(a["used"] for a in answers)}}
     assert state["anomalies"] == {}
     assert len(tracks(emulator)) == served
-    assert {lease["status"] for lease in state["leases"].values()} == {"released"}
+    # Either worker leaves the lease to the other.
+    assert {lease["status"] for lease in state["leases"].values()} == {"active"}
     assert emulator.audit()["balanced"]
 
 

@@ -206,6 +206,19 @@ def test_a_balance_that_rose_while_the_service_was_asked_counts(core):
     assert [asks(core), asks(core)] == [True, True]
 
 
+@pytest.mark.parametrize(("balance", "was_refused"), [(-5.0, True), (0.0, True), (33.0, False)])
+def test_a_refusal_counts_for_those_who_wait_until_the_balance_rises(core, balance, was_refused):
+    core.note_spent("comp_none", CREDIT, 8, 0.0)
+    message = {
+        "entity_type": "rulesengine.Company",
+        "message_type": "partial",
+        "entity_id": "comp_none",
+        "data": {"id": "comp_none", "credit_balances": {CREDIT: balance}},
+    }
+    assert core.ingest(json.dumps(message)).skipped == []
+    assert core.was_refused("comp_none", CREDIT, 8) is was_refused
+
+
 def test_a_balance_that_was_lower_than_known_when_it_was_refused_ends_the_denials_when_it_rises(
     core,
 ):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -57,6 +58,9 @@ class Service:
         self._current = lease_id, end
         return GrantedLease(lease_id, self.totals[lease_id], end)
 
+    def is_lent(self, lease_id: str) -> bool:
+        return self._current is not None and self._current[0] == lease_id
+
     def release(self, lease_id: str) -> None:
         if self._current is not None and self._current[0] == lease_id:
             self._current = None
@@ -96,26 +100,37 @@ class Process:
         self._service.release(lease_id)
 
 
+# Few, so that two processes often pick the same millisecond.
+JITTERS = [0.1, 0.100_01, 0.100_02, 0.9]
+
+
+def drawn(jitters: st.SearchStrategy[list[float]]) -> Any:
+    """Draw the processes of a machine, each with its lease's duration, its clock, and the end it asks for."""
+    of_each = {"min_size": PROCESSES, "max_size": PROCESSES}
+    return initialize(
+        durations=st.lists(st.sampled_from([60.0, 300.0]), **of_each),
+        slow=st.lists(st.sampled_from([0.0, 2.0]), **of_each),
+        jitters=jitters,
+        in_millis=st.booleans(),
+    )
+
+
 class Siblings(RuleBasedStateMachine):
     """Any order of acquires, lost answers, retries and extends."""
+
+    too_much = 0.0  # credits that processes may have beyond what was granted
 
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Process] = []
 
-    @initialize(
-        durations=st.lists(st.sampled_from([60.0, 300.0]), min_size=PROCESSES, max_size=PROCESSES),
-        slow=st.lists(st.sampled_from([0.0, 2.0]), min_size=PROCESSES, max_size=PROCESSES),
-        jitters=st.lists(
-            # Few, so that two processes often pick the same millisecond.
-            st.sampled_from([0.1, 0.100_01, 0.100_02, 0.9]),
-            min_size=PROCESSES,
-            max_size=PROCESSES,
-            unique=True,
-        ),
-        in_millis=st.booleans(),
-    )
+    @drawn(st.permutations(JITTERS).map(lambda drawn: drawn[:PROCESSES]))
     def begin(
+        self, durations: list[float], slow: list[float], jitters: list[float], in_millis: bool
+    ) -> None:
+        self.open(durations, slow, jitters, in_millis)
+
+    def open(
         self, durations: list[float], slow: list[float], jitters: list[float], in_millis: bool
     ) -> None:
         self.loop = asyncio.new_event_loop()
@@ -186,7 +201,8 @@ class Siblings(RuleBasedStateMachine):
             lease = process.core.lease(*SLOT)
             if lease is not None:
                 held[lease.lease_id] = held.get(lease.lease_id, 0.0) + lease.granted
-        over = {one: total for one, total in held.items() if total > self.service.totals[one]}
+        most = {one: total + self.too_much for one, total in self.service.totals.items()}
+        over = {one: total for one, total in held.items() if total > most[one]}
         assert over == {}
 
 
@@ -203,5 +219,61 @@ async def test_a_lease_that_ends_before_a_slow_clock_says_so_is_replaced():
     assert service.totals == {"lse_0": SIZE, "lse_1": 2.5 * SIZE}
 
 
+class Twins(Siblings):
+    """Processes of which several draw the same end, to the microsecond: each takes the grant for its own.
+
+    That is all that they have too much: one grant for each process but one, however much they extend.
+    """
+
+    too_much = (PROCESSES - 1) * SIZE
+
+    @drawn(st.just([0.1] * PROCESSES))
+    def begin(
+        self, durations: list[float], slow: list[float], jitters: list[float], in_millis: bool
+    ) -> None:
+        self.open(durations, slow, jitters, in_millis)
+
+
+async def test_two_that_draw_the_same_end_have_one_grant_too_much_and_never_more():
+    service = Service(keep=lambda end: end)
+    twins = [Process(service, duration=300.0, slow=0.0, jitter=0.5) for _ in range(2)]
+    for twin in twins:
+        await twin.leases.acquire_if_needed(*SLOT)
+    for _ in range(3):
+        for twin in twins:
+            lease = twin.core.lease(*SLOT)
+            await twin.leases.maybe_extend(*SLOT, lease.remaining + 1)
+    held = sum(twin.core.lease(*SLOT).granted for twin in twins)
+    assert service.totals == {"lse_0": 7 * SIZE}
+    assert held == 8 * SIZE
+    for twin in twins:
+        await twin.leases.close(asyncio.get_running_loop().time() + 1)
+    assert service.is_lent("lse_0"), "each has seen that there are others"
+
+
+@pytest.mark.parametrize("apart", [-2, -1, 1, 2])
+async def test_an_end_one_microsecond_off_is_that_of_another_process(apart):
+    service = Service(keep=lambda end: round(end + apart / 1e6, 6))
+    process = Process(service, duration=300.0, slow=0.0, jitter=0.5)
+    await process.leases.acquire_if_needed(*SLOT)
+    assert service.totals == {"lse_0": 2 * SIZE}, "it was extended by a share of its own"
+    assert process.core.lease(*SLOT).granted == SIZE
+
+
+async def test_a_twin_takes_no_share_that_others_have_added_meanwhile():
+    service = Service(keep=lambda end: end)
+    first, second, third = (
+        Process(service, duration=300.0, slow=0.0, jitter=jitter) for jitter in (0.5, 0.9, 0.5)
+    )
+    for process in (first, second, third):
+        await process.leases.acquire_if_needed(*SLOT)
+        await process.leases.maybe_extend(*SLOT, 1.5 * SIZE)
+    held = [process.core.lease(*SLOT).granted for process in (first, second, third)]
+    assert held == [2 * SIZE] * 3
+    assert service.totals == {"lse_0": 6 * SIZE}
+
+
 TestSiblings = Siblings.TestCase
 TestSiblings.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestTwins = Twins.TestCase
+TestTwins.settings = TestSiblings.settings

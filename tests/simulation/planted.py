@@ -228,10 +228,22 @@ FAULTS = (
         "if _may_be_extended(lease, plan.requested_amount):",
     ),
     Fault(
+        "the first owner releases a lease that others have joined",
+        SIBLINGS,
+        "        if not self.joins.is_joined(slot):",
+        "        if True:",
+    ),
+    Fault(
+        "a lease that another has released goes on being spent",
+        MANAGER,
+        "                self._endings.suspect(slot, lease_id)",
+        "                pass",
+    ),
+    Fault(
         "a lease whose answer was lost counts as wholly our own",
         SIBLINGS,
-        "return lease.is_retried and lease.granted != requested_amount",
-        "return False",
+        "        return lease.granted != requested_amount",
+        "        return False",
     ),
     Fault(
         "a lease that Redis has lost is put there anew, whole",

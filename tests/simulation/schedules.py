@@ -106,7 +106,8 @@ class _Mood:
         more = SLAB_ACTIONS if scenario.store == "slabs" else {}
         self.actions = _swayed(draw, ACTIONS | more)
         lacks = ("redis",) * (scenario.store == "memory") + ("disk",) * (scenario.spool is None)
-        self.faults = _swayed(draw, {k: v for k, v in FAULTS.items() if not k.startswith(lacks)})
+        faults = FAULTS | (MEMORY_FAULTS if scenario.store == "memory" else {})
+        self.faults = _swayed(draw, {k: v for k, v in faults.items() if not k.startswith(lacks)})
 
 
 def _swayed(draw: random.Random, weights: dict[str, float]) -> dict[str, float]:
@@ -177,6 +178,8 @@ FAULTS: dict[str, float] = {
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
     "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
 }  # fmt: skip
+# Of leases that are in no shared store.
+MEMORY_FAULTS: dict[str, float] = {"roll": 4}
 SECONDS = (0.2, 0.7, 1.5, 4.0)
 JUMPS = (-3.0, -0.4, 0.4, 3.0)
 
@@ -254,6 +257,7 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "kill": lambda d: (d.pod, d.of((0, 1, 2, 3, 5, 8, 13, 30))),
     "freeze": lambda d: (d.pod, d.of((0.3, 1.2, d.scenario.ttl + 0.5))),
     "shut down": lambda d: (d.pod,),
+    "roll": lambda d: (d.company(), d.usage(), d.of((0.0, 0.02, 1.2, 1.2))),
     "start": lambda d: (d.pod,),
     "change loop": lambda d: (d.pod,),
     "redis restarts": lambda _: (),

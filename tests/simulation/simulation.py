@@ -20,6 +20,7 @@ from tests.simulation.redis_model import RedisModel
 from tests.simulation.redis_server import RedisServer
 from tests.simulation.remains import Remains, close
 from tests.simulation.service_server import ServiceServer
+from tests.simulation.sharing import Sharing
 from tests.simulation.steps import LEASES, Steps
 from tests.simulation.world import EndlessError, World
 
@@ -95,6 +96,7 @@ class Simulation(Steps):
         self._copies = []
         self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
         self._buried: list[Remains] = []
+        self._sharing = Sharing(self.world)
         self.have_clocks_moved = scenario.skew != 0.0
         self.disks = _disks(self.world, scenario)
         self.pods = [
@@ -167,15 +169,19 @@ class Simulation(Steps):
         granted |= {hold.id: to_credits(hold.reserved) for hold in ledger.reservations.values()}
         self.judge.check(granted, self.model.rows(LEASES).values())
         if self.schedule.scenario.store == "memory":
-            shares = [
-                (pod.name, lease)
-                for pod in self.pods
-                for slot in (self.slots if pod.runs else ())
-                if (lease := pod.client._core.lease(*slot)) is not None
-            ]
+            shares = [(pod.name, lease) for pod, lease in self._shares()]
             self.judge.check_shares(granted, shares)
         for pod in self.pods:
             self._look_at_failures(pod)
+
+    def _shares(self) -> list[tuple[Pod, Any]]:
+        """Return the leases that running pods have in memory."""
+        return [
+            (pod, lease)
+            for pod in self.pods
+            for slot in (self.slots if pod.runs else ())
+            if (lease := pod.client._core.lease(*slot)) is not None
+        ]
 
     def _look_at_failures(self, pod: Pod) -> None:
         for failure in (*pod.loop.failures, *self.service.loop.failures):
@@ -203,6 +209,13 @@ class Simulation(Steps):
                     if pod.to_service.failed_at < begun < pod.closing_at
                 }
                 self.fail(lambda settled=settled: self.judge.released(lease_id, settled))
+                if self.schedule.scenario.store == "memory" and not self.have_clocks_moved:
+                    shares = self._shares()
+                    self.fail(
+                        lambda pod=pod, shares=shares: self._sharing.given_back(
+                            pod, lease_id, shares
+                        )
+                    )
 
     def _note_end(self, key: bytes) -> None:
         """Let the judge know before a hold ends in Redis whether it has lapsed by then."""
@@ -298,6 +311,9 @@ class Simulation(Steps):
             return
         ended_for = EPOCH + self.world.now - lease.expires_at
         self.fail(lambda: self.judge.taken(hold.id, hold.lease_id, ended_for))
+        if self.schedule.scenario.store == "memory":
+            leases = self.service.service.ledger.leases.values()
+            self.fail(lambda: self._sharing.taken(pod, lease, leases))
 
     def look_at_reserved(self, slot: tuple[str, str], told: float) -> None:
         """What is told to be reserved of a slot must be the holds of it, where each is one script's work."""

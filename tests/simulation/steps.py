@@ -135,6 +135,17 @@ class Steps:
         if self._pod(pod).runs:
             self._pod(pod).shut_down()
 
+    def _do_roll(self, company: int, usage: float, delay: float) -> None:
+        """Have all pods use one company, and the one that has its lease for the longest shut down; the others go on."""
+        for pod in range(len(self.pods)):
+            self.world.later(0.1 * pod, self._do_check, pod, company, usage, 2.0, "fail-closed")
+        last = 0.1 * len(self.pods)
+        self.world.later(last + delay, self._do_shut_down, 0)
+        for pod in range(1, len(self.pods)):
+            self.world.later(
+                last + delay + 4.0, self._do_check, pod, company, 1.0, 2.0, "fail-closed"
+            )
+
     def _do_start(self, pod: int) -> None:
         if self._pod(pod).state in {"dead", "shut"}:
             self._pod(pod).start()

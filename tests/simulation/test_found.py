@@ -195,6 +195,20 @@ def test_a_check_whose_debit_has_not_been_sent_when_the_client_closes_sends_none
     assert breaks(schedule) is None
 
 
+def test_the_first_owner_leaves_its_lease_to_a_pod_that_has_joined_it_since() -> None:
+    schedule = Schedule(
+        1,
+        Scenario(store="memory", duration=60.0),
+        (
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (0.2, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+            (1.5, "shut down", (0,)),
+            (0.5, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
 def test_a_hold_of_the_service_does_not_keep_an_ending_loop_waiting_for_its_release() -> None:
     schedule = Schedule(
         3011002947,
@@ -204,6 +218,20 @@ def test_a_hold_of_the_service_does_not_keep_an_ending_loop_waiting_for_its_rele
             (0.0, "hold", (0, 0, 3.0, 0.0, 1.0)),
             (0.0, "check", (0, 0, 24, 2.0, "fail-closed")),
             (0.002447, "change loop", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_pod_that_joins_a_lease_in_the_moment_of_its_release_replaces_it() -> None:
+    schedule = Schedule(
+        1,
+        Scenario(store="memory", duration=60.0),
+        (
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (0.2, "check", (1, 0, 1.0, 2.0, "fail-closed")),
+            (0.01, "shut down", (0,)),
+            (3.5, "check", (1, 0, 1.0, 2.0, "fail-closed")),
         ),
     )
     assert breaks(schedule) is None

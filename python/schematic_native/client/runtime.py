@@ -106,6 +106,7 @@ class Runtime:
         self._background: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
+        self._streaming: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
         self._closing: asyncio.Task[None] | None = None
         self._dropped = asyncio.Event()
@@ -258,7 +259,7 @@ class Runtime:
         self._core.start_spool()
         handlers: dict[str, Callable[[], None]] = {"events": self._sender.wake}
         if self._datastream is not None:
-            self._services.append(self._serve("DataStream", self._datastream.run))
+            self._streaming.append(self._serve("DataStream", self._datastream.run))
         if self._replica is not None:
             self._services += [self._serve(*service) for service in self._replica.services()]
         if self._caches is not None:
@@ -310,16 +311,33 @@ class Runtime:
             self._core,
             self._faults,
             StreamHandlers(
-                on_ready=lambda: on_streaming(True),
-                on_message=None if settings.caches is None else self._note,
+                on_ready=lambda: self._tell_streaming(on_streaming),
+                on_message=self._note if settings.caches or self._has_own_leases else None,
+                on_lost=self._lose_sight,
                 listeners=self._listeners,
             ),
             machine=self._machine,
         )
 
+    @property
+    def _has_own_leases(self) -> bool:
+        """Whether leases live in this process alone."""
+        return self._settings.leases is not None and self._shared is None
+
+    def _tell_streaming(self, on_streaming: Callable[[bool], None]) -> None:
+        if self._leases is not None:
+            self._leases.joins.set_sight(is_clear=True)
+        on_streaming(True)
+
+    def _lose_sight(self) -> None:
+        if self._leases is not None:
+            self._leases.joins.set_sight(is_clear=False)
+
     def _note(self, message: bytes, ingested: Ingested) -> None:
         if self._caches is not None:
             self._caches.take(message, ingested)
+        if self._leases is not None and ingested.entity_type == COMPANY and self._shared is None:
+            self._leases.hear(message, ingested)
 
     def _make_caches(self) -> EntityCaches | None:
         datastream, caches = self._datastream, self._settings.caches
@@ -343,13 +361,16 @@ class Runtime:
         async def request_company(keys: Mapping[str, str], deadline: float) -> bool:
             return await source.request(COMPANY, keys, deadline)
 
-        return Leases(
+        leases = Leases(
             self._work,
             settings,
             store=self._shared,
             request_company=request_company,
             jitter=self._machine.jitter,
         )
+        if self._datastream is None:
+            leases.joins.set_sight(is_clear=False)
+        return leases
 
     def _share(self, store: Store) -> SharedStore:
         from schematic_native.leases.shared_store import SharedStore  # noqa: PLC0415
@@ -414,14 +435,20 @@ class Runtime:
 
     async def _end(self, start: float, budget: float) -> None:
         # While the events are sent: the DataStream's closing handshake takes a round trip, too.
-        ending = asyncio.ensure_future(cancel_all([*self._services, *self._background]))
+        # With leases it goes on: it tells to the last moment whether other processes have joined one.
+        streaming = [] if self._leases is None else self._streaming
+        early = [task for task in self._streaming if task not in streaming]
+        ending = asyncio.ensure_future(cancel_all([*self._services, *self._background, *early]))
         # Usage is sent before the leases are released, because a released lease can no longer be
         # billed. Part of the budget is kept for the leases in case the events cannot be delivered.
         await self._sender.flush(budget * 0.6)
         await ending
         await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
+            self._leases.joins.stop()
+            ending = asyncio.ensure_future(cancel_all(streaming))
             await self._leases.close(start + budget * 0.9)
+            await ending
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
         await cancel_all([self._sending])
         undelivered = await self._sender.close()

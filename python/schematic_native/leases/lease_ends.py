@@ -2,7 +2,7 @@
 
 The service keeps one lease for a slot and hands it to every process that asks. So each process asks for
 an end that no other asks for, up to 30 s early, and its own lease is the one that has this end. Of two
-processes that ask at once for leases of 300 s, one in seven million takes the other's for its own.
+processes that ask at once for leases of 300 s, one in 29 million takes the other's for its own.
 
 A service that keeps milliseconds leaves one in fifteen thousand, so there an extend must prove whose the
 lease is (see `siblings`). One that rounds more makes every lease look like another's, which costs an
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 EXPIRY_JITTER = 30.0
 # The same as a part of the lease, for those that are short.
 MOST_EXPIRY_JITTER = 0.1
-EXPIRY_TOLERANCE = 2e-6
 # Microseconds before and after a full millisecond in which no end is asked for.
 NEXT_TO_MILLISECOND = 10
 
@@ -71,4 +70,4 @@ def is_foreign(lease: GrantedLease, asked_end: float) -> bool:
 
 def ends_at(lease: GrantedLease, end: float) -> bool:
     """Tell whether a lease may end at this instant, to the microsecond; its end may be unknown."""
-    return lease.expires_at is None or abs(lease.expires_at - end) <= EXPIRY_TOLERANCE
+    return lease.expires_at is None or round(lease.expires_at * 1e6) == round(end * 1e6)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.leases.company_lookup import CompanyLookup
+from schematic_native.leases.endings import Endings
 from schematic_native.leases.extend_backoff import ExtendBackoff
 from schematic_native.leases.flights import Calls, Flight, SingleFlight
 from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
@@ -25,7 +26,7 @@ from schematic_native.service.errors import ApiError, PaymentRequiredError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from schematic_native._native import AcquirePlan, ExtendPlan
+    from schematic_native._native import AcquirePlan, ExtendPlan, Ingested
     from schematic_native.config.lease_settings import LeaseSettings
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_store import HeldLease, LeaseStore, SharedLeaseStore
@@ -87,6 +88,8 @@ class Leases:
         self._backoff = ExtendBackoff(jitter)
         self._ends = LeaseEnds(core.now, jitter)
         self._siblings = Siblings(core, api, self._ends)
+        self.joins = self._siblings.joins
+        self._endings = Endings(self._calls, self._replace_shared)
         self._closing = False
 
     async def acquire_if_needed(
@@ -130,13 +133,13 @@ class Leases:
     ) -> None:
         """Extend the lease of a slot if it is low, or holds less than is required."""
         slot = (company_id, credit_type_id)
-        joins, is_outdated = 0, False
+        joins = 0
         store = self._store
         while plan := await self._read(store.plan_extend(slot, required_credits), deadline):
             flight = self._extends.by_slot.get(slot)
             if flight is None or joins == MAX_JOINS:
                 refused = required_credits and self._core.was_refused(*slot, required_credits)
-                if self._closing or (refused and not is_outdated):
+                if self._closing or refused:
                     return
                 flight = self._extends.start(
                     slot,
@@ -146,9 +149,9 @@ class Leases:
                 await flight.join(deadline)
                 return
             joins += 1
-            has_ended = await flight.join(deadline)
-            is_outdated = self._is_outdated(flight, slot)
-            if not has_ended or (plan.additional_amount <= flight.asked and not is_outdated):
+            if not await flight.join(deadline):
+                return
+            if plan.additional_amount <= flight.asked and not self._is_outdated(flight, slot):
                 return
 
     def extend_low_slots(self) -> None:
@@ -183,6 +186,12 @@ class Leases:
         acquires = [self.acquire_if_needed(company_id, c, deadline) for c in credit_type_ids]
         await asyncio.gather(*acquires)
 
+    def hear(self, message: bytes, ingested: Ingested) -> None:
+        """Take in what the DataStream has sent about a company, where no store is shared."""
+        for slot, lease_id in self._siblings.hear(message, ingested):
+            if not self._closing:
+                self._endings.suspect(slot, lease_id)
+
     def inherit(self, other: Leases) -> None:
         """Take over what a manager knew whose event loop has ended."""
         self._siblings.inherit(other._siblings)
@@ -202,14 +211,23 @@ class Leases:
         for lease in leases:
             # Dropped before it is released: no check may reserve from a lease that is being released.
             self._core.drop_lease(lease.company_id, lease.credit_type_id)
-        own = [lease for lease in leases if not self._siblings.is_shared(lease.lease_id)]
         gate = asyncio.Semaphore(RELEASES_AT_ONCE)
 
-        async def release(lease_id: str) -> None:
+        async def leave(lease: HeldLease, slot: Slot) -> None:
             async with gate:
-                await self._release(lease_id, deadline)
+                await self._leave(lease, slot, deadline)
 
-        await asyncio.gather(*(release(lease.lease_id) for lease in own))
+        await asyncio.gather(*(leave(one, (one.company_id, one.credit_type_id)) for one in leases))
+
+    async def _leave(self, lease: HeldLease, slot: Slot, deadline: float) -> None:
+        """Release a lease of this process alone; one that others spend is left to expire."""
+        try:
+            is_alone = await self._siblings.is_alone(slot, lease, deadline)
+        except ApiError as error:
+            self._note_unreleased(lease.lease_id, error)
+            return
+        if is_alone:
+            await self._release(lease.lease_id, deadline)
 
     async def _replenish(self, slot: Slot, *, extend: bool) -> None:
         """Refill a slot that has run low, and extend its lease unless that failed lately."""
@@ -271,7 +289,7 @@ class Leases:
     ) -> None:
         """Acquire a lease and put it into its slot; one that came too late is released again."""
         ends = self._ends.unique(plan.expires_at)
-        lease = await self._api.acquire_lease(*slot, plan.requested_amount, ends)
+        lease = await self._siblings.acquire(slot, plan.requested_amount, ends)
         if lease.lease_id == successor_of:
             return  # the service has one lease for a slot, so it has not ended
         free, store = None, self._store
@@ -391,6 +409,27 @@ class Leases:
             lease = await self._store.live_lease(slot)
         return lease is None or lease.lease_id != plan.lease_id
 
+    async def _replace_shared(self, slot: Slot, lease_id: str) -> None:
+        """Replace a lease that others spend, if one of them has released it.
+
+        The service hands out a lease as long as it lives, even to a company without credits.
+        """
+        held = self._core.lease(*slot)
+        if self._closing or held is None or held.lease_id != lease_id:
+            return
+        topic = f"acquire of a lease for {slot}"
+        plan, balance = self._core.plan_shared_acquire(slot[1]), self._core.company_balance(*slot)
+        try:
+            await self._obtain_affordable(slot, plan, balance, 0.0, lease_id)
+        except PaymentRequiredError:
+            held = self._core.lease(*slot)
+            if held is not None and held.lease_id == lease_id:
+                self._core.drop_lease(*slot)
+        except (ApiError, StoreError) as error:
+            self._faults.raised(topic, error)
+            return
+        self._faults.cleared(topic)
+
     async def _read(self, answer: Awaitable[T], deadline: float | None = None) -> T | None:
         """Read from the store until the deadline; None if it fails or is too slow."""
         try:
@@ -430,8 +469,11 @@ class Leases:
         try:
             await self._api.release_lease(lease_id, deadline)
         except ApiError as error:
-            # Nothing is lost for good: the service takes the lease back when it expires.
-            self._faults.noted(f"lease {lease_id} could not be released: {error}")
+            self._note_unreleased(lease_id, error)
+
+    def _note_unreleased(self, lease_id: str, error: ApiError) -> None:
+        # Nothing is lost for good: the service takes the lease back when it expires.
+        self._faults.noted(f"lease {lease_id} could not be released: {error}")
 
 
 def _affordable(balance: float | None, refused: float, needed: float) -> float | None:

@@ -9,19 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from schematic_native.leases.joins import DUST, Joins
 from schematic_native.leases.lease_ends import ends_at, is_foreign
 from schematic_native.service.errors import PaymentRequiredError
 
 if TYPE_CHECKING:
-    from schematic_native._native import AcquirePlan, Core, ExtendPlan
+    from schematic_native._native import AcquirePlan, Core, ExtendPlan, Ingested
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_ends import LeaseEnds
+    from schematic_native.leases.lease_store import HeldLease
     from schematic_native.service.responses import GrantedLease
     from schematic_native.service.rest import Api
 
 # Credits of the extend that proves whose a lease is. The service carries out one extend after another,
 # so only one process finds a total that nobody has added to.
 PROOF = 1.0
+# Credits that are asked for only to learn which lease there is.
+LEAST = 1.0
 # So many leases of other processes are remembered; each ends within the hour.
 MOST_SHARED = 10_000
 
@@ -51,6 +55,7 @@ class Siblings:
         self._overlaps: dict[Slot, Overlap] = {}
         # Leases that others spend as well. They are not this process's to release.
         self._shared: dict[str, None] = {}
+        self.joins = Joins(core)
 
     def is_shared(self, lease_id: str) -> bool:
         """Tell whether other processes spend a lease."""
@@ -65,6 +70,50 @@ class Siblings:
     def inherit(self, other: Siblings) -> None:
         """Take over what another manager of this client has noted."""
         self._shared |= other._shared
+        self.joins.inherit(other.joins)
+
+    async def acquire(self, slot: Slot, credits_asked: float, asked_end: float) -> GrantedLease:
+        """Acquire a lease; one that this process has already may have been joined by others."""
+        self.joins.begin(slot, credits_asked)
+        lease = await self._api.acquire_lease(*slot, credits_asked, asked_end)
+        held = self._core.lease(*slot)
+        if held is not None and held.lease_id == lease.lease_id and _has_more(lease, held):
+            self.share(lease.lease_id)
+        return lease
+
+    async def is_alone(self, slot: Slot, lease: HeldLease, deadline: float) -> bool:
+        """Tell whether no other process has added to a lease that this one has.
+
+        The service is asked only if something hints that another has: an acquire returns the lease that is
+        there, and adds nothing to it.
+
+        Raises:
+            ApiError: the service could not tell.
+
+        """
+        if self.is_shared(lease.lease_id):
+            return False
+        if not self.joins.is_joined(slot):
+            return True
+        asked_end = self._ends.unique(lease.expires_at)
+        told = await self._api.acquire_lease(*slot, LEAST, asked_end, deadline)
+        if told.lease_id == lease.lease_id:
+            return not _has_more(told, lease)
+        if not is_foreign(told, asked_end):
+            await self._api.release_lease(told.lease_id, deadline)
+        return False
+
+    def hear(self, message: bytes, ingested: Ingested) -> list[tuple[Slot, str]]:
+        """Take in what was sent about a company; return its leases that may have ended, each with its slot.
+
+        A lease that nobody else spends does not end before its time.
+        """
+        leases = ((slot, self._core.lease(*slot)) for slot in self.joins.hear(message, ingested))
+        return [
+            (slot, lease.lease_id)
+            for slot, lease in leases
+            if lease is not None and self.is_shared(lease.lease_id)
+        ]
 
     async def own_part_of_grant(
         self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, asked_end: float
@@ -76,6 +125,7 @@ class Siblings:
         if is_foreign(lease, asked_end) or _may_be_extended(lease, plan.requested_amount):
             return await self._add_share(slot, lease, plan)
         if not ends_at(lease, asked_end):
+            self.joins.ask(slot, PROOF)
             return await self._prove(lease, plan)
         return lease
 
@@ -83,6 +133,7 @@ class Siblings:
         """Extend a lease; also returns the other extends of the slot that are under way."""
         overlap = self._overlaps.setdefault(slot, Overlap())
         overlap.asked.append(plan.additional_amount)
+        self.joins.ask(slot, plan.additional_amount)
         try:
             ends = self._ends.within_the_hour(plan.expires_at)
             lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
@@ -144,10 +195,18 @@ class Siblings:
         return await self._api.extend_lease(lease.lease_id, credits_added, ends)
 
 
+def _has_more(told: GrantedLease, held: HeldLease) -> bool:
+    """Tell whether the service has granted more of a lease than this process knows of."""
+    return told.granted > held.granted + DUST
+
+
 def _may_be_extended(lease: GrantedLease, requested_amount: float) -> bool:
     """Tell whether others may have added credits to a new lease before its grant was answered.
 
-    The answer of an earlier attempt was lost, so the lease may have been ours for a while. If its
-    total is not what we asked for, nobody knows which part of it is ours.
+    The service may lend somewhat more than it was asked for, but a share of another process is a whole lease.
+    If the answer of an earlier attempt was lost, the lease may have been ours for a while: whatever its total
+    is then, nobody knows which part of it is ours.
     """
-    return lease.is_retried and lease.granted != requested_amount
+    if lease.is_retried:
+        return lease.granted != requested_amount
+    return lease.granted >= 2 * requested_amount

@@ -111,12 +111,14 @@ class StreamHandlers:
     Attributes:
         on_ready: called whenever a full set of flags has arrived.
         on_message: called with each message that the core has received.
+        on_lost: called when the connection has ended.
         listeners: notified when the flags are current, when they no longer are, and when they change.
 
     """
 
     on_ready: Callable[[], None]
     on_message: Callable[[bytes, Ingested], None] | None = None
+    on_lost: Callable[[], None] | None = None
     listeners: Listeners | None = None
 
 
@@ -149,6 +151,7 @@ class DataStream:
         self._max_message_size = address.max_message_size
         self._on_ready = handlers.on_ready
         self._on_message = handlers.on_message
+        self._on_lost = handlers.on_lost
         self._listeners = handlers.listeners
         self._timing = timing or Timing()
         self._backoff = Backoff(machine.jitter)
@@ -298,6 +301,8 @@ class DataStream:
     def _disconnected(self) -> None:
         self._socket = None
         self.ready = False
+        if self._on_lost is not None:
+            self._on_lost()
         if self._listeners is not None:
             self._listeners.set_ready(is_ready=False)
         self.first_outcome.set()

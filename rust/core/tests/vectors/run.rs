@@ -124,7 +124,9 @@ impl Run {
                 json!({})
             }
             "was_refused" => {
-                json!({"refused": self.ledger.was_refused(key, amount("credits"), self.now)})
+                let balance = operation["balance"].as_f64();
+                let credits = amount("credits");
+                json!({"refused": self.ledger.was_refused(key, credits, balance, self.now)})
             }
             "get_lease" => self
                 .ledger

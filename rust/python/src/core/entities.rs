@@ -74,7 +74,7 @@ impl Core {
         subscriptions(py, self.client.cache().users())
     }
 
-    fn company_balance(&self, company_id: &str, credit_type_id: &str) -> Option<f64> {
+    pub(super) fn company_balance(&self, company_id: &str, credit_type_id: &str) -> Option<f64> {
         let company = self.client.cache().companies().get(company_id)?;
         company.balance(credit_type_id)
     }

@@ -146,8 +146,10 @@ impl Core {
         credits: f64,
     ) -> PyResult<bool> {
         let slot = slot(company_id, credit_type_id);
+        let balance = self.company_balance(company_id, credit_type_id);
         let now = self.now(py)?;
-        Ok(self.client.ledger().was_refused(slot, credits, now))
+        let ledger = self.client.ledger();
+        Ok(ledger.was_refused(slot, credits, balance, now))
     }
 
     fn take_low_slots(&self) -> Vec<(String, String)> {

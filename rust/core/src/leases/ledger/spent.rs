@@ -110,12 +110,22 @@ impl Ledger {
         false
     }
 
-    /// Whether the service has refused this much or less since the check that asks now was begun.
+    /// Whether the service has refused this much or less since the check that asks now was begun, and the
+    /// company's balance has not risen since.
     #[must_use]
-    pub fn was_refused(&self, key: SlotKey<'_>, credits: f64, now: Millis) -> bool {
+    pub fn was_refused(
+        &self,
+        key: SlotKey<'_>,
+        credits: f64,
+        balance: Option<f64>,
+        now: Millis,
+    ) -> bool {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.lock();
         let spent = shard.slot(hash, key).and_then(|slot| slot.spent);
-        spent.is_some_and(|spent| spent.covers(credits) && spent.is_fresh(now) && !spent.is_asked)
+        spent.is_some_and(|spent| {
+            let is_covered = spent.covers(credits) && !spent.has_risen(balance);
+            is_covered && spent.is_fresh(now) && !spent.is_asked
+        })
     }
 }
