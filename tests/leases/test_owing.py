@@ -435,10 +435,10 @@ async def test_an_operation_for_which_no_thread_is_free_fails_in_time(monkeypatc
     monkeypatch.setattr("schematic_native.redis.threaded_store.MOST_WORKERS", 1)
     busy: Any = BusyStore()
     store = ThreadedStore(busy)
-    first = asyncio.ensure_future(store.run(store.operations.now()))
+    first = asyncio.ensure_future(store.run(store.operations.lapsed()))
     await asyncio.sleep(0)
     with pytest.raises(StoreError, match="no thread") as failure:
-        await store.run(store.operations.now(), 0.02)
+        await store.run(store.operations.lapsed(), 0.02)
     assert not failure.value.lost
     busy.answer.set()
     assert await first == "answered"

@@ -26,7 +26,7 @@ _NAMES = {
     if isinstance(script, scripts.Script)
 }
 # Asked at each sweep, and nothing to be told of.
-QUIET = {"time", "zrangebyscore", "lease", "probe", "del"}
+QUIET = {"lapsed", "zrangebyscore", "lease", "probe", "del"}
 SCRIPTED = {b"EVALSHA", b"EVAL"}
 SUMMED = {b"HVALS", b"HKEYS"}
 
