@@ -348,7 +348,6 @@ class Simulation(Steps):
     def _finish(self) -> None:
         """Heal everything, let it settle, and look whether all is back where it belongs."""
         self._heal()
-        self._start_those_with_spools()
         self._deliver()
         self._look()
         self._lapse()
@@ -376,18 +375,19 @@ class Simulation(Steps):
             self.world.run(0.5)
 
     def _start_those_with_spools(self) -> None:
-        """Have what is on the disks delivered."""
+        """Have what is on the disks delivered, also of a process that a request from before the healing kills."""
         for pod in self.pods:
-            if pod.disk is not None and not pod.runs:
-                while pod.state == "closing":
-                    self.world.run(0.5)
+            while pod.disk is not None and pod.state == "closing":
+                self.world.run(0.5)
+            if _must_start(pod):
                 pod.start()
 
     def _deliver(self) -> None:
         until = self.world.now + DELIVERY
         while self.world.now < until:
+            self._start_those_with_spools()
             self.world.run(1.0)
-            if not any(_is_busy(pod) for pod in self.pods):
+            if not any(_is_busy(pod) or _must_start(pod) for pod in self.pods):
                 return
         late = [pod.name for pod in self.pods if _is_busy(pod)]
         raise ViolationError(
@@ -475,6 +475,10 @@ class Simulation(Steps):
             disk.close()
         # Whatever interrupted a turn of a loop: none runs any longer.
         events._set_running_loop(None)
+
+
+def _must_start(pod: Pod) -> bool:
+    return pod.disk is not None and not pod.runs and pod.state != "closing"
 
 
 def _is_busy(pod: Pod) -> bool:

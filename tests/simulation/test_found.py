@@ -154,6 +154,61 @@ def test_a_shutdown_bills_what_a_block_has_used_whose_renewal_was_refused() -> N
     assert breaks(schedule) is None
 
 
+def test_a_check_whose_debit_has_not_been_sent_when_the_client_closes_sends_none() -> None:
+    schedule = Schedule(
+        3011000847,
+        Scenario(
+            store="slabs",
+            is_spread=True,
+            pods=1,
+            lease_size=1000.0,
+            duration=20.0,
+            ttl=2.0,
+            sweep_interval=2.0,
+        ),
+        (
+            (0.0, "check", (0, 0, 1.0, 0.5, "fail-closed")),
+            (0.001493, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (0.0, "check", (0, 0, 1200, 0.5, "fail-closed")),
+            (0.004732, "check many", (0, 0, 1.0, 2.0, "fail-closed", 3)),
+            (0.004085, "check", (0, 0, 0.5, 0.05, "fail-closed")),
+            (0.0, "check", (0, 0, 1.0, 0.05, "fail-closed")),
+            (0.004038, "check", (0, 0, 3.0, 0.5, "fail-closed")),
+            (0.3, "check", (0, 0, 130.0, 2.0, "fail-open")),
+            (0.0, "check", (0, 0, 3.0, 0.05, "fail-closed")),
+            (0.0, "check", (0, 0, 3.0, 2.0, "fail-closed")),
+            (0.0, "settle elsewhere", (0, 0, 819, 0.5)),
+            (0.0, "check", (0, 0, 1.0, 2.0, "fail-closed")),
+            (3.7, "check", (0, 0, 330.0, 2.0, "fail-closed")),
+            (4.0, "settle elsewhere", (0, 0, 421, 0.0)),
+            (0.0, "settle", (0, 321, 0.5)),
+            (0.005723, "prewarm", (0, 0)),
+            (0.002976, "check", (0, 0, 1200, 0.5, "fail-closed")),
+            (0.001043, "check", (0, 0, 0.5, 2.0, "fail-open")),
+            (0.000555, "settle elsewhere", (0, 0, 270, 1.0)),
+            (0.005411, "settle", (0, 372, 0.0)),
+            (0.0, "settle elsewhere", (0, 0, 911, 1.0)),
+            (1.428, "check", (0, 0, 1200, 0.05, "fail-open")),
+            (0.006155, "shut down", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_hold_of_the_service_does_not_keep_an_ending_loop_waiting_for_its_release() -> None:
+    schedule = Schedule(
+        3011002947,
+        Scenario(store="memory", pods=1, duration=20.0, sweep_interval=2.0, mode="server"),
+        (
+            (0.0, "check", (0, 0, 2.4, 0.05, "fail-open")),
+            (0.0, "hold", (0, 0, 3.0, 0.0, 1.0)),
+            (0.0, "check", (0, 0, 24, 2.0, "fail-closed")),
+            (0.002447, "change loop", (0,)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
 def test_a_hold_lapses_in_the_midst_of_a_millisecond() -> None:
     # The sweep comes to the instant at which the time of the hold is over.
     schedule = Schedule(

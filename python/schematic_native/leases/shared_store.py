@@ -189,8 +189,13 @@ class SharedStore:
 
     async def _run_check(
         self, work: Operation[CheckResult | PendingCheck], timeout: float
-    ) -> CheckResult | PendingCheck:
-        """Run a check's operation. If the caller is cancelled, it goes on, and counts as under way."""
+    ) -> CheckResult | PendingCheck | None:
+        """Run a check's operation. If the caller is cancelled, it goes on, and counts as under way.
+
+        Nothing is sent once the store closes, which may have happened before this task had its first turn.
+        """
+        if self._closing:
+            return None
         self._checks.begin()
         try:
             answer = await self._store.run(work, timeout, self._abandon)

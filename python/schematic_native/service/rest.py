@@ -279,6 +279,8 @@ class Api:
             try:
                 response = await self._sender.send(method, url, content, self._time_left(deadline))
             except ApiConnectionError as error:
+                if self._sender.is_closed:  # no further attempt can succeed
+                    raise
                 failure: ApiError = error
             else:
                 if response.is_success:

@@ -42,6 +42,8 @@ TIMEOUT = 1.0
 MOST_QUEUED = 20_000
 # Seconds that the last of them may take before the client is shut down, which gives them only a few.
 DELIVERY = 60.0
+# Seconds until an interrupt is noticed, at most.
+INTERRUPT_POLL = 0.5
 # Pairs of check and settle between two looks at the clock and the queue.
 STRIDE = 64
 
@@ -421,6 +423,8 @@ def _show_page(emulator: Emulator, *, stay: bool) -> None:
     if not stay:
         print("\nThe emulator ends now: --stay keeps it, and its dashboard with this ledger.")
         return
-    print(f"\ndashboard: {emulator.base_url}/  (Ctrl-C ends it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+        print(f"\ndashboard: {emulator.base_url}/  (Ctrl-C ends it)", flush=True)
+        while True:
+            # A signal that arrives just before the wait begins does not interrupt it.
+            time.sleep(INTERRUPT_POLL)
