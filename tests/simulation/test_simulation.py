@@ -17,7 +17,7 @@ from tests.simulation.simulation import Outcome, Simulation
 STEPS = 50
 FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "1500"))
 # Other seeds each time: what they find need not be a fault of the change that is tested, but it is one.
-FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "500"))
+FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "100"))
 # So many seeds are one test: several processes of pytest share them.
 SHARE = 100
 
