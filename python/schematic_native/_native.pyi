@@ -93,7 +93,7 @@ def pack_command(opening: str, opened: int, words: tuple[str | int, ...]) -> byt
     """
 
 def plain_replies(data: bytes, count: int) -> list[object] | None:
-    """Read so many replies of Redis that are integers, texts or null; None if the data is anything else."""
+    """Read so many replies of Redis: integers, texts, null or lists of those; None if the data is anything else."""
 
 @final
 class CompiledFlag:

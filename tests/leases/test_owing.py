@@ -123,7 +123,7 @@ async def books(gate: Gate) -> tuple[float, float]:
 async def test_claims_under_way_at_a_shutdown_are_made(gate, core, shared):
     for owed in await make_holds(gate, 3):
         core.settle_shared(owed, USED_UNITS)
-    gate.answers = 2  # the clock, and one claim
+    gate.answers = 2  # what has lapsed, and one claim
     sweep = asyncio.ensure_future(shared.sweep())
     await eventually_async(lambda: gate.waiting)
     sweep.cancel()
@@ -131,6 +131,31 @@ async def test_claims_under_way_at_a_shutdown_are_made(gate, core, shared):
     gate.open()
     await shared.close(5)
     assert await books(gate) == (1000 - 3 * USED, 0)
+
+
+async def test_a_sweep_asks_the_store_once_if_nothing_has_lapsed(gate, shared):
+    await make_holds(gate, 1)
+    before = gate.answers
+    await shared.sweep()
+    assert gate.answers == before - 1
+    assert await books(gate) == (1000 - HELD, HELD)
+
+
+async def test_a_sweep_goes_on_page_by_page(gate, shared, monkeypatch):
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 2)
+    await make_holds(gate, 5, expires_at=time.time())
+    await shared.sweep()
+    assert await books(gate) == (1000, 0)
+
+
+async def test_a_sweep_stops_after_so_many_pages(gate, shared, monkeypatch):
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 1)
+    monkeypatch.setattr("schematic_native.leases.shared_store.PAGES", 3)
+    await make_holds(gate, 5, expires_at=time.time())
+    await shared.sweep()
+    assert await books(gate) == (1000 - 2 * HELD, 2 * HELD)
+    await shared.sweep()
+    assert await books(gate) == (1000, 0)
 
 
 async def test_a_sweep_does_not_give_back_what_this_process_owes_a_claim(gate, core, shared):
@@ -436,10 +461,10 @@ async def test_an_operation_for_which_no_thread_is_free_fails_in_time(monkeypatc
     monkeypatch.setattr("schematic_native.redis.threaded_store.MOST_WORKERS", 1)
     busy: Any = BusyStore()
     store = ThreadedStore(busy)
-    first = asyncio.ensure_future(store.run(store.operations.now()))
+    first = asyncio.ensure_future(store.run(store.operations.lapsed()))
     await asyncio.sleep(0)
     with pytest.raises(StoreError, match="no thread") as failure:
-        await store.run(store.operations.now(), 0.02)
+        await store.run(store.operations.lapsed(), 0.02)
     assert not failure.value.lost
     busy.answer.set()
     assert await first == "answered"

@@ -176,8 +176,11 @@ FAULTS = (
     Fault(
         "a sweep goes by the clock of its pod",
         STORE,
-        "now = await self._ask(self._operations.now())",
-        "now = self._core.now()",
+        "lapsed = await self._ask(self._operations.lapsed())",
+        "lapsed = await self._ask(self._operations.lapsed())\n"
+        "        now = self._core.now()\n"
+        "        members = await self._ask(self._operations._lapsed_at(now))\n"
+        "        lapsed = lapsed._replace(now=now, members=members)",
     ),
     Fault(
         "what is held of a slab is given back when its pod closes",

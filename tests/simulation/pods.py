@@ -31,6 +31,7 @@ from tests.simulation.world import Loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from schematic_native.ground.machine import Machine
     from tests.simulation.disk import Disk
     from tests.simulation.simulation import Simulation
 
@@ -49,6 +50,14 @@ SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 _quiet = logging.getLogger("simulation")
 _quiet.propagate = False
 _quiet.addHandler(logging.NullHandler())
+
+
+class _Client(AsyncSchematic):
+    """A client on a machine of its own."""
+
+    def __init__(self, machine: Machine, config: AsyncSchematicConfig) -> None:
+        vars(self)["_machine"] = machine
+        super().__init__(worlds.API_KEY, config)
 
 
 class Pod:
@@ -95,8 +104,7 @@ class Pod:
             )
             self.spool.prepare()
             world.later(self.spool.period, self._tend, self.name)
-        kind = type("SimulatedClient", (AsyncSchematic,), {"_machine": machine})
-        self.client: AsyncSchematic = kind(worlds.API_KEY, self.config())
+        self.client = _Client(machine, self.config())
         self.holds: list[Reservation] = []
         self.settled: list[Reservation] = []
         self.settling_at: dict[str, float] = {}

@@ -23,7 +23,7 @@ WRITES = frozenset({b"HSET", b"HDEL", b"HSETNX", b"DEL", b"PEXPIREAT", b"ZADD", 
 # Commands that a server without memory still carries out.
 FREES = frozenset({b"HDEL", b"DEL", b"PEXPIREAT", b"ZREM"})
 # Replies that are lists.
-LISTS = (b"HMGET", b"HGETALL", b"HKEYS", b"HVALS", b"TIME", b"ZRANGEBYSCORE")
+LISTS = frozenset({b"HMGET", b"HGETALL", b"HKEYS", b"HVALS", b"TIME", b"ZRANGEBYSCORE"})
 
 _PRELUDE = """
 local encode = ...

@@ -20,27 +20,26 @@ if TYPE_CHECKING:
     from tests.simulation.network import Link
     from tests.simulation.redis_model import RedisModel
 
+# By the text of each script, and by its digest.
 _NAMES = {
-    hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest().encode(): name.lower()
+    known: name.lower()
     for name, script in vars(scripts).items()
     if isinstance(script, scripts.Script)
+    for text in (script.text.encode(),)
+    for known in (text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 }
 # Asked at each sweep, and nothing to be told of.
-QUIET = {"time", "zrangebyscore", "lease", "probe", "del"}
+QUIET = {"lapsed", "zrangebyscore", "lease", "probe", "del"}
 SCRIPTED = {b"EVALSHA", b"EVAL"}
 SUMMED = {b"HVALS", b"HKEYS"}
 
 
 def operation_of(commands: Sequence[list[bytes]]) -> str:
     """Name what a batch is about: its first script, or its first command."""
-    first = next((words for words in commands if words[0].upper() in SCRIPTED), commands[0])
-    name = first[0].upper()
-    if name == b"EVALSHA":
-        return _NAMES.get(first[1], "script")
-    if name == b"EVAL":
-        digest = hashlib.sha1(first[1], usedforsecurity=False).hexdigest().encode()
-        return _NAMES.get(digest, "script")
-    return name.decode().lower()
+    for words in commands:
+        if words[0] in SCRIPTED:
+            return _NAMES.get(words[1], "script")
+    return commands[0][0].decode().lower()
 
 
 class RedisServer:
@@ -62,7 +61,7 @@ class RedisServer:
         for words in commands:
             reply = self.model.execute(words)
             replies.append(_written(reply))
-            if isinstance(reply, list):
+            if type(reply) is list and words[0] in SCRIPTED:
                 self._see(operation_of([words]), reply)
             if self.trace is not None:
                 self._tell(self.trace, name, words, reply)
@@ -178,11 +177,7 @@ class _Transport:
             return
         self._comes_at = max(self._comes_at, link.world.now + link.delay())
         link.waited(self._comes_at - link.world.now)
-        link.world.at(self._comes_at, self._answer, replies)
-
-    def _answer(self, replies: bytes) -> None:
-        if not self._is_closed:
-            self._loop.call_soon(self._hear, replies)
+        link.world.on(self._loop, self._comes_at, self._hear, replies)
 
     def _hear(self, replies: bytes) -> None:
         if not self._is_closed:

@@ -132,7 +132,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         slab_lifetime=draw.choice((2.0, 10.0, 10.0)),
         skew=draw.choice((0.0, 0.0, 0.0, 0.0, 0.0, 0.4, -3.0)),
-        buffer_period=draw.choice((1.0, 1.0, 0.1)),
+        buffer_period=draw.choice((1.0, 1.0, 0.25)),
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
         shares_disk=draw.random() < 0.5,

@@ -210,7 +210,7 @@ class _Exchange:
         else:
             delay += LATE if kind == "late" else 0.0
             self._link.waited(delay)
-            world.later(delay, self._server.loop.call_soon, self._arrive, fate, request)
+            world.on(self._server.loop, world.now + delay, self._arrive, fate, request)
 
     def _arrive(self, fate: Fate | None, request: Any) -> None:
         answer = self._server.answer(self._loop.name, *request)
@@ -326,7 +326,8 @@ class ClientSocket:
         pong: asyncio.Future[float] = self._loop.create_future()
         if self._link.fate("ping") is None:
             delay = self._link.delay()
-            self._link.world.later(delay, self._loop.call_soon, _tell, pong, delay)
+            world = self._link.world
+            world.on(self._loop, world.now + delay, _tell, pong, delay)
         return pong
 
     async def close(self) -> None:
@@ -338,7 +339,7 @@ class ClientSocket:
         if self._is_closed or link.is_silent:
             return
         self._comes_at = max(self._comes_at, link.world.now + link.delay())
-        link.world.at(self._comes_at, self._loop.call_soon, self._hear, message)
+        link.world.on(self._loop, self._comes_at, self._hear, message)
 
     def _hear(self, message: bytes) -> None:
         self._inbox.append(message)

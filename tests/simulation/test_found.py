@@ -235,3 +235,20 @@ def test_a_pod_that_joins_a_lease_in_the_moment_of_its_release_replaces_it() -> 
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_hold_lapses_in_the_midst_of_a_millisecond() -> None:
+    # The sweep comes to the instant at which the time of the hold is over.
+    schedule = Schedule(
+        5000891,
+        Scenario(store="memory", duration=20.0, ttl=2.0, sweep_interval=2.0, skew=-3.0),
+        (
+            (0.0613, "check", (1, 0, 80.0, 2.0, "fail-closed")),
+            (0.5964, "hold", (0, 0, 10.0, 1.0, 4.0)),
+            (0.3, "check", (0, 0, 0.5, 2.0, "fail-open")),
+            (0.2883, "service status", (503, 5, None)),
+            (0.005624, "change loop", (1,)),
+            (0.0, "check", (1, 0, 60.0, 2.0, "fail-open")),
+        ),
+    )
+    assert breaks(schedule) is None

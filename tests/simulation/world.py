@@ -74,6 +74,11 @@ class World:
         """Call something on no loop, in so many seconds."""
         return self.at(self.now + delay, call, *arguments)
 
+    def on(self, loop: Loop, when: float, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something on a loop at an instant."""
+        self._count += 1
+        heappush(self._timers, (when, self._count, Handle(call, *arguments), loop))
+
     def schedule(self, when: float, handle: Handle, loop: Loop) -> None:
         """Run a handle on a loop at an instant."""
         self._count += 1
@@ -101,33 +106,33 @@ class World:
             self.now = max(self.now, when)
             if loop is None:
                 handle()
-            else:
-                loop.take(handle)
+            elif not loop.is_dead:
+                loop.handles.append(handle)
+                if not (loop.is_awake or loop.is_frozen):
+                    loop.is_awake = True
+                    ready.append(loop)
         self.now = max(self.now, end)
 
     def settle(self) -> None:
         """Let everything happen that happens without the clock moving."""
+        ready, draw = self._ready, self.random.random
+        left = MOST_AT_ONCE
         try:
-            self._settle()
+            while ready:
+                at = int(draw() * len(ready)) if len(ready) > 1 else 0
+                loop = ready[at]
+                if loop is not self.current:
+                    self.current = loop
+                    events._set_running_loop(loop)
+                left -= loop.run_some()
+                if not loop.handles or loop.is_frozen or loop.is_dead:
+                    ready.remove(loop)
+                    loop.is_awake = False
+                if left < 0:
+                    raise EndlessError(f"{loop.name} goes round in circles at {self.now:.6f} s")
         finally:
             self.current = None
             events._set_running_loop(None)
-
-    def _settle(self) -> None:
-        ready, draw = self._ready, self.random.random
-        left = MOST_AT_ONCE
-        while ready:
-            at = int(draw() * len(ready)) if len(ready) > 1 else 0
-            loop = ready[at]
-            if loop is not self.current:
-                self.current = loop
-                events._set_running_loop(loop)
-            left -= loop.run_some()
-            if not loop.handles or loop.is_frozen or loop.is_dead:
-                ready.remove(loop)
-                loop.is_awake = False
-            if left < 0:
-                raise EndlessError(f"{loop.name} goes round in circles at {self.now:.6f} s")
 
     def close(self) -> None:
         """Forget what was to happen."""
@@ -167,15 +172,6 @@ class Loop(asyncio.AbstractEventLoop):
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What is under way, oldest first."""
         return [task for task in self._tasks if not task.done()]
-
-    def take(self, handle: Handle) -> None:
-        """Run a handle at the next turn."""
-        if self.is_dead:
-            return
-        self.handles.append(handle)
-        if not (self.is_awake or self.is_frozen):
-            self.is_awake = True
-            self.world.wake(self)
 
     def run_some(self) -> int:
         """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""

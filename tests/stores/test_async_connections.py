@@ -30,6 +30,15 @@ ASK = Operations(Keys("schematic:"))
 ASYNC = Kind(is_async=True)
 
 PLAIN = st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=40)
+# Lists in lists, as deep as replies are read at once.
+LISTED = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=4), max_leaves=12).filter(
+    lambda reply: depth_of(reply) <= 4
+)
+
+
+def depth_of(reply: object) -> int:
+    """Return how many lists of a reply lie in each other."""
+    return 1 + max(map(depth_of, reply), default=0) if isinstance(reply, list) else 0
 
 
 def packed(reply: object, protocol: int) -> bytes:
@@ -46,7 +55,7 @@ def packed(reply: object, protocol: int) -> bytes:
     return b"*%d\r\n%b" % (len(reply), b"".join(packed(one, protocol) for one in reply))
 
 
-@given(st.lists(PLAIN, min_size=1, max_size=5), st.sampled_from([2, 3]), st.data())
+@given(st.lists(LISTED, min_size=1, max_size=5), st.sampled_from([2, 3]), st.data())
 def test_plain_replies_are_read_at_once_and_only_whole_ones(replies, protocol, data):
     whole = b"".join(packed(reply, protocol) for reply in replies)
     assert plain_replies(whole, len(replies)) == replies
@@ -58,8 +67,9 @@ def test_plain_replies_are_read_at_once_and_only_whole_ones(replies, protocol, d
 @pytest.mark.parametrize(
     "told",
     [
-        b"-ERR no\r\n", b"+OK\r\n", b"*1\r\n:1\r\n", b",1.5\r\n", b"#t\r\n", b"%0\r\n",
-        b">2\r\n:1\r\n:1\r\n", b":\r\n", b":-\r\n", b":1.5\r\n", b":+1\r\n", b"$1_0\r\n0123456789\r\n",
+        b"-ERR no\r\n", b"+OK\r\n", b"*1\r\n-ERR no\r\n", b"*1\r\n" * 5 + b":1\r\n", b",1.5\r\n",
+        b"*-2\r\n", b"*x\r\n", b"*9999999999\r\n:1\r\n", b"*1\r\n$2\r\nab\r\n:1\r\n", b"#t\r\n", b"%0\r\n",
+        b">2\r\n:1\r\n:1\r\n", b"~0\r\n", b":\r\n", b":-\r\n", b":1.5\r\n", b":+1\r\n", b"$1_0\r\n0123456789\r\n",
         b"$-2\r\n", b"$x\r\n", b"$2\r\nabc\r\n", b"_x\r\n", b"\r\n", b"",
     ],
 )  # fmt: skip

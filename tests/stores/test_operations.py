@@ -481,6 +481,20 @@ def test_a_lease_is_spent_by_its_own_slot_alone(caller):
     assert caller.do(caller.ask.try_reserve(slot, 20)).remaining == 80
 
 
+def test_what_has_lapsed_by_the_servers_clock_is_named_a_page_at_most(caller, monkeypatch):
+    monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 2)
+    assert caller.do(caller.ask.lapsed()).members == []
+    install(caller, granted=1000)
+    now = time.time()
+    for at, seconds in enumerate((-5, 3600, -7, -6)):
+        reserve_and_add(caller, f"hold_{at}", expires_at=now + seconds)
+    page = caller.do(caller.ask.lapsed())
+    assert page.members == [member("hold_2"), member("hold_3")]
+    assert now - 1 < page.now < time.time() + 1
+    assert caller.do(caller.ask.end_page(page.members)) == (2, True)
+    assert caller.do(caller.ask.lapsed()).members == [member("hold_0")]
+
+
 def test_a_sweep_pages_and_leaves_the_rest_to_the_next(caller, raw, monkeypatch):
     monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGE", 3)
     monkeypatch.setattr("schematic_native.redis.sweep_operations.PAGES", 2)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
     from schematic_native.leases.lease_store import HeldLease
-    from schematic_native.redis import Late, Operation, SweptPage, WaitedStore
+    from schematic_native.redis import LapsedPage, Late, Operation, SweptPage, WaitedStore
 
 T = TypeVar("T")
 
@@ -138,9 +138,9 @@ class SharedStore:
         await self._slabs.note_owed_uses()
         await self._slabs.look()
         # By the store's clock: a process whose own is fast must not end the holds of others.
-        now = await self._ask(self._operations.now())
-        if await self._claim_again(now):
-            await self._sweep(now)
+        lapsed = await self._ask(self._operations.lapsed())
+        if await self._claim_again(lapsed.now) and lapsed.members:
+            await self._sweep(lapsed)
 
     async def close(self, timeout: float) -> None:
         """Settle every slab and make the claims that are still open, within so many seconds.
@@ -280,14 +280,20 @@ class SharedStore:
                 return False
         return True
 
-    async def _sweep(self, now: float) -> None:
-        """End the holds that have lapsed, page by page; no cancellation interrupts a page."""
-        for _ in range(PAGES):
-            page = asyncio.ensure_future(self._ask(self._operations.sweep_page(now)))
-            self._ending.add(page)
-            page.add_done_callback(self._ended)
-            if not (await asyncio.shield(page)).is_full:
+    async def _sweep(self, lapsed: LapsedPage) -> None:
+        """End the holds that have lapsed, page by page."""
+        swept = await self._end_page(self._operations.end_page(lapsed.members))
+        for _ in range(1, PAGES):
+            if not swept.is_full:
                 break
+            swept = await self._end_page(self._operations.sweep_page(lapsed.now))
+
+    async def _end_page(self, ending: Operation[SweptPage]) -> SweptPage:
+        """End the holds of a page; no cancellation interrupts that."""
+        page = asyncio.ensure_future(self._ask(ending))
+        self._ending.add(page)
+        page.add_done_callback(self._ended)
+        return await asyncio.shield(page)
 
     def _ended(self, page: asyncio.Future[SweptPage]) -> None:
         self._ending.discard(page)

@@ -11,7 +11,7 @@ from schematic_native.redis.commands import Operation
 from schematic_native.redis.lease_row import Installed, Refused, SharedDebit, SharedLease
 from schematic_native.redis.operations import Operations
 from schematic_native.redis.slab_operations import SlabNote
-from schematic_native.redis.sweep_operations import PAGES, SweptPage
+from schematic_native.redis.sweep_operations import PAGES, LapsedPage, SweptPage
 from schematic_native.redis.sync_store import SyncStore
 from schematic_native.redis.threaded_store import ThreadedStore
 
@@ -19,6 +19,7 @@ __all__ = [
     "PAGES",
     "AsyncStore",
     "Installed",
+    "LapsedPage",
     "Late",
     "Operation",
     "Operations",

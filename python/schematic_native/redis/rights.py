@@ -7,10 +7,11 @@ from __future__ import annotations
 
 # Those that a store sends, and those that its scripts call: a user needs the right to both.
 SENT = (
-    "DEL", "EVAL", "EVALSHA", "HDEL", "HKEYS", "HMGET", "HSETNX", "HVALS", "TIME", "ZADD", "ZRANGEBYSCORE", "ZREM",
+    "DEL", "EVAL", "EVALSHA", "HDEL", "HKEYS", "HMGET", "HSETNX", "HVALS", "ZADD", "ZRANGEBYSCORE", "ZREM",
 )  # fmt: skip
 CALLED = (
-    "DEL", "EXISTS", "HDEL", "HGET", "HGETALL", "HMGET", "HSET", "HSETNX", "PEXPIREAT", "TIME", "ZADD", "ZREM",
+    "DEL", "EXISTS", "HDEL", "HGET", "HGETALL", "HMGET", "HSET", "HSETNX", "PEXPIREAT", "TIME", "ZADD",
+    "ZRANGEBYSCORE", "ZREM",
 )  # fmt: skip
 COMMANDS = tuple(sorted({*SENT, *CALLED}))
 # What a connection of redis-py begins with: only to choose a database and to look whether it is open.

@@ -34,6 +34,13 @@ PAGE = 256
 PAGES = 16
 
 
+class LapsedPage(NamedTuple):
+    """The first holds that have lapsed, by their names in the index, and when the server said so."""
+
+    now: float
+    members: Sequence[str]
+
+
 class SweptPage(NamedTuple):
     """The result of one page: how many holds it ended, and whether more may have lapsed."""
 
@@ -44,19 +51,25 @@ class SweptPage(NamedTuple):
 class SweepOperations(HoldOperations):
     """The operations of a sweep. Instants are epoch seconds."""
 
-    def now(self) -> Operation[float]:
-        """Read the clock of the server that lists the holds."""
-        [reply] = yield [Command(self._keys.by_expiry(), ("TIME",))]
-        whole, millionths = map(number, as_list(reply))
-        return whole + millionths / 1e6
+    def lapsed(self) -> Operation[LapsedPage]:
+        """Find the first page of holds that have lapsed by the clock of the server that lists them."""
+        [reply] = yield [call(scripts.LAPSED, self._keys.by_expiry(), PAGE)]
+        at, names = as_list(reply)
+        return LapsedPage(number(at) / 1000, _members(names))
 
     def sweep_page(self, now: float) -> Operation[SweptPage]:
         """End the holds of the first page that have lapsed, and refund them."""
+        return (yield from self.end_page((yield from self._lapsed_at(now))))
+
+    def _lapsed_at(self, now: float) -> Operation[Sequence[str]]:
         key = self._keys.by_expiry()
         [reply] = yield [
             Command(key, ("ZRANGEBYSCORE", key, "-inf", millis(now), "LIMIT", 0, PAGE))
         ]
-        members = [text(name, undecoded="surrogateescape") for name in as_list(reply)]
+        return _members(reply)
+
+    def end_page(self, members: Sequence[str]) -> Operation[SweptPage]:
+        """End holds that have lapsed, and refund them."""
         ended = yield from self._end_all(members)
         return SweptPage(ended, len(members) == PAGE)
 
@@ -96,6 +109,10 @@ class SweepOperations(HoldOperations):
         for reply in chain(claims.values(), *outcomes.values(), unlisted):
             accept(reply, lost=True)
         return sum(claim is not None for claim in claimed.values())
+
+
+def _members(reply: object) -> Sequence[str]:
+    return [text(name, undecoded="surrogateescape") for name in as_list(reply)]
 
 
 def _try_claimed(reply: object) -> Claimed | StoreError | None:

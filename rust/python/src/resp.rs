@@ -1,4 +1,4 @@
-//! Redis' protocol, as far as a check and a settle need it: commands, and replies that are plain. A reply must
+//! Redis' protocol, as far as the package needs it: commands, and replies that are plain. A reply must
 //! never be guessed: what is not plain and whole is left to the parser of redis-py.
 
 use pyo3::{
@@ -66,50 +66,89 @@ fn header(out: &mut Vec<u8>, kind: u8, length: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Reads so many replies that are integers, texts or null; `None` if the data is anything else.
+/// Lists lie in each other no deeper in any reply to the package.
+const DEEPEST: usize = 4;
+
+/// Reads so many replies that are integers, texts, null or lists of those; `None` if the data is anything else.
 #[pyfunction]
 pub(crate) fn plain_replies<'py>(
     py: Python<'py>,
     data: &[u8],
     count: usize,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
-    let replies = PyList::empty(py);
-    let mut rest = data;
-    for _ in 0..count {
-        let Some((reply, after)) = plain_reply(rest) else {
-            return Ok(None);
-        };
-        rest = after;
-        match reply {
-            Plain::Integer(number) => replies.append(number)?,
-            Plain::Text(text) => replies.append(PyBytes::new(py, text))?,
-            Plain::Null => replies.append(py.None())?,
-        }
-    }
-    Ok(rest.is_empty().then_some(replies))
+    let read = plain_list(py, data, count, DEEPEST)?;
+    Ok(read.and_then(|(replies, rest)| rest.is_empty().then_some(replies)))
 }
 
-enum Plain<'a> {
+/// What was read, and the data after it; `None` if it is not plain, or not whole.
+type Read<'a, T> = PyResult<Option<(T, &'a [u8])>>;
+
+fn plain_list<'py, 'a>(
+    py: Python<'py>,
+    data: &'a [u8],
+    count: usize,
+    depth: usize,
+) -> Read<'a, Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    let mut rest = data;
+    for _ in 0..count {
+        let Some((reply, after)) = plain_reply(py, rest, depth)? else {
+            return Ok(None);
+        };
+        list.append(reply)?;
+        rest = after;
+    }
+    Ok(Some((list, rest)))
+}
+
+fn plain_reply<'py, 'a>(
+    py: Python<'py>,
+    data: &'a [u8],
+    depth: usize,
+) -> Read<'a, Bound<'py, PyAny>> {
+    let Some((part, rest)) = first_part(data) else {
+        return Ok(None);
+    };
+    let reply = match part {
+        Part::Integer(number) => number.into_pyobject(py)?.into_any(),
+        Part::Text(text) => PyBytes::new(py, text).into_any(),
+        Part::Null => py.None().into_bound(py),
+        Part::List(_) if depth == 0 => return Ok(None),
+        Part::List(count) => {
+            let list = plain_list(py, rest, count, depth - 1)?;
+            return Ok(list.map(|(list, rest)| (list.into_any(), rest)));
+        }
+    };
+    Ok(Some((reply, rest)))
+}
+
+enum Part<'a> {
     Integer(i64),
     Text(&'a [u8]),
     Null,
+    /// So many replies follow that are its own.
+    List(usize),
 }
 
-/// The first reply, and what comes after it.
-fn plain_reply(data: &[u8]) -> Option<(Plain<'_>, &[u8])> {
+/// The first reply, or the beginning of a list, and what comes after it.
+fn first_part(data: &[u8]) -> Option<(Part<'_>, &[u8])> {
     let (&kind, rest) = data.split_first()?;
     let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
     let (line, rest) = (&rest[..end], &rest[end + 2..]);
     match (kind, line) {
-        (b':', _) => Some((Plain::Integer(integer(line)?), rest)),
-        (b'$', b"-1") | (b'_', b"") => Some((Plain::Null, rest)),
+        (b':', _) => Some((Part::Integer(integer(line)?), rest)),
+        (b'$' | b'*', b"-1") | (b'_', b"") => Some((Part::Null, rest)),
         (b'$', _) => {
-            let length = usize::try_from(integer(line)?).ok()?;
-            let (text, rest) = rest.split_at_checked(length)?;
-            Some((Plain::Text(text), rest.strip_prefix(b"\r\n")?))
+            let (text, rest) = rest.split_at_checked(length(line)?)?;
+            Some((Part::Text(text), rest.strip_prefix(b"\r\n")?))
         }
+        (b'*', _) => Some((Part::List(length(line)?), rest)),
         _ => None,
     }
+}
+
+fn length(digits: &[u8]) -> Option<usize> {
+    usize::try_from(integer(digits)?).ok()
 }
 
 /// A whole number, without a sign of plus.

@@ -53,6 +53,7 @@ RECORD = _load("record")
 CLAIM = _load("claim")
 NOTE = _load("note", "amounts")
 CLOSE = _load("close")
+LAPSED = _load("lapsed", "clock")
 LOWER = _load("lower")
 # Of several keys
 HOLD = _load(
