@@ -42,7 +42,11 @@ class Clock:
 
 
 def make_machine(
-    world: World, clock: Clock, seed: str, connect: Callable[..., Awaitable[Any]]
+    world: World,
+    clock: Clock,
+    seed: str,
+    connect: Callable[..., Awaitable[Any]],
+    open_http: Callable[[], Any],
 ) -> Machine:
     """Return the machine of one process of a pod.
 
@@ -51,6 +55,7 @@ def make_machine(
         clock: its wall clock.
         seed: of all that it draws.
         connect: opens a WebSocket.
+        open_http: opens what the replicator is asked with.
 
     """
     drawn = random.Random(seed)
@@ -65,5 +70,6 @@ def make_machine(
         token=lambda: f"{drawn.getrandbits(64):016x}",
         unique_key=lambda: f"{drawn.getrandbits(128):032x}",
         connect=connect,
+        open_http=open_http,
         core={"clock": clock, "steady": monotonic, "seed": drawn.getrandbits(63)},
     )

@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING, Any
 from schematic_native import (
     AsyncSchematic,
     AsyncSchematicConfig,
+    CheckFlagOptions,
+    CheckFlagResult,
     CheckResult,
     CreditBalance,
     CreditLeaseConfig,
+    DataStreamConfig,
     LocalSlab,
     Reservation,
     SpoolConfig,
     TrackWithReservationOptions,
 )
 from schematic_native.api import ApiError
+from schematic_native.cache import RedisCache
 from schematic_native.config.defaults import SMALLEST_SPOOL
-from tests.simulation import redis_server, service_server, worlds
+from tests.simulation import redis_server, redis_tracking, service_server, worlds
 from tests.simulation.disk import PodSpool
+from tests.simulation.freshness import BEHIND, HEALTH, PREFIX
 from tests.simulation.judge import Block, Held
 from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
+from tests.simulation.replicator import URL, HealthClient
 from tests.simulation.world import Loop
 
 if TYPE_CHECKING:
@@ -71,6 +77,7 @@ class Pod:
         self.state = "none"  # "runs", "dead", "closing", "shut"
         self.name = f"pod{number}"
         self.frozen_for = 0.0
+        self.thawed_at = -math.inf
         self.start()
 
     def start(self) -> None:
@@ -80,14 +87,15 @@ class Pod:
         self.name = f"pod{self.number}.{self.starts}"
         self.loop = Loop(world, self.name)
         self.loop.on_burnt = self.die
-        self.to_service = Link(world, self.loop, "service")
-        self.to_redis = Link(world, self.loop, "redis")
-        for link in (self.to_service, self.to_redis):
+        servers = "service", "redis", "cache", "replicator"
+        self.links = {name: Link(world, self.loop, name) for name in servers}
+        self.to_service, self.to_redis = self.links["service"], self.links["redis"]
+        for link in self.links.values():
             link.hits = simulation.hits
             link.trace = simulation.trace
             link.kill = partial(self._die_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
-        machine = make_machine(world, self.clock, seed, self._connect)
+        machine = make_machine(world, self.clock, seed, self._connect, self._open_http)
         self.spool: PodSpool | None = None
         if self.disk is not None:
             self.spool = PodSpool(
@@ -120,6 +128,23 @@ class Pod:
             self.simulation.service, self.to_service, additional_headers
         )
 
+    def _open_http(self) -> HealthClient:
+        assert self.simulation.replicator is not None
+        return HealthClient(self.simulation.replicator, self.links["replicator"])
+
+    def _caches(self) -> DataStreamConfig | None:
+        """Return where a replicator writes; None if the pod has a DataStream."""
+        if self.simulation.replicator is None:
+            return None
+        client = redis_tracking.connect(self.simulation.tracking, self.links["cache"])
+        names = "company", "company_lookup", "user", "user_lookup", "flag"
+        return DataStreamConfig(
+            **{f"{name}_cache": RedisCache[Any](client, prefix=PREFIX) for name in names},  # type: ignore[arg-type]
+            replicator_mode=True,
+            replicator_health_url=URL,
+            replicator_health_check=int(HEALTH * 1000),
+        )
+
     def config(self) -> AsyncSchematicConfig:
         """Return the configuration of the client."""
         scenario = self.simulation.schedule.scenario
@@ -134,6 +159,7 @@ class Pod:
             event_capture_url=url,
             httpx_client=service_server.HttpClient(self.simulation.service, self.to_service),  # type: ignore[arg-type]
             use_datastream=True,
+            datastream=self._caches(),
             timeout=TIMEOUT,
             event_buffer_period=scenario.buffer_period,
             logger=self.simulation.logger or _quiet,
@@ -314,6 +340,39 @@ class Pod:
         ):
             self.simulation.look_at_reserved((company_id, credit), balance.reserved)
 
+    def ask_gate(
+        self, company: int, timeout: float, look: Callable[[str | None], None] | None = None
+    ) -> None:
+        """Check the flag that tells by which state it was decided."""
+        company_id, _ = self.simulation.slots[company % len(self.simulation.slots)]
+        self._call(self._ask_gate(company_id, timeout, look))
+
+    async def _ask_gate(
+        self, company_id: str, timeout: float, look: Callable[[str | None], None] | None
+    ) -> None:
+        def check() -> Coroutine[Any, Any, CheckFlagResult]:
+            options = CheckFlagOptions(timeout=timeout)
+            return self.client.check_flag_with_entitlement(
+                worlds.GATE, {"id": company_id}, options=options
+            )
+
+        simulation, begun = self.simulation, self.simulation.world.now
+        result = await self._timed("check of a flag", check, timeout + SLACK)
+        if result is None:
+            return
+        simulation.tell(lambda: f"{self.name}: gate: {result.rule_id} {result.reason} {result.error}")
+        if look is not None:
+            look(result.rule_id)
+            return
+        is_answered = result.error is None or result.rule_id is not None
+        simulation.judge.seen["a check of a flag could not be decided"] += not is_answered
+        stood_still = self.loop.is_frozen or self.thawed_at > begun - BEHIND
+        if is_answered and not stood_still:
+            end = simulation.world.now
+            simulation.fail(
+                lambda: simulation.freshness.answered(company_id, result.rule_id, begun, end)
+            )
+
     def hold(self, company: int, usage: float, share: float, seconds: float) -> None:
         """Hold credits for a block of work that takes so long, and uses a share of its usage."""
         self._call(self._hold(company, usage, share, seconds))
@@ -408,7 +467,7 @@ class Pod:
         self.simulation.note_death(self)
         self.state = "dead"
         self.loop.die()
-        for link in (self.to_service, self.to_redis):
+        for link in self.links.values():
             link.cut()
         self.simulation.bury(self)
 
@@ -427,6 +486,7 @@ class Pod:
 
     def _thaw(self, seconds: float) -> None:
         self.frozen_for += seconds
+        self.thawed_at = self.simulation.world.now
         self.to_redis.fail()
         self.loop.thaw()
 
@@ -447,7 +507,7 @@ class Pod:
         self.loop = Loop(world, self.name)
         self.loop.on_burnt = self.die
         self.callers = []
-        for link in (self.to_service, self.to_redis):
+        for link in self.links.values():
             link.cut()
             link.fail()
             link.loop = self.loop

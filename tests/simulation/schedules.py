@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Seconds until it happens after the step before, what happens, and its particulars.
 Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
 
+# The share of schedules that have a replicator.
+REPLICATED = 0.2
 STATUSES = (402, 408, 413, 429, 500, 503)
 REDIS_OPERATIONS = (None, "extend", "install", "lease", "zrangebyscore", "time")
 # By one script, by one script for each key, and of slabs besides.
@@ -67,6 +69,7 @@ class Scenario:
         None  # seconds between two syncs, "always" or "never"; None is no spool
     )
     shares_disk: bool = False
+    is_replicated: bool = False  # entities come from Redis, where a replicator writes them
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ def draw_schedule(seed: int, steps: int) -> Schedule:
     """Draw a schedule of so many steps."""
     draw = random.Random(f"schedule {seed}")
     scenario = draw_scenario(draw)
+    if scenario.store != "memory":
+        # The Redis that the replicator fills has the leases, too.
+        scenario = replace(scenario, is_replicated=draw.random() < REPLICATED)
     mood = _Mood(draw, scenario)
     return Schedule(seed, scenario, tuple(_step(draw, scenario, mood) for _ in range(steps)))
 
@@ -104,9 +110,11 @@ class _Mood:
         # Of some schedules nothing goes wrong, of most a little, of some a lot.
         self.trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
         more = SLAB_ACTIONS if scenario.store == "slabs" else {}
+        more |= REPLICATOR_ACTIONS if scenario.is_replicated else {}
         self.actions = _swayed(draw, ACTIONS | more)
         lacks = ("redis",) * (scenario.store == "memory") + ("disk",) * (scenario.spool is None)
-        self.faults = _swayed(draw, {k: v for k, v in FAULTS.items() if not k.startswith(lacks)})
+        faults = FAULTS | (REPLICATOR_FAULTS if scenario.is_replicated else {})
+        self.faults = _swayed(draw, {k: v for k, v in faults.items() if not k.startswith(lacks)})
 
 
 def _swayed(draw: random.Random, weights: dict[str, float]) -> dict[str, float]:
@@ -177,6 +185,12 @@ FAULTS: dict[str, float] = {
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
     "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
 }  # fmt: skip
+REPLICATOR_ACTIONS: dict[str, float] = {"ask gate": 50, "change company": 10, "change gate": 4}
+REPLICATOR_FAULTS: dict[str, float] = {
+    "cache fate": 10, "health fate": 2, "replicator stops": 3, "replicator restarts": 3, "key is deleted": 5,
+    "delete": 2, "company comes back": 4,
+}  # fmt: skip
+CACHE_OPERATIONS = (None, "get", "get", "client", "subscribe", "ping")
 SECONDS = (0.2, 0.7, 1.5, 4.0)
 JUMPS = (-3.0, -0.4, 0.4, 3.0)
 
@@ -191,7 +205,8 @@ class _Drawing:
         self.pod = pod
 
     def server(self) -> str:
-        return self.of(("service", "redis")) if self.scenario.store != "memory" else "service"
+        servers = ["service"] if self.scenario.store == "memory" else ["service", "redis"]
+        return self.of(servers + ["cache", "cache", "replicator"] * self.scenario.is_replicated)
 
     def redis_operation(self) -> str | None:
         usual = SPLIT_OPERATIONS if self.scenario.is_spread else WHOLE_OPERATIONS
@@ -266,4 +281,13 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "redis clock": lambda d: (d.of(JUMPS),),
     "balance": lambda d: (d.company(), d.of((0.0, 50.0, 1000.0))),
     "delete": lambda d: (d.company(),),
+    "company comes back": lambda d: (d.company(),),
+    "ask gate": lambda d: (d.pod, d.company(), d.of((2.0, 2.0, 0.5))),
+    "change company": lambda d: (d.company(),),
+    "change gate": lambda _: (),
+    "cache fate": lambda d: (d.pod, d.of(KINDS[:6]), d.of(CACHE_OPERATIONS)),
+    "health fate": lambda d: (d.pod, d.of(KINDS[:6])),
+    "replicator stops": lambda d: (d.of((0.3, 2.0, 4.0)),),
+    "replicator restarts": lambda d: (d.of((True, False)),),
+    "key is deleted": lambda d: (d.of(("flag", "company", "lookup")), d.company()),
 }  # fmt: skip

@@ -145,7 +145,7 @@ class Steps:
             self._pod(pod).change_loop()
 
     def _links(self, server: str) -> list[Link]:
-        return [pod.to_service if server == "service" else pod.to_redis for pod in self.pods]
+        return [pod.links[server] for pod in self.pods]
 
     def _link(self, pod: int, server: str) -> Link:
         return self._links(server)[pod % len(self.pods)]
@@ -204,7 +204,7 @@ class Steps:
 
     def _do_redis_restarts(self) -> None:
         self.hits["restart", "redis"] += 1
-        for link in self._links("redis"):
+        for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.model.restart()
         self._copies.clear()
@@ -220,7 +220,7 @@ class Steps:
             # All that was taken of a lease may be there again.
             taken = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
             self.judge.allowance[row[b"leaseId"].decode()] += taken
-        for link in self._links("redis"):
+        for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.model.fail_over(copies[-1])
         self._forgotten()

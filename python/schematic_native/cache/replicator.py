@@ -8,14 +8,12 @@ entity under a lookup key that the cache does not have for it.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schematic_native.cache.changes import make_trackers
 from schematic_native.cache.documents import as_document, ingest, with_usage
 from schematic_native.cache.health import TOPIC as HEALTH_TOPIC
-from schematic_native.cache.health import HealthCheck
 from schematic_native.cache.keys import CacheKeys
 from schematic_native.cache.provider_calls import describe, result_of
 from schematic_native.ground.store_errors import CacheError
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from schematic_native._native import Core
-    from schematic_native.cache.health import Health
-    from schematic_native.config.datastream_settings import CacheSettings, ReplicaSettings
+    from schematic_native.cache.health import Health, HealthCheck
+    from schematic_native.config.datastream_settings import CacheSettings
     from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the replicator's cache"
@@ -81,7 +79,7 @@ class Replica:
     """Reads what the replicator has written.
 
     Args:
-        settings: of the health check.
+        health: asks whether the replicator is ready.
         caches: all five of them.
         core: receives what is read.
         faults: where failures are reported.
@@ -92,7 +90,7 @@ class Replica:
 
     def __init__(
         self,
-        settings: ReplicaSettings,
+        health: HealthCheck,
         caches: CacheSettings,
         core: Core,
         faults: FaultLog,
@@ -100,7 +98,8 @@ class Replica:
         version: str,
         on_ready: Callable[[bool], None],
     ) -> None:
-        self._health = HealthCheck(settings, faults, self._take_health)
+        self._health = health
+        health.call(self._take_health)
         self._caches = caches
         self._core = core
         self._faults = faults
@@ -287,7 +286,8 @@ class Replica:
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
         """Read a value; return also whether it was unchanged while it was read."""
-        if time.monotonic() < self._paused_until:
+        now = asyncio.get_running_loop().time
+        if now() < self._paused_until:
             raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
             reading = _Reading()
@@ -296,7 +296,7 @@ class Replica:
                 value = await within(result_of(cache.get, name), READ_TIMEOUT)
             except Exception as error:  # a provider may raise anything
                 self._faults.raised(TOPIC, describe(error))
-                self._paused_until = time.monotonic() + PAUSE
+                self._paused_until = now() + PAUSE
                 raise CacheError(str(error)) from error
             finally:
                 readings = self._reading[name]
@@ -306,7 +306,7 @@ class Replica:
             if not reading.is_stale:
                 break
         self._faults.cleared(TOPIC)
-        self._read_at[name] = time.monotonic()
+        self._read_at[name] = now()
         return value, not reading.is_stale
 
     def _ingest(self, entity_type: str, message_type: str, data: Any) -> bool:
@@ -366,7 +366,7 @@ class Replica:
             await asyncio.sleep(SWEEP)
             if self.is_tracked:
                 continue
-            oldest = time.monotonic() - (KEPT - 2 * SWEEP)
+            oldest = asyncio.get_running_loop().time() - (KEPT - 2 * SWEEP)
             for name in [name for name, at in self._read_at.items() if at <= oldest]:
                 self.forget(name)
 

@@ -1,0 +1,115 @@
+"""What the steps do that are about a replicator: to what it copies, to its cache, and to itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation import worlds
+from tests.simulation.freshness import PREFIX
+from tests.simulation.network import Fate
+from tests.simulation.steps import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.freshness import Freshness
+    from tests.simulation.replicator import Replicator
+
+
+class ReplicatorSteps(Steps):
+    """A simulation as these steps change it."""
+
+    freshness: Freshness
+    replicator: Replicator | None = None
+    # How often each company, and the flag, has been changed.
+    _changes: dict[str, int]
+
+    def _do_ask_gate(self, pod: int, company: int, timeout: float) -> None:
+        if self._pod(pod).runs:
+            self._pod(pod).ask_gate(company, timeout)
+
+    def _next(self, name: str) -> int:
+        self._changes[name] = self._changes.get(name, 0) + 1
+        return self._changes[name]
+
+    def _do_change_company(self, company: int) -> None:
+        company_id, _ = self.slots[company % len(self.slots)]
+
+        def change() -> None:
+            known = self.service.service.directory.companies.get(company_id)
+            if known is not None:
+                self._set_company(known)
+
+        self.service.push(change)
+
+    def _do_company_comes_back(self, company: int) -> None:
+        slot, scenario = self.slots[company % len(self.slots)], self.schedule.scenario
+
+        def come_back() -> None:
+            if slot[0] not in self.service.service.directory.companies:
+                self._set_company(worlds.company(*slot, scenario.rate, scenario.balance))
+
+        self.service.push(come_back)
+
+    def _set_company(self, company: dict[str, Any]) -> None:
+        number = worlds.number(self._next(company["id"]))
+        changed = {name: value for name, value in company.items() if name != "credit_balances"}
+        self.service.service.set_company({**changed, "traits": number})
+        self.freshness.note(f"company {company['id']}", number[0]["value"])
+
+    def _do_change_gate(self) -> None:
+        def change() -> None:
+            number = self._next("flag")
+            self.service.service.set_flag(worlds.gate(number))
+            self.freshness.note("flag", f"{number}")
+
+        self.service.push(change)
+
+    def _do_delete(self, company: int) -> None:
+        super()._do_delete(company)
+        company_id, _ = self.slots[company % len(self.slots)]
+        self.service.push(lambda: self.freshness.note(f"company {company_id}", None))
+
+    def _do_cache_fate(self, pod: int, kind: Any, operation: str | None) -> None:
+        self._link(pod, "cache").fates.append(Fate(kind, operation=operation))
+
+    def _do_health_fate(self, pod: int, kind: Any) -> None:
+        self._link(pod, "replicator").fates.append(Fate(kind, operation="health"))
+
+    def _do_replicator_stops(self, seconds: float) -> None:
+        """Have it write nothing and answer nothing for some time."""
+        self._with_replicator("stopped", lambda it: setattr(it, "is_up", False))
+        self.world.later(seconds, self._with_replicator, None, lambda it: setattr(it, "is_up", True))
+
+    def _do_replicator_restarts(self, is_newer: bool) -> None:
+        """Have it write all anew; a newer version of it writes other keys."""
+        self._with_replicator("restarted", lambda it: it.restart(is_newer=is_newer))
+        if self.replicator is not None:
+            self.freshness.note("version", f"{self.replicator.version}")
+
+    def _with_replicator(self, what: str | None, do: Callable[[Replicator], object]) -> None:
+        if self.replicator is not None:
+            if what is not None:
+                self.hits[what, "replicator"] += 1
+            do(self.replicator)
+
+    def _do_key_is_deleted(self, what: str, company: int) -> None:
+        """Delete a key that the replicator believes to be there."""
+        if self.replicator is not None:
+            version, company_id = self.replicator.version, self.slots[company % len(self.slots)][0]
+            names = {
+                "flag": f"flags:{version}:{worlds.GATE}",
+                "company": f"company:{version}:{company_id}",
+                "lookup": f"company:{version}:id:{company_id}",
+            }
+            self.hits["key deleted", what] += 1
+            self.model.execute([b"DEL", f"{PREFIX}:{names[what]}".encode()])
+
+    def _forgotten(self) -> None:
+        super()._forgotten()
+        if self.replicator is not None:
+            self.freshness.forget_cache()
+            for key, value in self.model.data.items():
+                if isinstance(value, bytes):
+                    self.freshness.note_cache(key, value)
+            self.replicator.fill_anew()
