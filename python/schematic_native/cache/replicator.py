@@ -182,12 +182,12 @@ class Replica:
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
         """Read an entity by its keys; return whether it is in the core."""
-        del deadline  # a read has its own limit
         if not self.ready:
             return False
+        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await self._find(entity_type, keys) > 0
-        except CacheError:
+            return await within(self._find(entity_type, keys), max(0.0, left)) > 0
+        except (CacheError, asyncio.TimeoutError):
             return False
 
     async def load(
@@ -195,14 +195,20 @@ class Replica:
     ) -> Found:
         """Read the entities of a check, as far as they are not in the core.
 
+        One that changes while another is read is dropped, and would count as nobody: it is read again.
+
         Raises:
             CacheError: the cache could not be read.
 
         """
-        flag, *found = await asyncio.gather(
-            self._find_flag(flag_key), self._find(COMPANY, company), self._find(USER, user)
-        )
-        return Found(flag, max(found) > 1)
+        for _ in range(MOST_READS):
+            flag, companies, users = await asyncio.gather(
+                self._find_flag(flag_key), self._find(COMPANY, company), self._find(USER, user)
+            )
+            is_kept = companies != 1 or self._core.company_id(company or {}) is not None
+            if is_kept and (users != 1 or self._core.user_id(user or {}) is not None):
+                return Found(flag, max(companies, users) > 1)
+        raise CacheError("an entity changes as fast as it is read")
 
     def covers(self, entity_type: str, keys: Mapping[str, str] | None) -> bool:
         """Tell whether everything that these keys name has been read, without a conflict.
