@@ -27,11 +27,13 @@ class Tracking:
 
     Args:
         server: whose keys.
+        is_served: whether the server tells of changes.
 
     """
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, *, is_served: bool) -> None:
         self.server = server
+        self.is_served = is_served
         self._sessions: dict[int, Session] = {}
         self._prefixes: dict[Session, tuple[int, list[bytes]]] = {}
         self._count = 0
@@ -81,6 +83,8 @@ class Session(Transport):
         if words[:2] == [b"CLIENT", b"ID"]:
             return written(self.number)
         if words[:2] == [b"CLIENT", b"TRACKING"]:
+            if not self._tracking.is_served:
+                return b"-ERR unknown subcommand 'TRACKING'\r\n"
             self._tracking.track(self, words)
             return b"+OK\r\n"
         if words[0] == b"PING":

@@ -68,13 +68,18 @@ class Replicator:
         """Write all anew, and tell that it is not ready until it has; maybe in the form of a newer version."""
         self._written, self._is_filled = {}, False
         self._due.clear()
+        self.is_up = True
         if is_newer:
             self.version += 1
             self._later(0.0)
 
-    def fill_anew(self) -> None:
-        """Write all anew: what Redis has of it is not known any more."""
-        self._written = {}
+    def look_again(self) -> None:
+        """Look what Redis has in truth, where it has lost or been given something."""
+        self._looked = (-1, 0)
+        start = len(PREFIX) + 1
+        rows = self._model.rows(f"{PREFIX}:".encode())
+        texts = {key.decode()[start:]: each.decode() for key, each in rows.items() if isinstance(each, bytes)}
+        self._written = {name: text for name, text in texts.items() if f":{self.version}:" in name}
 
     def _look(self) -> None:
         """Look what differs, if something was done to the service or to Redis."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tests.simulation.replicator import Replicator
 
 
+# Seconds between two changes of which somebody does not hear.
+UNHEARD = 0.3
+
+
 class ReplicatorSteps(Steps):
     """A simulation as these steps change it."""
 
@@ -27,6 +31,25 @@ class ReplicatorSteps(Steps):
     def _do_ask_gate(self, pod: int, company: int, timeout: float) -> None:
         if self._pod(pod).runs:
             self._pod(pod).ask_gate(company, timeout)
+
+    def _do_ask_often(self, company: int, count: int, gap: float) -> None:
+        """Ask every pod again and again."""
+        for number in range(count):
+            for pod in range(len(self.pods)):
+                self.world.later(number * gap, self._do_ask_gate, pod, company, 2.0)
+
+    def _do_change_often(self, company: int, count: int, gap: float) -> None:
+        for number in range(count):
+            self.world.later(number * gap, self._do_change_company, company)
+
+    def _do_change_unheard(self, pod: int, company: int, how: str, seconds: float) -> None:
+        """Change a company while a pod does not hear of it and when it does again, and ask all the while."""
+        if how == "cut":
+            self._do_cut(pod, "cache")
+        else:
+            (self._do_down if how == "down" else self._do_silent)(pod, "cache", seconds)
+        self._do_change_often(company, 1 + int(seconds / UNHEARD), UNHEARD)
+        self._do_ask_often(company, 4 + int(2 * seconds / UNHEARD), UNHEARD)
 
     def _next(self, name: str) -> int:
         self._changes[name] = self._changes.get(name, 0) + 1
@@ -81,9 +104,15 @@ class ReplicatorSteps(Steps):
         self._with_replicator("stopped", lambda it: setattr(it, "is_up", False))
         self.world.later(seconds, self._with_replicator, None, lambda it: setattr(it, "is_up", True))
 
-    def _do_replicator_restarts(self, is_newer: bool) -> None:
-        """Have it write all anew; a newer version of it writes other keys."""
-        self._with_replicator("restarted", lambda it: it.restart(is_newer=is_newer))
+    def _do_replicator_restarts(self, is_newer: bool, company: int, seconds: float) -> None:
+        """Have it write all anew, some time after a change; a newer version of it writes other keys."""
+        self._with_replicator("restarted", lambda it: setattr(it, "is_up", False))
+        self._do_change_company(company)
+        self.world.later(seconds, self._with_replicator, None, lambda it: it.restart(is_newer=is_newer))
+        if is_newer:
+            self.world.later(seconds, self._note_version)
+
+    def _note_version(self) -> None:
         if self.replicator is not None:
             self.freshness.note("version", f"{self.replicator.version}")
 
@@ -112,4 +141,4 @@ class ReplicatorSteps(Steps):
             for key, value in self.model.data.items():
                 if isinstance(value, bytes):
                     self.freshness.note_cache(key, value)
-            self.replicator.fill_anew()
+            self.replicator.look_again()

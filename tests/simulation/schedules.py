@@ -20,6 +20,8 @@ Step: TypeAlias = "tuple[float, str, tuple[Any, ...]]"
 
 # The share of schedules that have a replicator.
 REPLICATED = 0.2
+# The share of those in which Redis tells of changes.
+TRACKED = 0.75
 STATUSES = (402, 408, 413, 429, 500, 503)
 REDIS_OPERATIONS = (None, "extend", "install", "lease", "zrangebyscore", "time")
 # By one script, by one script for each key, and of slabs besides.
@@ -70,6 +72,7 @@ class Scenario:
     )
     shares_disk: bool = False
     is_replicated: bool = False  # entities come from Redis, where a replicator writes them
+    is_tracked: bool = True  # Redis tells of changes
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def draw_schedule(seed: int, steps: int) -> Schedule:
     scenario = draw_scenario(draw)
     if scenario.store != "memory":
         # The Redis that the replicator fills has the leases, too.
-        scenario = replace(scenario, is_replicated=draw.random() < REPLICATED)
+        is_replicated, is_tracked = draw.random() < REPLICATED, draw.random() < TRACKED
+        scenario = replace(scenario, is_replicated=is_replicated, is_tracked=is_tracked)
     mood = _Mood(draw, scenario)
     return Schedule(seed, scenario, tuple(_step(draw, scenario, mood) for _ in range(steps)))
 
@@ -185,9 +189,12 @@ FAULTS: dict[str, float] = {
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
     "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
 }  # fmt: skip
-REPLICATOR_ACTIONS: dict[str, float] = {"ask gate": 50, "change company": 10, "change gate": 4}
+REPLICATOR_ACTIONS: dict[str, float] = {
+    "ask gate": 30, "ask often": 4, "change company": 10, "change often": 4, "change gate": 4,
+}  # fmt: skip
 REPLICATOR_FAULTS: dict[str, float] = {
-    "cache fate": 10, "health fate": 2, "replicator stops": 3, "replicator restarts": 3, "key is deleted": 5,
+    "cache fate": 10, "health fate": 2, "replicator stops": 3, "replicator restarts": 5, "key is deleted": 5,
+    "change unheard": 8,
     "delete": 2, "company comes back": 4,
 }  # fmt: skip
 CACHE_OPERATIONS = (None, "get", "get", "client", "subscribe", "ping")
@@ -288,6 +295,13 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "cache fate": lambda d: (d.pod, d.of(KINDS[:6]), d.of(CACHE_OPERATIONS)),
     "health fate": lambda d: (d.pod, d.of(KINDS[:6])),
     "replicator stops": lambda d: (d.of((0.3, 2.0, 4.0)),),
-    "replicator restarts": lambda d: (d.of((True, False)),),
+    "replicator restarts": lambda d: (
+        d.of((True, True, False)), d.company(), d.of((0.05, 0.5, 2.0)),
+    ),
+    "ask often": lambda d: (d.company(), d.of((10, 30)), d.of((0.003, 0.02, 0.1))),
+    "change often": lambda d: (d.company(), d.of((3, 8)), d.of((0.004, 0.02, 0.1))),
+    "change unheard": lambda d: (
+        d.pod, d.company(), d.of(("down", "silent", "cut")), d.of((0.7, 1.5, 4.0)),
+    ),
     "key is deleted": lambda d: (d.of(("flag", "company", "lookup")), d.company()),
 }  # fmt: skip

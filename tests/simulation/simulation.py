@@ -120,7 +120,7 @@ class Simulation(ReplicatorSteps):
         """Have a replicator copy what the service has, if the schedule has one."""
         self._changes = {}
         self.freshness = Freshness(lambda: self.world.now)
-        self.tracking = Tracking(self.redis)
+        self.tracking = Tracking(self.redis, is_served=self.schedule.scenario.is_tracked)
         if self.schedule.scenario.is_replicated:
             for company_id, _ in self.slots:
                 self.freshness.note(f"company {company_id}", "0")
@@ -423,7 +423,7 @@ class Simulation(ReplicatorSteps):
         if self.replicator is None:
             return
         self.replicator.is_up = True
-        self.replicator.restart(is_newer=False)
+        self.replicator.look_again()
         self.world.run(HEALED)
         for pod in self.pods:
             for number, (company_id, _) in enumerate(self.slots):
