@@ -47,6 +47,7 @@ def make_machine(
     seed: str,
     connect: Callable[..., Awaitable[Any]],
     open_http: Callable[[], Any],
+    alike_by: float | None,
 ) -> Machine:
     """Return the machine of one process of a pod.
 
@@ -56,9 +57,13 @@ def make_machine(
         seed: of all that it draws.
         connect: opens a WebSocket.
         open_http: opens what the replicator is asked with.
+        alike_by: how much of what this draws to differ from others is its own; None is all.
 
     """
     drawn = random.Random(seed)
+
+    def alike() -> float:
+        return round(drawn.random()) / 2 + alike_by
 
     def monotonic() -> float:
         return world.now
@@ -66,7 +71,7 @@ def make_machine(
     return Machine(
         clock=clock,
         monotonic=monotonic,
-        jitter=drawn.random,
+        jitter=drawn.random if alike_by is None else alike,
         token=lambda: f"{drawn.getrandbits(64):016x}",
         unique_key=lambda: f"{drawn.getrandbits(128):032x}",
         connect=connect,

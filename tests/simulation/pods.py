@@ -50,6 +50,9 @@ SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
 # What a loop that ends has to wait for at most, as `asyncio.run` would: a block that settles.
 LOOP_LIMIT = 2 * SETTLE_LIMIT
+# What tells apart the dice of pods that are alike: enough for the ends of two leases to differ by a few microseconds
+# at least, and mostly not by a millisecond.
+ALIKE = 5e-5
 SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 
 _quiet = logging.getLogger("simulation")
@@ -93,9 +96,10 @@ class Pod:
         for link in self.links.values():
             link.hits = simulation.hits
             link.trace = simulation.trace
-            link.kill = partial(self._die_as, self.name)
+            link.end = partial(self._end_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
-        machine = make_machine(world, self.clock, seed, self._connect, self._open_http)
+        alike_by = (self.number + 1) * ALIKE if simulation.schedule.scenario.are_dice_alike else None
+        machine = make_machine(world, self.clock, seed, self._connect, self._open_http, alike_by)
         self.spool: PodSpool | None = None
         if self.disk is not None:
             self.spool = PodSpool(
@@ -471,10 +475,20 @@ class Pod:
             link.cut()
         self.simulation.bury(self)
 
-    def _die_as(self, name: str) -> None:
-        """Die, unless another process has come since."""
-        if name == self.name:
+    def _end_as(self, name: str, how: str) -> None:
+        """Die, shut down or change the loop, unless another process has come since."""
+        if name != self.name:
+            return
+        if how == "fatal":
             self.kill(0)
+        elif self.runs and how == "shut down":
+            self.shut_down()
+        elif self.runs and not self.loop.is_frozen:
+            self.simulation.world.later(0.0, self._change_loop_as, name)
+
+    def _change_loop_as(self, name: str) -> None:
+        if name == self.name and self.runs:
+            self.change_loop()
 
     def freeze(self, seconds: float) -> None:
         """Stand still for some time, as in a pause of the machine."""

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis._parsers.resp2 import _AsyncRESP2Parser
 
 from schematic_native.redis import scripts
-from tests.simulation.network import LATE
+from tests.simulation.network import ENDS, LATE
 from tests.simulation.redis_model import OK, ReplyError
 
 if TYPE_CHECKING:
@@ -175,8 +175,9 @@ class Transport:
     def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
         replies = self.carry_out(commands)
         link = self.link
+        if kind in ENDS:
+            link.end(kind)
         if kind == "fatal":
-            link.kill()
             return
         if link.is_silent or kind == "unanswered":
             return

@@ -36,11 +36,11 @@ class ReplicatorSteps(Steps):
         """Ask every pod again and again."""
         for number in range(count):
             for pod in range(len(self.pods)):
-                self.world.later(number * gap, self._do_ask_gate, pod, company, 2.0)
+                self._after(number * gap, self._do_ask_gate, pod, company, 2.0)
 
     def _do_change_often(self, company: int, count: int, gap: float) -> None:
         for number in range(count):
-            self.world.later(number * gap, self._do_change_company, company)
+            self._after(number * gap, self._do_change_company, company)
 
     def _do_change_unheard(self, pod: int, company: int, how: str, seconds: float) -> None:
         """Change a company while a pod does not hear of it and when it does again, and ask all the while."""
@@ -102,15 +102,15 @@ class ReplicatorSteps(Steps):
     def _do_replicator_stops(self, seconds: float) -> None:
         """Have it write nothing and answer nothing for some time."""
         self._with_replicator("stopped", lambda it: setattr(it, "is_up", False))
-        self.world.later(seconds, self._with_replicator, None, lambda it: setattr(it, "is_up", True))
+        self._after(seconds, self._with_replicator, None, lambda it: setattr(it, "is_up", True))
 
     def _do_replicator_restarts(self, is_newer: bool, company: int, seconds: float) -> None:
         """Have it write all anew, some time after a change; a newer version of it writes other keys."""
         self._with_replicator("restarted", lambda it: setattr(it, "is_up", False))
         self._do_change_company(company)
-        self.world.later(seconds, self._with_replicator, None, lambda it: it.restart(is_newer=is_newer))
+        self._after(seconds, self._with_replicator, None, lambda it: it.restart(is_newer=is_newer))
         if is_newer:
-            self.world.later(seconds, self._note_version)
+            self._after(seconds, self._note_version)
 
     def _note_version(self) -> None:
         if self.replicator is not None:

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tests.simulation.network import KINDS
+from tests.simulation.network import ENDS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ REDIS_OPERATIONS = (None, "extend", "install", "lease", "zrangebyscore", "time")
 WHOLE_OPERATIONS = ("hold", "hold", "settle", "settle")
 SPLIT_OPERATIONS = ("reserve", "record", "record", "claim", "refund", "refund")
 SLAB_OPERATIONS = ("note", "note", "close", "reserve", "record", "refund")
+# What becomes of a request that has no status.
+LOSSES = ("lost", "cut", "unanswered", "cut after", "late")
 SERVICE_OPERATIONS = (
     None,
     "acquire",
@@ -73,6 +75,7 @@ class Scenario:
     shares_disk: bool = False
     is_replicated: bool = False  # entities come from Redis, where a replicator writes them
     is_tracked: bool = True  # Redis tells of changes
+    are_dice_alike: bool = False  # what pods draw to differ from each other differs by little
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def draw_schedule(seed: int, steps: int) -> Schedule:
     if scenario.store != "memory":
         # The Redis that the replicator fills has the leases, too.
         is_replicated, is_tracked = draw.random() < REPLICATED, draw.random() < TRACKED
-        scenario = replace(scenario, is_replicated=is_replicated, is_tracked=is_tracked)
+        scenario = replace(scenario, is_replicated=is_replicated, is_tracked=is_tracked or not is_replicated)
     mood = _Mood(draw, scenario)
     return Schedule(seed, scenario, tuple(_step(draw, scenario, mood) for _ in range(steps)))
 
@@ -113,10 +116,13 @@ class _Mood:
     def __init__(self, draw: random.Random, scenario: Scenario) -> None:
         # Of some schedules nothing goes wrong, of most a little, of some a lot.
         self.trouble = draw.choice((0.0, 0.1, 0.2, 0.35))
-        more = SLAB_ACTIONS if scenario.store == "slabs" else {}
-        more |= REPLICATOR_ACTIONS if scenario.is_replicated else {}
-        self.actions = _swayed(draw, ACTIONS | more)
-        lacks = ("redis",) * (scenario.store == "memory") + ("disk",) * (scenario.spool is None)
+        actions = ACTIONS | (SLAB_ACTIONS if scenario.store == "slabs" else {})
+        actions |= MEMORY_ACTIONS if scenario.store == "memory" else {}
+        actions |= REPLICATOR_ACTIONS if scenario.is_replicated else {}
+        self.actions = _swayed(draw, actions)
+        lacks = ("redis", "settle refused") * (scenario.store == "memory")
+        lacks += ("disk", "spool", "a day") * (scenario.spool is None)
+        lacks += ("a day",) * scenario.is_replicated  # to look after a replicator for a day takes long
         faults = FAULTS | (REPLICATOR_FAULTS if scenario.is_replicated else {})
         self.faults = _swayed(draw, {k: v for k, v in faults.items() if not k.startswith(lacks)})
 
@@ -136,7 +142,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         companies=draw.choice((1, 1, 2)),
         has_colons=store != "memory" and draw.random() < 0.15,
         rate=draw.choice((1.0, 1.0, 0.1, 2.5)),
-        balance=draw.choice((lease_size * 1.5, lease_size * 4, 1e6, 1e6)),
+        balance=draw.choice((lease_size * 1.5, lease_size * 2, lease_size * 4, 1e6, 1e6)),
         lease_size=lease_size,
         duration=draw.choice((6.0, 20.0, 20.0, 60.0)),
         ttl=draw.choice((2.0, 2.0, 5.0, 5.0, 12.0)),
@@ -147,6 +153,7 @@ def draw_scenario(draw: random.Random) -> Scenario:
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),
         shares_disk=draw.random() < 0.5,
+        are_dice_alike=store == "memory" and draw.random() < 0.3,
         mode="server" if store == "memory" and draw.random() < 0.1 else "client",
     )
 
@@ -180,11 +187,17 @@ ACTIONS: dict[str, float] = {
     "ask balance": 2, "wait": 3,
 }  # fmt: skip
 # Slabs are cut for who is busy.
-SLAB_ACTIONS: dict[str, float] = {"be busy": 5, "settle elsewhere": 12, "hand over": 4}
+SLAB_ACTIONS: dict[str, float] = {
+    "be busy": 5, "settle elsewhere": 12, "hand over": 4, "hand over and drain": 3,
+}  # fmt: skip
+# One lease, of which each process has its own part.
+MEMORY_ACTIONS: dict[str, float] = {"acquire together": 2}
 FAULTS: dict[str, float] = {
     "check unheard": 3, "service fate": 10, "redis fate": 14, "service status": 3,
     "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
+    "settle and end": 4, "settle refused": 2, "hold and end": 3,
+    "spool late": 4, "a day goes by": 3,
     "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
     "clock": 2, "redis clock": 1, "balance": 2, "delete": 0.5,
@@ -219,6 +232,12 @@ class _Drawing:
         usual = SPLIT_OPERATIONS if self.scenario.is_spread else WHOLE_OPERATIONS
         slabs = SLAB_OPERATIONS if self.scenario.store == "slabs" else ()
         return self.of(REDIS_OPERATIONS + usual + slabs)
+
+    def request(self) -> tuple[str, str | None]:
+        """Draw a request that a pod makes when it ends, and of which server."""
+        if self.server() == "redis":
+            return "redis", self.redis_operation()
+        return "service", self.of(("capture", "capture", "release"))
 
     def company(self) -> int:
         return self.below(self.scenario.companies)
@@ -265,9 +284,22 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
         d.pod, d.company(), d.of(("unanswered", "cut after", "status after")), d.of((0.02, 0.3)),
     ),
     "service fate": lambda d: (
-        d.pod, d.of((*KINDS, "fatal")), d.of(STATUSES), d.of(SERVICE_OPERATIONS),
+        d.pod, d.of((*KINDS, *ENDS)), d.of(STATUSES), d.of(SERVICE_OPERATIONS),
     ),
-    "redis fate": lambda d: (d.pod, d.of(KINDS[:6]), 0, d.redis_operation()),
+    "redis fate": lambda d: (d.pod, d.of((*LOSSES, *ENDS)), 0, d.redis_operation()),
+    "settle and end": lambda d: (d.pod, d.of((1.0, 0.5)), *d.request(), d.of(ENDS)),
+    "settle refused": lambda d: (
+        d.pod, d.of(("read only", "full")), d.of((0.7, 1.5)), d.of((1.0, 0.5)), d.company(),
+    ),
+    "hand over and drain": lambda d: (
+        d.pod, d.below(d.scenario.pods), d.company(), d.of((1.0, 2.0)),
+    ),
+    "hold and end": lambda d: (
+        d.pod, d.company(), d.of((0.1, 0.4, 0.8)), d.of((0.5, 1.0, 1.5)), d.of((0.2, 0.45, 0.7, 0.9)),
+    ),
+    "acquire together": lambda d: (d.pod, d.company(), d.of((30.0, 100.0, 300.0))),
+    "spool late": lambda d: (d.pod, d.company(), d.of((0.2, 1.5, 2.5))),
+    "a day goes by": lambda d: (d.of((-60.0, 60.0, 3600.0)), d.of((0, 3, 30))),
     "service status": lambda d: (d.of(STATUSES), 1 + d.below(5), d.of(SERVICE_OPERATIONS)),
     "down": lambda d: (d.pod, d.server(), d.of(SECONDS)),
     "silent": lambda d: (d.pod, d.server(), d.of(SECONDS)),
@@ -292,8 +324,8 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "ask gate": lambda d: (d.pod, d.company(), d.of((2.0, 2.0, 0.5))),
     "change company": lambda d: (d.company(),),
     "change gate": lambda _: (),
-    "cache fate": lambda d: (d.pod, d.of(KINDS[:6]), d.of(CACHE_OPERATIONS)),
-    "health fate": lambda d: (d.pod, d.of(KINDS[:6])),
+    "cache fate": lambda d: (d.pod, d.of((*LOSSES, *ENDS)), d.of(CACHE_OPERATIONS)),
+    "health fate": lambda d: (d.pod, d.of(LOSSES)),
     "replicator stops": lambda d: (d.of((0.3, 2.0, 4.0)),),
     "replicator restarts": lambda d: (
         d.of((True, True, False)), d.company(), d.of((0.05, 0.5, 2.0)),

@@ -23,6 +23,7 @@ from tests.simulation.redis_tracking import Tracking
 from tests.simulation.remains import Remains, close
 from tests.simulation.replicator import Replicator
 from tests.simulation.replicator_steps import ReplicatorSteps
+from tests.simulation.sequences import Sequences
 from tests.simulation.service_server import ServiceServer
 from tests.simulation.steps import LEASES
 from tests.simulation.world import EndlessError, World
@@ -61,7 +62,7 @@ class Outcome:
     seen: Counter[str] = field(default_factory=Counter)
 
 
-class Simulation(ReplicatorSteps):
+class Simulation(ReplicatorSteps, Sequences):
     """A schedule and everything that it happens to.
 
     Args:
@@ -383,12 +384,15 @@ class Simulation(ReplicatorSteps):
             self.world.run(0.5)
         self._look()
         self._check_rest()
+        for disk in self.disks:
+            self.judge.note_parked(disk.parked())
         self.fail(self.judge.check_billing)
         self._check_disks()
         self._check_service()
 
     def _heal(self) -> None:
         self.tell(lambda: "all is healed")
+        self.is_healed = True
         for pod in self.pods:
             pod.loop.fuse = None
             for link in pod.links.values():

@@ -9,6 +9,7 @@ from tests.simulation.network import Fate, Link
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from tests.simulation.disk import Disk
     from tests.simulation.judge import Judge
@@ -43,6 +44,21 @@ class Steps:
     has_redis_forgotten = False
     # Whether holds may be listed that are not there, or the other way round.
     is_index_uncertain = False
+    # Whether nothing may go wrong any more.
+    is_healed = False
+
+    def patience(self, pod: Pod) -> float:
+        """Seconds in which a pod makes the claims that it owes, once Redis answers."""
+        raise NotImplementedError
+
+    def _after(self, seconds: float, call: Callable[..., object], *arguments: Any) -> None:
+        """Do something in so many seconds, unless all is healed by then."""
+
+        def do() -> None:
+            if not self.is_healed:
+                call(*arguments)
+
+        self.world.later(seconds, do)
 
     def _pod(self, number: int) -> Pod:
         return self.pods[number % len(self.pods)]
