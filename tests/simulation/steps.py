@@ -83,8 +83,11 @@ class Steps:
         for pod in range(len(self.pods)):
             self._do_check(pod, company, usage, timeout, failure)
 
-    def _do_check_unheard(self, pod: int, company: int, kind: Any, delay: float) -> None:
+    def _do_check_unheard(
+        self, pod: int, company: int, kind: Any, delay: float, quiet: float = 0.0
+    ) -> None:
         """Lose the answer to the next acquire of a pod, and have the others acquire meanwhile."""
+        self.world.run(quiet)
         self._do_service_fate(pod, kind, 503, "acquire")
         self._do_check(pod, company, 1.0, 2.0, "fail-closed")
         for other in range(len(self.pods)):
