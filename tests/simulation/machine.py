@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EPOCH = 1_800_000_000.0
+# The share of what is drawn to differ from others that does, where it is mostly alike.
+ALIKE = 0.3
 
 
 class Clock:
@@ -57,13 +59,14 @@ def make_machine(
         seed: of all that it draws.
         connect: opens a WebSocket.
         open_http: opens what the replicator is asked with.
-        alike_by: how much of what this draws to differ from others is its own; None is all.
+        alike_by: what it mostly draws to differ from others; None if that is any number.
 
     """
     drawn = random.Random(seed)
 
-    def alike() -> float:
-        return round(drawn.random()) / 2 + alike_by
+    def jitter() -> float:
+        number = drawn.random()
+        return number if alike_by is None or number < ALIKE else alike_by
 
     def monotonic() -> float:
         return world.now
@@ -71,7 +74,7 @@ def make_machine(
     return Machine(
         clock=clock,
         monotonic=monotonic,
-        jitter=drawn.random if alike_by is None else alike,
+        jitter=jitter,
         token=lambda: f"{drawn.getrandbits(64):016x}",
         unique_key=lambda: f"{drawn.getrandbits(128):032x}",
         connect=connect,

@@ -50,9 +50,9 @@ SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
 # What a loop that ends has to wait for at most, as `asyncio.run` would: a block that settles.
 LOOP_LIMIT = 2 * SETTLE_LIMIT
-# What tells apart the dice of pods that are alike: enough for the ends of two leases to differ by a few microseconds
+# What tells apart the dice of pods that are alike: enough for the ends of two leases to differ by some microseconds
 # at least, and mostly not by a millisecond.
-ALIKE = 5e-5
+DIFFERENCE = 5e-5
 SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 
 _quiet = logging.getLogger("simulation")
@@ -98,7 +98,7 @@ class Pod:
             link.trace = simulation.trace
             link.end = partial(self._end_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
-        alike_by = (self.number + 1) * ALIKE if simulation.schedule.scenario.are_dice_alike else None
+        alike_by = (self.number + 1) * DIFFERENCE if simulation.schedule.scenario.are_dice_alike else None
         machine = make_machine(world, self.clock, seed, self._connect, self._open_http, alike_by)
         self.spool: PodSpool | None = None
         if self.disk is not None:
