@@ -81,7 +81,10 @@ class Freshness:
     def _by_cache(self, company: str, begin: float, end: float) -> Iterator[str | None]:
         begin -= BEHIND + WAY
         for version in self.between("version", self._version_begin(begin), end):
-            names = f"{PREFIX}:company:{version}:id:{company}", f"{PREFIX}:company:{version}:{company}"
+            names = (
+                f"{PREFIX}:company:{version}:id:{company}",
+                f"{PREFIX}:company:{version}:{company}",
+            )
             lookups, companies = (self.between(name, begin, end) for name in names)
             if NOTHING in lookups:
                 companies = [NOTHING, *companies]
@@ -113,4 +116,8 @@ def _number_of(text: bytes | None) -> Any:
     value = None if text is None else json_text.read(text)
     if not isinstance(value, dict):
         return value
-    return value["traits"][0]["value"] if "traits" in value else value["rules"][0]["id"].partition(".")[0]
+    return (
+        value["traits"][0]["value"]
+        if "traits" in value
+        else value["rules"][0]["id"].partition(".")[0]
+    )

@@ -40,6 +40,8 @@ class Held:
     lapses: Callable[[], bool]
     # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
     may_be_late: Callable[[], bool]
+    # Whether Redis may not hear now of what its settler has to say.
+    is_deaf: Callable[[], bool]
     settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
     settled_at: float = math.inf  # when the first settle began
@@ -152,7 +154,9 @@ class Judge:
                 self.excused.add(key)
                 age = self._now() - self.holds[key].settled_at
                 if age < DAY - CLOCKS:
-                    raise ViolationError(f"the settle of {key} was put aside, and is {age:.0f} s old")
+                    raise ViolationError(
+                        f"the settle of {key} was put aside, and is {age:.0f} s old"
+                    )
 
     def captured(self, events: Iterable[Mapping[str, Any]]) -> None:
         """The service has taken events."""
@@ -174,6 +178,10 @@ class Judge:
             if hold_id in self.billed:
                 self.seen["an event was taken twice"] += 1
                 self._look_at_repeat(hold_id)
+            elif (
+                hold.weight and not hold.is_lapsed and self._has_row(hold_id) and not hold.is_deaf()
+            ):
+                raise ViolationError(f"the settle of {hold_id} was billed before Redis heard of it")
             self.billed.setdefault(hold_id, units)
             self._billed_at.setdefault(hold_id, self._now())
 

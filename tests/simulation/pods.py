@@ -98,7 +98,9 @@ class Pod:
             link.trace = simulation.trace
             link.end = partial(self._end_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
-        alike_by = (self.number + 1) * DIFFERENCE if simulation.schedule.scenario.are_dice_alike else None
+        alike_by = (
+            (self.number + 1) * DIFFERENCE if simulation.schedule.scenario.are_dice_alike else None
+        )
         machine = make_machine(world, self.clock, seed, self._connect, self._open_http, alike_by)
         self.spool: PodSpool | None = None
         if self.disk is not None:
@@ -236,6 +238,7 @@ class Pod:
                 self.name,
                 self.simulation.lapse_of(self, hold),
                 self.simulation.lateness_of(hold.id),
+                self.simulation.deafness_of(hold.id),
                 # That a clock was set while its process stood still shows at the next sweep only.
                 is_doubtful=self.simulation.have_clocks_moved and self.frozen_for > 0,
             )
@@ -364,7 +367,9 @@ class Pod:
         result = await self._timed("check of a flag", check, timeout + SLACK)
         if result is None:
             return
-        simulation.tell(lambda: f"{self.name}: gate: {result.rule_id} {result.reason} {result.error}")
+        simulation.tell(
+            lambda: f"{self.name}: gate: {result.rule_id} {result.reason} {result.error}"
+        )
         if look is not None:
             look(result.rule_id)
             return

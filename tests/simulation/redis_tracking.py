@@ -146,19 +146,15 @@ class CacheClient(redis.asyncio.Redis):
     async def execute_command(self, *words: Any, **_: Any) -> Any:
         pool = self.connection_pool
         connection = await pool.get_connection()
-        is_whole = False
         try:
             await connection.send_command(*words)
             reply = await connection.read_response()
-            is_whole = True
-            return reply
-        except ResponseError:
-            is_whole = True
+        except BaseException:
+            # Its reply may still come.
+            await connection.disconnect(nowait=True)
             raise
-        finally:
-            if not is_whole:
-                await connection.disconnect(nowait=True)
-            await pool.release(connection)
+        await pool.release(connection)
+        return reply
 
 
 class _Pool:
@@ -170,15 +166,15 @@ class _Pool:
         self._idle: list[Any] = []
 
     async def get_connection(self) -> Any:
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            if (connection := self._idle.pop()).is_open:
+                return connection
         connection = self.connection_class()
         await connection.connect()
         return connection
 
     async def release(self, connection: Any) -> None:
-        if connection.is_open:
-            self._idle.append(connection)
+        self._idle.append(connection)
 
 
 def connect(tracking: Tracking, link: Link) -> CacheClient:

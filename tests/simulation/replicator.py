@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
+    from typing_extensions import Self
+
     from tests.simulation.network import Link
     from tests.simulation.redis_model import RedisModel
     from tests.simulation.service_server import ServiceServer
@@ -51,7 +53,10 @@ class Replicator:
         # By key: what is to be there, and what was written.
         self._wanted: dict[str, str] = {}
         self._written: dict[str, str] = {}
-        self._looked = (-1, 0)  # how much had been done to the service, and the version, at the last look
+        self._looked = (
+            -1,
+            0,
+        )  # how much had been done to the service, and the version, at the last look
         self._due: deque[str] = deque()
         self.version = 1
         self.is_up = True
@@ -78,7 +83,11 @@ class Replicator:
         self._looked = (-1, 0)
         start = len(PREFIX) + 1
         rows = self._model.rows(f"{PREFIX}:".encode())
-        texts = {key.decode()[start:]: each.decode() for key, each in rows.items() if isinstance(each, bytes)}
+        texts = {
+            key.decode()[start:]: each.decode()
+            for key, each in rows.items()
+            if isinstance(each, bytes)
+        }
         self._written = {name: text for name, text in texts.items() if f":{self.version}:" in name}
 
     def _look(self) -> None:
@@ -88,7 +97,9 @@ class Replicator:
             self._is_filled = True
             return
         self._looked = looked
-        self._wanted = {name: json_text.write(each).decode() for name, each in self._entities().items()}
+        self._wanted = {
+            name: json_text.write(each).decode() for name, each in self._entities().items()
+        }
         self._due.extend(
             name for name, text in self._wanted.items() if self._written.get(name) != text
         )
@@ -99,10 +110,13 @@ class Replicator:
         """Return what is to be in Redis, in the order in which it is written."""
         directory, version = self._service.directory, self.version
         entities: dict[str, Any] = {
-            f"company:{version}:{name}": self._service.company_wire(name) for name in directory.companies
+            f"company:{version}:{name}": self._service.company_wire(name)
+            for name in directory.companies
         }
         entities |= {f"company:{version}:id:{name}": name for name in directory.companies}
-        return entities | {f"flags:{version}:{each['key']}": each for each in directory.flags.values()}
+        return entities | {
+            f"flags:{version}:{each['key']}": each for each in directory.flags.values()
+        }
 
     def _work(self, version: int) -> None:
         """Write one key that differs, or look for such."""
@@ -139,7 +153,7 @@ class HealthClient:
         self._replicator = replicator
         self._link = link
 
-    async def __aenter__(self) -> HealthClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -102,7 +102,9 @@ def draw_schedule(seed: int, steps: int) -> Schedule:
     if scenario.store != "memory":
         # The Redis that the replicator fills has the leases, too.
         is_replicated, is_tracked = draw.random() < REPLICATED, draw.random() < TRACKED
-        scenario = replace(scenario, is_replicated=is_replicated, is_tracked=is_tracked or not is_replicated)
+        scenario = replace(
+            scenario, is_replicated=is_replicated, is_tracked=is_tracked or not is_replicated
+        )
     mood = _Mood(draw, scenario)
     return Schedule(seed, scenario, tuple(_step(draw, scenario, mood) for _ in range(steps)))
 
@@ -122,7 +124,9 @@ class _Mood:
         self.actions = _swayed(draw, actions)
         lacks = ("redis", "settle refused") * (scenario.store == "memory")
         lacks += ("disk", "spool", "a day") * (scenario.spool is None)
-        lacks += ("a day",) * scenario.is_replicated  # to look after a replicator for a day takes long
+        lacks += (
+            "a day",
+        ) * scenario.is_replicated  # to look after a replicator for a day takes long
         faults = FAULTS | (REPLICATOR_FAULTS if scenario.is_replicated else {})
         self.faults = _swayed(draw, {k: v for k, v in faults.items() if not k.startswith(lacks)})
 
@@ -148,7 +152,9 @@ def draw_scenario(draw: random.Random) -> Scenario:
         ttl=draw.choice((2.0, 2.0, 5.0, 5.0, 12.0)),
         sweep_interval=draw.choice((0.5, 2.0, 2.0, 4.0)),
         slab_lifetime=draw.choice((2.0, 10.0, 10.0)),
-        skew=draw.choice((0.0, 0.0, 0.0, 0.4, -3.0) if store == "memory" else (0.0,) * 5 + (0.4, -3.0)),
+        skew=draw.choice(
+            (0.0, 0.0, 0.0, 0.4, -3.0) if store == "memory" else (0.0,) * 5 + (0.4, -3.0)
+        ),
         buffer_period=draw.choice((1.0, 1.0, 0.1)),
         connections=draw.choice((8, 8, 2)),
         spool=draw.choice((None, None, None, None, None, 0.5, "always", "never")),

@@ -40,7 +40,9 @@ class Sequences(Steps):
         mine = self._pod(pod)
         if mine.runs:
             mine.settle_all(share)
-            (self._do_service_fate if server == "service" else self._do_redis_fate)(pod, kind, 503, what)
+            (self._do_service_fate if server == "service" else self._do_redis_fate)(
+                pod, kind, 503, what
+            )
             self._later(0.0, mine, mine.shut_down)
 
     def _do_settle_refused(
@@ -66,14 +68,18 @@ class Sequences(Steps):
             self._later(lapsed + 0.1, mine, drain)
             self._later(lapsed + 0.3, mine, partial(mine.settle_all, 1.0))
 
-    def _do_hold_and_end(self, pod: int, company: int, part: float, share: float, end: float) -> None:
+    def _do_hold_and_end(
+        self, pod: int, company: int, part: float, share: float, end: float
+    ) -> None:
         """Hold a part of a lease, have the others take the rest, and shut down when a renewal was due."""
         mine, scenario = self._pod(pod), self.schedule.scenario
         usage = round(part * scenario.lease_size / scenario.rate, 1)
         seconds = 3 * scenario.ttl
         if mine.runs:
             self._do_hold(pod, company, usage, share, seconds)
-            self._after(0.3, self._do_check_many, pod + 1, company, usage / 2, 2.0, "fail-closed", 6)
+            self._after(
+                0.3, self._do_check_many, pod + 1, company, usage / 2, 2.0, "fail-closed", 6
+            )
             self._later(end * seconds, mine, mine.shut_down)
 
     def _do_acquire_together(self, pod: int, company: int, quiet: float) -> None:

@@ -315,6 +315,18 @@ class Simulation(ReplicatorSteps, Sequences):
 
         return may_be_late
 
+    def deafness_of(self, hold_id: str) -> Callable[[], bool]:
+        """Return what tells whether Redis may not hear now of the settle of a hold."""
+
+        def is_deaf() -> bool:
+            for pod in self.pods:
+                if hold_id in pod.settling_at and pod.state in {"runs", "closing"}:
+                    refuses = self.model.is_read_only or self.model.is_full
+                    return refuses or pod.to_redis.failed_at > self.world.now - self.patience(pod)
+            return True
+
+        return is_deaf
+
     def look_at_lease(self, pod: Pod, hold: Reservation) -> None:
         """Credits must come from a lease that the service has not ended."""
         lease = self.service.service.ledger.leases.get(hold.lease_id)
@@ -432,15 +444,21 @@ class Simulation(ReplicatorSteps, Sequences):
         for pod in self.pods:
             for number, (company_id, _) in enumerate(self.slots):
                 if pod.runs:
-                    pod.ask_gate(number, 2.0, lambda rule, of=company_id: self._look_at_rule(of, rule))
+                    pod.ask_gate(
+                        number, 2.0, lambda rule, of=company_id: self._look_at_rule(of, rule)
+                    )
             if pod.runs and not pod.client.status().ready:
-                self._note_violation(f"{pod.name}: all is well, and it does not go by the replicator")
+                self._note_violation(
+                    f"{pod.name}: all is well, and it does not go by the replicator"
+                )
         self.world.run(2.0)
 
     def _look_at_rule(self, company_id: str, rule: str | None) -> None:
         right = self.freshness.now_of(company_id)
         if rule != right:
-            self._note_violation(f"all is well, and {company_id} is decided by {rule}, not by {right}")
+            self._note_violation(
+                f"all is well, and {company_id} is decided by {rule}, not by {right}"
+            )
 
     def _lapse(self) -> None:
         """Let every hold lapse that is open, and be swept."""

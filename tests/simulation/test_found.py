@@ -179,9 +179,7 @@ def test_a_company_that_changes_while_the_replicators_flag_is_read_does_not_coun
 ):
     schedule = Schedule(
         522,
-        Scenario(
-            pods=3, duration=20.0, sweep_interval=0.5, shares_disk=True, is_replicated=True
-        ),
+        Scenario(pods=3, duration=20.0, sweep_interval=0.5, shares_disk=True, is_replicated=True),
         (
             (0.0, "prewarm", (2, 0)),
             (0.4, "change gate", ()),

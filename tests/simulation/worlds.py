@@ -31,9 +31,7 @@ def load(scenario: Scenario) -> Seed:
 
 
 @lru_cache(maxsize=256)
-def _load(
-    slots: tuple[tuple[str, str], ...], rate: float, balance: float, has_gate: bool
-) -> Seed:
+def _load(slots: tuple[tuple[str, str], ...], rate: float, balance: float, has_gate: bool) -> Seed:
     credit_types = sorted({credit for _, credit in slots})
     return load_seed(
         {

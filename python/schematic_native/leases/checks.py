@@ -186,9 +186,7 @@ class Checks:
                 return NoAnswer(KEY_CONFLICT)
         return None
 
-    async def _load(
-        self, replica: Replica, request: FlagRequest, deadline: float
-    ) -> Found | None:
+    async def _load(self, replica: Replica, request: FlagRequest, deadline: float) -> Found | None:
         """Read what a check is about; None if the cache could not be read in time."""
         loading = replica.load(request.flag_key, request.company, request.user)
         left = deadline - asyncio.get_running_loop().time()
