@@ -122,7 +122,7 @@ class _Mood:
         actions |= MEMORY_ACTIONS if scenario.store == "memory" else {}
         actions |= REPLICATOR_ACTIONS if scenario.is_replicated else {}
         self.actions = _swayed(draw, actions)
-        lacks = ("redis", "settle refused") * (scenario.store == "memory")
+        lacks = ("redis", "settle refused", "block") * (scenario.store == "memory")
         lacks += ("disk", "spool", "a day") * (scenario.spool is None)
         lacks += (
             "a day",
@@ -202,7 +202,7 @@ FAULTS: dict[str, float] = {
     "check unheard": 3, "service fate": 10, "redis fate": 14, "service status": 3,
     "down": 3, "silent": 3, "slow": 2, "cut": 3,
     "kill": 6, "freeze": 2, "shut down": 3, "start": 4, "change loop": 2,
-    "settle and end": 4, "settle refused": 2, "hold and end": 3,
+    "settle and end": 4, "settle refused": 2, "hold and end": 3, "block overtaken": 3,
     "spool late": 4, "a day goes by": 3,
     "redis restarts": 1, "redis fails over": 1, "redis refuses": 2,
     "disk fills": 4, "disk is damaged": 6, "disk loses power": 4,
@@ -304,6 +304,9 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     ),
     "hand over and drain": lambda d: (
         d.pod, d.below(d.scenario.pods), d.company(), d.of((1.0, 2.0)),
+    ),
+    "block overtaken": lambda d: (
+        d.pod, d.company(), d.of((0.1, 0.5, 4.0)), d.of(ENDS), d.of((None, "settle", "hold")),
     ),
     "hold and end": lambda d: (
         d.pod, d.company(), d.of((0.1, 0.4, 0.8)), d.of((0.5, 1.0, 1.5)), d.of((0.2, 0.45, 0.7, 0.9)),

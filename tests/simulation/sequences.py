@@ -82,6 +82,14 @@ class Sequences(Steps):
             )
             self._later(end * seconds, mine, mine.shut_down)
 
+    def _do_block_overtaken(
+        self, pod: int, company: int, seconds: float, kind: Any, operation: str | None
+    ) -> None:
+        """Have something befall a pod in the midst of what one of its blocks ends with."""
+        if self._pod(pod).runs:
+            self._do_hold(pod, company, 3.0, 1.0, seconds)
+            self._after(seconds, self._do_redis_fate, pod, kind, 0, operation)
+
     def _do_acquire_together(self, pod: int, company: int, quiet: float) -> None:
         """Have a pod extend a lease at the same instant at which the others ask for one."""
         scenario = self.schedule.scenario
