@@ -343,6 +343,7 @@ class Pod:
         if (
             balance is not None
             and is_asked_alone
+            and self.runs  # Redis is not asked for one that shuts down
             and self.to_redis.failed_at < self.loop.time() - 1
         ):
             self.simulation.look_at_reserved((company_id, credit), balance.reserved)
