@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from schematic_native import (
     AsyncSchematic,
     AsyncSchematicConfig,
-    CheckFlagOptions,
-    CheckFlagResult,
     CheckResult,
     CreditBalance,
     CreditLeaseConfig,
@@ -27,7 +25,8 @@ from schematic_native.cache import RedisCache
 from schematic_native.config.defaults import SMALLEST_SPOOL
 from tests.simulation import redis_server, redis_tracking, service_server, worlds
 from tests.simulation.disk import PodSpool
-from tests.simulation.freshness import BEHIND, HEALTH, PREFIX
+from tests.simulation.freshness import HEALTH, PREFIX
+from tests.simulation.gate_caller import SLACK, GateCaller
 from tests.simulation.judge import Block, Held
 from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
@@ -45,8 +44,6 @@ WORK_STEPS = 3
 ROOM = 64 * 1024  # of several segments
 LARGE = 12.0
 PADDING = {"padding": "." * 5000}
-# Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
-SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
 # What a loop that ends has to wait for at most, as `asyncio.run` would: a block that settles.
 LOOP_LIMIT = 2 * SETTLE_LIMIT
@@ -60,7 +57,7 @@ _quiet.propagate = False
 _quiet.addHandler(logging.NullHandler())
 
 
-class Pod:
+class Pod(GateCaller):
     """One process: it starts, works, may die at any point, and may be started again.
 
     Args:
@@ -347,41 +344,6 @@ class Pod:
             and self.to_redis.failed_at < self.loop.time() - 1
         ):
             self.simulation.look_at_reserved((company_id, credit), balance.reserved)
-
-    def ask_gate(
-        self, company: int, timeout: float, look: Callable[[str | None], None] | None = None
-    ) -> None:
-        """Check the flag that tells by which state it was decided."""
-        company_id, _ = self.simulation.slots[company % len(self.simulation.slots)]
-        self._call(self._ask_gate(company_id, timeout, look))
-
-    async def _ask_gate(
-        self, company_id: str, timeout: float, look: Callable[[str | None], None] | None
-    ) -> None:
-        def check() -> Coroutine[Any, Any, CheckFlagResult]:
-            options = CheckFlagOptions(timeout=timeout)
-            return self.client.check_flag_with_entitlement(
-                worlds.GATE, {"id": company_id}, options=options
-            )
-
-        simulation, begun = self.simulation, self.simulation.world.now
-        result = await self._timed("check of a flag", check, timeout + SLACK)
-        if result is None:
-            return
-        simulation.tell(
-            lambda: f"{self.name}: gate: {result.rule_id} {result.reason} {result.error}"
-        )
-        if look is not None:
-            look(result.rule_id)
-            return
-        is_answered = result.error is None or result.rule_id is not None
-        simulation.judge.seen["a check of a flag could not be decided"] += not is_answered
-        stood_still = self.loop.is_frozen or self.thawed_at > begun - BEHIND
-        if is_answered and not stood_still:
-            end = simulation.world.now
-            simulation.fail(
-                lambda: simulation.freshness.answered(company_id, result.rule_id, begun, end)
-            )
 
     def hold(self, company: int, usage: float, share: float, seconds: float) -> None:
         """Hold credits for a block of work that takes so long, and uses a share of its usage."""

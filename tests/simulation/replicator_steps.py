@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import worlds
-from tests.simulation.freshness import PREFIX
+from tests.simulation.freshness import HEALTH, PREFIX, Freshness
 from tests.simulation.network import Fate
+from tests.simulation.redis_tracking import Tracking
+from tests.simulation.replicator import Replicator
 from tests.simulation.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.freshness import Freshness
-    from tests.simulation.replicator import Replicator
+    from tests.simulation.redis_server import RedisServer
 
 
+# Seconds until all go by what a replicator has written once nothing is wrong: until it is found to be ready, and
+# the longest pause between two tries to follow it.
+HEALED = 2 * HEALTH + 5.0 + 6.0
 # Seconds between two changes of which somebody does not hear.
 UNHEARD = 0.3
 
@@ -23,10 +28,57 @@ UNHEARD = 0.3
 class ReplicatorSteps(Steps):
     """A simulation as these steps change it."""
 
+    redis: RedisServer
     freshness: Freshness
+    tracking: Tracking
     replicator: Replicator | None = None
     # How often each company, and the flag, has been changed.
     _changes: dict[str, int]
+
+    def _begin_replicating(self) -> None:
+        """Have a replicator copy what the service has, if the schedule has one."""
+        self._changes = {}
+        self.freshness = Freshness(lambda: self.world.now)
+        self.tracking = Tracking(self.redis, is_served=self.schedule.scenario.is_tracked)
+        if self.schedule.scenario.is_replicated:
+            for company_id, _ in self.slots:
+                self.freshness.note(f"company {company_id}", "0")
+            self.freshness.note("flag", "0")
+            self.freshness.note("version", "1")
+            self.model.on_change = self._note_change
+            draw = random.Random(f"replicator {self.schedule.seed}")
+            self.replicator = Replicator(self.world, draw, self.service, self.model)
+
+    def _note_change(self, key: bytes) -> None:
+        value = self.model.data.get(key)
+        self.freshness.note_cache(key, value if isinstance(value, bytes) else None)
+        self.tracking.changed(key)
+
+    def _ask_gates(self) -> None:
+        """Have each pod answer by what the service has, once it has had the time to hear of all."""
+        if self.replicator is None:
+            return
+        self.replicator.is_up = True
+        self.replicator.look_again()
+        self.world.run(HEALED)
+        for pod in self.pods:
+            for number, (company_id, _) in enumerate(self.slots):
+                if pod.runs:
+                    pod.ask_gate(
+                        number, 2.0, lambda rule, of=company_id: self._look_at_rule(of, rule)
+                    )
+            if pod.runs and not pod.client.status().ready:
+                self._note_violation(
+                    f"{pod.name}: all is well, and it does not go by the replicator"
+                )
+        self.world.run(2.0)
+
+    def _look_at_rule(self, company_id: str, rule: str | None) -> None:
+        right = self.freshness.now_of(company_id)
+        if rule != right:
+            self._note_violation(
+                f"all is well, and {company_id} is decided by {rule}, not by {right}"
+            )
 
     def _do_ask_gate(self, pod: int, company: int, timeout: float) -> None:
         if self._pod(pod).runs:

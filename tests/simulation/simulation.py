@@ -13,15 +13,12 @@ from schematic_native.emulator.credits.amounts import to_credits
 from tests.simulation import worlds
 from tests.simulation.coverage import waiting_at
 from tests.simulation.disk import Disk
-from tests.simulation.freshness import HEALTH, Freshness
 from tests.simulation.judge import TOLERANCE, Judge, ViolationError
 from tests.simulation.machine import EPOCH, Clock
 from tests.simulation.pods import Pod
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.redis_server import RedisServer
-from tests.simulation.redis_tracking import Tracking
 from tests.simulation.remains import Remains, close
-from tests.simulation.replicator import Replicator
 from tests.simulation.replicator_steps import ReplicatorSteps
 from tests.simulation.sequences import Sequences
 from tests.simulation.service_server import ServiceServer
@@ -41,9 +38,6 @@ RESERVATIONS = b"schematic:credit-reservation"
 STARTING = 0.05
 # Seconds until all that waits is delivered once nothing is wrong any more: the longest pause between two tries.
 DELIVERY = 45.0
-# Seconds until all go by what a replicator has written once nothing is wrong: until it is found to be ready, and
-# the longest pause between two tries to follow it.
-HEALED = 2 * HEALTH + 5.0 + 6.0
 # Seconds after an exchange with Redis in which what it came to is made up for, besides a sweep.
 PATIENCE = 3.0
 # Milliseconds that the row of a hold outlives it at least, so that a sweep finds it.
@@ -116,25 +110,6 @@ class Simulation(ReplicatorSteps, Sequences):
         self.changes = 0  # of rows in Redis
         self._recorded: set[str] = set()  # holds that have, or had, a row there
         self.has_redis_forgotten = False
-
-    def _begin_replicating(self) -> None:
-        """Have a replicator copy what the service has, if the schedule has one."""
-        self._changes = {}
-        self.freshness = Freshness(lambda: self.world.now)
-        self.tracking = Tracking(self.redis, is_served=self.schedule.scenario.is_tracked)
-        if self.schedule.scenario.is_replicated:
-            for company_id, _ in self.slots:
-                self.freshness.note(f"company {company_id}", "0")
-            self.freshness.note("flag", "0")
-            self.freshness.note("version", "1")
-            self.model.on_change = self._note_change
-            draw = random.Random(f"replicator {self.schedule.seed}")
-            self.replicator = Replicator(self.world, draw, self.service, self.model)
-
-    def _note_change(self, key: bytes) -> None:
-        value = self.model.data.get(key)
-        self.freshness.note_cache(key, value if isinstance(value, bytes) else None)
-        self.tracking.changed(key)
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         return lambda text: tell(f"{self.world.now:10.6f}  {text}")
@@ -433,32 +408,6 @@ class Simulation(ReplicatorSteps, Sequences):
         raise ViolationError(
             f"{', '.join(late)}: not all was delivered {DELIVERY:g} s after all was well"
         )
-
-    def _ask_gates(self) -> None:
-        """Have each pod answer by what the service has, once it has had the time to hear of all."""
-        if self.replicator is None:
-            return
-        self.replicator.is_up = True
-        self.replicator.look_again()
-        self.world.run(HEALED)
-        for pod in self.pods:
-            for number, (company_id, _) in enumerate(self.slots):
-                if pod.runs:
-                    pod.ask_gate(
-                        number, 2.0, lambda rule, of=company_id: self._look_at_rule(of, rule)
-                    )
-            if pod.runs and not pod.client.status().ready:
-                self._note_violation(
-                    f"{pod.name}: all is well, and it does not go by the replicator"
-                )
-        self.world.run(2.0)
-
-    def _look_at_rule(self, company_id: str, rule: str | None) -> None:
-        right = self.freshness.now_of(company_id)
-        if rule != right:
-            self._note_violation(
-                f"all is well, and {company_id} is decided by {rule}, not by {right}"
-            )
 
     def _lapse(self) -> None:
         """Let every hold lapse that is open, and be swept."""

@@ -51,6 +51,9 @@ class Steps:
         """Seconds in which a pod makes the claims that it owes, once Redis answers."""
         raise NotImplementedError
 
+    def _note_violation(self, violation: str) -> None:
+        raise NotImplementedError
+
     def _after(self, seconds: float, call: Callable[..., object], *arguments: Any) -> None:
         """Do something in so many seconds, unless all is healed by then."""
 
