@@ -327,12 +327,6 @@ FAULTS = (
         "        return value, True\n",
     ),
     Fault(
-        "what was read is kept when Redis is not heard any more",
-        REPLICA,
-        "        if self._tracked[number] or is_complete:\n",
-        "        if is_complete:\n",
-    ),
-    Fault(
         "what was read before Redis tells of changes is kept",
         REPLICA,
         "        if self._tracked[number] or is_complete:\n",
