@@ -388,6 +388,26 @@ def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_hold_has_used(
     assert billed(emulator) == 9
 
 
+async def test_a_renewal_that_a_shutdown_overtakes_settles_nothing_a_second_time(
+    emulator, world, fields, monkeypatch
+):
+    async with asynchronous(fields) as client:
+        async with client.hold(INFERENCE, ACME, usage=100) as hold:
+            hold.use(2.5)
+            check_again = hold._check_again
+
+            async def overtaken(*arguments):
+                result = await check_again(*arguments)
+                client._holds.settle()  # as a shutdown begins
+                return result
+
+            monkeypatch.setattr(hold, "_check_again", overtaken)
+            await hold._renew(client._runtime)
+            assert hold.held == 3
+        await eventually_async(lambda: world.open_holds(client) == 0)
+    assert billed(emulator) == 3
+
+
 def test_a_shutdown_refunds_what_open_holds_have_not_used(emulator, world, fields):
     client = sync(fields)
     with client.hold(INFERENCE, ACME, usage=100):

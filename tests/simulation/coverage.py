@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ROOT = Path(schematic_native.__file__).parent
-ROOMS = ("client", "leases", "redis", "service")
-# What is for the synchronous client, or for what no schedule has: clusters, a replicator, REST resources.
+ROOMS = ("cache", "client", "leases", "redis", "service")
+# What is for the synchronous client, or for what no schedule has: clusters, caches with a DataStream, REST resources.
 OUTSIDE = (
-    "cluster", "connections", "http_sender", "loop_thread", "management", "resources", "session",
-    "streams", "synchronous", "sync_", "threaded_store", "tracking", "transport",
+    "cluster", "connections", "entities", "flag_checks", "http_sender", "loop_thread", "management",
+    "resources", "session", "streams", "synchronous", "sync_", "threaded_store", "transport",
 )  # fmt: skip
 
 # States that are worth nothing if no schedule reaches them.
@@ -44,6 +44,8 @@ SOMETIMES = (
     "two pods held credits of one lease",
     "two pods put a lease into Redis at the same time",
     "a slab was closed",
+    "a check of a flag could not be decided",
+    "usage was put aside that was too old to be sent",
     "a sweep ended the hold of another pod",
 )
 

@@ -11,9 +11,10 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schematic_native import _testing
+from schematic_native.ground import json_text
 
 if TYPE_CHECKING:
     import random
@@ -165,6 +166,12 @@ class Disk:
     def left(self) -> list[str]:
         """Return the names of segments that are still there."""
         return [path.name for path in self._segments()]
+
+    def parked(self) -> Iterator[dict[str, Any]]:
+        """Yield the events that were too old to be sent."""
+        for path in sorted(self.root.rglob("*.parked.jsonl")):
+            for line in path.read_bytes().splitlines():
+                yield json_text.read(line)["event"]
 
     @property
     def has_told(self) -> bool:

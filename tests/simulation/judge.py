@@ -20,6 +20,8 @@ KEY = "lease-reservation:"
 TOLERANCE = 1e-6
 # Seconds that an answer may take from the debit to its caller.
 LATEST = 2.5
+# Seconds that the service knows an idempotency key, and that clocks of pods may differ.
+DAY, CLOCKS = 86_400.0, 30.0
 
 
 class ViolationError(AssertionError):
@@ -38,8 +40,11 @@ class Held:
     lapses: Callable[[], bool]
     # Whether a settle may by now not have reached Redis, for a reason that is none of the package's.
     may_be_late: Callable[[], bool]
+    # Whether Redis may not hear now of what its settler has to say.
+    is_deaf: Callable[[], bool]
     settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
+    settled_at: float = math.inf  # when the first settle began
     is_lapsed: bool = False
     lapsed_at: float = math.inf
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
@@ -80,6 +85,7 @@ class Judge:
         self._now = now
         self.holds: dict[str, Held] = {}
         self.billed: dict[str, int] = {}  # units, by hold
+        self._billed_at: dict[str, float] = {}
         self.blocks: dict[str, Block] = {}
         self._keys: set[str] = set()  # of events that were billed of blocks
         self.undeliverable: set[str] = (
@@ -120,7 +126,7 @@ class Judge:
             self.seen["a settle began after its hold had lapsed"] += hold.was_late
         elif units not in hold.units:
             self.seen["a settle was repeated with other units"] += 1
-        hold.is_settling = True
+        hold.is_settling, hold.settled_at = True, min(hold.settled_at, self._now())
         hold.units.append(units)
 
     def over(self, instant: float) -> set[str]:
@@ -137,13 +143,26 @@ class Judge:
         for hold in holds:
             hold.is_doubtful = True
 
+    def note_parked(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Events were put aside as too old to be sent, for people to find out whether they were billed."""
+        for event in events:
+            self.seen["usage was put aside that was too old to be sent"] += 1
+            block, key = _block_of(event), (event.get("idempotency_key") or "").removeprefix(KEY)
+            if block is not None:
+                self.undeliverable.add(self.blocks[block].pod)
+            elif key in self.holds:
+                self.excused.add(key)
+                age = self._now() - self.holds[key].settled_at
+                if age < DAY - CLOCKS:
+                    raise ViolationError(
+                        f"the settle of {key} was put aside, and is {age:.0f} s old"
+                    )
+
     def captured(self, events: Iterable[Mapping[str, Any]]) -> None:
         """The service has taken events."""
         for event in events:
             key = event.get("idempotency_key") or ""
-            block = ((event["body"].get("traits") or {}) if event["type"] == "track" else {}).get(
-                "block"
-            )
+            block = _block_of(event)
             if block is not None:
                 self._bill_block(block, key, event["body"]["quantity"])
                 continue
@@ -158,7 +177,18 @@ class Judge:
                 )
             if hold_id in self.billed:
                 self.seen["an event was taken twice"] += 1
+                self._look_at_repeat(hold_id)
+            elif (
+                hold.weight and not hold.is_lapsed and self._has_row(hold_id) and not hold.is_deaf()
+            ):
+                raise ViolationError(f"the settle of {hold_id} was billed before Redis heard of it")
             self.billed.setdefault(hold_id, units)
+            self._billed_at.setdefault(hold_id, self._now())
+
+    def _look_at_repeat(self, hold_id: str) -> None:
+        """The service knows a key for a day: what it takes again after that is billed again."""
+        if self._now() - self._billed_at[hold_id] > DAY:
+            raise ViolationError(f"the settle of {hold_id} was billed again after a day")
 
     def released(self, lease_id: str, settled: Iterable[str]) -> None:
         """A lease was given back by a process that had settled these holds, and nothing was in its way."""
@@ -290,3 +320,9 @@ class Judge:
             raise ViolationError(
                 f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak"
             )
+
+
+def _block_of(event: Mapping[str, Any]) -> str | None:
+    """Return the block whose usage an event bills."""
+    traits = (event["body"].get("traits") or {}) if event["type"] == "track" else {}
+    return traits.get("block")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EPOCH = 1_800_000_000.0
+# The share of what is drawn to differ from others that does, where it is mostly alike.
+ALIKE = 0.3
 
 
 class Clock:
@@ -42,7 +44,12 @@ class Clock:
 
 
 def make_machine(
-    world: World, clock: Clock, seed: str, connect: Callable[..., Awaitable[Any]]
+    world: World,
+    clock: Clock,
+    seed: str,
+    connect: Callable[..., Awaitable[Any]],
+    open_http: Callable[[], Any],
+    alike_by: float | None,
 ) -> Machine:
     """Return the machine of one process of a pod.
 
@@ -51,9 +58,15 @@ def make_machine(
         clock: its wall clock.
         seed: of all that it draws.
         connect: opens a WebSocket.
+        open_http: opens what the replicator is asked with.
+        alike_by: what it mostly draws to differ from others; None if that is any number.
 
     """
     drawn = random.Random(seed)
+
+    def jitter() -> float:
+        number = drawn.random()
+        return number if alike_by is None or number < ALIKE else alike_by
 
     def monotonic() -> float:
         return world.now
@@ -61,9 +74,10 @@ def make_machine(
     return Machine(
         clock=clock,
         monotonic=monotonic,
-        jitter=drawn.random,
+        jitter=jitter,
         token=lambda: f"{drawn.getrandbits(64):016x}",
         unique_key=lambda: f"{drawn.getrandbits(128):032x}",
         connect=connect,
+        open_http=open_http,
         core={"clock": clock, "steady": monotonic, "seed": drawn.getrandbits(63)},
     )

@@ -13,13 +13,25 @@ if TYPE_CHECKING:
 
 # What becomes of one request: never arrives; arrives and is carried out, without an answer; the same with
 # the connection cut; takes effect long after; or is answered with a status (HTTP) that is no success,
-# before or after it took effect; or it is carried out, and the pod is killed before it hears of that.
+# before or after it took effect; or it is carried out, and before the pod hears of that it is killed, begins to
+# shut down or changes its loop.
 Kind: TypeAlias = Literal[
-    "lost", "cut", "unanswered", "cut after", "late", "fatal", "status", "status after"
+    "lost",
+    "cut",
+    "unanswered",
+    "cut after",
+    "late",
+    "fatal",
+    "status",
+    "status after",
+    "shut down",
+    "loop changes",
 ]
 KINDS: tuple[Kind, ...] = (
     "lost", "cut", "unanswered", "cut after", "late", "fatal", "status", "status after",
 )  # fmt: skip
+# What befalls the pod, and not the request.
+ENDS = ("fatal", "shut down", "loop changes")
 # Seconds that a late request is on its way: longer than whoever sent it waits.
 LATE = 4.0
 SLOW = 0.05
@@ -58,7 +70,7 @@ class Link:
         self.hits: Counter[tuple[str, str]] = Counter()  # faults that struck: kind, operation
         self.ways: dict[Callable[[], None], None] = {}  # cut each open connection, oldest first
         self.trace: Callable[[str], None] | None = None
-        self.kill: Callable[[], None] = _nothing  # ends the pod
+        self.end: Callable[[str], None] = _nothing  # does to the pod what is among `ENDS`
 
     def delay(self) -> float:
         """Seconds that one message takes: mostly less than a millisecond, now and then much longer."""
@@ -83,8 +95,8 @@ class Link:
     def note(self, kind: str, operation: str) -> None:
         """Count a fault that struck."""
         self.hits[kind, operation] += 1
-        # A pod that is killed has lost nothing on its way.
-        if kind != "fatal":
+        # What befalls the pod has lost nothing on its way.
+        if kind not in ENDS:
             self.fail()
         if self.trace is not None:
             self.trace(f"{self.loop.name}: {self.name}: {operation}: {kind}")
@@ -119,5 +131,5 @@ class Link:
         self.fates.clear()
 
 
-def _nothing() -> None:
+def _nothing(_: str) -> None:
     """Stand in for what ends a pod."""

@@ -42,6 +42,7 @@ DEBIT, HOLDS = "redis/scripts/debit.lua", "redis/hold_operations.py"
 STORE, STEPS, CLAIMS = "leases/shared_store.py", "leases/check_steps.py", "leases/claims.py"
 SLABS, SIBLINGS = "leases/slabs.py", "leases/siblings.py"
 MANAGER, EVENTS = "leases/manager.py", "service/events.py"
+REPLICA = "cache/replicator.py"
 
 FAULTS = (
     Fault(
@@ -333,6 +334,54 @@ FAULTS = (
         EVENTS,
         "        self._core.delivered(batch)\n        self._pending -= batch.count\n        self.sent",
         "        self._pending -= batch.count\n        self.sent",
+    ),
+    Fault(
+        "a change that comes while an entity is read is missed",
+        REPLICA,
+        "        return value, not reading.is_stale\n",
+        "        return value, True\n",
+    ),
+    Fault(
+        "what was read before Redis tells of changes is kept",
+        REPLICA,
+        "        if self._tracked[number] or is_complete:\n",
+        "        if self._tracked[number] and not is_complete:\n",
+    ),
+    Fault(
+        "entities of an older version are kept",
+        REPLICA,
+        "            self.forget(None)\n            self._keys = CacheKeys(health.version)",
+        "            self._keys = CacheKeys(health.version)",
+    ),
+    Fault(
+        "what nobody tells of is kept",
+        REPLICA,
+        "            for name in [name for name, at in self._read_at.items() if at <= oldest]:\n",
+        "            for name in ():\n",
+    ),
+    Fault(
+        "a tracker that hears nothing goes on",
+        "redis/tracking.py",
+        '            raise ConnectionError("no answer to pings")',
+        "            await asyncio.sleep(60.0)",
+    ),
+    Fault(
+        "a lookup key that changes leaves its company",
+        REPLICA,
+        "        entity_id = self._names.pop(name, None)\n",
+        "        entity_id = self._names.get(name)\n",
+    ),
+    Fault(
+        "a company that changes while the flag is read counts as nobody",
+        REPLICA,
+        "is_kept = companies != 1 or",
+        "is_kept = True or",
+    ),
+    Fault(
+        "a check in replicator mode waits as long as a read does",
+        "leases/checks.py",
+        "return await within(loading, max(0.0, left))",
+        "return await loading",
     ),
     Fault(
         "leases go back before the usage goes out",

@@ -14,18 +14,23 @@ from schematic_native import (
     CheckResult,
     CreditBalance,
     CreditLeaseConfig,
+    DataStreamConfig,
     LocalSlab,
     Reservation,
     SpoolConfig,
     TrackWithReservationOptions,
 )
 from schematic_native.api import ApiError
+from schematic_native.cache import RedisCache
 from schematic_native.config.defaults import SMALLEST_SPOOL
-from tests.simulation import redis_server, service_server, worlds
+from tests.simulation import redis_server, redis_tracking, service_server, worlds
 from tests.simulation.disk import PodSpool
+from tests.simulation.freshness import HEALTH, PREFIX
+from tests.simulation.gate_caller import SLACK, GateCaller
 from tests.simulation.judge import Block, Held
 from tests.simulation.machine import Clock, make_machine
 from tests.simulation.network import Link
+from tests.simulation.replicator import URL, HealthClient
 from tests.simulation.world import Loop
 
 if TYPE_CHECKING:
@@ -40,11 +45,12 @@ WORK_STEPS = 3
 ROOM = 64 * 1024  # of several segments
 LARGE = 12.0
 PADDING = {"padding": "." * 5000}
-# Seconds that calls may take longer than they were told: what ends a debit or a claim has 0.25 s at least.
-SLACK = 0.3
 SETTLE_LIMIT = 1.0 + SLACK
 # What a loop that ends has to wait for at most, as `asyncio.run` would: a block that settles.
 LOOP_LIMIT = 2 * SETTLE_LIMIT
+# What tells apart the dice of pods that are alike: enough for the ends of two leases to differ by some microseconds
+# at least, and mostly not by a millisecond.
+DIFFERENCE = 5e-5
 SHUTDOWN_LIMIT = 5.0 + 1.0 + SLACK
 
 _quiet = logging.getLogger("simulation")
@@ -60,7 +66,7 @@ class _Client(AsyncSchematic):
         super().__init__(worlds.API_KEY, config)
 
 
-class Pod:
+class Pod(GateCaller):
     """One process: it starts, works, may die at any point, and may be started again.
 
     Args:
@@ -80,6 +86,7 @@ class Pod:
         self.state = "none"  # "runs", "dead", "closing", "shut"
         self.name = f"pod{number}"
         self.frozen_for = 0.0
+        self.thawed_at = -math.inf
         self.start()
 
     def start(self) -> None:
@@ -89,14 +96,18 @@ class Pod:
         self.name = f"pod{self.number}.{self.starts}"
         self.loop = Loop(world, self.name)
         self.loop.on_burnt = self.die
-        self.to_service = Link(world, self.loop, "service")
-        self.to_redis = Link(world, self.loop, "redis")
-        for link in (self.to_service, self.to_redis):
+        servers = "service", "redis", "cache", "replicator"
+        self.links = {name: Link(world, self.loop, name) for name in servers}
+        self.to_service, self.to_redis = self.links["service"], self.links["redis"]
+        for link in self.links.values():
             link.hits = simulation.hits
             link.trace = simulation.trace
-            link.kill = partial(self._die_as, self.name)
+            link.end = partial(self._end_as, self.name)
         seed = f"{simulation.schedule.seed}/{self.name}"
-        machine = make_machine(world, self.clock, seed, self._connect)
+        alike_by = (
+            (self.number + 1) * DIFFERENCE if simulation.schedule.scenario.are_dice_alike else None
+        )
+        machine = make_machine(world, self.clock, seed, self._connect, self._open_http, alike_by)
         self.spool: PodSpool | None = None
         if self.disk is not None:
             self.spool = PodSpool(
@@ -128,6 +139,23 @@ class Pod:
             self.simulation.service, self.to_service, additional_headers
         )
 
+    def _open_http(self) -> HealthClient:
+        assert self.simulation.replicator is not None
+        return HealthClient(self.simulation.replicator, self.links["replicator"])
+
+    def _caches(self) -> DataStreamConfig | None:
+        """Return where a replicator writes; None if the pod has a DataStream."""
+        if self.simulation.replicator is None:
+            return None
+        client = redis_tracking.connect(self.simulation.tracking, self.links["cache"])
+        names = "company", "company_lookup", "user", "user_lookup", "flag"
+        return DataStreamConfig(
+            **{f"{name}_cache": RedisCache[Any](client, prefix=PREFIX) for name in names},  # type: ignore[arg-type]
+            replicator_mode=True,
+            replicator_health_url=URL,
+            replicator_health_check=int(HEALTH * 1000),
+        )
+
     def config(self) -> AsyncSchematicConfig:
         """Return the configuration of the client."""
         scenario = self.simulation.schedule.scenario
@@ -142,6 +170,7 @@ class Pod:
             event_capture_url=url,
             httpx_client=service_server.HttpClient(self.simulation.service, self.to_service),  # type: ignore[arg-type]
             use_datastream=True,
+            datastream=self._caches(),
             timeout=TIMEOUT,
             event_buffer_period=scenario.buffer_period,
             logger=self.simulation.logger or _quiet,
@@ -214,6 +243,7 @@ class Pod:
                 self.name,
                 self.simulation.lapse_of(self, hold),
                 self.simulation.lateness_of(hold.id),
+                self.simulation.deafness_of(hold.id),
                 # That a clock was set while its process stood still shows at the next sweep only.
                 is_doubtful=self.simulation.have_clocks_moved and self.frozen_for > 0,
             )
@@ -318,6 +348,7 @@ class Pod:
         if (
             balance is not None
             and is_asked_alone
+            and self.runs  # Redis is not asked for one that shuts down
             and self.to_redis.failed_at < self.loop.time() - 1
         ):
             self.simulation.look_at_reserved((company_id, credit), balance.reserved)
@@ -416,14 +447,24 @@ class Pod:
         self.simulation.note_death(self)
         self.state = "dead"
         self.loop.die()
-        for link in (self.to_service, self.to_redis):
+        for link in self.links.values():
             link.cut()
         self.simulation.bury(self)
 
-    def _die_as(self, name: str) -> None:
-        """Die, unless another process has come since."""
-        if name == self.name:
+    def _end_as(self, name: str, how: str) -> None:
+        """Die, shut down or change the loop, unless another process has come since."""
+        if name != self.name:
+            return
+        if how == "fatal":
             self.kill(0)
+        elif self.runs and how == "shut down":
+            self.shut_down()
+        elif self.runs and not self.loop.is_frozen:
+            self.simulation.world.later(0.0, self._change_loop_as, name)
+
+    def _change_loop_as(self, name: str) -> None:
+        if name == self.name and self.runs:
+            self.change_loop()
 
     def freeze(self, seconds: float) -> None:
         """Stand still for some time, as in a pause of the machine."""
@@ -435,6 +476,7 @@ class Pod:
 
     def _thaw(self, seconds: float) -> None:
         self.frozen_for += seconds
+        self.thawed_at = self.simulation.world.now
         self.to_redis.fail()
         self.loop.thaw()
 
@@ -455,7 +497,7 @@ class Pod:
         self.loop = Loop(world, self.name)
         self.loop.on_burnt = self.die
         self.callers = []
-        for link in (self.to_service, self.to_redis):
+        for link in self.links.values():
             link.cut()
             link.fail()
             link.loop = self.loop

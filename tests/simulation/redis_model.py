@@ -19,7 +19,9 @@ Hash: TypeAlias = "dict[bytes, bytes]"
 SortedSet: TypeAlias = "dict[bytes, float]"
 Words: TypeAlias = "list[bytes]"
 
-WRITES = frozenset({b"HSET", b"HDEL", b"HSETNX", b"DEL", b"PEXPIREAT", b"ZADD", b"ZREM"})
+WRITES = frozenset(
+    {b"HSET", b"HDEL", b"HSETNX", b"DEL", b"PEXPIREAT", b"ZADD", b"ZREM", b"SET", b"PSETEX"}
+)
 # Commands that a server without memory still carries out.
 FREES = frozenset({b"HDEL", b"DEL", b"PEXPIREAT", b"ZREM"})
 # Replies that are lists.
@@ -44,6 +46,13 @@ class ReplyError(Exception):
     """The server refuses a command."""
 
 
+class _Done(bytes):
+    """What a command without a value replies."""
+
+
+OK = _Done(b"OK")
+
+
 class RedisModel:
     """The data of one server, and what it does to them.
 
@@ -54,7 +63,7 @@ class RedisModel:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.data: dict[bytes, Hash | SortedSet] = {}
+        self.data: dict[bytes, Hash | SortedSet | bytes] = {}
         self.ends: dict[bytes, int] = {}  # when keys expire, in milliseconds
         self.is_read_only = False
         self.is_full = False
@@ -65,6 +74,8 @@ class RedisModel:
         self.on_expire: Callable[[bytes, Any], None] | None = None
         # Called with each key that is deleted.
         self.on_delete: Callable[[bytes], None] | None = None
+        # Called with each key that a command, and no script, has set, deleted or found expired.
+        self.on_change: Callable[[bytes], None] | None = None
         self._has_written = False  # the script that runs
         self._known: set[bytes] = set()  # digests of scripts that this server knows
         self._lua = _lua()
@@ -92,11 +103,11 @@ class RedisModel:
 
     def copy(self) -> tuple[dict[bytes, Any], dict[bytes, int]]:
         """Return what it has, for a replica to come back with."""
-        return {key: value.copy() for key, value in self.data.items()}, dict(self.ends)
+        return _copied(self.data), dict(self.ends)
 
     def fail_over(self, copy: tuple[dict[bytes, Any], dict[bytes, int]]) -> None:
         """Be a replica that has heard less, and no script."""
-        self.data = {key: value.copy() for key, value in copy[0].items()}
+        self.data = _copied(copy[0])
         self.ends, self._known = dict(copy[1]), set()
 
     def now(self) -> int:
@@ -162,8 +173,7 @@ class RedisModel:
         if ends is not None and ends <= self.now():
             self._expire(key)
         value = self.data.get(key)
-        is_set = isinstance(value, _SortedSet)
-        if value is not None and is_set != (kind == "zset"):
+        if value is not None and _kind_of(value) != kind:
             raise ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return value
 
@@ -172,6 +182,11 @@ class RedisModel:
         row = self.data.pop(key)
         if self.on_expire is not None:
             self.on_expire(key, row)
+        self._changed(key)
+
+    def _changed(self, key: bytes) -> None:
+        if self.on_change is not None:
+            self.on_change(key)
 
     def expire(self) -> None:
         """Let go of all that has expired."""
@@ -192,22 +207,43 @@ class RedisModel:
         return int(self._any(key) is not None)
 
     def _any(self, key: bytes) -> Any:
-        return self._value(key, "zset" if isinstance(self.data.get(key), _SortedSet) else "hash")
+        return self._value(key, _kind_of(self.data.get(key)))
 
-    def _do_del(self, key: bytes) -> int:
+    def _do_del(self, *keys: bytes) -> int:
+        return sum(map(self._delete, keys))
+
+    def _delete(self, key: bytes) -> int:
         if self._any(key) is None:
             return 0
         if self.on_delete is not None:
             self.on_delete(key)
         del self.data[key]
         self.ends.pop(key, None)
+        self._changed(key)
         return 1
+
+    def _do_get(self, key: bytes) -> bytes | None:
+        return self._value(key, "text")
+
+    def _do_set(self, key: bytes, value: bytes) -> _Done:
+        self._any(key)
+        self.data[key] = value
+        self.ends.pop(key, None)
+        self._changed(key)
+        return OK
+
+    def _do_psetex(self, key: bytes, lifetime: bytes, value: bytes) -> _Done:
+        if int(lifetime) <= 0:
+            raise ReplyError("ERR invalid expire time in 'psetex' command")
+        self._do_set(key, value)
+        self.ends[key] = self.now() + int(lifetime)
+        return OK
 
     def _do_pexpireat(self, key: bytes, at: bytes) -> int:
         if self._any(key) is None:
             return 0
         if int(at) <= self.now():
-            return self._do_del(key)
+            return self._delete(key)
         self.ends[key] = int(at)
         return 1
 
@@ -288,6 +324,16 @@ class _SortedSet(dict[bytes, float]):
 
     def copy(self) -> _SortedSet:
         return _SortedSet(self)
+
+
+def _kind_of(value: Hash | SortedSet | bytes | None) -> str:
+    if isinstance(value, bytes):
+        return "text"
+    return "zset" if isinstance(value, _SortedSet) else "hash"
+
+
+def _copied(data: dict[bytes, Any]) -> dict[bytes, Any]:
+    return {key: each if isinstance(each, bytes) else each.copy() for key, each in data.items()}
 
 
 _COMMANDS: dict[bytes, Callable[..., Any]] = {

@@ -11,8 +11,8 @@ import redis.asyncio
 from redis._parsers.resp2 import _AsyncRESP2Parser
 
 from schematic_native.redis import scripts
-from tests.simulation.network import LATE
-from tests.simulation.redis_model import ReplyError
+from tests.simulation.network import ENDS, LATE
+from tests.simulation.redis_model import OK, ReplyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class RedisServer:
         replies: list[bytes] = []
         for words in commands:
             reply = self.model.execute(words)
-            replies.append(_written(reply))
+            replies.append(written(reply))
             if type(reply) is list and words[0] in SCRIPTED:
                 self._see(operation_of([words]), reply)
             if self.trace is not None:
@@ -87,7 +87,7 @@ class Connection:
 
     def __init__(self, *, server: RedisServer, link: Link, **_: Any) -> None:
         self._server = server
-        self._link = link
+        self.link = link
         self._parser = _AsyncRESP2Parser(socket_read_size=65536)
         self._reader: asyncio.StreamReader | None = None
         self._writer: _Writer | None = None
@@ -95,7 +95,7 @@ class Connection:
         self.encoder = None
 
     async def connect(self) -> None:
-        link = self._link
+        link = self.link
         if link.is_down:
             await asyncio.sleep(link.delay())
             link.note("refused", "connect")
@@ -109,12 +109,19 @@ class Connection:
         if link.is_down:
             raise ConnectionResetError("connection reset")
         reader = asyncio.StreamReader(loop=link.loop)
-        transport = _Transport(
-            self._server, link, asyncio.StreamReaderProtocol(reader, loop=link.loop)
-        )
+        transport = self.make_transport(asyncio.StreamReaderProtocol(reader, loop=link.loop))
         self._reader, self._writer = reader, _Writer(transport)
         self._parser._stream = reader  # type: ignore[assignment]
         self._parser._connected = True
+
+    def make_transport(self, protocol: Any) -> Transport:
+        """Return what carries the connection's batches."""
+        return Transport(self._server, self.link, protocol)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used, as far as this end knows."""
+        return self._writer is not None and not self._writer.transport.is_closing()
 
     async def disconnect(self, nowait: bool = False) -> None:
         if self._writer is not None:
@@ -123,16 +130,16 @@ class Connection:
 
 
 class _Writer:
-    def __init__(self, transport: _Transport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.transport = transport
 
 
-class _Transport:
+class Transport:
     """Carries batches to the server and replies back, in order, as long as nothing is lost."""
 
     def __init__(self, server: RedisServer, link: Link, protocol: Any) -> None:
         self._server = server
-        self._link = link
+        self.link = link
         self._loop = link.loop
         self._protocol = protocol
         self._is_closed = False
@@ -149,12 +156,12 @@ class _Transport:
         return self._is_closed
 
     def write(self, data: bytes) -> None:
-        link, world = self._link, self._link.world
+        link, world = self.link, self.link.world
         commands = read_commands(data)
         operation = operation_of(commands)
         fate = link.fate(operation)
         kind = None if fate is None else fate.kind
-        if kind == "lost":
+        if self.strikes(kind):
             return
         if kind == "cut":
             world.later(link.delay(), self._reset)
@@ -165,16 +172,30 @@ class _Transport:
         world.at(self._goes_at, self._arrive, commands, kind)
 
     def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
-        replies = self._server.carry_out(self._loop.name, commands)
-        link = self._link
+        replies = self.carry_out(commands)
+        link = self.link
+        if kind in ENDS:
+            link.end(kind)
         if kind == "fatal":
-            link.kill()
             return
         if link.is_silent or kind == "unanswered":
             return
         if kind == "cut after":
             self._reset()
             return
+        self.send(replies)
+
+    def carry_out(self, commands: Sequence[list[bytes]]) -> bytes:
+        """Have the server carry a batch out."""
+        return self._server.carry_out(self._loop.name, commands)
+
+    def strikes(self, kind: str | None) -> bool:
+        """Tell whether a batch is lost on its way."""
+        return kind == "lost"
+
+    def send(self, replies: bytes) -> None:
+        """Carry replies to the client, in order."""
+        link = self.link
         self._comes_at = max(self._comes_at, link.world.now + link.delay())
         link.waited(self._comes_at - link.world.now)
         link.world.on(self._loop, self._comes_at, self._hear, replies)
@@ -191,7 +212,7 @@ class _Transport:
 
     def abort(self) -> None:
         self._is_closed = True
-        self._link.ways.pop(self._reset, None)
+        self.link.ways.pop(self._reset, None)
 
     close = abort
 
@@ -211,7 +232,10 @@ def read_commands(data: bytes) -> list[list[bytes]]:
     return commands
 
 
-def _written(reply: Any) -> bytes:
+def written(reply: Any) -> bytes:
+    """Write a reply as it goes over the wire."""
+    if reply is OK:
+        return b"+OK\r\n"
     if isinstance(reply, bytes):
         return b"$%d\r\n%b\r\n" % (len(reply), reply)
     if isinstance(reply, int):
@@ -220,7 +244,7 @@ def _written(reply: Any) -> bytes:
         return b"$-1\r\n"
     if isinstance(reply, ReplyError):
         return b"-%b\r\n" % str(reply).encode()
-    return b"*%d\r\n%b" % (len(reply), b"".join(map(_written, reply)))
+    return b"*%d\r\n%b" % (len(reply), b"".join(map(written, reply)))
 
 
 def connect(server: RedisServer, link: Link, most: int = 8) -> redis.asyncio.Redis:

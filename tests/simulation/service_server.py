@@ -21,7 +21,7 @@ from schematic_native.emulator.errors import ServiceError
 from schematic_native.emulator.state import commands
 from schematic_native.emulator.state.service import Service
 from schematic_native.ground import json_text
-from tests.simulation.network import LATE
+from tests.simulation.network import ENDS, LATE
 from tests.simulation.world import Loop
 
 if TYPE_CHECKING:
@@ -216,8 +216,9 @@ class _Exchange:
         answer = self._server.answer(self._loop.name, *request)
         link = self._link
         kind = None if fate is None else fate.kind
+        if kind in ENDS:
+            link.end(kind)
         if kind == "fatal":
-            link.kill()
             return
         if kind == "unanswered" or link.is_silent:
             return
@@ -301,11 +302,11 @@ class ClientSocket:
             raise ConnectionClosedError(None, None)
         link = self._link
         fate = link.fate("subscribe")
-        if fate is not None and fate.kind != "late":
+        if fate is not None and fate.kind != "late" and fate.kind not in ENDS:
             if fate.kind != "lost":
                 self.reset()
             return
-        delay = link.delay() + (0.0 if fate is None else LATE)
+        delay = link.delay() + (LATE if fate is not None and fate.kind == "late" else 0.0)
         self._goes_at = max(self._goes_at, link.world.now + delay)
         link.world.at(self._goes_at, self._reach, message.decode())
 

@@ -20,9 +20,11 @@ from tests.simulation.pods import Pod
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.redis_server import RedisServer
 from tests.simulation.remains import Remains, close
+from tests.simulation.replicator_steps import ReplicatorSteps
+from tests.simulation.sequences import Sequences
 from tests.simulation.service_server import ServiceServer
 from tests.simulation.sharing import Sharing
-from tests.simulation.steps import LEASES, Steps
+from tests.simulation.steps import LEASES
 from tests.simulation.world import EndlessError, World
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Outcome:
     seen: Counter[str] = field(default_factory=Counter)
 
 
-class Simulation(Steps):
+class Simulation(ReplicatorSteps, Sequences):
     """A schedule and everything that it happens to.
 
     Args:
@@ -95,6 +97,7 @@ class Simulation(Steps):
         self.redis = RedisServer(self.model)
         self.redis.trace = self.trace
         self.redis.seen = self.service.seen = self.judge.seen
+        self._begin_replicating()
         self._copies = []
         self._is_copied = any(kind == "redis fails over" for _, kind, _ in schedule.steps)
         self._buried: list[Remains] = []
@@ -304,6 +307,18 @@ class Simulation(Steps):
 
         return may_be_late
 
+    def deafness_of(self, hold_id: str) -> Callable[[], bool]:
+        """Return what tells whether Redis may not hear now of the settle of a hold."""
+
+        def is_deaf() -> bool:
+            for pod in self.pods:
+                if hold_id in pod.settling_at and pod.state in {"runs", "closing"}:
+                    refuses = self.model.is_read_only or self.model.is_full
+                    return refuses or pod.to_redis.failed_at > self.world.now - self.patience(pod)
+            return True
+
+        return is_deaf
+
     def look_at_lease(self, pod: Pod, hold: Reservation) -> None:
         """Credits must come from a lease that the service has not ended."""
         lease = self.service.service.ledger.leases.get(hold.lease_id)
@@ -366,6 +381,7 @@ class Simulation(Steps):
         self._heal()
         self._deliver()
         self._look()
+        self._ask_gates()
         self._lapse()
         for pod in self.pods:
             if pod.runs:
@@ -374,16 +390,19 @@ class Simulation(Steps):
             self.world.run(0.5)
         self._look()
         self._check_rest()
+        for disk in self.disks:
+            self.judge.note_parked(disk.parked())
         self.fail(self.judge.check_billing)
         self._check_disks()
         self._check_service()
 
     def _heal(self) -> None:
         self.tell(lambda: "all is healed")
+        self.is_healed = True
         for pod in self.pods:
             pod.loop.fuse = None
-            pod.to_service.heal()
-            pod.to_redis.heal()
+            for link in pod.links.values():
+                link.heal()
         self.model.is_read_only = self.model.is_full = False
         for disk in self.disks:
             disk.is_full = False

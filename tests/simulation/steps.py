@@ -9,6 +9,7 @@ from tests.simulation.network import Fate, Link
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from tests.simulation.disk import Disk
     from tests.simulation.judge import Judge
@@ -43,6 +44,24 @@ class Steps:
     has_redis_forgotten = False
     # Whether holds may be listed that are not there, or the other way round.
     is_index_uncertain = False
+    # Whether nothing may go wrong any more.
+    is_healed = False
+
+    def patience(self, pod: Pod) -> float:
+        """Seconds in which a pod makes the claims that it owes, once Redis answers."""
+        raise NotImplementedError
+
+    def _note_violation(self, violation: str) -> None:
+        raise NotImplementedError
+
+    def _after(self, seconds: float, call: Callable[..., object], *arguments: Any) -> None:
+        """Do something in so many seconds, unless all is healed by then."""
+
+        def do() -> None:
+            if not self.is_healed:
+                call(*arguments)
+
+        self.world.later(seconds, do)
 
     def _pod(self, number: int) -> Pod:
         return self.pods[number % len(self.pods)]
@@ -67,8 +86,11 @@ class Steps:
         for pod in range(len(self.pods)):
             self._do_check(pod, company, usage, timeout, failure)
 
-    def _do_check_unheard(self, pod: int, company: int, kind: Any, delay: float) -> None:
+    def _do_check_unheard(
+        self, pod: int, company: int, kind: Any, delay: float, quiet: float = 0.0
+    ) -> None:
         """Lose the answer to the next acquire of a pod, and have the others acquire meanwhile."""
+        self.world.run(quiet)
         self._do_service_fate(pod, kind, 503, "acquire")
         self._do_check(pod, company, 1.0, 2.0, "fail-closed")
         for other in range(len(self.pods)):
@@ -156,7 +178,7 @@ class Steps:
             self._pod(pod).change_loop()
 
     def _links(self, server: str) -> list[Link]:
-        return [pod.to_service if server == "service" else pod.to_redis for pod in self.pods]
+        return [pod.links[server] for pod in self.pods]
 
     def _link(self, pod: int, server: str) -> Link:
         return self._links(server)[pod % len(self.pods)]
@@ -215,7 +237,7 @@ class Steps:
 
     def _do_redis_restarts(self) -> None:
         self.hits["restart", "redis"] += 1
-        for link in self._links("redis"):
+        for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.model.restart()
         self._copies.clear()
@@ -231,7 +253,7 @@ class Steps:
             # All that was taken of a lease may be there again.
             taken = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
             self.judge.allowance[row[b"leaseId"].decode()] += taken
-        for link in self._links("redis"):
+        for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.model.fail_over(copies[-1])
         self._forgotten()

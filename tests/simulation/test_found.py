@@ -195,6 +195,26 @@ def test_a_check_whose_debit_has_not_been_sent_when_the_client_closes_sends_none
     assert breaks(schedule) is None
 
 
+def test_a_check_keeps_its_timeout_when_the_replicators_cache_does_not_answer() -> None:
+    schedule = Schedule(
+        482,
+        Scenario(
+            pods=1,
+            duration=20.0,
+            sweep_interval=2.0,
+            slab_lifetime=10.0,
+            spool="never",
+            is_replicated=True,
+        ),
+        (
+            (2.0, "check", (0, 0, 0.5, 0.05, "fail-closed")),
+            (0.0, "cache fate", (0, "unanswered", "get")),
+            (0.003216, "ask gate", (0, 0, 2.0)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
 def test_the_first_owner_leaves_its_lease_to_a_pod_that_has_joined_it_since() -> None:
     schedule = Schedule(
         1,
@@ -249,6 +269,30 @@ def test_a_hold_lapses_in_the_midst_of_a_millisecond() -> None:
             (0.2883, "service status", (503, 5, None)),
             (0.005624, "change loop", (1,)),
             (0.0, "check", (1, 0, 60.0, 2.0, "fail-open")),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_company_that_changes_while_the_replicators_flag_is_read_does_not_count_as_nobody() -> (
+    None
+):
+    schedule = Schedule(
+        522,
+        Scenario(pods=3, duration=20.0, sweep_interval=0.5, shares_disk=True, is_replicated=True),
+        (
+            (0.0, "prewarm", (2, 0)),
+            (0.4, "change gate", ()),
+            (0.2827, "ask gate", (1, 0, 2.0)),
+            (0.0224, "ask gate", (2, 0, 2.0)),
+            (0.0, "ask gate", (0, 0, 2.0)),
+            (0.002033, "ask gate", (0, 0, 2.0)),
+            (0.002274, "ask balance", (2, 0)),
+            (0.002101, "ask gate", (0, 0, 0.5)),
+            (1.302, "change gate", ()),
+            (0.002019, "check everywhere", (0, 0.5, 2.0, "fail-open")),
+            (0.1, "ask gate", (2, 0, 2.0)),
+            (0.001674, "change company", (0,)),
         ),
     )
     assert breaks(schedule) is None

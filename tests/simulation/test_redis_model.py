@@ -18,6 +18,8 @@ from tests.stores.servers import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Self
+
 pytest.importorskip("lupa")
 
 # What is far enough in the future that no key of a run expires between two of its commands.
@@ -95,6 +97,10 @@ PLAIN = st.one_of(
     st.tuples(st.just("HKEYS"), KEY),
     st.tuples(st.just("HVALS"), KEY),
     st.tuples(st.just("DEL"), KEY),
+    st.tuples(st.just("DEL"), KEY, KEY),
+    st.tuples(st.just("GET"), KEY),
+    st.tuples(st.just("SET"), KEY, AMOUNT),
+    st.tuples(st.just("PSETEX"), KEY, st.sampled_from(["100000000", "0"]), AMOUNT),
     st.tuples(st.just("EXISTS"), KEY),
     st.tuples(st.just("PEXPIREAT"), KEY, ENDS),
     st.tuples(st.just("ZADD"), KEY, st.just("NX"), st.sampled_from(["1", "2.5"]), ID),
@@ -131,15 +137,18 @@ def without_clock(call: Any, reply: Any) -> Any:
     if call[0] is scripts.LAPSED:
         return reply[1]
     if isinstance(reply, bytes) and isinstance(call[0], scripts.Script) and b"\n" in reply:
-        return [part for at, part in enumerate(reply.split(b"\n")) if at != 3]
+        return [part for at, part in enumerate(reply.split(b"\n")) if at not in {3, 4}]
     return reply
 
 
 def rows(client: redis.Redis) -> dict[bytes, Any]:
     found: dict[bytes, Any] = {}
     for key in client.scan_iter():
-        if client.type(key) == b"zset":
+        kind = client.type(key)
+        if kind == b"zset":
             found[key] = dict(client.zrange(key, 0, -1, withscores=True))
+        elif kind == b"string":
+            found[key] = client.get(key)
         else:
             found[key] = client.hgetall(key)
     return found
@@ -162,13 +171,82 @@ def test_the_model_replies_and_keeps_as_redis_does(real: redis.Redis, calls: lis
             assert isinstance(got, ReplyError), (call, expected, got)
             continue
         assert without_clock(call, got) == without_clock(call, expected), call
-    kept = {key: _without_end(dict(value)) for key, value in model.rows(b"").items()}
+    kept = {key: _without_end(value) for key, value in model.rows(b"").items()}
     assert kept == {key: _without_end(value) for key, value in rows(real).items()}
     for key in kept:
         told = real.pexpiretime(key)
         assert abs(model.ends.get(key, -1) - told) < 5000, key
 
 
-def _without_end(row: dict[bytes, Any]) -> dict[bytes, Any]:
+def _without_end(row: Any) -> Any:
     """Leave out when a hold lapses, which is told by each server's own clock."""
+    if isinstance(row, bytes):
+        return row
     return {name: value for name, value in row.items() if name not in {b"expiresAt", b"m"}}
+
+
+# What a replicator and the pods that read from it send.
+CACHED = st.sampled_from(["cache:company:1:a", "cache:company:1:b", "cache:flags:1:x", "other:1"])
+WRITES = st.one_of(
+    st.tuples(st.just("SET"), CACHED, st.sampled_from(["1", "2"])),
+    st.tuples(st.just("PSETEX"), CACHED, st.just("100000000"), st.just("3")),
+    st.tuples(st.just("DEL"), CACHED),
+    st.tuples(st.just("DEL"), CACHED, CACHED),
+    st.tuples(st.just("GET"), CACHED),
+)
+PREFIXES = (b"cache:company:", b"cache:flags:")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(WRITES, max_size=12))
+def test_the_model_tells_of_the_keys_that_redis_tells_of(
+    real: redis.Redis, calls: list[tuple[str, ...]]
+) -> None:
+    model = RedisModel(time.time)
+    told: list[bytes] = []
+    model.on_change = told.append
+    with Told(real) as listener:
+        for call in calls:
+            words = [word.encode() for word in call]
+            assert real_reply(real, words) == model.execute(words), call
+            expected = {key for key in told if key.startswith(PREFIXES)}
+            told.clear()
+            assert listener.hear() == expected, call
+
+
+class Told:
+    """Two connections to a real server, one of which is told of the keys that change."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        client.flushall()
+        pool = client.connection_pool
+        self._listener, self._keeper = (
+            pool.connection_class(**pool.connection_kwargs) for _ in range(2)
+        )
+
+    def __enter__(self) -> Self:
+        number = self._ask(self._listener, "CLIENT", "ID")
+        self._ask(self._listener, "SUBSCRIBE", "__redis__:invalidate")
+        prefixes = [word for prefix in PREFIXES for word in ("PREFIX", prefix)]
+        self._ask(self._keeper, "CLIENT", "TRACKING", "ON", "REDIRECT", number, "BCAST", *prefixes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.disconnect()
+        self._keeper.disconnect()
+
+    def hear(self) -> set[bytes]:
+        """Return the keys that it was told of since the last call."""
+        keys: set[bytes] = set()
+        self._listener.send_command("PING")
+        while (reply := self._listener.read_response())[0] == b"message":
+            keys.update(reply[2])
+        assert reply[0] == b"pong"
+        return keys
+
+    @staticmethod
+    def _ask(connection: Any, *words: Any) -> Any:
+        connection.send_command(*words)
+        return connection.read_response()

@@ -287,10 +287,11 @@ class Loop(asyncio.AbstractEventLoop):
         self._is_closed = True
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.failures.append(context)
+        # What is found when a dead process is cleared away was never to be told.
+        if not self.is_dead:
+            self.failures.append(context)
 
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
-        self.failures.append(context)
+    default_exception_handler = call_exception_handler
 
 
 def _nothing() -> None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from tests.simulation.schedules import Scenario
 
 FLAG, EVENT = "inference", "tokens"
+# A flag whose rules are named by its own number and that of the company: there are so many numbers of a company.
+GATE, NUMBERS = "gate", 40
+_NUMBER = {"id": "number", "comparable_type": "string", "entity_type": "company"}
 API_KEY = "sch_dev_simulation"
 _ACCOUNT = {"account_id": "acct", "environment_id": "env"}
 
@@ -24,16 +27,16 @@ def slots(scenario: Scenario) -> list[tuple[str, str]]:
 
 def load(scenario: Scenario) -> Seed:
     """Return what the service knows at the start."""
-    return _load(tuple(slots(scenario)), scenario.rate, scenario.balance)
+    return _load(tuple(slots(scenario)), scenario.rate, scenario.balance, scenario.is_replicated)
 
 
 @lru_cache(maxsize=256)
-def _load(slots: tuple[tuple[str, str], ...], rate: float, balance: float) -> Seed:
+def _load(slots: tuple[tuple[str, str], ...], rate: float, balance: float, has_gate: bool) -> Seed:
     credit_types = sorted({credit for _, credit in slots})
     return load_seed(
         {
             "api_key": API_KEY,
-            "flags": [_flag(credit_types, rate)],
+            "flags": [_flag(credit_types, rate), *([gate(0)] if has_gate else [])],
             "companies": [company(*slot, rate, balance) for slot in slots],
         }
     )
@@ -57,12 +60,35 @@ def _flag(credit_types: list[str], rate: float) -> dict[str, Any]:
     return {"id": "flag", **_ACCOUNT, "key": FLAG, "default_value": False, "rules": rules}
 
 
+def gate(number: int) -> dict[str, Any]:
+    """Return the flag that tells by which state a check was decided."""
+    rules = [
+        {
+            "id": f"{number}.{of_company}", **_ACCOUNT, "flag_id": None, "name": "Number", "value": True,
+            "rule_type": "standard", "priority": of_company, "condition_groups": [],
+            "conditions": [
+                {
+                    "id": f"cond_{of_company}", **_ACCOUNT, "condition_type": "trait", "operator": "eq",
+                    "resource_ids": [], "trait_definition": _NUMBER, "trait_value": f"{of_company}",
+                }
+            ],
+        }
+        for of_company in range(NUMBERS)
+    ]  # fmt: skip
+    return {"id": GATE, **_ACCOUNT, "key": GATE, "default_value": False, "rules": rules}
+
+
+def number(of_company: int) -> list[dict[str, Any]]:
+    """Return the traits of a company that has been changed so often."""
+    return [{"value": f"{of_company % NUMBERS}", "trait_definition": _NUMBER}]
+
+
 def company(company_id: str, credit: str, rate: float, balance: float) -> dict[str, Any]:
     """Return a company as the service sends it."""
     return {
         "id": company_id, **_ACCOUNT, "keys": {"id": company_id}, "plan_ids": ["plan"],
         "plan_version_ids": [], "billing_product_ids": [], "credit_balances": {credit: balance},
-        "traits": [], "metrics": [], "rules": [],
+        "traits": number(0), "metrics": [], "rules": [],
         "entitlements": [
             {
                 "feature_id": "feat", "feature_key": FLAG, "value_type": "credit", "credit_id": credit,

@@ -6,7 +6,8 @@ Nothing here reads a cache or decides what follows from the response.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
@@ -43,37 +44,40 @@ class HealthCheck:
     Args:
         settings: its URL, and how often to ask.
         faults: where failures are reported.
-        on_health: called after each request, and when the checks end.
+        open_http: opens a client like httpx's; None for one of httpx.
 
     """
 
     def __init__(
-        self, settings: ReplicaSettings, faults: FaultLog, on_health: Callable[[Health], None]
+        self,
+        settings: ReplicaSettings,
+        faults: FaultLog,
+        open_http: Callable[[], Any] | None = None,
     ) -> None:
         self._settings = settings
         self._faults = faults
-        self._on_health = on_health
+        self._open_http = open_http
+        self._on_health: Callable[[Health], None] = _ignore
         # Set once the first request has succeeded or failed.
         self.first_outcome = asyncio.Event()
+
+    def call(self, on_health: Callable[[Health], None]) -> None:
+        """Have something called after each request, and when the checks end."""
+        self._on_health = on_health
 
     async def run(self) -> None:
         """Ask until cancelled."""
         url = self._settings.health_url
-        trust_env = not is_loopback(url)
-
-        def make() -> httpx.AsyncClient:
-            with using_openssl:
-                return httpx.AsyncClient(timeout=TIMEOUT, trust_env=trust_env)
-
+        open_http = self._open_http or partial(_open_http, trust_env=not is_loopback(url))
         try:
-            async with await asyncio.to_thread(make) as client:
+            async with await asyncio.to_thread(open_http) as client:
                 while True:
                     await self._ask(client, url)
                     await asyncio.sleep(self._settings.health_check)
         finally:
             self._on_health(NOT_READY)
 
-    async def _ask(self, client: httpx.AsyncClient, url: str) -> None:
+    async def _ask(self, client: Any, url: str) -> None:
         try:
             health = await within(_request(client, url), TIMEOUT)
             if health.is_ready:
@@ -87,7 +91,16 @@ class HealthCheck:
         self.first_outcome.set()
 
 
-async def _request(client: httpx.AsyncClient, url: str) -> Health:
+def _ignore(_: Health) -> None:
+    """Stand in for what is to be called."""
+
+
+def _open_http(*, trust_env: bool) -> httpx.AsyncClient:
+    with using_openssl:
+        return httpx.AsyncClient(timeout=TIMEOUT, trust_env=trust_env)
+
+
+async def _request(client: Any, url: str) -> Health:
     response = await client.get(url)
     response.raise_for_status()
     health = json_text.read(response.content)

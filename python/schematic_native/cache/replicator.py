@@ -8,14 +8,12 @@ entity under a lookup key that the cache does not have for it.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schematic_native.cache.changes import make_trackers
 from schematic_native.cache.documents import as_document, ingest, with_usage
 from schematic_native.cache.health import TOPIC as HEALTH_TOPIC
-from schematic_native.cache.health import HealthCheck
 from schematic_native.cache.keys import CacheKeys
 from schematic_native.cache.provider_calls import describe, result_of
 from schematic_native.ground.store_errors import CacheError
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from schematic_native._native import Core
-    from schematic_native.cache.health import Health
-    from schematic_native.config.datastream_settings import CacheSettings, ReplicaSettings
+    from schematic_native.cache.health import Health, HealthCheck
+    from schematic_native.config.datastream_settings import CacheSettings
     from schematic_native.ground.fault_log import FaultLog
 
 TOPIC = "the replicator's cache"
@@ -81,7 +79,7 @@ class Replica:
     """Reads what the replicator has written.
 
     Args:
-        settings: of the health check.
+        health: asks whether the replicator is ready.
         caches: all five of them.
         core: receives what is read.
         faults: where failures are reported.
@@ -92,7 +90,7 @@ class Replica:
 
     def __init__(
         self,
-        settings: ReplicaSettings,
+        health: HealthCheck,
         caches: CacheSettings,
         core: Core,
         faults: FaultLog,
@@ -100,7 +98,8 @@ class Replica:
         version: str,
         on_ready: Callable[[bool], None],
     ) -> None:
-        self._health = HealthCheck(settings, faults, self._take_health)
+        self._health = health
+        health.call(self._take_health)
         self._caches = caches
         self._core = core
         self._faults = faults
@@ -183,12 +182,12 @@ class Replica:
 
     async def request(self, entity_type: str, keys: Mapping[str, str], deadline: float) -> bool:
         """Read an entity by its keys; return whether it is in the core."""
-        del deadline  # a read has its own limit
         if not self.ready:
             return False
+        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await self._find(entity_type, keys) > 0
-        except CacheError:
+            return await within(self._find(entity_type, keys), max(0.0, left)) > 0
+        except (CacheError, asyncio.TimeoutError):
             return False
 
     async def load(
@@ -196,14 +195,20 @@ class Replica:
     ) -> Found:
         """Read the entities of a check, as far as they are not in the core.
 
+        One that changes while another is read is dropped, and would count as nobody: it is read again.
+
         Raises:
             CacheError: the cache could not be read.
 
         """
-        flag, *found = await asyncio.gather(
-            self._find_flag(flag_key), self._find(COMPANY, company), self._find(USER, user)
-        )
-        return Found(flag, max(found) > 1)
+        for _ in range(MOST_READS):
+            flag, companies, users = await asyncio.gather(
+                self._find_flag(flag_key), self._find(COMPANY, company), self._find(USER, user)
+            )
+            is_kept = companies != 1 or self._core.company_id(company or {}) is not None
+            if is_kept and (users != 1 or self._core.user_id(user or {}) is not None):
+                return Found(flag, max(companies, users) > 1)
+        raise CacheError("an entity changes as fast as it is read")
 
     def covers(self, entity_type: str, keys: Mapping[str, str] | None) -> bool:
         """Tell whether everything that these keys name has been read, without a conflict.
@@ -287,7 +292,8 @@ class Replica:
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
         """Read a value; return also whether it was unchanged while it was read."""
-        if time.monotonic() < self._paused_until:
+        now = asyncio.get_running_loop().time
+        if now() < self._paused_until:
             raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
             reading = _Reading()
@@ -296,7 +302,7 @@ class Replica:
                 value = await within(result_of(cache.get, name), READ_TIMEOUT)
             except Exception as error:  # a provider may raise anything
                 self._faults.raised(TOPIC, describe(error))
-                self._paused_until = time.monotonic() + PAUSE
+                self._paused_until = now() + PAUSE
                 raise CacheError(str(error)) from error
             finally:
                 readings = self._reading[name]
@@ -306,7 +312,7 @@ class Replica:
             if not reading.is_stale:
                 break
         self._faults.cleared(TOPIC)
-        self._read_at[name] = time.monotonic()
+        self._read_at[name] = now()
         return value, not reading.is_stale
 
     def _ingest(self, entity_type: str, message_type: str, data: Any) -> bool:
@@ -366,7 +372,7 @@ class Replica:
             await asyncio.sleep(SWEEP)
             if self.is_tracked:
                 continue
-            oldest = time.monotonic() - (KEPT - 2 * SWEEP)
+            oldest = asyncio.get_running_loop().time() - (KEPT - 2 * SWEEP)
             for name in [name for name, at in self._read_at.items() if at <= oldest]:
                 self.forget(name)
 

@@ -289,14 +289,15 @@ class Runtime:
         settings = self._settings
         if settings.replica is None or settings.caches is None or not settings.use_datastream:
             return None
-        from schematic_native.cache.replicator import Replica  # noqa: PLC0415 - only in replicator mode
+        from schematic_native.cache.health import HealthCheck  # noqa: PLC0415 - only in replicator mode
+        from schematic_native.cache.replicator import Replica  # noqa: PLC0415
 
         def tell(is_ready: bool) -> None:
             on_ready(is_ready)
             self._listeners.set_ready(is_ready)
 
         return Replica(
-            settings.replica,
+            HealthCheck(settings.replica, self._faults, self._machine.open_http),
             settings.caches,
             self._core,
             self._faults,

@@ -33,6 +33,7 @@ class Machine:
         token: a unique text that is safe in the name of a key.
         unique_key: a unique idempotency key.
         connect: opens a WebSocket, with the arguments of `websockets.connect`; None for that.
+        open_http: opens a client like httpx's, for what is no request to the API; None for one of httpx.
         core: further arguments of the native core: its clocks and its seed, where they are not its own.
 
     """
@@ -43,6 +44,7 @@ class Machine:
     token: Callable[[], str] = lambda: os.urandom(8).hex()
     unique_key: Callable[[], str] = _unique_key
     connect: Callable[..., Awaitable[Any]] | None = None
+    open_http: Callable[[], Any] | None = None
     core: Mapping[str, Any] = field(default_factory=dict)
 
 

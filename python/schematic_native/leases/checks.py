@@ -15,6 +15,7 @@ from schematic_native.config.defaults import LONGEST_HOLD
 from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
+from schematic_native.ground.time_limit import within
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.leases.requests import (
     INSUFFICIENT_CREDITS_REASON,
@@ -107,7 +108,7 @@ class Checks:
     async def check_flag(self, request: FlagRequest, deadline: float) -> FlagOutcome:
         """Answer a plain check from memory, fetching what is missing, or else over REST."""
         if self._replica is not None:
-            answered = await self._ask_replica(self._replica, request)
+            answered = await self._ask_replica(self._replica, request, deadline)
             return await self._ask_api(request, deadline) if answered is None else answered
         if self._datastream is not None and self._core.has_flags():
             await self._fetch_missing(request.company, request.user, deadline)
@@ -123,7 +124,7 @@ class Checks:
         flag_keys, company, user = request.flag_keys, request.each.company, request.each.user
         if self._replica is not None and flag_keys:
             requests = {key: request.of(key) for key in flag_keys}
-            asked = [self._ask_replica(self._replica, each) for each in requests.values()]
+            asked = [self._ask_replica(self._replica, each, deadline) for each in requests.values()]
             answered = dict(zip(requests, await asyncio.gather(*asked), strict=True))
             known = {key: answer for key, answer in answered.items() if answer is not None}
             if len(known) == len(requests):
@@ -153,7 +154,7 @@ class Checks:
         if unread and self._replica is not None and self._replica.ready:
             # A check that was begun before may not have known the flag or the entities.
             pending = None
-            await self._load(self._replica, request.as_flag_request())
+            await self._load(self._replica, request.as_flag_request(), deadline)
         if pending is not None:
             return await self._finish(request, pending, deadline)
         usage, mode = request.usage, self.mode
@@ -165,7 +166,7 @@ class Checks:
         return await self._finish(request, answer, deadline)
 
     async def _ask_replica(
-        self, replica: Replica, request: FlagRequest
+        self, replica: Replica, request: FlagRequest, deadline: float
     ) -> CheckFlagResult | NoAnswer | None:
         """Decide by what the replicator has written; None if that is not possible.
 
@@ -173,7 +174,7 @@ class Checks:
         """
         # A second time if the cache was emptied in between.
         for _ in range(2):
-            found = await self._load(replica, request) if replica.ready else None
+            found = await self._load(replica, request, deadline) if replica.ready else None
             if found is None or not found.flag:
                 return None
             if found.is_conflict:
@@ -185,11 +186,13 @@ class Checks:
                 return NoAnswer(KEY_CONFLICT)
         return None
 
-    async def _load(self, replica: Replica, request: FlagRequest) -> Found | None:
-        """Read what a check is about; None if the cache could not be read."""
+    async def _load(self, replica: Replica, request: FlagRequest, deadline: float) -> Found | None:
+        """Read what a check is about; None if the cache could not be read in time."""
+        loading = replica.load(request.flag_key, request.company, request.user)
+        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await replica.load(request.flag_key, request.company, request.user)
-        except CacheError:
+            return await within(loading, max(0.0, left))
+        except (CacheError, asyncio.TimeoutError):
             return None
 
     async def credit_balance(

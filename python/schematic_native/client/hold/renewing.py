@@ -88,7 +88,8 @@ class RenewedHold(GrowingHold[C]):
     ) -> list[Ending]:
         """Replace old pieces by a new one; returns the endings of the old ones."""
         with self._holds.lock:
-            if self._ending is not None:
+            if self._ending is not None or self._pieces[: len(old)] != old:
+                # They have been settled meanwhile, by the end of the hold or a shutdown.
                 return [] if new is None else [(new, 0)]
             endings = self._bill_whole(old)
             # Pieces that were added during the check are at the end, and stay.
