@@ -116,6 +116,32 @@ async def test_what_was_asked_for_long_ago_explains_nothing_that_is_pushed_now(
     assert api.released == []
 
 
+async def test_a_request_that_was_refused_explains_nothing(core, leases, api):
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 9000, 1000)
+    api.failure = PaymentRequiredError("too few credits", 402)
+    await leases.maybe_extend(*SLOT, 1500)
+    assert api.extends
+    push(core, leases, 8000, 2000)
+    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
+    await leases.close(soon(1))
+    assert api.released == []
+
+
+async def test_a_new_lease_that_is_pushed_after_a_larger_one_leaves_nothing_to_explain(
+    core, leases, api, clock
+):
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 7000, 3000)
+    clock.now += 400  # the end of the first is not pushed
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 9000, 1000)
+    push(core, leases, 8000, 2000)
+    api.acquire_lease = answering(GrantedLease("lse_2", 2000.0, None))
+    await leases.close(soon(1))
+    assert api.released == []
+
+
 @pytest.mark.parametrize("comes_back", [False, True])
 async def test_whoever_could_not_hear_asks_whether_it_is_alone(core, leases, api, comes_back):
     leases.joins.set_sight(is_clear=True)

@@ -16,11 +16,14 @@ from schematic_native.ground import json_text
 if TYPE_CHECKING:
     from schematic_native._native import Core, Ingested
     from schematic_native.ground.slots import Slot
+    from schematic_native.service.errors import ApiError
 
 # Credits that an own request has added are told by a push within so many seconds.
 LONGEST_PUSH = 10.0
 # Amounts that differ by no more, in credits, differ by their rounding.
 DUST = 1e-6
+# From here on, a status does not tell whether a request was carried out.
+SERVER_ERRORS = 500
 # So many slots are watched.
 MOST_WATCHED = 100_000
 
@@ -42,6 +45,13 @@ class Watched:
         """Note a request."""
         self._forget_until(now - LONGEST_PUSH)
         self.asked.append((credits_asked, now))
+
+    def refused(self, credits_asked: float) -> None:
+        """Note that a request has added nothing."""
+        for request in self.asked:
+            if request[0] == credits_asked:
+                self.asked.remove(request)
+                return
 
     def hear(self, reserved: float | None, balance: float | None, now: float) -> None:
         """Take in a push."""
@@ -84,7 +94,15 @@ class Joins:
 
     def begin(self, slot: Slot, credits_asked: float) -> None:
         """Note that a lease is about to be acquired; what was known of the one before is over."""
-        self.ask(slot, credits_asked).is_joined = self._is_blind
+        watched = self.ask(slot, credits_asked)
+        watched.is_joined = self._is_blind
+        watched.reserved = 0.0
+
+    def failed(self, slot: Slot, credits_asked: float, error: ApiError) -> None:
+        """Note that a request has failed; one that was refused has added nothing."""
+        watched = self._slots.get(slot)
+        if watched is not None and error.status is not None and error.status < SERVER_ERRORS:
+            watched.refused(credits_asked)
 
     def is_joined(self, slot: Slot) -> bool:
         """Tell whether anything hints that others have added to the lease of a slot."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from schematic_native.leases.joins import DUST, Joins
 from schematic_native.leases.lease_ends import ends_at, is_foreign
-from schematic_native.service.errors import PaymentRequiredError
+from schematic_native.service.errors import ApiError, PaymentRequiredError
 
 if TYPE_CHECKING:
     from schematic_native._native import AcquirePlan, Core, ExtendPlan, Ingested
@@ -75,7 +75,11 @@ class Siblings:
     async def acquire(self, slot: Slot, credits_asked: float, asked_end: float) -> GrantedLease:
         """Acquire a lease; one that this process has already may have been joined by others."""
         self.joins.begin(slot, credits_asked)
-        lease = await self._api.acquire_lease(*slot, credits_asked, asked_end)
+        try:
+            lease = await self._api.acquire_lease(*slot, credits_asked, asked_end)
+        except ApiError as error:
+            self.joins.failed(slot, credits_asked, error)
+            raise
         held = self._core.lease(*slot)
         if held is not None and held.lease_id == lease.lease_id and _has_more(lease, held):
             self.share(lease.lease_id)
@@ -137,6 +141,9 @@ class Siblings:
         try:
             ends = self._ends.within_the_hour(plan.expires_at)
             lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
+        except ApiError as error:
+            self.joins.failed(slot, plan.additional_amount, error)
+            raise
         finally:
             overlap.asked.remove(plan.additional_amount)
             if not overlap.asked:
