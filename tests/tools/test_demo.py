@@ -50,11 +50,20 @@ def test_the_demo_says_how_to_look_at_its_ledger() -> None:
     )
 
 
+STAY = """
+import signal, sys
+from schematic_native.tools.subcommands import main
+
+# Ignored in what a shell runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(["demo", "--stay", "--seconds", "0.2"]))
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 def test_a_demo_that_stays_shows_its_dashboard_until_it_is_interrupted() -> None:
-    command = [sys.executable, "-m", "schematic_native.tools.subcommands", "demo", "--stay"]
     with subprocess.Popen(
-        [*command, "--seconds", "0.2"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", STAY], stdout=subprocess.PIPE, text=True
     ) as staying:
         try:
             assert staying.stdout is not None
