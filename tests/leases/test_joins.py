@@ -11,7 +11,7 @@ import pytest
 from schematic_native.leases.endings import Endings
 from schematic_native.leases.flights import Calls
 from schematic_native.leases.joins import LONGEST_PUSH, MOST_WATCHED, Joins
-from schematic_native.service.errors import ApiConnectionError, PaymentRequiredError
+from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
 from schematic_native.service.responses import GrantedLease
 from tests.conftest import eventually_async
 from tests.leases.test_leases import COMPANY, CREDIT, SLOT, api, clock, core, hold, leases, soon
@@ -120,6 +120,36 @@ async def test_a_request_that_was_refused_explains_nothing(core, leases, api):
     await leases.acquire_if_needed(*SLOT)
     push(core, leases, 9000, 1000)
     api.failure = PaymentRequiredError("too few credits", 402)
+    await leases.maybe_extend(*SLOT, 1500)
+    assert api.extends
+    push(core, leases, 8000, 2000)
+    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
+    await leases.close(soon(1))
+    assert api.released == []
+
+
+async def test_a_request_that_is_refused_after_the_push_has_explained_nothing(core, leases, api):
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 9000, 1000)
+    api.failure = PaymentRequiredError("too few credits", 402)
+    api.gate.clear()
+    extending = asyncio.create_task(leases.maybe_extend(*SLOT, 2000))
+    await eventually_async(lambda: api.extends)
+    push(core, leases, 8000, 2000)
+    api.gate.set()
+    await extending
+    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
+    await leases.close(soon(1))
+    assert api.released == []
+
+
+@pytest.mark.parametrize(
+    "error", [ApiConnectionError("cut"), ApiError("away", 503), asyncio.CancelledError()]
+)
+async def test_a_request_whose_outcome_is_unknown_explains_nothing(core, leases, api, error):
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 9000, 1000)
+    api.failure = error
     await leases.maybe_extend(*SLOT, 1500)
     assert api.extends
     push(core, leases, 8000, 2000)

@@ -124,6 +124,8 @@ class Sequences(Steps):
             if pod.state in {"runs", "closing"}:
                 pod.kill(0)
         self.hits["a day goes by", "pod"] += 1
+        # The rows of holds are forgotten before anybody takes them out of the indexes.
+        self.is_index_uncertain = True
         self.world.run(DAY + more)
         for pod in self.pods:
             pod.start()

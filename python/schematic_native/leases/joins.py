@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from schematic_native.ground import json_text
+from schematic_native.service.errors import ApiError
 
 if TYPE_CHECKING:
     from schematic_native._native import Core, Ingested
     from schematic_native.ground.slots import Slot
-    from schematic_native.service.errors import ApiError
 
 # Credits that an own request has added are told by a push within so many seconds.
 LONGEST_PUSH = 10.0
@@ -52,6 +52,7 @@ class Watched:
             if request[0] == credits_asked:
                 self.asked.remove(request)
                 return
+        self.is_joined = True  # it has explained a rise already, and was not its cause
 
     def hear(self, reserved: float | None, balance: float | None, now: float) -> None:
         """Take in a push."""
@@ -98,11 +99,15 @@ class Joins:
         watched.is_joined = self._is_blind
         watched.reserved = 0.0
 
-    def failed(self, slot: Slot, credits_asked: float, error: ApiError) -> None:
-        """Note that a request has failed; one that was refused has added nothing."""
+    def failed(self, slot: Slot, credits_asked: float, error: BaseException) -> None:
+        """Note that a request has failed: it has added nothing if it was refused, else nobody knows."""
         watched = self._slots.get(slot)
-        if watched is not None and error.status is not None and error.status < SERVER_ERRORS:
+        if watched is None:
+            return
+        if isinstance(error, ApiError) and (error.status or SERVER_ERRORS) < SERVER_ERRORS:
             watched.refused(credits_asked)
+        else:
+            watched.is_joined = True
 
     def is_joined(self, slot: Slot) -> bool:
         """Tell whether anything hints that others have added to the lease of a slot."""

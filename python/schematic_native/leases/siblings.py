@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from schematic_native.leases.joins import DUST, Joins
 from schematic_native.leases.lease_ends import ends_at, is_foreign
-from schematic_native.service.errors import ApiError, PaymentRequiredError
+from schematic_native.service.errors import PaymentRequiredError
 
 if TYPE_CHECKING:
     from schematic_native._native import AcquirePlan, Core, ExtendPlan, Ingested
@@ -77,7 +77,7 @@ class Siblings:
         self.joins.begin(slot, credits_asked)
         try:
             lease = await self._api.acquire_lease(*slot, credits_asked, asked_end)
-        except ApiError as error:
+        except BaseException as error:
             self.joins.failed(slot, credits_asked, error)
             raise
         held = self._core.lease(*slot)
@@ -141,7 +141,7 @@ class Siblings:
         try:
             ends = self._ends.within_the_hour(plan.expires_at)
             lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
-        except ApiError as error:
+        except BaseException as error:
             self.joins.failed(slot, plan.additional_amount, error)
             raise
         finally:
