@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Seconds after which every pod has been told of a change, if nothing is in the way.
 TOLD = 1.0
+# Seconds until a pod finds out that its connection has gone silent.
+UNNOTICED = 60.0
 
 
 class Sharing:
@@ -32,7 +34,8 @@ class Sharing:
         """A pod has released a lease; `others` are the pods that have one, each with its lease."""
         for pod, lease in others:
             since = self._since.get((lease_id, pod.name), self._world.now)
-            is_told = since < self._world.now - TOLD and owner.to_service.failed_at < since - TOLD
+            hears = owner.to_service.failed_at < since - UNNOTICED
+            is_told = since < self._world.now - TOLD and hears
             is_live = pod.clock() < lease.expires_at
             has_any = lease.lease_id == lease_id and lease.remaining > TOLERANCE
             if pod is not owner and is_told and is_live and has_any:
