@@ -23,6 +23,8 @@ pub(super) struct Holds {
     due: BTreeMap<Millis, u32>,
     /// The wall clock, when it was last seen.
     wall: Millis,
+    /// The wall clock, when the clocks were last compared.
+    compared_at: Millis,
     /// Whether it was seen to go back since the clocks were last compared.
     has_gone_back: bool,
 }
@@ -35,6 +37,7 @@ impl Default for Holds {
             by_id: HashTable::new(),
             due: BTreeMap::new(),
             wall: Millis::MIN,
+            compared_at: Millis::MIN,
             has_gone_back: false,
         }
     }
@@ -47,6 +50,8 @@ struct Row {
     second: Millis,
     before: u32,
     after: u32,
+    /// The wall clock when the hold was added.
+    added_at: Millis,
     /// Whether the wall clock had gone back by a step that is still to be made up for.
     is_after_step: bool,
 }
@@ -122,6 +127,7 @@ impl Holds {
             second,
             before: NONE,
             after: NONE,
+            added_at: self.wall,
             is_after_step: self.has_gone_back,
         };
         place.insert(at);
@@ -175,9 +181,11 @@ impl Holds {
 
     /// Moves the end of the holds by the whole seconds that the wall clock was set by, if they go by it.
     ///
-    /// Those that were added after it was set back have their right end already.
+    /// Those that were added after it was set back have their right end already. Of some nobody knows: they
+    /// stay as they are, for to last too long does no harm, and to lapse too early would.
     pub fn compared(&mut self, step: Millis, wall: Millis) {
         let was_noticed = std::mem::replace(&mut self.has_gone_back, false);
+        let before = std::mem::replace(&mut self.compared_at, wall);
         self.wall = wall;
         if step == 0 && !was_noticed {
             return;
@@ -185,11 +193,12 @@ impl Holds {
         self.due.clear();
         for at in 0..self.rows.len() {
             let row = &mut self.rows[at];
-            let is_right = std::mem::replace(&mut row.is_after_step, false) && step < 0;
+            let is_after_step = std::mem::replace(&mut row.is_after_step, false)
+                || (before..=wall).contains(&row.added_at);
             let Some(hold) = &mut row.hold else {
                 continue;
             };
-            if !is_right {
+            if step >= 0 || !is_after_step {
                 hold.lapses_at = hold.lapses_at.saturating_add(step.saturating_mul(1000));
             }
             let second = second_of(hold.lapses_at);
@@ -233,6 +242,7 @@ impl Row {
         second: 0,
         before: NONE,
         after: NONE,
+        added_at: Millis::MIN,
         is_after_step: false,
     };
 
