@@ -394,6 +394,8 @@ class Replica:
             grown = with_usage(document, event, quantity)
             keys = grown.get("keys") or {}
             await result_of(kind.entities.set, name, grown, self._caches.ttl)
+            # What the core has of it may be older than what was read here.
+            self.forget(name)
             for key, value in keys.items():
                 lookup = self._keys.lookup(kind.name, key, value)
                 await result_of(kind.lookups.set, lookup, entity_id, self._caches.ttl)
