@@ -13,8 +13,9 @@ from tests.conformance import service as scripted
 from tests.conformance.engine import Engine
 from tests.conformance.places import PLACES
 from tests.conformance.programs import PROGRAMS, Stage
-from tests.conformance.run import World, flags_of, run
+from tests.conformance.run import flags_of, run
 from tests.conformance.vectors import Vector, read_vectors
+from tests.conformance.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,250 +1,31 @@
-"""Random envelopes for the rules engine, drawn from pools small enough that ids collide.
+"""Random envelopes for the rules engine, drawn from pools small enough that ids collide."""
 
-An object is a list of (key, value) pairs behind `Object`, so that keys may repeat; `Raw` is written
-to the JSON text as it is, so that numbers keep their spelling.
-"""
-
-from json.encoder import encode_basestring_ascii as quoted
 from random import Random
 from typing import Any
 
-LITERALS = {None: "null", True: "true", False: "false"}
-
-
-class Raw(str):
-    """JSON text that is written as it is."""
-
-    __slots__ = ()
-
-
-class Object:
-    """A JSON object whose keys may repeat."""
-
-    __slots__ = ("pairs",)
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        self.pairs = pairs
-
-
-def write(value: Any) -> str:
-    """The JSON text of a generated value."""
-    kind = type(value)
-    if kind is str:
-        return quoted(value)
-    if kind is Raw:
-        return value
-    if kind is Object:
-        return "{" + ",".join([f"{quoted(name)}:{write(part)}" for name, part in value.pairs]) + "}"
-    if kind is list:
-        return "[" + ",".join([write(part) for part in value]) + "]"
-    return LITERALS[value]
-
-
-IDS = ("a", "b", "c", "d")
-ODD_IDS = ("", "A", "é", "a b", 'q"uote', "\u0000", "日本", "a" * 40)
-EVENTS = ("e", "f", "E", "")
-CREDITS = ("c1", "c2", "")
-DEFINITIONS = ("t1", "t2", "t3", "t4", "")
-OPERATORS = ("eq", "ne", "gt", "lt", "gte", "lte", "is_empty", "not_empty")
-CONDITION_TYPES = (
-    "base_plan",
-    "billing_product",
-    "company",
-    "credit",
-    "metric",
-    "plan",
-    "plan_version",
-    "trait",
-    "user",
+from tests.engine.json_objects import Object, Raw, camel, objects_of, write
+from tests.engine.pools import (
+    CLOCKS,
+    COMPARABLES,
+    CONDITION_TYPES,
+    CREDITS,
+    DATES,
+    DEFINITIONS,
+    EVENTS,
+    FLOATS,
+    IDS,
+    INSTANTS,
+    INTEGERS,
+    NUMBER_TEXTS,
+    ODD_IDS,
+    ODD_VALUES,
+    OPERATORS,
+    PERIODS,
+    QUANTITIES,
+    RESETS,
+    RULE_TYPES,
+    VALUE_TYPES,
 )
-RULE_TYPES = (
-    "global_override",
-    "company_override",
-    "plan_entitlement",
-    "company_override_usage_exceeded",
-    "plan_entitlement_usage_exceeded",
-    "standard",
-    "default",
-)
-PERIODS = ("all_time", "current_day", "current_month", "current_week")
-RESETS = ("first_of_month", "billing_cycle")
-COMPARABLES = ("bool", "date", "int", "string")
-VALUE_TYPES = ("boolean", "credit", "numeric", "trait", "unknown", "unlimited")
-QUANTITIES = (
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "cache_creation_input_tokens",
-    "reasoning_tokens",
-    "images",
-    "Audio",
-    "ä",
-)
-
-INTEGERS = (
-    "0",
-    "1",
-    "2",
-    "3",
-    "5",
-    "10",
-    "-1",
-    "-2",
-    "100",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "9007199254740993",
-    "9223372036854775806",
-)
-FLOATS = (
-    "0",
-    "1",
-    "2",
-    "5",
-    "10",
-    "0.5",
-    "-1",
-    "-0.5",
-    "-0.0",
-    "-0",
-    "0.1",
-    "0.2",
-    "0.3",
-    "1e3",
-    "1E+2",
-    "1e-7",
-    "1000.9999999999999",
-    "123456789.12345679",
-    "1e21",
-    "1.7976931348623157e308",
-    "5e-324",
-    "1e-400",
-    "100000000000000000000",
-    "0.30000000000000004",
-    "999999999.9999999",
-    "1e9",
-    "3.14159265358979323846",
-)
-NUMBER_TEXTS = (
-    "",
-    "0",
-    "1",
-    "2",
-    "5",
-    "10",
-    "-1",
-    "+5",
-    "05",
-    "-0",
-    "1.5",
-    "1.50",
-    ".5",
-    "5.",
-    "1e3",
-    "1E3",
-    " 1",
-    "1 ",
-    "abc",
-    "inf",
-    "-inf",
-    "nan",
-    "NaN",
-    "infinity",
-    "9223372036854775807",
-    "9223372036854775808",
-    "-9223372036854775808",
-    "-9223372036854775809",
-    "9007199254740992",
-    "9007199254740993",
-    "9007199254740992.0",
-    "1e400",
-    "1_000",
-    "٣",
-    "0x10",
-    "+",
-    "-",
-    "1e",
-    "--1",
-    "true",
-    "false",
-    "TRUE",
-    "True",
-    "é",
-    "z",
-    "a",
-)
-DATES = (
-    "2024-01-15 21:59:40 UTC",
-    "2024-01-15 21:59:40 EST",
-    "2024-01-15 21:59:40+05:30",
-    "2024-01-15 21:59:40.123Z",
-    "2024-01-15T21:59:40.123+0530",
-    "2024-01-15T21:59:40+05:30",
-    "2024-01-15T21:59:40Z",
-    "2024-01-15T21:59:40.123456789Z",
-    "2024-01-15T21:59:40",
-    "2024-01-15",
-    "Mon Jan 15 2024 21:59:40 GMT+0000",
-    "Mon Jan 15 2024 21:59:40 GMT+0530 (IST)",
-    "Mon Jan 15 2024 21:59:40 GMT+0530",
-    "Tue Jan 15 2024 21:59:40 GMT+0000",
-    "Mon Jan 15 2024 21:59:40 UTC",
-    "Mon Jan 15 2024 21:59:40 Eastern Standard Time",
-    "2024-01-15T21:59:40.123+2500",
-    "2024-01-15T21:59:60Z",
-    "2024-01-15 21:59:60 UTC",
-    "2024-02-29T00:00:00Z",
-    "2023-02-29T00:00:00Z",
-    "2024-01-15t21:59:40z",
-    "2024-01-15 21:59:40Z",
-    "+262142-12-31 23:59:59 UTC",
-    "-1-01-01 00:00:00 UTC",
-    "2024-01-15T21:59:40\u221205:30",
-    "2024-1-5 1:2:3 X",
-    "1970-01-01T00:00:00Z",
-    "9999-12-31T23:59:59+00:00",
-    " 2024-01-15 21:59:40 UTC",
-    "2024-01-15 21:59:40 ",
-    "2024-01-15T21:59:40.5+0000",
-    "2024-01-15T24:00:00Z",
-)
-INSTANTS = (
-    "2024-01-15T00:00:00Z",
-    "2024-01-31T12:30:00Z",
-    "2024-02-29T23:59:59.999Z",
-    "2023-12-31T23:00:00-05:00",
-    "2025-06-15T00:00:00+00:00",
-    "2024-03-01T00:00:00.123456Z",
-    "2030-01-01T00:00:00Z",
-    "bad",
-    "",
-    "2024-01-30 00:00:00Z",
-    "1999-05-31T08:00:00+14:00",
-)
-CLOCKS = (
-    None,
-    0,
-    -1,
-    1_700_000_000_123,
-    1_709_164_799_999,
-    1_709_164_800_000,
-    1_709_251_200_000,
-    1_735_689_599_999,
-    1_735_689_600_000,
-    1_706_659_200_000,
-    1_706_702_400_000,
-    1_705_276_800_000,
-    -62_135_596_800_000,
-    253_402_300_799_999,
-    8_210_266_876_800_000,
-    -8_334_601_228_800_001,
-)
-
-
-def camel(name: str) -> str:
-    """`account_id` as `accountId`."""
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 class Envelopes:
@@ -595,65 +376,3 @@ class Envelopes:
                     + self.pick(('"', "\\", "\\ud800", "\u0001", "1", "-", ".", "e", "}", ","))
                     + (text[at:])
                 )
-
-
-ODD_VALUES = (
-    "null",
-    "true",
-    "[]",
-    "{}",
-    '""',
-    '"x"',
-    "0",
-    "1",
-    "1.0",
-    "-0",
-    "-0.0",
-    "1e2",
-    "1e999",
-    "-1e999",
-    "1e-999",
-    "9223372036854775807",
-    "9223372036854775808",
-    "-9223372036854775809",
-    "18446744073709551615",
-    "18446744073709551616",
-    "01",
-    "1.",
-    ".5",
-    "+1",
-    "NaN",
-    "Infinity",
-    '"\\ud800"',
-    '"\\ud83d\\ude00"',
-    '"\\u0000"',
-    "[null]",
-    "[[]]",
-    '{"a":null}',
-    '{"a":1}',
-    "[" * 200 + "]" * 200,
-    '"\\x"',
-    '"\n"',
-    '{"standard":null}',
-    '{"standard":{}}',
-    '{"eq":null}',
-    "123456789012345678901234567890",
-    "0.1234567890123456789012345",
-    "1e2147483648",
-    "0e2147483648",
-    "1e-2147483649",
-)
-
-
-def objects_of(value: Any) -> list[Object]:
-    """Every object in a value, itself included."""
-    found: list[Object] = []
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, Object):
-            found.append(current)
-            waiting.extend(child for _, child in current.pairs)
-        elif isinstance(current, list):
-            waiting.extend(current)
-    return found

@@ -19,20 +19,10 @@ from typing import Any
 import wasmtime
 
 from schematic_native.rulesengine import EngineError, check_flag_json, check_flags_json
-from tests.engine.envelopes import (
-    COMPARABLES,
-    PERIODS,
-    RESETS,
-    RULE_TYPES,
-    VALUE_TYPES,
-    Envelopes,
-    Object,
-    Raw,
-    camel,
-    objects_of,
-    write,
-)
+from tests.engine.envelopes import Envelopes
+from tests.engine.json_objects import Object, Raw, camel, objects_of, write
 from tests.engine.oracle import Oracle, find_module
+from tests.engine.pools import COMPARABLES, PERIODS, RESETS, RULE_TYPES, VALUE_TYPES
 
 # Enumerations of which the published engine refuses an unknown value, and what may stand for one.
 CLOSED = {

@@ -1,0 +1,1 @@
+"""The OpenFeature provider in the SDK itself, by the scenarios of the specification."""

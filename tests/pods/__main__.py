@@ -137,7 +137,7 @@ def _is_leased(server: RedisServer) -> bool:
 
 def seed_file() -> dict[str, Any]:
     """Make the emulator's seed: one company whose credits never run out."""
-    from tests.stress import seed_file as whole  # noqa: PLC0415 - its flags serve here, too
+    from tests.stress.companies import seed_file as whole  # noqa: PLC0415 - its flags serve here, too
 
     seed = whole()
     acme = dict(seed["companies"][0])
