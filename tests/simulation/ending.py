@@ -100,7 +100,7 @@ class Ending(ReplicatorSteps):
             self.pods[0].start()
         for pod in running[1:]:
             pod.shut_down()
-        longest = scenario.ttl + 2 * scenario.sweep_interval + 3.5
+        longest = scenario.ttl + 2 * scenario.sweep_interval + 3.5 + self.redis_clock.set_back
         if scenario.store == "slabs":
             longest += scenario.slab_lifetime + scenario.ttl + 5.0
         self._run_until_nothing_is_held(longest)

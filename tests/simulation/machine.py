@@ -25,6 +25,8 @@ class Clock:
         self._offset = 0.0
         self._rate = 1.0
         self._since = 0.0
+        # Seconds by which it was set back, all in all.
+        self.set_back = 0.0
 
     def __call__(self) -> float:
         now = self._world.now
@@ -35,6 +37,7 @@ class Clock:
     def jump(self, seconds: float) -> None:
         """Be set forward, or back."""
         self._offset += seconds
+        self.set_back -= min(0.0, seconds)
 
     def drift(self, rate: float) -> None:
         """Run so many times as fast from now on."""
