@@ -86,7 +86,7 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 		tests/client/test_client_async.py tests/client/test_client_sync.py tests/client/test_service_failures.py \
 		tests/client/test_wrong_arguments.py tests/client/test_lifecycle.py tests/client/test_without_stream.py \
 		tests/client/test_server_holds.py tests/leases/test_sharing.py tests/leases/test_clocks.py tests/leases/test_slabs.py \
-		tests/leases/test_owing.py tests/leases/test_sweeps.py tests/leases/test_slab_claims.py tests/leases/test_busy_stores.py
+		tests/leases/test_owing.py tests/leases/test_sweep_pages.py tests/leases/test_slab_claims.py tests/leases/test_busy_stores.py
 
 # LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
 $(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml

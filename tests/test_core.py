@@ -1,4 +1,4 @@
-"""The extension's `Core`: what checks and settles hand in and get back, within its settings."""
+"""The extension's `Core`: what checks and settles take and return, and which settings it accepts."""
 
 from __future__ import annotations
 

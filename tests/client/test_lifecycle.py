@@ -1,4 +1,4 @@
-"""The life of a synchronous client: import, running loops, threads, forks, shutdown and what is left."""
+"""The life of a synchronous client: import, loops, threads and forks, shutdown and what it leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A manager of leases on a clock and a lease service that the test holds in its hands."""
+"""A manager of leases, on a clock and a lease service that the test controls."""
 
 from __future__ import annotations
 

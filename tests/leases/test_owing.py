@@ -1,4 +1,4 @@
-"""Claims that a process owes the shared store: they are made, at the latest on a later loop."""
+"""Claims that a process owes the shared store: made after an interruption, at a shutdown or on a later loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slabs of a lease in Redis: checks from memory, and what comes back of a slab that is lost or dead."""
+"""Slabs of a lease in Redis: checks from memory, and what comes back once a slab or its process is lost."""
 
 from __future__ import annotations
 
