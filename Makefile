@@ -83,7 +83,10 @@ test-oldest: $(STAMPS)/built $(STAMPS)/deps-test $(STAMPS)/oldest ## what waits,
 		--ignore tests/stores/test_cluster.py --ignore tests/stores/test_cluster_faults.py \
 		--ignore tests/emulator/dashboard/test_browser.py \
 		tests/service/test_rest.py tests/service/test_datastream.py tests/service/test_events.py tests/cache \
-		tests/client/test_client_async.py tests/client/test_client_sync.py tests/leases/test_owing.py tests/leases/test_sharing.py
+		tests/client/test_client_async.py tests/client/test_client_sync.py tests/client/test_service_failures.py \
+		tests/client/test_wrong_arguments.py tests/client/test_lifecycle.py tests/client/test_without_stream.py \
+		tests/client/test_server_holds.py tests/leases/test_sharing.py tests/leases/test_clocks.py tests/leases/test_slabs.py \
+		tests/leases/test_owing.py tests/leases/test_sweep_pages.py tests/leases/test_slab_claims.py tests/leases/test_busy_stores.py
 
 # LiteLLM wants releases of its own of what it needs: they go before the environment's on the path.
 $(STAMPS)/litellm: $(STAMPS)/venv pyproject.toml

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import redis
-from tests.cache.test_replicator import SEED, Program, Replicator
+from tests.cache.replicators import SEED, Program, Replicator
 from tests.conftest import ACME
 from tests.peer.test_replica import both
 from tests.stores.servers import RedisServer

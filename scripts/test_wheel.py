@@ -21,12 +21,24 @@ ROOT = Path(__file__).resolve().parent.parent
 # What needs neither the published SDK nor a server of its own.
 TESTS = (
     "test_core.py",
+    "test_core_clocks.py",
+    "test_core_messages.py",
     "test_results.py",
     "ground/test_arguments.py",
-    "leases/test_leases.py",
+    "leases/test_acquires.py",
+    "leases/test_extends.py",
+    "leases/test_lease_owners.py",
+    "leases/test_prewarms.py",
+    "leases/test_sweeps_and_closing.py",
+    "leases/test_top_ups.py",
     "service/test_events.py",
     "service/test_datastream.py",
     "client/test_client_sync.py",
+    "client/test_lifecycle.py",
+    "client/test_server_holds.py",
+    "client/test_service_failures.py",
+    "client/test_without_stream.py",
+    "client/test_wrong_arguments.py",
     "client/test_client_async.py",
 )
 # Images with every CPython, for platforms that are not this machine's; one for each architecture.

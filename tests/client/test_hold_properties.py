@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
-from tests.client.test_hold import billed
+from tests.client.hold_worlds import billed
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 INFERENCE = "inference"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.client.test_hold import billed, bills
+from tests.client.hold_worlds import billed, bills
 from tests.conftest import API_KEY, eventually
 
 celery = pytest.importorskip("celery")

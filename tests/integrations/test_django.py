@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from tests.client.test_hold import billed
+from tests.client.hold_worlds import billed
 from tests.conftest import API_KEY, PATIENCE, eventually
 from tests.ports import free_port
 

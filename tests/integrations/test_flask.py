@@ -11,7 +11,7 @@ import pytest
 
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.integrations.flask import held
-from tests.client.test_hold import billed
+from tests.client.hold_worlds import billed
 from tests.conftest import API_KEY, PATIENCE, eventually, streaming
 from tests.integrations.servers import wsgi
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from schematic_native import AsyncHold, AsyncSchematic, AsyncSchematicConfig, Schematic
 from schematic_native.integrations.starlette import HoldMiddleware, hold_for, lifespan
-from tests.client.test_hold import billed
+from tests.client.hold_worlds import billed
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 from tests.integrations.servers import asgi
 

@@ -9,7 +9,7 @@ import pytest
 
 from schematic_native import Schematic, SchematicConfig
 from schematic_native.integrations import TokenCount, units_of
-from tests.client.test_hold import billed
+from tests.client.hold_worlds import billed
 from tests.conftest import ACME, API_KEY, eventually, streaming
 
 anthropic = pytest.importorskip("anthropic.types")

@@ -14,7 +14,7 @@ from schematic_native.leases.joins import LONGEST_PUSH, MOST_WATCHED, Joins
 from schematic_native.service.errors import ApiConnectionError, ApiError, PaymentRequiredError
 from schematic_native.service.responses import GrantedLease
 from tests.conftest import eventually_async
-from tests.leases.test_leases import COMPANY, CREDIT, SLOT, api, clock, core, hold, leases, soon
+from tests.leases.managers import COMPANY, CREDIT, SLOT, api, clock, core, hold, leases, soon
 
 if TYPE_CHECKING:
     from schematic_native._native import Core

@@ -9,7 +9,7 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditsDenied
 from schematic_native.integrations.litellm import CallHoldLogger
-from tests.client.test_hold import billed, bills
+from tests.client.hold_worlds import billed, bills
 from tests.conftest import API_KEY, eventually, eventually_async, streaming
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS
 

@@ -16,7 +16,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.integrations.litellm import held
-from tests.client.test_hold import billed, bills
+from tests.client.hold_worlds import billed, bills
 from tests.conftest import API_KEY, eventually, eventually_async, streaming
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS
 

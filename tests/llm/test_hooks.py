@@ -9,7 +9,7 @@ import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.integrations.litellm import HoldLogger
-from tests.client.test_hold import billed, bills
+from tests.client.hold_worlds import billed, bills
 from tests.conftest import API_KEY, eventually_async, streaming
 
 fastapi = pytest.importorskip("fastapi")

@@ -14,7 +14,7 @@ import httpx
 import litellm
 import pytest
 
-from tests.client.test_hold import billed, bills
+from tests.client.hold_worlds import billed, bills
 from tests.conftest import API_KEY, eventually
 from tests.llm.provider import ANSWER, ASKED, PROMPT, WORDS, serving
 from tests.ports import free_port

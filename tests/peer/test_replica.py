@@ -21,7 +21,7 @@ import redis.asyncio
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, DataStreamConfig
 from schematic_native.cache import RedisCache
 from schematic_native.rulesengine import ENGINE_VERSION_KEY
-from tests.cache.test_replicator import CACHES, Replicator
+from tests.cache.replicators import CACHES, Replicator
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually_async
 
 if TYPE_CHECKING:
