@@ -101,6 +101,17 @@ def test_a_hold_made_right_after_a_step_of_the_wall_clock_lasts_as_long_as_it_wa
     assert world.core.sweep() == 0
 
 
+def test_a_hold_made_after_a_step_back_that_idle_time_hides_does_not_lapse_early() -> None:
+    world = World(reservation_ttl=60.0)
+    world.lend()
+    world.core.sweep()
+    world.now += 5 - 3
+    world.stepped -= 3
+    world.hold()
+    world.now += 59
+    assert world.core.sweep() == 0
+
+
 def test_a_hold_of_which_a_copy_has_left_counts_as_used_when_it_lapses() -> None:
     world = World(reservation_ttl=60.0)
     world.lend()

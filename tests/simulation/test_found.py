@@ -296,3 +296,26 @@ def test_a_company_that_changes_while_the_replicators_flag_is_read_does_not_coun
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_company_that_this_process_counts_usage_for_is_not_kept_longer_for_that() -> None:
+    schedule = Schedule(
+        8004711,
+        Scenario(
+            duration=20.0,
+            sweep_interval=0.5,
+            slab_lifetime=10.0,
+            skew=-3.0,
+            buffer_period=0.25,
+            shares_disk=True,
+            is_replicated=True,
+            is_tracked=False,
+        ),
+        (
+            (0.0, "hold", (0, 0, 10.0, 1.0, 4.0)),
+            (0.0, "change unheard", (1, 0, "down", 4.0)),
+            (1.4, "ask often", (0, 30, 0.003)),
+            (3.1, "kill", (2, 2)),
+        ),
+    )
+    assert breaks(schedule) is None
