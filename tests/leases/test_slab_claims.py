@@ -94,7 +94,9 @@ class SlabCore:
 async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared, faults):
     core: Any = SlabCore()
     slabs = Slabs(core, gate, shared.claim_later, faults)
-    for turns in range(40):
+    turns = 0
+    # More of them where Redis takes longer than 40 turns of the loop to answer.
+    while turns < 40 or not core.taken:
         refill = asyncio.ensure_future(slabs.refill(SLOT))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -104,7 +106,7 @@ async def test_a_slab_whose_taking_is_cut_short_is_returned(gate, shared, faults
             shared.claim_later(Claim(row, 0.0))
         core.opened.clear()
         await settled(gate, shared)
-    assert core.taken > 0
+        turns += max(1, turns - 39)
 
 
 async def open_slab(gate: Gate, core: Core) -> Reservation:
