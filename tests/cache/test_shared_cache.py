@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from schematic_native.cache import RedisCache
 from schematic_native.cache.documents import merged_company, merged_user, with_usage
 from schematic_native.cache.provider_calls import call_all
 from schematic_native.rulesengine import ENGINE_VERSION_KEY, check_flag_json
-from tests.conftest import ACME, API_KEY, eventually, eventually_async
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, eventually_async
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -303,9 +304,11 @@ async def test_the_published_client_reads_what_ours_writes_and_ours_what_it_writ
                 found = await peer._datastream_client.get_cached_company(ACME)
                 assert found.id == "comp_acme"
                 assert found.credit_balances == {"credit_inference": 1_000_000_000}
-                await peer.check_flag("exports", {"id": "few"})
-                other = f"schematic:company:{V}:id:few"
-                await eventually_async(lambda: redis_server.command("EXISTS", other))
+                other, until = f"schematic:company:{V}:id:few", time.monotonic() + PATIENCE
+                while not redis_server.command("EXISTS", other):
+                    assert time.monotonic() < until
+                    # It asks the API, and caches nothing, as long as its stream is not connected.
+                    await peer.check_flag("exports", {"id": "few"})
                 answer = await client.check_flag_with_entitlement("inference", {"id": "few"})
                 assert answer.company_id == "comp_few"
             finally:
