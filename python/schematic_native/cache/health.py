@@ -57,42 +57,33 @@ class HealthCheck:
         self._settings = settings
         self._faults = faults
         self._open_http = open_http
-        self._on_health: Callable[[Health], None] = _ignore
         # Set once the first request has succeeded or failed.
         self.first_outcome = asyncio.Event()
 
-    def call(self, on_health: Callable[[Health], None]) -> None:
-        """Have something called after each request, and when the checks end."""
-        self._on_health = on_health
-
-    async def run(self) -> None:
-        """Ask until cancelled."""
+    async def run(self, on_health: Callable[[Health], None]) -> None:
+        """Ask until cancelled; what is given is called after each request, and when the checks end."""
         url = self._settings.health_url
         open_http = self._open_http or partial(_open_http, trust_env=not is_loopback(url))
         try:
             async with await asyncio.to_thread(open_http) as client:
                 while True:
-                    await self._ask(client, url)
+                    await self._ask(client, url, on_health)
                     await asyncio.sleep(self._settings.health_check)
         finally:
-            self._on_health(NOT_READY)
+            on_health(NOT_READY)
 
-    async def _ask(self, client: Any, url: str) -> None:
+    async def _ask(self, client: Any, url: str, on_health: Callable[[Health], None]) -> None:
         try:
             health = await within(_request(client, url), TIMEOUT)
             if health.is_ready:
                 self._faults.cleared(TOPIC)
             else:
                 self._faults.raised(TOPIC, "it is not ready; checks ask the API")
-            self._on_health(health)
+            on_health(health)
         except Exception as error:  # noqa: BLE001 - the URL may be of anything
             self._faults.raised(TOPIC, f"{describe(error)}; checks ask the API")
-            self._on_health(NOT_READY)
+            on_health(NOT_READY)
         self.first_outcome.set()
-
-
-def _ignore(_: Health) -> None:
-    """Stand in for what is to be called."""
 
 
 def _open_http(*, trust_env: bool) -> httpx.AsyncClient:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schematic_native.cache.changes import make_trackers
@@ -17,7 +18,7 @@ from schematic_native.cache.health import TOPIC as HEALTH_TOPIC
 from schematic_native.cache.keys import CacheKeys
 from schematic_native.cache.provider_calls import describe, result_of
 from schematic_native.ground.store_errors import CacheError
-from schematic_native.ground.time_limit import within
+from schematic_native.ground.time_limit import before, within
 from schematic_native.service.datastream import COMPANY, FLAGS, USER
 
 if TYPE_CHECKING:
@@ -99,7 +100,6 @@ class Replica:
         on_ready: Callable[[bool], None],
     ) -> None:
         self._health = health
-        health.call(self._take_health)
         self._caches = caches
         self._core = core
         self._faults = faults
@@ -154,7 +154,7 @@ class Replica:
     def services(self) -> list[tuple[str, Callable[[], Coroutine[object, object, None]]]]:
         """Return the tasks to run for as long as the client does, by name."""
         work: list[tuple[str, Callable[[], Coroutine[object, object, None]]]] = [
-            (HEALTH_TOPIC, self._health.run),
+            (HEALTH_TOPIC, partial(self._health.run, self._take_health)),
             ("sweeper of the replicator's cache", self._sweep),
         ]
         return [*work, *((TRACKING_TOPIC, tracker.run) for tracker in self._trackers)]
@@ -184,9 +184,8 @@ class Replica:
         """Read an entity by its keys; return whether it is in the core."""
         if not self.ready:
             return False
-        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await within(self._find(entity_type, keys), max(0.0, left)) > 0
+            return await before(deadline, self._find(entity_type, keys)) > 0
         except (CacheError, asyncio.TimeoutError):
             return False
 
@@ -394,8 +393,9 @@ class Replica:
             grown = with_usage(document, event, quantity)
             keys = grown.get("keys") or {}
             await result_of(kind.entities.set, name, grown, self._caches.ttl)
-            # What the core has of it may be older than what was read here.
-            self.forget(name)
+            if not self.is_tracked:
+                # Redis does not report it, and what the core has may be older than what was read here.
+                self.forget(name)
             for key, value in keys.items():
                 lookup = self._keys.lookup(kind.name, key, value)
                 await result_of(kind.lookups.set, lookup, entity_id, self._caches.ttl)

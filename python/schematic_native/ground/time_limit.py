@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+async def before(deadline: float, work: Awaitable[T]) -> T:
+    """Wait for work, until an instant of the loop's clock.
+
+    Raises:
+        asyncio.TimeoutError: as `within` does.
+
+    """
+    return await within(work, max(0.0, deadline - asyncio.get_running_loop().time()))
+
+
 async def within(work: Awaitable[T], seconds: float) -> T:
     """Wait for work, at most so many seconds.
 

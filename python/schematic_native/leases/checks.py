@@ -15,7 +15,7 @@ from schematic_native.config.defaults import LONGEST_HOLD
 from schematic_native.config.results import CreditBalance
 from schematic_native.ground.arguments import is_usage
 from schematic_native.ground.store_errors import CacheError, StoreError
-from schematic_native.ground.time_limit import within
+from schematic_native.ground.time_limit import before
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.leases.requests import (
     INSUFFICIENT_CREDITS_REASON,
@@ -189,9 +189,8 @@ class Checks:
     async def _load(self, replica: Replica, request: FlagRequest, deadline: float) -> Found | None:
         """Read what a check is about; None if the cache could not be read in time."""
         loading = replica.load(request.flag_key, request.company, request.user)
-        left = deadline - asyncio.get_running_loop().time()
         try:
-            return await within(loading, max(0.0, left))
+            return await before(deadline, loading)
         except (CacheError, asyncio.TimeoutError):
             return None
 
