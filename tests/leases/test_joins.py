@@ -25,6 +25,12 @@ __all__ = ["api", "clock", "core", "leases"]
 COMPANY_TYPE = "rulesengine.Company"
 
 
+def ask(joins: Joins, slot: tuple[str, str]) -> None:
+    """Make a request that is granted."""
+    with joins.asking(slot, 1000.0):
+        pass
+
+
 def push(
     core: Core, leases: Leases | Joins, balance: Any, reserved: Any = None, kind: str = "partial"
 ) -> Any:
@@ -51,6 +57,12 @@ async def share(core: Core, leases: Leases, api: Any, *, is_pushed: bool = True)
     assert (lease.lease_id, lease.remaining) == ("lse_theirs", 1000)
     if is_pushed:
         push(core, leases, 8000, 2000)
+
+
+async def close_beside_another(leases: Leases, api: Any, lease_id: str = "lse_1") -> None:
+    """Close while the service says that another process has added 1000 credits to the lease."""
+    api.failure, api.acquire_lease = None, answering(GrantedLease(lease_id, 2000.0, None))
+    await leases.close(soon(1))
 
 
 # The one that acquired a lease first
@@ -84,8 +96,7 @@ async def test_a_lease_that_another_process_has_joined_is_left_to_it(core, lease
     push(core, leases, 9000, 700)
     push(core, leases, 8000, 1690)
     api.ids = ["lse_1"]
-    api.acquire_lease = answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -111,8 +122,7 @@ async def test_what_was_asked_for_long_ago_explains_nothing_that_is_pushed_now(
     await leases.acquire_if_needed(*SLOT)
     clock.now += LONGEST_PUSH + 1
     push(core, leases, 9000, 1000)
-    api.acquire_lease = answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -123,8 +133,7 @@ async def test_a_request_that_was_refused_explains_nothing(core, leases, api):
     await leases.maybe_extend(*SLOT, 1500)
     assert api.extends
     push(core, leases, 8000, 2000)
-    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -138,8 +147,7 @@ async def test_a_request_that_is_refused_after_the_push_has_explained_nothing(co
     push(core, leases, 8000, 2000)
     api.gate.set()
     await extending
-    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -153,8 +161,7 @@ async def test_a_request_whose_outcome_is_unknown_explains_nothing(core, leases,
     await leases.maybe_extend(*SLOT, 1500)
     assert api.extends
     push(core, leases, 8000, 2000)
-    api.failure, api.acquire_lease = None, answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -167,8 +174,7 @@ async def test_a_new_lease_that_is_pushed_after_a_larger_one_leaves_nothing_to_e
     await leases.acquire_if_needed(*SLOT)
     push(core, leases, 9000, 1000)
     push(core, leases, 8000, 2000)
-    api.acquire_lease = answering(GrantedLease("lse_2", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api, "lse_2")
     assert api.released == []
 
 
@@ -179,8 +185,7 @@ async def test_whoever_could_not_hear_asks_whether_it_is_alone(core, leases, api
     leases.joins.set_sight(is_clear=False)
     if comes_back:
         leases.joins.set_sight(is_clear=True)
-    api.acquire_lease = answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -237,8 +242,7 @@ async def test_whoever_gets_no_answer_releases_nothing(core, leases, api, error)
 async def test_what_an_earlier_loop_knew_is_not_forgotten(core, leases, api):
     await leases.acquire_if_needed(*SLOT)
     leases.inherit(leases)
-    api.acquire_lease = answering(GrantedLease("lse_1", 2000.0, None))
-    await leases.close(soon(1))
+    await close_beside_another(leases, api)
     assert api.released == []
 
 
@@ -344,7 +348,7 @@ async def test_a_slot_is_asked_about_once_in_a_while_and_the_last_hint_counts(fa
 )  # fmt: skip
 def test_a_push_that_says_nothing_of_leases_says_nothing(core, data):
     joins = Joins(core)
-    joins.ask(SLOT, 1000)
+    ask(joins, SLOT)
     core.install_lease(*SLOT, "lse_0", 1000, core.now() + 300)
     message = json.dumps(
         {
@@ -360,7 +364,7 @@ def test_a_push_that_says_nothing_of_leases_says_nothing(core, data):
 
 def test_a_message_that_cannot_be_read_says_nothing(core):
     joins = Joins(core)
-    joins.ask(SLOT, 1000)
+    ask(joins, SLOT)
     known = json.dumps(
         {"entity_type": COMPANY_TYPE, "message_type": "partial", "entity_id": COMPANY}
     )
@@ -371,8 +375,8 @@ def test_no_more_slots_are_watched_than_fit(core, monkeypatch):
     monkeypatch.setattr("schematic_native.leases.joins.MOST_WATCHED", 2)
     joins = Joins(core)
     for number in range(4):
-        joins.ask((COMPANY, f"credit{number}"), 1.0)
-    joins.ask(("comp_other", CREDIT), 1.0)
+        ask(joins, (COMPANY, f"credit{number}"))
+    ask(joins, ("comp_other", CREDIT))
     joins.set_sight(is_clear=False)
     watched = [number for number in range(4) if joins.is_joined((COMPANY, f"credit{number}"))]
     assert (watched, joins.is_joined(("comp_other", CREDIT))) == ([3], True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from schematic_native.ground import json_text
 from schematic_native.service.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from schematic_native._native import Core, Ingested
     from schematic_native.ground.slots import Slot
 
@@ -82,32 +85,34 @@ class Joins:
         self._is_blind = False  # whether no pushes arrive
         self._has_stopped = False
 
-    def ask(self, slot: Slot, credits_asked: float) -> Watched:
-        """Note that a request is about to add credits to the lease of a slot; return what is known of it."""
+    def begin(self, slot: Slot) -> None:
+        """Note that a lease is about to be acquired; what was known of the one before is over."""
+        watched = self._watch(slot)
+        watched.is_joined = self._is_blind
+        watched.reserved = 0.0
+
+    @contextmanager
+    def asking(self, slot: Slot, credits_asked: float) -> Iterator[None]:
+        """Note the request in the body, which adds credits to the lease of a slot unless it is refused."""
+        watched = self._watch(slot)
+        watched.ask(credits_asked, self._core.now())
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, ApiError) and (error.status or SERVER_ERRORS) < SERVER_ERRORS:
+                watched.refused(credits_asked)
+            else:
+                watched.is_joined = True  # nobody knows whether it has added anything
+            raise
+
+    def _watch(self, slot: Slot) -> Watched:
         watched = self._slots.get(slot)
         if watched is None:
             watched = self._slots[slot] = Watched(self._core.company_balance(*slot))
             self._credits.setdefault(slot[0], set()).add(slot[1])
             if len(self._slots) > MOST_WATCHED:
                 self._forget(next(iter(self._slots)))
-        watched.ask(credits_asked, self._core.now())
         return watched
-
-    def begin(self, slot: Slot, credits_asked: float) -> None:
-        """Note that a lease is about to be acquired; what was known of the one before is over."""
-        watched = self.ask(slot, credits_asked)
-        watched.is_joined = self._is_blind
-        watched.reserved = 0.0
-
-    def failed(self, slot: Slot, credits_asked: float, error: BaseException) -> None:
-        """Note that a request has failed: it has added nothing if it was refused, else nobody knows."""
-        watched = self._slots.get(slot)
-        if watched is None:
-            return
-        if isinstance(error, ApiError) and (error.status or SERVER_ERRORS) < SERVER_ERRORS:
-            watched.refused(credits_asked)
-        else:
-            watched.is_joined = True
 
     def is_joined(self, slot: Slot) -> bool:
         """Tell whether anything hints that others have added to the lease of a slot."""

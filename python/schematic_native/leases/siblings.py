@@ -74,12 +74,9 @@ class Siblings:
 
     async def acquire(self, slot: Slot, credits_asked: float, asked_end: float) -> GrantedLease:
         """Acquire a lease; one that this process has already may have been joined by others."""
-        self.joins.begin(slot, credits_asked)
-        try:
+        self.joins.begin(slot)
+        with self.joins.asking(slot, credits_asked):
             lease = await self._api.acquire_lease(*slot, credits_asked, asked_end)
-        except BaseException as error:
-            self.joins.failed(slot, credits_asked, error)
-            raise
         held = self._core.lease(*slot)
         if held is not None and held.lease_id == lease.lease_id and _has_more(lease, held):
             self.share(lease.lease_id)
@@ -129,21 +126,17 @@ class Siblings:
         if is_foreign(lease, asked_end) or _may_be_extended(lease, plan.requested_amount):
             return await self._add_share(slot, lease, plan)
         if not ends_at(lease, asked_end):
-            self.joins.ask(slot, PROOF)
-            return await self._prove(lease, plan)
+            return await self._prove(slot, lease, plan)
         return lease
 
     async def extend(self, slot: Slot, plan: ExtendPlan) -> tuple[GrantedLease, Overlap]:
         """Extend a lease; also returns the other extends of the slot that are under way."""
         overlap = self._overlaps.setdefault(slot, Overlap())
         overlap.asked.append(plan.additional_amount)
-        self.joins.ask(slot, plan.additional_amount)
         try:
             ends = self._ends.within_the_hour(plan.expires_at)
-            lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
-        except BaseException as error:
-            self.joins.failed(slot, plan.additional_amount, error)
-            raise
+            with self.joins.asking(slot, plan.additional_amount):
+                lease = await self._api.extend_lease(plan.lease_id, plan.additional_amount, ends)
         finally:
             overlap.asked.remove(plan.additional_amount)
             if not overlap.asked:
@@ -177,14 +170,15 @@ class Siblings:
         extended = await self._extend_by(lease, plan.requested_amount, plan)
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
 
-    async def _prove(self, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+    async def _prove(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
         """Find out whether a lease is ours that has the end we asked for, but in milliseconds only.
 
         Of two processes that asked for an end in the same millisecond, the later one spends only what
         it adds.
         """
         try:
-            proven = await self._extend_by(lease, PROOF, plan)
+            with self.joins.asking(slot, PROOF):
+                proven = await self._extend_by(lease, PROOF, plan)
         except PaymentRequiredError:
             if lease.granted != plan.requested_amount:
                 raise  # a sibling has acquired or extended it, and has the credits
