@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig
 from tests.callers import Caller, both_clients
-from tests.conftest import ACME, eventually, streaming
+from tests.conftest import ACME, API_KEY, eventually, streaming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,3 +131,16 @@ def test_what_others_use_of_the_credits_costs_no_request(stack, emulator, kind):
     )
     user.do("shutdown")
     assert requests(emulator) == {"acquire": 1, "extend": 0, "release": 1}
+
+
+@pytest.mark.parametrize("mode", [None, "client", "server"])
+async def test_the_stream_ends_with_its_client_wherever_holds_live(emulator, mode):
+    leases = None if mode is None else CreditLeaseConfig(mode=mode)
+    client = AsyncSchematic(
+        API_KEY, AsyncSchematicConfig(**streaming(emulator, credit_leases=leases))
+    )
+    await client.initialize()
+    assert client.status().ready
+    await client.shutdown()
+    assert not client.status().connected
+    assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}

@@ -323,7 +323,8 @@ class Runtime:
     @property
     def _has_own_leases(self) -> bool:
         """Whether leases live in this process alone."""
-        return self._settings.leases is not None and self._shared is None
+        leases = self._settings.leases
+        return leases is not None and leases.mode != "server" and self._shared is None
 
     def _tell_streaming(self, on_streaming: Callable[[bool], None]) -> None:
         if self._leases is not None:
@@ -337,7 +338,7 @@ class Runtime:
     def _note(self, message: bytes, ingested: Ingested) -> None:
         if self._caches is not None:
             self._caches.take(message, ingested)
-        if self._leases is not None and ingested.entity_type == COMPANY and self._shared is None:
+        if self._leases is not None and self._has_own_leases and ingested.entity_type == COMPANY:
             self._leases.hear(message, ingested)
 
     def _make_caches(self) -> EntityCaches | None:
@@ -436,9 +437,8 @@ class Runtime:
 
     async def _end(self, start: float, budget: float) -> None:
         # While the events are sent: the DataStream's closing handshake takes a round trip, too.
-        # With leases it goes on: it tells to the last moment whether other processes have joined one.
-        streaming = [] if self._leases is None else self._streaming
-        early = [task for task in self._streaming if task not in streaming]
+        # Without a shared store it goes on: it tells to the last moment whether others have joined a lease.
+        early = [] if self._has_own_leases else self._streaming
         ending = asyncio.ensure_future(cancel_all([*self._services, *self._background, *early]))
         # Usage is sent before the leases are released, because a released lease can no longer be
         # billed. Part of the budget is kept for the leases in case the events cannot be delivered.
@@ -447,7 +447,7 @@ class Runtime:
         await self._finish_releases(start + budget * 0.75)
         if self._leases is not None:
             self._leases.joins.stop()
-            ending = asyncio.ensure_future(cancel_all(streaming))
+            ending = asyncio.ensure_future(cancel_all(self._streaming))
             await self._leases.close(start + budget * 0.9)
             await ending
         await self._sender.flush(max(0.0, start + budget - self.loop.time()))
