@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from schematic_native._native import HOLD_LOW, UNBILLABLE, CheckResult
+from schematic_native._native import HOLD_LOW, CheckResult
 from schematic_native.client.event_arguments import read_json
 from schematic_native.client.hold.ending import C, Ending, EndingHold
 from schematic_native.ground.arguments import check_bool, is_usage, read_text, shown
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from schematic_native._native import PendingCheck, Reservation
     from schematic_native.client.runtime import Runtime
     from schematic_native.leases.requests import CheckArguments
-
-
-# A whole number of units at or above this may be beyond the doubles.
-_MOST = int(UNBILLABLE)
 
 
 class GrowingHold(EndingHold[C]):
