@@ -153,8 +153,8 @@ def handler(*_):
 
 if how == "handler":
     signal.signal(signal.SIGTERM, handler)
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     client.shutdown()
 except KeyboardInterrupt:
     print("interrupted", flush=True)

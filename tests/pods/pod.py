@@ -142,7 +142,9 @@ def _work(client: Schematic, worker: Worker, over: threading.Event) -> None:
 
 def _run(job: Job, journal: Journal) -> None:
     over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    # Waited for, not handled: a handler runs in the main thread alone, and would never run if the
+    # signal came just before that thread waits for a lock, or were given to another thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     journal.write("ready")
     with redis.Redis.from_url(job.redis_url) as redis_client:
         client = Schematic(job.api_key, SchematicConfig(**job.fields(redis_client)))
@@ -150,6 +152,8 @@ def _run(job: Job, journal: Journal) -> None:
         threads = [threading.Thread(target=_work, args=(client, w, over)) for w in workers]
         for thread in threads:
             thread.start()
+        signal.sigwait({signal.SIGTERM})
+        over.set()
         for thread in threads:
             thread.join()
         client.shutdown()
