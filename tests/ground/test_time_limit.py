@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -57,3 +59,23 @@ async def test_results_errors_and_timeouts_are_passed_on() -> None:
         await within(waits(), 0.01)
     await asyncio.sleep(0)
     assert ended == [True]
+
+
+async def test_work_that_fails_where_it_is_cancelled_is_not_logged_as_unheard() -> None:
+    async def fails_late() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            raise ValueError("its connection was lost at the same moment")
+
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    ended = asyncio.Event()
+    with pytest.raises(asyncio.TimeoutError):
+        await within(fails_late(), 0.01)
+    await ended.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert complaints == []

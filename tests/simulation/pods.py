@@ -298,8 +298,8 @@ class Pod(Callers):
         until = world.now + LOOP_LIMIT
         while loop.tasks and world.now < until:
             world.run(0.001)
-        if not self.runs:
-            return
+        if not self.runs or self.loop is not loop:
+            return  # it has died, or changed its loop, in the meantime
         self.simulation.note_end_of_loop(self, [task for task in ending if not task.done()])
         loop.close()
         loop.die()

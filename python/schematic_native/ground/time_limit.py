@@ -38,5 +38,14 @@ async def within(work: Awaitable[T], seconds: float) -> T:
             raise asyncio.TimeoutError
         return task.result()
     finally:
-        if not task.cancel() and not task.cancelled():
-            task.exception()  # marks it as retrieved, or the loop would log it
+        if task.cancel():
+            # It may fail even so, if what it waits for fails at the same moment.
+            task.add_done_callback(_retrieve)
+        else:
+            _retrieve(task)
+
+
+def _retrieve(task: asyncio.Future[T]) -> None:
+    """Mark a failure as retrieved, or the loop would log it."""
+    if not task.cancelled():
+        task.exception()
