@@ -100,6 +100,14 @@ async def test_a_lease_that_another_process_has_joined_is_left_to_it(core, lease
     assert api.released == []
 
 
+async def test_nobody_is_told_of_who_joins_once_the_company_is_deleted(core, leases, api):
+    await leases.acquire_if_needed(*SLOT)
+    push(core, leases, 9000, 1000)
+    push(core, leases, 9000, kind="delete")
+    await close_beside_another(leases, api)
+    assert api.released == []
+
+
 def answering(lease: GrantedLease) -> Any:
     async def answer(*_arguments: object) -> GrantedLease:
         return lease

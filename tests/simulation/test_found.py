@@ -319,3 +319,21 @@ def test_a_company_that_this_process_counts_usage_for_is_not_kept_longer_for_tha
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_lease_that_was_joined_just_before_its_company_is_deleted_is_left_to_the_other() -> None:
+    schedule = Schedule(
+        20006817,
+        Scenario(
+            store="memory", pods=3, duration=6.0, sweep_interval=2.0, buffer_period=0.25, connections=2
+        ),
+        (
+            (0.0, "check", (0, 0, 0.4, 2.0, "fail-closed")),
+            (0.0, "check", (2, 0, 3.0, 0.5, "fail-closed")),
+            (0.005923, "wait", (0.0,)),
+            (0.0, "delete", (0,)),
+            (0.0, "roll", (0, 3.0, 1.2)),
+            (1.7, "wait", (0.0,)),
+        ),
+    )
+    assert breaks(schedule) is None

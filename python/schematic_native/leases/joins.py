@@ -143,6 +143,8 @@ class Joins:
         if ingested.message_type != "partial":
             for slot in watched:
                 self._slots[slot].balance = self._core.company_balance(*slot)
+                # Nothing is pushed of a company that is gone, not even what happened just before.
+                self._slots[slot].is_joined |= ingested.message_type == "delete"
             return watched  # something may have been missed before
         if not watched:
             return []
