@@ -325,7 +325,12 @@ def test_a_lease_that_was_joined_just_before_its_company_is_deleted_is_left_to_t
     schedule = Schedule(
         20006817,
         Scenario(
-            store="memory", pods=3, duration=6.0, sweep_interval=2.0, buffer_period=0.25, connections=2
+            store="memory",
+            pods=3,
+            duration=6.0,
+            sweep_interval=2.0,
+            buffer_period=0.25,
+            connections=2,
         ),
         (
             (0.0, "check", (0, 0, 0.4, 2.0, "fail-closed")),
