@@ -112,6 +112,7 @@ class Callers(GateCaller):
         if self.holds:
             hold = Reservation.from_dict(self.holds.pop(which % len(self.holds)).to_dict())
             other.settled.append(hold)
+            self.simulation.judge.holds[hold.id].is_given = True
             self.simulation.judge.seen["a hold was settled in another process"] += other is not self
             other.settle_hold(hold, share)
 

@@ -45,6 +45,8 @@ class Held:
     settler: str = ""  # the process that settles it, once one does
     is_settling: bool = False
     settled_at: float = math.inf  # when the first settle began
+    resettled_at: float = math.inf  # when the latest one began
+    is_given: bool = False  # a copy has left its process
     is_lapsed: bool = False
     lapsed_at: float = math.inf
     is_doubtful: bool = False  # what it holds or spent may be somebody else's by now, as documented
@@ -127,6 +129,7 @@ class Judge:
         elif units not in hold.units:
             self.seen["a settle was repeated with other units"] += 1
         hold.is_settling, hold.settled_at = True, min(hold.settled_at, self._now())
+        hold.resettled_at = self._now()
         hold.units.append(units)
 
     def over(self, instant: float) -> set[str]:
@@ -186,9 +189,15 @@ class Judge:
             self._billed_at.setdefault(hold_id, self._now())
 
     def _look_at_repeat(self, hold_id: str) -> None:
-        """The service knows a key for a day: what it takes again after that is billed again."""
-        if self._now() - self._billed_at[hold_id] > DAY:
+        """The service knows a key for a day: what it takes again after that is billed again.
+
+        A caller may settle a hold once more when the day is almost over, and be delivered after it.
+        """
+        if self._now() - self._billed_at[hold_id] <= DAY:
+            return
+        if self._now() - self.holds[hold_id].resettled_at > DAY:
             raise ViolationError(f"the settle of {hold_id} was billed again after a day")
+        self.seen["a caller settled a hold again whose key was forgotten by the time"] += 1
 
     def released(self, lease_id: str, settled: Iterable[str]) -> None:
         """A lease was given back by a process that had settled these holds, and nothing was in its way."""
@@ -315,7 +324,9 @@ class Judge:
             for h in self.holds.values()
             if h.lease_id == lease_id and h.is_settling
         )
-        leaked = self.leaks[lease_id]
+        # A hold of which a copy has left its process counts as used when nobody settles it.
+        given = (h for h in self.holds.values() if h.lease_id == lease_id and h.is_given)
+        leaked = self.leaks[lease_id] + math.fsum(h.credits for h in given if not h.is_settling)
         if missing > used + leaked + TOLERANCE:
             raise ViolationError(
                 f"{missing} are missing of lease {lease_id}, {used} were used, {leaked} may leak"

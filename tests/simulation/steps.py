@@ -249,10 +249,13 @@ class Steps:
         copies = [copy for at, copy in self._copies if at <= self.world.now - lag]
         if not copies:
             return
+        # All that was taken of a lease may be there again, be it one that has been replaced since.
+        taken = self.judge.spent()
         for row in self.model.rows(LEASES).values():
-            # All that was taken of a lease may be there again.
-            taken = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
-            self.judge.allowance[row[b"leaseId"].decode()] += taken
+            gone = float(row[b"grantedAmount"]) - float(row[b"localRemainingCredits"])
+            taken[row[b"leaseId"].decode()] = gone
+        for lease_id, gone in taken.items():
+            self.judge.allowance[lease_id] += gone
         for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.model.fail_over(copies[-1])
