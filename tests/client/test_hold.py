@@ -294,3 +294,15 @@ def test_an_open_hold_that_is_garbage_collected_is_settled_with_a_warning(emulat
             warnings.simplefilter("error")
             client.hold(INFERENCE, ACME, usage=10)
     assert billed(emulator) == 6
+
+
+def test_an_open_block_without_held_credits_that_is_garbage_collected_is_billed_with_a_warning(
+    emulator,
+):
+    with sync(plain(emulator)) as client:
+        hold = client.hold(INFERENCE, ACME, usage=10, event_subtype=EVENT).__enter__()
+        hold.use(6)
+        with pytest.warns(ResourceWarning, match="collected open"):  # noqa: PT031
+            del hold
+            gc.collect()
+    assert billed(emulator) == 6

@@ -8,6 +8,7 @@ import textwrap
 import threading
 
 from tests.client.hold_worlds import (
+    EVENT,
     INFERENCE,
     SHORT,
     asynchronous,
@@ -17,7 +18,7 @@ from tests.client.hold_worlds import (
     sync,
     world,
 )
-from tests.conftest import ACME, API_KEY, eventually, eventually_async
+from tests.conftest import ACME, API_KEY, eventually, eventually_async, plain
 
 __all__ = ["fields", "world"]
 
@@ -97,6 +98,15 @@ def test_a_shutdown_bills_the_fraction_of_a_unit_that_an_open_hold_has_used(
         hold.use(8.25)
         client.shutdown()
     assert billed(emulator) == 9
+
+
+def test_a_shutdown_bills_what_an_open_block_without_held_credits_has_used(emulator):
+    client = sync(plain(emulator))
+    with client.hold(INFERENCE, ACME, usage=10, event_subtype=EVENT) as hold:
+        assert hold.held == 0
+        hold.use(2.5)
+        client.shutdown()
+    assert billed(emulator) == 3
 
 
 async def test_a_renewal_that_a_shutdown_overtakes_settles_nothing_a_second_time(

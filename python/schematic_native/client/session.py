@@ -48,6 +48,8 @@ class Session:
     def __init__(self, name: str, parts: Parts) -> None:
         self._name = name
         self._parts = parts
+        # Bills what open holds have used so far; set by the client's `Holds`.
+        self.settle_holds: Callable[[], None] = _do_nothing
         self.runtime: Runtime | None = None
         # The I/O thread of a synchronous client.
         self.thread: LoopThread | None = None
@@ -129,7 +131,8 @@ class Session:
         self._warn("was garbage collected without a shutdown", "" if is_threaded else "await ")
 
     def end_with_interpreter(self) -> None:
-        """Deliver events and release leases that are left, within the budget of a shutdown."""
+        """Bill open holds, deliver events and release leases that are left, within the budget of a shutdown."""
+        self.settle_holds()
         if self._ending is not None:
             self._ending.wait(SHUTDOWN_BUDGET + GRACE)
         elif self.thread is not None:
@@ -183,6 +186,10 @@ class Session:
             stacklevel=2,
             source=self,
         )
+
+
+def _do_nothing() -> None:
+    """Settle no hold, before there can be any."""
 
 
 def forget_parent() -> None:

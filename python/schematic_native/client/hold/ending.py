@@ -198,7 +198,9 @@ class EndingHold(OpenHold, Generic[C]):
 
     def _end_dropped(self) -> None:
         """Settle a hold that is garbage collected open."""
-        has_more = self._ending is None and self._pieces
+        result, is_open = self._result, self._ending is None
+        is_unbilled = self._used > self._billed and result is not None and result.allowed
+        has_more = is_open and (self._pieces or is_unbilled)
         self._end_unawaited()
         if has_more:
             warnings.warn(

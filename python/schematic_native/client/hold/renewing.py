@@ -43,7 +43,9 @@ class RenewedHold(GrowingHold[C]):
             lead = holds.lead if self._ttl is None else min(holds.lead, RENEWED_AT * self._ttl)
             self._due = holds.monotonic() + lead
             self._watch()
-        elif self._is_required and not result.allowed:
+        elif result.allowed:
+            self._watch()  # never due, but a shutdown bills what was used so far
+        elif self._is_required:
             self._ending = []
             self._has_ended = True
             raise CreditsDenied(result)

@@ -52,6 +52,7 @@ class Holds(OpenHolds):
             self._take_clock(monotonic)
         self.lead = math.inf if leases is None else RENEWED_AT * _shortest_life(leases)
         self._session = session
+        session.settle_holds = self.settle
         self._timer: Any = None
 
     def start(self) -> None:
@@ -60,7 +61,7 @@ class Holds(OpenHolds):
             self._renew_due()
 
     def settle(self) -> None:
-        """Settle what all holds have used so far, before the client shuts down."""
+        """Settle what all holds have used so far, before the client shuts down or the interpreter exits."""
         for hold in self.live():
             hold._settle_so_far()
 
