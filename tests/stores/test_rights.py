@@ -70,6 +70,53 @@ def test_such_a_user_can_do_nothing_else(redis_server, restricted):
                 client.execute_command(*words)
 
 
+@pytest.mark.parametrize("command", sorted(set(CALLED)))
+@pytest.mark.parametrize(
+    ("kind", "slabs"),
+    [
+        (redis.Redis, None),
+        (redis.asyncio.Redis, None),
+        (redis.Redis, LocalSlab(min_credits=20, max_credits=40)),
+    ],
+)
+def test_a_missing_right_is_logged_once_for_each_step_that_needs_it_and_over_once_it_is_given(
+    emulator, redis_server, caplog, kind, slabs, command
+):
+    user = "ACL", "SETUSER", "schematic", "reset", "on", f">{LOGIN}", "~*"
+    redis_server.command(*user, "+@all", f"-{command}")
+    url = f"redis://schematic:{LOGIN}@127.0.0.1:{redis_server.port}/0"
+    leases = CreditLeaseConfig(
+        mode="client",
+        redis_client=kind.from_url(url),
+        local_slab=slabs,
+        default_lease_size=200,
+        default_reservation_ttl=5,
+        sweep_interval=0.05,
+    )
+    fields = streaming(emulator, credit_leases=leases, event_buffer_period=0.01)
+
+    def use(client: Schematic) -> None:
+        for usage in (6, 1000, 6):  # the large one is more than the lease has, and is denied
+            reservation = client.check("inference", ACME, usage=usage).reservation
+            client.track_with_reservation(reservation, 3) if reservation else None
+        # The claim of a settle is made again before its usage is sent.
+        eventually(lambda: client.status().queued_events == 0)
+
+    def works(client: Schematic) -> bool:
+        use(client)
+        return client.status().last_error is None
+
+    with caplog.at_level("INFO", logger="schematic_native"):
+        with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+            for _ in range(8):
+                use(client)
+            begun = [line.message for line in caplog.records if line.levelname == "ERROR"]
+            topics = [message.partition(": Redis")[0] for message in begun]
+            assert sorted(set(topics)) == sorted(topics), begun
+            redis_server.command(*user, "+@all")
+            eventually(lambda: works(client))
+
+
 def test_every_command_of_the_rule_is_sent_or_called_and_no_other_is():
     scripts = "".join(
         script.read_text()

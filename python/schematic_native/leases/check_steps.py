@@ -6,13 +6,15 @@ for both clients, on the caller's thread and on an event loop. Nothing here wait
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import CheckResult, PendingCheck
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from schematic_native._native import Reservation
     from schematic_native.ground.fault_log import FaultLog
     from schematic_native.ground.slots import Slot
@@ -30,13 +32,12 @@ def finish(
 ) -> Operation[CheckResult | PendingCheck]:
     """Take a check's steps in the store until it is answered or needs something other than the store."""
     while pending.need in STORE_NEEDS:
+        step = _STEPS[pending.need]
         try:
-            answer = yield from _STEPS[pending.need](operations, pending)
+            answer = yield from step.take(operations, pending, faults)
         except StoreError as error:
-            faults.store_failed(pending.need, error)
+            faults.store_failed(step.name, error)
             answer = pending.resume_lost() if error.lost else pending.resume(False)
-        else:
-            faults.store_answered(pending.need)
         if not isinstance(answer, PendingCheck):
             return answer
         pending = answer
@@ -44,32 +45,63 @@ def finish(
 
 
 def _reserve(
-    operations: Operations, pending: PendingCheck
+    operations: Operations, pending: PendingCheck, faults: FaultLog
 ) -> Operation[CheckResult | PendingCheck]:
     debit = yield from operations.hold(_hold(pending), pending.time_to_live)
     if isinstance(debit, Refused):
+        faults.store_answered()
         return pending.resume_refused(debit is Refused.SHORT)
+    faults.store_answered(*(("reserve", "record") if debit.recorded else ("reserve",)))
     return pending.resume_debited(
         debit.remaining, debit.granted, debit.lease_id, debit.at, debit.recorded
     )
 
 
-def _record(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
-    return pending.resume((yield from operations.add(_hold(pending))))
+def _record(
+    operations: Operations, pending: PendingCheck, faults: FaultLog
+) -> Operation[CheckResult | PendingCheck]:
+    is_recorded = yield from operations.add(_hold(pending))
+    faults.store_answered("record")
+    return pending.resume(is_recorded)
 
 
-def _cancel(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
+def _cancel(
+    operations: Operations, pending: PendingCheck, faults: FaultLog
+) -> Operation[CheckResult | PendingCheck]:
     claimed = yield from operations.consume(_hold(pending).id, 0.0, _slot(pending))
-    return pending.resume_gone() if claimed is None else pending.resume(True)
-
-
-def _refund(operations: Operations, pending: PendingCheck) -> Operation[CheckResult | PendingCheck]:
-    hold = _hold(pending)
-    yield from operations.refund(_slot(pending), hold.credits_reserved, hold.lease_id)
+    if claimed is None:
+        faults.store_answered()
+        return pending.resume_gone()
+    faults.store_answered("claim")
     return pending.resume(True)
 
 
-_STEPS = {"reserve": _reserve, "record": _record, "cancel": _cancel, "refund": _refund}
+def _refund(
+    operations: Operations, pending: PendingCheck, faults: FaultLog
+) -> Operation[CheckResult | PendingCheck]:
+    hold = _hold(pending)
+    yield from operations.refund(_slot(pending), hold.credits_reserved, hold.lease_id)
+    faults.store_answered("claim")
+    return pending.resume(True)
+
+
+class _Step(NamedTuple):
+    """A step of a check.
+
+    `name` is what its failures are reported as. Steps that few checks take have the name of a common operation
+    that sends the same commands: otherwise nothing would ever tell that they work again.
+    """
+
+    name: str
+    take: Callable[[Operations, PendingCheck, FaultLog], Operation[CheckResult | PendingCheck]]
+
+
+_STEPS = {
+    "reserve": _Step("reserve", _reserve),
+    "record": _Step("record", _record),
+    "cancel": _Step("claim", _cancel),
+    "refund": _Step("claim", _refund),
+}
 
 
 def _slot(pending: PendingCheck) -> Slot:

@@ -246,7 +246,7 @@ class Leases:
 
     async def _acquire(self, flight: Flight, slot: Slot, required_credits: float) -> None:
         """Acquire a lease over the wire, unless one has come meanwhile."""
-        topic = f"acquire of a lease for {slot}"
+        topic = _acquire_topic(slot)
         balance = flight.balance
         try:
             plan = await self._store.plan_acquire(slot)
@@ -374,6 +374,8 @@ class Leases:
         self._backoff.succeeded(slot)
         self._core.forget_spent(*slot)
         self._faults.cleared(topic)
+        # A lease that is extended each time is never acquired again.
+        self._faults.cleared(_acquire_topic(slot))
 
     async def _add(self, slot: Slot, plan: ExtendPlan) -> None:
         """Extend a lease by what is planned."""
@@ -417,7 +419,7 @@ class Leases:
         held = self._core.lease(*slot)
         if self._closing or held is None or held.lease_id != lease_id:
             return
-        topic = f"acquire of a lease for {slot}"
+        topic = _acquire_topic(slot)
         plan, balance = self._core.plan_shared_acquire(slot[1]), self._core.company_balance(*slot)
         try:
             await self._obtain_affordable(slot, plan, balance, 0.0, lease_id)
@@ -474,6 +476,10 @@ class Leases:
     def _note_unreleased(self, lease_id: str, error: ApiError) -> None:
         # Nothing is lost for good: the service takes the lease back when it expires.
         self._faults.noted(f"lease {lease_id} could not be released: {error}")
+
+
+def _acquire_topic(slot: Slot) -> str:
+    return f"acquire of a lease for {slot}"
 
 
 def _affordable(balance: float | None, refused: float, needed: float) -> float | None:

@@ -231,11 +231,11 @@ class SharedStore:
     async def _try(self, claim: Claim | SlabClaim, late: Late[bool] = None) -> bool:
         """Make a claim; returns whether the store has answered."""
         try:
-            await self._ask(claim.make(self._operations, self._core), late)
+            is_made = await self._ask(claim.make(self._operations, self._core), late)
         except StoreError as error:
             self._faults.store_failed("claim", error)
             return False
-        self._faults.store_answered("claim")
+        self._faults.store_answered(*(("claim",) if is_made else ()))
         return True
 
     async def _insist(self, claim: Claim | SlabClaim) -> None:

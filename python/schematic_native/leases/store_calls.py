@@ -47,11 +47,12 @@ class StoreCalls:
         One that fails or is interrupted is made before its usage is sent, or at a sweep.
         """
         try:
-            self._store.run(Claim.of(owed).make(self._store.operations, self._core), STORE_TIMEOUT)
+            claiming = Claim.of(owed).make(self._store.operations, self._core)
+            is_made = self._store.run(claiming, STORE_TIMEOUT)
         except StoreError as error:
             self._faults.store_failed("claim", error)
         else:
-            self._faults.store_answered("claim")
+            self._faults.store_answered(*(("claim",) if is_made else ()))
 
 
 def calls_of(store: Store, core: Core, faults: FaultLog) -> StoreCalls | None:
