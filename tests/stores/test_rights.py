@@ -98,7 +98,8 @@ def test_a_missing_right_is_logged_once_for_each_step_that_needs_it_and_over_onc
     def use(client: Schematic) -> None:
         for usage in (6, 1000, 6):  # the large one is more than the lease has, and is denied
             reservation = client.check("inference", ACME, usage=usage).reservation
-            client.track_with_reservation(reservation, 3) if reservation else None
+            if reservation is not None:
+                client.track_with_reservation(reservation, 3)
         # The claim of a settle is made again before its usage is sent.
         eventually(lambda: client.status().queued_events == 0)
 
@@ -106,15 +107,15 @@ def test_a_missing_right_is_logged_once_for_each_step_that_needs_it_and_over_onc
         use(client)
         return client.status().last_error is None
 
-    with caplog.at_level("INFO", logger="schematic_native"):
-        with Schematic(API_KEY, SchematicConfig(**fields)) as client:
-            for _ in range(8):
-                use(client)
-            begun = [line.message for line in caplog.records if line.levelname == "ERROR"]
-            topics = [message.partition(": Redis")[0] for message in begun]
-            assert sorted(set(topics)) == sorted(topics), begun
-            redis_server.command(*user, "+@all")
-            eventually(lambda: works(client))
+    caplog.set_level("INFO", "schematic_native")
+    with Schematic(API_KEY, SchematicConfig(**fields)) as client:
+        for _ in range(8):
+            use(client)
+        begun = [line.message for line in caplog.records if line.levelname == "ERROR"]
+        topics = [message.partition(": Redis")[0] for message in begun]
+        assert sorted(set(topics)) == sorted(topics), begun
+        redis_server.command(*user, "+@all")
+        eventually(lambda: works(client))
 
 
 def test_every_command_of_the_rule_is_sent_or_called_and_no_other_is():

@@ -124,3 +124,19 @@ async def test_no_asynchronous_check_raises_for_it_either(one_server, emulator, 
             await asyncio.to_thread(raw.hset, COMPANY_LEASE, "grantedAmount", "abc")
             assert (await client.check(INFERENCE, ACME, usage=1)).allowed
     assert len(told(caplog)) == 1
+
+
+def test_a_row_that_names_another_slot_is_no_lease_and_is_not_extended(
+    one_server, emulator, raw, caplog
+):
+    caplog.set_level(logging.WARNING, "schematic_native")
+    with one_server.connect(redis) as connection:
+        leases = CreditLeaseConfig(mode="client", redis_client=connection)
+        config = SchematicConfig(**streaming(emulator, credit_leases=leases))
+        with Schematic(API_KEY, config) as client:
+            assert client.check(INFERENCE, ACME, usage=1).allowed
+            raw.hset(COMPANY_LEASE, "companyId", "comp_other")
+            for _ in range(3):
+                assert client.check(INFERENCE, ACME, usage=1).error == "lease_acquire_failed"
+    assert "extend" not in emulator.state()["requests"]
+    assert len([line for line in caplog.messages if "names another slot" in line]) == 1

@@ -8,7 +8,6 @@ lease or none.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +16,7 @@ from schematic_native.leases.company_lookup import CompanyLookup
 from schematic_native.leases.endings import Endings
 from schematic_native.leases.extend_backoff import ExtendBackoff
 from schematic_native.leases.flights import Calls, Flight, SingleFlight
+from schematic_native.leases.last_credits import affordable
 from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
 from schematic_native.leases.lease_store import is_shared
 from schematic_native.leases.process_store import ProcessStore
@@ -279,7 +279,7 @@ class Leases:
         try:
             await self._obtain(slot, plan, successor_of)
         except PaymentRequiredError:
-            less = _affordable(balance, plan.requested_amount, required_credits)
+            less = affordable(balance, plan.requested_amount, required_credits)
             if less is None:
                 raise
             await self._obtain(slot, plan.with_amount(less), successor_of)
@@ -305,8 +305,8 @@ class Leases:
         elif is_foreign(lease, ends):
             free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)
-        if free is not None and kept == lease.lease_id:
-            lease = await self._renew(slot, lease, plan)
+        if is_shared(store) and free is not None and kept == lease.lease_id:
+            lease = await self._renew(store, slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
             self._calls.spawn(self._release(lease.lease_id, None))
 
@@ -324,13 +324,21 @@ class Leases:
             slot, lease.lease_id, lease.granted, expires_at, free, successor_of
         )
 
-    async def _renew(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
+    async def _renew(
+        self, store: SharedLeaseStore, slot: Slot, lease: GrantedLease, plan: AcquirePlan
+    ) -> GrantedLease:
         """Move the end of a lease that is live for the service, but has ended for the store.
 
         That happens if the store's clock is ahead: the service hands out no other lease until this one has
         ended by its own clock, too.
         """
-        if await self._store.live_lease(slot) is not None:
+        if await store.live_lease(slot) is not None:
+            return lease
+        if not await store.has_ended(slot, lease.lease_id):
+            # An extend would not change that, and each check would ask for another.
+            self._faults.noted(
+                f"the row of the lease for {slot} names another slot: it counts as none"
+            )
             return lease
         ends = self._ends.within_the_hour(plan.expires_at)
         renewed = await self._api.extend_lease(lease.lease_id, plan.requested_amount, ends)
@@ -349,7 +357,7 @@ class Leases:
             try:
                 await self._add(slot, plan)
             except PaymentRequiredError:
-                less = _affordable(balance, plan.additional_amount, plan.shortfall)
+                less = affordable(balance, plan.additional_amount, plan.shortfall)
                 if less is None:
                     raise
                 await self._add(slot, plan.with_amount(less))
@@ -480,18 +488,3 @@ class Leases:
 
 def _acquire_topic(slot: Slot) -> str:
     return f"acquire of a lease for {slot}"
-
-
-def _affordable(balance: float | None, refused: float, needed: float) -> float | None:
-    """Return fewer credits to ask for after a refusal: the company's last ones. None to give up.
-
-    Args:
-        balance: the company's, as it is cached.
-        refused: credits that were refused.
-        needed: credits that a check waits for; 0 if none does.
-
-    """
-    if balance is None or balance < needed:
-        return None
-    less = max(float(math.floor(balance)), needed)
-    return less if 0 < less < refused else None
