@@ -38,6 +38,7 @@ from schematic_native.client.metrics import Metric, Sample, write
 from schematic_native.openfeature import SchematicProvider
 from schematic_native.telemetry import instrument
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
+from tests.forks import in_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -249,19 +250,16 @@ def test_labels_are_escaped() -> None:
 def test_a_forked_child_counts_from_nothing(client) -> None:
     hold = client.check("inference", ACME, usage=10).reservation
     client.track_with_reservation(hold, 1)
-    child = os.fork()
-    if child == 0:
-        is_right = False
-        try:
-            told = Reading(scraped(client))
-            fresh = told("checks") == 0 and not client._timings.by_operation
-            hold = client.check("inference", ACME, usage=10).reservation
-            client.track_with_reservation(hold, 1)
-            is_right = fresh and Reading(scraped(client))("checks") == 1
-            client.shutdown()
-        finally:
-            os._exit(0 if is_right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def child() -> list[float]:
+        before = Reading(scraped(client))("checks"), len(client._timings.by_operation)
+        hold = client.check("inference", ACME, usage=10).reservation
+        client.track_with_reservation(hold, 1)
+        after = Reading(scraped(client))("checks")
+        client.shutdown()
+        return [*before, after]
+
+    assert in_fork(child) == [0, 0, 1]
 
 
 # What instrument() changes on a client

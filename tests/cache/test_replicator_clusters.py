@@ -22,7 +22,7 @@ from tests.cache.replicators import (
     patience,
     seeded,
 )
-from tests.conftest import ACME, API_KEY, eventually, eventually_async
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, eventually_async
 from tests.stores.servers import ClusterServers, Sentinel
 
 __all__ = ["patience"]
@@ -129,7 +129,7 @@ async def follow_through(sentinels: Sentinel, replicator: Replicator) -> None:
 
 async def answers(client: AsyncSchematic, *, value: bool) -> None:
     """Check until the flag has a value."""
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + PATIENCE
     while await client.check_flag("inference", ACME) is not value:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.005)

@@ -76,7 +76,8 @@ def test_a_clients_lifecycle_leaves_no_thread_and_no_socket(emulator):
     for _ in range(3):
         with make(emulator) as client:
             assert client.check(INFERENCE, ACME, usage=1).allowed
-    assert set(threading.enumerate()) == threads
+    # A shutdown waits a moment for its thread, and on a busy machine no longer.
+    eventually(lambda: set(threading.enumerate()) <= threads)
     # The emulator runs in this process as well, and closes its end a moment later.
     eventually(lambda: sockets() <= before)
 

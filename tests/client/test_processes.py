@@ -7,10 +7,12 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,11 +28,11 @@ from schematic_native import (
     SchematicConfig,
 )
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.forks import in_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
-    from pathlib import Path
 
     from schematic_native.emulator import Emulator
 
@@ -51,24 +53,6 @@ def make(emulator: Emulator, **fields: object) -> Schematic:
 
 def tracks(emulator: Emulator) -> list[dict[str, Any]]:
     return [event for event in emulator.events() if event["type"] == "track"]
-
-
-def in_fork(work: Callable[[], object]) -> Any:
-    """Run a function in a forked child and return what it returned."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        with contextlib.suppress(BaseException):
-            answer = json.dumps(work())
-            os.write(writing, answer.encode())
-            status = 0
-        os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return json.loads(answer)
 
 
 @forking
@@ -269,7 +253,9 @@ def test_a_reservation_is_settled_in_another_process(emulator, method):
     with make(emulator) as client:
         result = client.check(INFERENCE, ACME, usage=10)
         ours, theirs = context.Pipe()
-        process = context.Process(target=settle_elsewhere, args=(theirs, emulator.base_url))
+        process = context.Process(
+            target=settle_elsewhere, args=(theirs, emulator.base_url), daemon=True
+        )
         process.start()
         ours.send(json.dumps(result.reservation.to_dict()))
         assert ours.poll(PATIENCE)
@@ -348,7 +334,7 @@ def use(client: Schematic) -> int:
 
 
 RAW_FORK = """
-    import ctypes, os, sys
+    import ctypes, faulthandler, os, sys, threading
     from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 
     url = sys.argv[1]
@@ -359,14 +345,27 @@ RAW_FORK = """
     client = Schematic("sch_dev_emulator", config)
     held = client.check("inference", {"id": "acme"}, usage=5)
     client.track("queued at the fork", {"id": "acme"})
-    # So that no thread wakes up to ask for the interpreter while it forks: the child would find its lock taken.
+    # While this thread forks, no other may ask for the interpreter: the child would find its lock taken. So the
+    # client's own thread waits for a byte meanwhile, and gives the interpreter away for that and for nothing else.
     sys.setswitchinterval(60)
+    reading, writing = os.pipe()
+    is_waiting = threading.Event()
+
+    async def wait_for_byte():
+        is_waiting.set()
+        os.read(reading, 1)
+
+    waiting = client._session.thread.begin(wait_for_byte)
+    is_waiting.wait()
     # The C library's fork, which runs none of Python's hooks.
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
+        faulthandler.dump_traceback_later(100, exit=True)  # so that a child that hangs says where
         exec(sys.argv[2])
         client.shutdown()
         os._exit(0)
+    os.write(writing, b"x")
+    waiting.wait(None)
     assert os.waitpid(pid, 0)[1] == 0
     assert client.status().open_holds == 1
     client.track_with_reservation(held.reservation, 3)
@@ -401,14 +400,18 @@ def test_a_child_of_a_server_that_skips_the_fork_hooks_uses_nothing_of_its_paren
 
 def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulator, tmp_path):
     served = 40
-    with (
-        serving(emulator, tmp_path) as url,
-        httpx.Client(trust_env=False, timeout=PATIENCE) as browser,
-    ):
-        answers = [browser.get(url).json() for _ in range(3)]
+    with serving(emulator, tmp_path) as url:
+
+        def get() -> dict[str, Any]:
+            answer: dict[str, Any] = httpx.get(url, timeout=PATIENCE, trust_env=False).json()
+            return answer
+
+        answers = [get()]
+        # While one worker stands still, the other has to answer.
+        with standing_still(answers[0]["process"]):
+            answers.append(get())
         browsers = [
-            threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=PATIENCE).json()))
-            for _ in range(served - 3)
+            threading.Thread(target=lambda: answers.append(get())) for _ in range(served - 2)
         ]
         for thread in browsers:
             thread.start()
@@ -424,6 +427,26 @@ def test_gunicorn_workers_of_a_preloaded_application_bill_what_they_used(emulato
     # Either worker leaves the lease to the other.
     assert {lease["status"] for lease in state["leases"].values()} == {"active"}
     assert emulator.audit()["balanced"]
+
+
+@contextlib.contextmanager
+def standing_still(process: int) -> Iterator[None]:
+    """Stop a process until the end of the block."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        eventually(lambda: state_of(process).startswith("T"))
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def state_of(process: int) -> str:
+    """Tell what a process that may be another's child is doing: T if it was stopped."""
+    stat = Path(f"/proc/{process}/stat")
+    if stat.exists():
+        return stat.read_text().rpartition(") ")[2]
+    words = ["ps", "-o", "state=", "-p", str(process)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextlib.contextmanager

@@ -171,7 +171,7 @@ def test_a_hold_without_an_event_to_settle_it_is_released_at_once():
 
 
 def test_offline_does_no_io_and_answers_the_defaults():
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     config = SchematicConfig(
         offline=True, flag_defaults={"On": True}, credit_leases=CreditLeaseConfig()
     )
@@ -191,7 +191,7 @@ def test_offline_does_no_io_and_answers_the_defaults():
         client.track("e")
         client.identify({"id": "a"})
         client.prewarm(ACME, [CREDIT])
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= threads
         assert client.status().queued_events == 0
 
 

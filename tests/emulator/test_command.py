@@ -43,6 +43,34 @@ def test_it_tells_where_it_is_and_ends_well(tmp_path: Path, number: signal.Signa
             assert process.wait(60) == 0
 
 
+# A signal that is given to another thread does not wake the main thread, nor does one that comes in the
+# instant before the main thread waits.
+ELSEWHERE = """
+import signal, sys, threading
+from schematic_native.tools.subcommands import main
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+sys.exit(main(["emulator"]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="threads block no signals here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_does_not_wake_the_main_thread_ends_it_all_the_same(
+    number: signal.Signals,
+) -> None:
+    command = [sys.executable, "-c", ELSEWHERE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "Dashboard: " in [process.stdout.readline() for _ in range(2)][1]
+            process.send_signal(number)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
 def test_it_opens_the_dashboard_on_request(tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     browser = tmp_path / "browser.py"

@@ -17,6 +17,7 @@ import pytest
 from schematic_native.emulator import Emulator, EmulatorError, SeedError
 from tests.emulator.conftest import Wire
 from tests.emulator.endpoints.test_datastream import Stream
+from tests.forks import in_fork
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -376,10 +377,5 @@ def test_clients_are_sent_what_a_reset_has_changed(emulator: Emulator) -> None:
 def test_a_forked_child_does_not_talk_into_its_parents_connection() -> None:
     with Emulator() as emulator:
         emulator.state()
-        child = os.fork()
-        if not child:
-            good = emulator.audit()["balanced"]
-            os._exit(0 if good else 1)
-        _, status = os.waitpid(child, 0)
-        assert status == 0
+        assert in_fork(lambda: emulator.audit()["balanced"]) is True
         assert emulator.audit()["balanced"]

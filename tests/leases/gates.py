@@ -14,7 +14,7 @@ from schematic_native._native import Core
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.leases.shared_store import SharedStore
 from schematic_native.redis import open_store
-from tests.conftest import API_KEY
+from tests.conftest import API_KEY, PATIENCE
 from tests.stores.callers import LEASE, SLOT, hold
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def books(gate: Gate) -> tuple[float, float]:
 
 async def settled(gate: Gate, shared: SharedStore) -> None:
     """Wait until the lease is whole: what goes on without its caller has ended, and is claimed."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while await books(gate) != (1000, 0):
         assert time.monotonic() < until, "credits are missing"
         await shared.sweep()

@@ -7,6 +7,8 @@ from typing import Any
 
 from openfeature.event import EventDetails, ProviderEvent
 
+from tests.conftest import PATIENCE
+
 
 class Events:
     """Handlers of all events, and what they were told."""
@@ -20,4 +22,4 @@ class Events:
         return lambda details: self.told.put((event, details))
 
     def next(self) -> tuple[ProviderEvent, EventDetails]:
-        return self.told.get(timeout=10)
+        return self.told.get(timeout=PATIENCE)

@@ -22,6 +22,7 @@ from openfeature import api
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.openfeature import SchematicProvider
 from tests.conftest import API_KEY, eventually, eventually_async, plain, streaming
+from tests.forks import in_fork
 from tests.openfeature.evaluations import ACME, DEFAULTS, NOBODY
 from tests.openfeature.flags import flag
 from tests.openfeature.listeners import Events
@@ -164,15 +165,13 @@ def test_both_providers_of_a_client_are_notified_even_if_one_fails(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_resolves(client: OpenFeatureClient, provider: SchematicProvider) -> None:
     assert client.get_boolean_value("inference", False, ACME)
-    child = os.fork()
-    if child == 0:
-        value = False
-        try:
-            value = client.get_boolean_value("inference", False, ACME)
-            provider.client.shutdown()
-        finally:
-            os._exit(0 if value else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def resolve() -> bool:
+        value = client.get_boolean_value("inference", False, ACME)
+        provider.client.shutdown()
+        return value
+
+    assert in_fork(resolve) is True
 
 
 @pytest.mark.parametrize(

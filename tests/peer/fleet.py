@@ -31,6 +31,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from schematic_native.redis import AsyncStore, SyncStore, open_store
+from tests.conftest import PATIENCE
 from tests.stores.inspection import sweep_all
 
 if TYPE_CHECKING:
@@ -198,6 +199,14 @@ class Async:
         await self._redis.aclose()
 
 
+async def streaming(client: Any, flag: str = FLAG) -> None:
+    """Wait for the flags of the published SDK: its start does not, and without them it asks the API."""
+    until = time.monotonic() + PATIENCE
+    while await client._datastream_client.get_flag(flag) is None:
+        assert time.monotonic() < until, "no flag has come"
+        await asyncio.sleep(0.005)
+
+
 class Published:
     """The published Python SDK."""
 
@@ -223,6 +232,7 @@ class Published:
 
     async def start(self) -> Self:
         await self._client.initialize()
+        await streaming(self._client)
         await self._client.prewarm(COMPANY, [CREDIT])
         return self
 
@@ -268,6 +278,7 @@ class Node:
         command = ["node", str(self._folder / "member.mjs"), json.dumps(settings)]
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+        await self._do("stream", flag=FLAG)
         await self._do("prewarm", company=COMPANY, credit=CREDIT)
         return self
 

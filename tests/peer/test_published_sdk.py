@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.conftest import PATIENCE
+from tests.peer.fleet import streaming
+
 published = pytest.importorskip(
     "schematic.client", reason="the published SDK (dependency group `peer`) is not installed"
 )
@@ -43,6 +46,8 @@ async def running(emulator: Emulator, leases: Any = None, **config: Any) -> Asyn
             ),
         )
         await client.initialize()
+        if client._datastream_client is not None:
+            await streaming(client)
         try:
             yield client
         finally:
@@ -125,7 +130,7 @@ async def test_datastream_checks_follow_what_is_pushed(emulator: Emulator) -> No
     async with running(emulator, use_datastream=True) as client:
         assert await client.check_flag("inference", company={"id": "few"}) is True
         emulator.set_balance("comp_few", CREDIT, 0)
-        await asyncio.wait_for(until_denied(client), 10)
+        await asyncio.wait_for(until_denied(client), PATIENCE)
         assert await client.check_flag("exports", company={"id": "over"}) is False
 
 

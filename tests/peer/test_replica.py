@@ -294,7 +294,7 @@ class Heard:
         self._reported.clear()
         self._last = f"company:{self._replicator.version}:the-last-key"
         self._replicator.write(self._last, None)
-        await asyncio.wait_for(self._reported.wait(), 10)
+        await asyncio.wait_for(self._reported.wait(), PATIENCE)
 
 
 async def test_each_change_of_a_world_is_decided_by_once_redis_has_told_it(

@@ -26,7 +26,7 @@ from schematic_native.service.datastream import (
     datastream_url,
 )
 from schematic_native.service.reconnects import Backoff
-from tests.conftest import eventually_async
+from tests.conftest import PATIENCE, eventually_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from schematic_native.ground.fault_log import FaultLog
 
+# Seconds that no test takes: what ends sooner was not waited for.
+LONG = 3600.0
 FLAG = {
     "id": "f1",
     "account_id": "a",
@@ -153,7 +155,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.name == "schematic_native"]
 
 
-def soon(seconds: float = 5.0) -> float:
+def soon(seconds: float = PATIENCE) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
@@ -186,7 +188,7 @@ def test_the_backoff_grows_from_one_second_to_thirty_and_can_be_cleared():
 
 async def test_a_connection_is_ready_once_its_flags_have_arrived(core, faults):
     async with serving() as service, streaming(service.url, core, faults) as stream:
-        await asyncio.wait_for(stream.first_outcome.wait(), 5)
+        await asyncio.wait_for(stream.first_outcome.wait(), PATIENCE)
         assert (stream.connected, stream.ready, core.flag_keys()) == (True, True, ["f"])
     assert service.asked == [("rulesengine.Flags", ())]
     assert service.requests[0]["action"] == "start"
@@ -258,7 +260,7 @@ async def test_what_a_first_check_needs_is_requested_before_the_flags_are_here(d
         )
         client = AsyncSchematic("k", config)
         check = asyncio.create_task(client.check_flag("f", {"id": "acme"}))
-        await asyncio.wait_for(requested.wait(), 20)
+        await asyncio.wait_for(requested.wait(), PATIENCE)
         check.cancel()
         await asyncio.gather(check, return_exceptions=True)
         await client.shutdown()
@@ -272,9 +274,11 @@ async def test_an_entity_completes_requests_for_any_of_its_keys(core, faults):
 
 
 async def test_an_error_ends_the_requests_for_its_keys_at_once(core, faults, caplog):
-    async with serving() as service, streaming(service.url, core, faults) as stream:
+    timing = Timing(request=LONG)
+    async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
         await stream.first_outcome.wait()
-        assert not await asyncio.wait_for(stream.request(USER, {"id": "nobody"}, soon(60)), 1)
+        asked = stream.request(USER, {"id": "nobody"}, soon(LONG))
+        assert not await asyncio.wait_for(asked, PATIENCE)
     assert said(caplog) == []
 
 
@@ -283,7 +287,9 @@ async def test_a_request_without_a_response_ends_at_its_timeout(core, faults):
     async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
         service.silent = True
         await stream.first_outcome.wait()
-        assert not await asyncio.wait_for(stream.request(COMPANY, {"id": "x"}, soon(60)), 5)
+        assert not await asyncio.wait_for(
+            stream.request(COMPANY, {"id": "x"}, soon(LONG)), PATIENCE
+        )
 
 
 async def test_a_second_caller_gives_up_at_its_own_deadline_and_the_request_goes_on(core, faults):
@@ -295,13 +301,14 @@ async def test_a_second_caller_gives_up_at_its_own_deadline_and_the_request_goes
         assert not await stream.request(COMPANY, {"id": "acme"}, soon(0.02))
         message = {"entity_type": COMPANY, "message_type": "full", "data": entity("c1", id="acme")}
         await service.sockets[0].send(json.dumps(message))
-        assert await asyncio.wait_for(first, 5)
+        assert await asyncio.wait_for(first, PATIENCE)
 
 
 async def test_a_request_without_a_connection_fails_at_once(core, faults, dead_url):
     async with streaming(dead_url, core, faults) as stream:
         await stream.first_outcome.wait()
-        assert not await stream.request(COMPANY, {"id": "x"}, soon(60))
+        asked = stream.request(COMPANY, {"id": "x"}, soon(LONG))
+        assert not await asyncio.wait_for(asked, PATIENCE)
 
 
 async def test_a_dropped_connection_is_reopened_and_requests_everything_again(core, faults, caplog):
@@ -400,7 +407,7 @@ async def test_a_large_message_is_ingested(core, faults):
     async with serving() as service:
         service.flags = [FLAG | {"id": f"f{n}", "key": f"key-{n}"} for n in range(2000)]
         async with streaming(service.url, core, faults) as stream:
-            await asyncio.wait_for(stream.first_outcome.wait(), 10)
+            await asyncio.wait_for(stream.first_outcome.wait(), PATIENCE)
             assert len(core.flag_keys()) == 2000
 
 
@@ -467,5 +474,5 @@ async def test_a_flood_of_messages_does_not_block_the_loop(core, faults):
         for company in companies:
             message = {"entity_type": COMPANY, "message_type": "full", "data": company}
             await service.sockets[0].send(json.dumps(message))
-        await asyncio.wait_for(counting, 20)
+        await asyncio.wait_for(counting, PATIENCE)
         assert turns > 5000 / 64

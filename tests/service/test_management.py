@@ -19,6 +19,7 @@ from schematic_native.service.errors import ApiError, NotFoundError
 from schematic_native.service.resources import NAMES
 from tests.callers import both_clients
 from tests.conftest import API_KEY
+from tests.forks import in_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,13 +270,7 @@ def test_no_request_is_sent_offline(service: Service, kind: str) -> None:
 def test_a_child_has_its_own_connections(service: Service) -> None:
     with sync_client(service) as client:
         client.plans.list_plans()
-        child = os.fork()
-        if not child:
-            try:
-                client.plans.list_plans()
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        assert in_fork(lambda: client.plans.list_plans() is not None)
         client.plans.list_plans()
     assert len(service.requests) == 3
     assert len(service.connections) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from schematic_native import (
 from schematic_native._native import Core
 from schematic_native.emulator import Emulator
 from tests.conftest import ACME, API_KEY, eventually, plain, streaming
+from tests.forks import in_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_a_full_spool_refuses_what_is_new_and_the_service_still_gets_everything(
             assert status.bytes <= 128 * 1024
             line = f'spool_exceptions_total{{kind="refused"}} {status.refused}'
             assert line in client.metrics_text()
-        eventually(lambda: client.status().sent_events == 1000, 30.0)
+        eventually(lambda: client.status().sent_events == 1000)
     assert tracked(emulator) == [f"{number:04}" for number in range(1000)]
 
 
@@ -296,23 +296,19 @@ def test_a_forked_child_has_files_of_its_own_and_leaves_its_parents_alone(
 ) -> None:
     client = make(emulator, tmp_path, event_capture_url=dead_url)
     client.track("parent", ACME)
-    child = multiprocessing.get_context("fork").Process(target=_track_in_child, args=(client,))
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
+
+    def child() -> list[int]:
+        client.track("child", ACME)
+        client.shutdown()
+        return [spool_of(client).adopted, spool_of(client).events]
+
+    assert in_fork(child) == [0, 0]
     assert spool_of(client).events == 1
     assert spool_of(client).adopted == 0
     client.shutdown()
     with make(emulator, tmp_path, event_buffer_period=0.05) as next_client:
         next_client.initialize()
         eventually(lambda: tracked(emulator) == ["child", "parent"])
-
-
-def _track_in_child(client: Schematic) -> None:
-    client.track("child", ACME)
-    client.shutdown()
-    spool = spool_of(client)
-    os._exit(0 if (spool.adopted, spool.events) == (0, 0) else 1)
 
 
 @forking

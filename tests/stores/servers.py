@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+# Milliseconds without an answer after which servers of a cluster take one of them for dead: neither a frozen
+# machine nor a server that a test has stopped is noticed, unless the test waits for that.
+NOT_MISSED, SOON_MISSED = "60000", "1000"
+
+
 def find_server() -> str:
     """Find redis-server, installing Debian's package where that is possible."""
     found = shutil.which("redis-server")
@@ -125,9 +130,8 @@ class ClusterServers:
     SLOTS = 16384
 
     def __init__(self, *more_options: str) -> None:
-        # A frozen machine must not look like a dead server to the others.
         options = (
-            "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", "3000",
+            "--appendonly", "no", "--cluster-enabled", "yes", "--cluster-node-timeout", NOT_MISSED,
             *more_options,
         )  # fmt: skip
         self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
@@ -241,9 +245,13 @@ class ClusterServers:
         eventually(lambda: all(self._is_complete(server) for server in self.servers))
 
     def await_broken(self) -> None:
-        """Wait until those that are left know that one is missing."""
+        """Wait until those that are left know that one is missing, which they do not notice by themselves."""
         left = [server for server in self.servers if server.process is not None]
+        for server in left:
+            server.command("CONFIG", "SET", "cluster-node-timeout", SOON_MISSED)
         eventually(lambda: not any(self._is_complete(server) for server in left))
+        for server in left:
+            server.command("CONFIG", "SET", "cluster-node-timeout", NOT_MISSED)
 
     def remove(self) -> None:
         for server in self.servers:

@@ -224,7 +224,7 @@ def test_a_frozen_server_costs_no_more_than_the_timeout_and_stops_no_other(calle
             for _ in within(0.2 + SLACK):
                 with pytest.raises(StoreError):
                     caller.do(caller.ask.try_reserve(SLOT, 1), timeout=0.2)
-        assert not caller.do(is_open(caller.ask, name), timeout=1.0)
+        assert not caller.do(is_open(caller.ask, name))
 
 
 def test_a_cluster_that_was_never_there_is_a_failure_of_the_store(cluster, make_caller):

@@ -25,7 +25,7 @@ from schematic_native.redis.commands import Command
 from schematic_native.redis.keys import Keys
 from tests.conftest import ACME, API_KEY, eventually, streaming
 from tests.limits import within
-from tests.stores.callers import BOTH, LEASE, PREFIX, SLOT, Caller, Kind, hold
+from tests.stores.callers import BOTH, LEASE, PATIENCE, PREFIX, SLOT, Caller, Kind, hold
 from tests.stores.inspection import count_holds, sweep_all
 from tests.stores.servers import ClusterServers
 
@@ -187,7 +187,7 @@ def test_the_first_callers_all_wait_for_the_map(cluster, make_caller):
     caller = make_caller(cluster, Kind(is_async=True))
 
     async def ask_at_once() -> list[object]:
-        leases = [caller.store.run(caller.ask.lease(SLOT), 5.0) for _ in range(20)]
+        leases = [caller.store.run(caller.ask.lease(SLOT), PATIENCE) for _ in range(20)]
         return await asyncio.gather(*leases)
 
     assert caller.loop.run_until_complete(ask_at_once()) == [None] * 20

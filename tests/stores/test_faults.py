@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from redis.retry import Retry
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis import open_store, scripts, sync_connections
 from tests.conftest import PATIENCE, eventually, eventually_async
+from tests.forks import in_fork
 from tests.limits import within
 from tests.stores.callers import (
     BOTH,
@@ -37,7 +37,7 @@ from tests.stores.proxies import Cut, Proxy
 from tests.stores.servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 YEAR_2100 = 4_102_444_800.0
 
@@ -68,7 +68,7 @@ def prepared(caller: Caller) -> Caller:
     return caller
 
 
-def failure_of(caller: Caller, operation: Any, timeout: float = 1.0) -> StoreError:
+def failure_of(caller: Caller, operation: Any, timeout: float = PATIENCE) -> StoreError:
     with pytest.raises(StoreError) as failure:
         caller.do(operation, timeout)
     return failure.value
@@ -173,7 +173,7 @@ def test_a_server_that_loads_its_data_refuses_until_it_has(make_caller, kind, ow
     caller = make_caller(own_server, kind)
     eventually(lambda: is_loading(own_server))
     # It looks at connections now and then only.
-    assert not failure_of(caller, caller.ask.try_reserve(SLOT, 1), timeout=PATIENCE).lost
+    assert not failure_of(caller, caller.ask.try_reserve(SLOT, 1)).lost
     with own_server.connect() as other:
         other.config_set("key-load-delay", 0)
     own_server.await_answer()
@@ -207,7 +207,8 @@ def test_a_frozen_server_costs_no_more_than_the_timeout(
 
 def test_a_debit_that_a_frozen_server_makes_later_is_made_once(caller, own_server):
     with own_server.frozen():
-        assert failure_of(caller, caller.ask.try_reserve(SLOT, 30), timeout=0.1).lost
+        # Time enough to send it: what was not sent is not lost.
+        assert failure_of(caller, caller.ask.try_reserve(SLOT, 30), timeout=1.0).lost
     # Nothing else is on the wire than what was sent before.
     for _ in range(3):
         assert caller.do(caller.ask.lease(SLOT)).remaining in {80, 50}
@@ -217,7 +218,7 @@ def test_a_debit_that_a_frozen_server_makes_later_is_made_once(caller, own_serve
 def test_a_server_that_is_not_there_fails_at_once(make_caller, kind, own_server):
     own_server.stop()
     caller = make_caller(own_server, kind)
-    failure = failure_of(caller, caller.ask.try_reserve(SLOT, 1), timeout=5.0)
+    failure = failure_of(caller, caller.ask.try_reserve(SLOT, 1))
     assert not failure.lost
     assert "cannot be reached" in str(failure)
 
@@ -292,7 +293,7 @@ def test_a_forked_child_never_uses_the_connections_of_its_parent(own_server, mak
     caller = prepared(make_caller(own_server))
     with own_server.connect() as other:
         before = other.info("stats")["total_connections_received"]
-        in_child(lambda: caller.do(caller.ask.try_reserve(SLOT, 1)))
+        in_fork(lambda: caller.do(caller.ask.try_reserve(SLOT, 1)).remaining)
         assert other.info("stats")["total_connections_received"] == before + 1
     # The parent's own connection is open, and has nothing to read but its own answers.
     assert caller.do(caller.ask.lease(SLOT)).remaining == 79
@@ -303,20 +304,9 @@ def test_a_forked_childs_end_leaves_the_parents_connections_open(own_server, mak
     caller = prepared(make_caller(own_server))
     with own_server.connect() as other:
         before = other.info("stats")["total_connections_received"]
-        in_child(caller.close)
+        in_fork(caller.close)
         assert caller.do(caller.ask.lease(SLOT)).remaining == 80
         assert other.info("stats")["total_connections_received"] == before
-
-
-def in_child(work: Callable[[], object]) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 - nothing else may run in the child
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_sixteen_threads_share_a_store(own_server, make_caller):

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from schematic_native.tools import demo
+from tests.conftest import PATIENCE
 
 EXAMPLE = Path(demo.__file__).parents[1] / "emulator" / "inference.json"
 
@@ -73,7 +74,7 @@ def test_a_demo_that_stays_shows_its_dashboard_until_it_is_interrupted() -> None
             assert "acme" in page.text
         finally:
             staying.send_signal(signal.SIGINT)
-        assert staying.wait(30) == 0
+        assert staying.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("kind", [[], ["--async"]], ids=["sync", "async"])

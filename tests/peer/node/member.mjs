@@ -1,6 +1,7 @@
 // The published Node SDK as a member of a fleet: a JSON command on each line of stdin, its answer on stdout.
 
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { SchematicClient } from "@schematichq/schematic-typescript-node";
 import { createClient } from "redis";
 
@@ -23,6 +24,11 @@ const client = new SchematicClient({
 });
 
 const actions = {
+  // The start does not wait for the flags, and without them the API is asked.
+  async stream({ flag }) {
+    while (!(await client.datastreamClient.getFlag(flag))) await setTimeout(20);
+    return null;
+  },
   async prewarm({ company, credit }) {
     await client.prewarm({ company }, [credit]);
     return null;
