@@ -29,12 +29,15 @@ from schematic_native import (
 )
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 from tests.forks import in_fork
+from tests.leases.users import steady
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from schematic_native.emulator import Emulator
+
+__all__ = ["steady"]
 
 INFERENCE = "inference"
 # CPython warns about a fork in a process with threads, which is what these tests do.
@@ -291,12 +294,15 @@ def test_forked_workers_bill_what_they_used(emulator):
 
 
 @forking
-def test_what_a_forked_child_billed_of_its_parents_slab_is_not_served_again(emulator, redis_server):
+def test_what_a_forked_child_billed_of_its_parents_slab_is_not_served_again(
+    emulator, redis_server, steady
+):
+    ttl = 60.0
     leases = CreditLeaseConfig(
         mode="client",
         redis_client=redis.Redis.from_url(redis_server.url),
-        local_slab=LocalSlab(min_credits=100, max_credits=1000),
-        default_reservation_ttl=0.5,
+        local_slab=LocalSlab(min_credits=100, max_credits=1000, lifetime=3600.0),
+        default_reservation_ttl=ttl,
         sweep_interval=0.02,
     )
     with make(emulator, credit_leases=leases) as client:
@@ -315,6 +321,7 @@ def test_what_a_forked_child_billed_of_its_parents_slab_is_not_served_again(emul
             client.shutdown()
 
         in_fork(child)
+        steady.ahead = ttl
         eventually(lambda: client.status().open_holds == 0)
     billed = emulator.state()["billed"]["comp_acme"]["inference_tokens"]
     with redis.Redis.from_url(redis_server.url, decode_responses=True) as reader:

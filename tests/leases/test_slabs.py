@@ -25,16 +25,20 @@ from tests.leases.users import (
     patience,
     redis_clock,
     remaining,
+    steady,
 )
 from tests.stores.servers import RedisServer
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
 
-__all__ = ["make_user", "patience", "redis_clock"]
+__all__ = ["make_user", "patience", "redis_clock", "steady"]
 
 
 SLAB = LocalSlab(min_credits=100, max_credits=1000)
+# One that is still there when its holds have lapsed, after so many seconds by a clock that the test controls.
+LONG_SLAB = LocalSlab(min_credits=100, max_credits=1000, lifetime=3600.0)
+TTL = 60.0
 
 
 def take_slab(user: User, server: RedisServer) -> dict[str, str]:
@@ -162,15 +166,15 @@ def units(emulator: Emulator) -> float:
 
 @pytest.mark.parametrize("lapses_here", [False, True], ids=["open", "lapsed"])
 def test_what_another_process_billed_of_a_slab_does_not_come_back_when_its_owner_dies(
-    make_user, emulator, redis_server, leave, lapses_here
+    make_user, emulator, redis_server, leave, lapses_here, steady
 ):
-    ttl = 0.5 if lapses_here else 60.0
-    user = make_user(local_slab=SLAB, sweep_interval=0.02, default_reservation_ttl=ttl)
+    user = make_user(local_slab=LONG_SLAB, sweep_interval=0.02, default_reservation_ttl=TTL)
     row = take_slab(user, redis_server)
     holds_there = [leave(user.check(5).reservation) for _ in range(4)]
     worker = make_user(sweep_interval=0.02)
     for hold in holds_there:
         worker.do("track_with_reservation", hold, 3)
+    steady.ahead = TTL if lapses_here else 0.0
 
     def has_settled() -> bool:
         user.turn()
@@ -197,14 +201,15 @@ def test_what_another_process_billed_of_a_slab_does_not_come_back_when_its_owner
 
 
 def test_what_another_process_billed_of_a_slab_is_not_served_again(
-    make_user, emulator, redis_server, leave
+    make_user, emulator, redis_server, leave, steady
 ):
-    user = make_user(local_slab=SLAB, sweep_interval=0.02, default_reservation_ttl=0.5)
+    user = make_user(local_slab=LONG_SLAB, sweep_interval=0.02, default_reservation_ttl=TTL)
     take_slab(user, redis_server)
     results = [user.check(5) for _ in range(4)]
     worker = make_user(sweep_interval=0.02)
     for result in results:
         worker.do("track_with_reservation", leave(result.reservation), 3)
+    steady.ahead = TTL
 
     def has_lapsed() -> bool:
         user.turn()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ import redis
 import redis.asyncio
 
 from schematic_native import CheckResult, CreditLeaseConfig
+from schematic_native._native import Core
 from tests.callers import Caller
 from tests.conftest import ACME, PATIENCE, streaming
 from tests.limits import give_stores
@@ -108,6 +111,24 @@ def held(server: RedisServer) -> float:
 
 def remaining(server: RedisServer) -> float:
     return float(lease_row(server)["localRemainingCredits"])
+
+
+class SteadyClock:
+    """The clock that holds in memory lapse by: the system's, and as much later as a test says."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> SteadyClock:
+    """The steady clock of the clients that are made from now on."""
+    clock = SteadyClock()
+    monkeypatch.setattr("schematic_native.client.base.Core", partial(Core, steady=clock))
+    return clock
 
 
 @pytest.fixture
