@@ -21,6 +21,7 @@ from schematic_native import (
 from schematic_native.cache import AsyncLocalCache, RedisCache
 from tests.cache.replicators import (
     CACHES,
+    LIMIT,
     UNPAID,
     Program,
     Replicator,
@@ -157,14 +158,19 @@ def test_a_restart_of_redis_is_survived(
 
 @both_kinds
 def test_a_redis_that_hangs_does_not_delay_every_check(
-    kind: str, replicator: Replicator, redis_server: RedisServer, emulator: Emulator
+    kind: str,
+    replicator: Replicator,
+    redis_server: RedisServer,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replicator.write("company:v1:comp_acme", seeded("comp_acme", **UNPAID))
     no_cache: dict[str, Any] = {"cache_providers": []}
     with Program(kind, replicator, redis_server, emulator.base_url, **no_cache) as program:
         program.await_tracking()
         assert not program.allows()
-        with redis_server.frozen():
+        with redis_server.frozen(), monkeypatch.context() as impatient:
+            impatient.setattr(LIMIT, 0.5)
             eventually(program.allows)  # by the API, once the read of Redis has timed out
             reads = program.reads
             for _ in range(20):

@@ -14,7 +14,8 @@ from schematic_native import (
     Schematic,
     SchematicConfig,
 )
-from tests.conftest import API_KEY, plain, streaming
+from tests.conftest import API_KEY, PATIENCE, plain, streaming
+from tests.limits import give_stores
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -61,7 +62,8 @@ class World:
 
 
 @pytest.fixture(params=STORES)
-def world(request, emulator):
+def world(request, emulator, monkeypatch):
+    give_stores(monkeypatch, PATIENCE)
     shares = request.param in {"redis", "slabs"}
     server = request.getfixturevalue("redis_server") if shares else None
     world = World(request.param, emulator, server)

@@ -13,7 +13,8 @@ import redis.asyncio
 
 from schematic_native import CreditLeaseConfig, LocalSlab, Schematic, SchematicConfig
 from schematic_native.redis import SyncStore
-from tests.conftest import ACME, API_KEY, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, streaming
+from tests.limits import give_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,10 @@ def handler() -> Iterator[None]:
 
 
 @pytest.fixture(params=["memory", "redis", "redis.asyncio", "slabs"])
-def client(request, emulator: Emulator, redis_server: RedisServer) -> Iterator[Schematic]:
+def client(
+    request, emulator: Emulator, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Schematic]:
+    give_stores(monkeypatch, PATIENCE)
     leases: dict[str, Any] = {"mode": "client"}
     if request.param == "redis":
         leases["redis_client"] = redis.Redis.from_url(redis_server.url)

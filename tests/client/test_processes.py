@@ -30,6 +30,7 @@ from schematic_native import (
 from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
 from tests.forks import in_fork
 from tests.leases.users import steady
+from tests.limits import give_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,8 +296,9 @@ def test_forked_workers_bill_what_they_used(emulator):
 
 @forking
 def test_what_a_forked_child_billed_of_its_parents_slab_is_not_served_again(
-    emulator, redis_server, steady
+    emulator, redis_server, steady, monkeypatch
 ):
+    give_stores(monkeypatch, PATIENCE)
     ttl = 60.0
     leases = CreditLeaseConfig(
         mode="client",

@@ -12,7 +12,8 @@ import redis
 
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 from schematic_native._native import Core, PendingCheck
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import give_stores
 
 INFERENCE = "inference"
 CREDIT = "credit_inference"
@@ -21,7 +22,8 @@ NONE = {"id": "none"}
 
 
 @pytest.fixture(params=["memory", "redis"])
-def client(request, emulator):
+def client(request, emulator, monkeypatch):
+    give_stores(monkeypatch, PATIENCE)
     options = {}
     if request.param == "redis":
         options["redis_client"] = redis.Redis.from_url(request.getfixturevalue("redis_server").url)

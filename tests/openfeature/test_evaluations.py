@@ -17,7 +17,7 @@ from openfeature.provider import ProviderStatus
 from openfeature import api
 from schematic_native import SchematicConfig
 from schematic_native.openfeature import SchematicProvider
-from tests.conftest import API_KEY, eventually, streaming
+from tests.conftest import API_KEY, PATIENCE, eventually, streaming
 from tests.openfeature.evaluations import ACME, DEFAULTS, NOBODY
 from tests.openfeature.flags import entitle, flag, for_company, rule
 
@@ -137,7 +137,7 @@ def test_a_provider_that_is_not_set_up_is_not_ready(dead_url: str, kind) -> None
 
     class Slow(SchematicProvider):
         def initialize(self, evaluation_context):
-            blocked.wait(10)
+            blocked.wait(PATIENCE)
 
     slow = Slow(API_KEY, SchematicConfig(base_url=dead_url))
     api.set_provider(slow)

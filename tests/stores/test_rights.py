@@ -13,7 +13,8 @@ import redis.asyncio
 import schematic_native.redis
 from schematic_native import CreditLeaseConfig, LocalSlab, Schematic, SchematicConfig
 from schematic_native.redis.rights import CALLED, COMMANDS, SENT, acl_rule
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import give_stores
 
 PREFIX = "schematic:"
 LOGIN = "of-a-test"
@@ -36,8 +37,9 @@ def restricted(redis_server):
 @pytest.mark.parametrize("slabs", [None, LocalSlab(min_credits=20, max_credits=40)])
 @pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
 def test_a_user_with_these_rights_alone_does_everything(
-    emulator, redis_server, restricted, slabs, kind
+    emulator, redis_server, restricted, slabs, kind, monkeypatch
 ):
+    give_stores(monkeypatch, PATIENCE)
     leases = CreditLeaseConfig(
         mode="client",
         redis_client=kind.from_url(restricted),

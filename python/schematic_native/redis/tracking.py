@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 CHANNEL = "__redis__:invalidate"
-# Seconds: to connect; between two pings, so that a dead connection is noticed within a second; until
-# tracking is tried again after a fault, and after a refusal.
+# Seconds: to connect; between two pings; until tracking is tried again after a fault, and after a refusal.
+# A connection may go silent just after its answer to a ping: the pulse of that ping and all that are missed
+# take less than a second, so that it is noticed by then.
 CONNECT_TIMEOUT = 2.0
-PULSE = 0.4
-MISSED_PULSES = 2
+PULSE = 0.24
+MISSED_PULSES = 3
 PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 PAUSE_REFUSED = 60.0
