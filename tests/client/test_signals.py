@@ -132,7 +132,7 @@ def test_a_shutdown_at_any_line_of_a_call_with_redis_ends_and_bills_what_was_set
 
 
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
 
 url, how = sys.argv[1:]
@@ -153,9 +153,15 @@ def handler(*_):
 
 if how == "handler":
     signal.signal(signal.SIGTERM, handler)
+
 # A signal that comes in the instant before a wait does not interrupt it, but the next of these does.
-signal.signal(signal.SIGALRM, lambda *_: None)
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+def interrupt_waits():
+    while True:
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
+
+signal.signal(signal.SIGURG, lambda *_: None)
+threading.Thread(target=interrupt_waits, daemon=True).start()
 try:
     print("ready", flush=True)
     client.shutdown()

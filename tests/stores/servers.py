@@ -137,6 +137,8 @@ class ClusterServers:
         self.servers = [RedisServer(*options, "--cluster-port", str(free_port())) for _ in range(3)]
 
         self._moved: set[int] = set()
+        # Those that soon take another for dead.
+        self._hasty: list[RedisServer] = []
 
     def start(self) -> Self:
         for server in self.servers:
@@ -243,15 +245,16 @@ class ClusterServers:
     def await_whole(self) -> None:
         """Wait until each server knows that all are there."""
         eventually(lambda: all(self._is_complete(server) for server in self.servers))
+        while self._hasty:
+            self._hasty.pop().command("CONFIG", "SET", "cluster-node-timeout", NOT_MISSED)
 
     def await_broken(self) -> None:
         """Wait until those that are left know that one is missing, which they do not notice by themselves."""
-        left = [server for server in self.servers if server.process is not None]
-        for server in left:
+        # For a time as long they will not believe that it is back.
+        self._hasty = [server for server in self.servers if server.process is not None]
+        for server in self._hasty:
             server.command("CONFIG", "SET", "cluster-node-timeout", SOON_MISSED)
-        eventually(lambda: not any(self._is_complete(server) for server in left))
-        for server in left:
-            server.command("CONFIG", "SET", "cluster-node-timeout", NOT_MISSED)
+        eventually(lambda: not any(map(self._is_complete, self._hasty)))
 
     def remove(self) -> None:
         for server in self.servers:

@@ -209,6 +209,7 @@ def test_a_debit_that_a_frozen_server_makes_later_is_made_once(caller, own_serve
     with own_server.frozen():
         # Time enough to send it: what was not sent is not lost.
         assert failure_of(caller, caller.ask.try_reserve(SLOT, 30), timeout=1.0).lost
+    await_answer(caller)
     # Nothing else is on the wire than what was sent before.
     for _ in range(3):
         assert caller.do(caller.ask.lease(SLOT)).remaining in {80, 50}
