@@ -14,7 +14,7 @@ from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.work import Work
 from schematic_native.service.responses import GrantedLease
-from tests.conftest import ACME
+from tests.conftest import ACME, PATIENCE
 
 if TYPE_CHECKING:
     from schematic_native.service.errors import ApiError
@@ -110,5 +110,5 @@ def hold(core: Core, amount: float) -> CheckResult:
     return answer
 
 
-def soon(seconds: float) -> float:
+def soon(seconds: float = PATIENCE) -> float:
     return asyncio.get_running_loop().time() + seconds

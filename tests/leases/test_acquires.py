@@ -93,7 +93,7 @@ async def test_the_same_lease_from_two_racers_is_never_released(core, leases, ap
     install(core, api, lease_id="lse_1")
     api.gate.set()
     assert await acquire is not None
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == ["lse_1"]  # by closing, once
 
 

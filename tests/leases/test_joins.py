@@ -62,7 +62,7 @@ async def share(core: Core, leases: Leases, api: Any, *, is_pushed: bool = True)
 async def close_beside_another(leases: Leases, api: Any, lease_id: str = "lse_1") -> None:
     """Close while the service says that another process has added 1000 credits to the lease."""
     api.failure, api.acquire_lease = None, answering(GrantedLease(lease_id, 2000.0, None))
-    await leases.close(soon(1))
+    await leases.close(soon())
 
 
 # The one that acquired a lease first
@@ -75,7 +75,7 @@ async def test_a_lease_of_one_process_is_released_without_another_request(core, 
     push(core, leases, 8500)  # used by others, out of no lease
     await leases.maybe_extend(*SLOT, 1500)
     push(core, leases, 8000, 1350)  # with usage that came between
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert (api.acquires, api.released) == ([1000], ["lse_1"])
 
 
@@ -86,7 +86,7 @@ async def test_a_push_that_comes_before_the_answer_it_tells_of_is_no_hint(core, 
     push(core, leases, 9000, 1000)
     api.gate.set()
     await acquiring
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert (api.acquires, api.released) == ([1000], ["lse_1"])
 
 
@@ -120,7 +120,7 @@ async def test_a_hint_that_was_none_costs_a_request_and_no_more(core, leases, ap
     push(core, leases, 9000, 1000)
     push(core, leases, 8980, 1020)  # a hold that the service itself keeps
     api.acquire_lease = answering(GrantedLease("lse_1", 1000.0, None))
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == ["lse_1"]
 
 
@@ -202,7 +202,7 @@ async def test_the_end_of_the_stream_at_a_shutdown_is_no_hint(leases, api):
     await leases.acquire_if_needed(*SLOT)
     leases.joins.stop()
     leases.joins.set_sight(is_clear=False)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert (api.acquires, api.released) == ([1000], ["lse_1"])
 
 
@@ -214,7 +214,7 @@ async def test_the_next_lease_is_watched_from_its_beginning(core, leases, api, c
     push(core, leases, 10_000)
     await leases.acquire_if_needed(*SLOT)
     push(core, leases, 9000, 1000)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert (api.acquires, api.released) == ([1000, 1000], ["lse_2"])
 
 
@@ -226,7 +226,7 @@ async def test_a_lease_that_is_handed_out_again_is_not_new(core, leases, api, cl
     api.totals["lse_1"] = 2000.0
     api.acquire_lease = answering(GrantedLease("lse_1", 2000.0, clock.now + 5))
     await leases.acquire_if_needed(*SLOT)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == []
 
 
@@ -234,7 +234,7 @@ async def test_a_lease_that_had_ended_before_the_question_leaves_none_behind(cor
     await leases.acquire_if_needed(*SLOT)
     push(core, leases, 8000, 2000)
     push(core, leases, 8000, 2000)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert (api.acquires, api.released) == ([1000, 1], ["lse_2"])
 
 
@@ -243,7 +243,7 @@ async def test_whoever_gets_no_answer_releases_nothing(core, leases, api, error)
     await leases.acquire_if_needed(*SLOT)
     push(core, leases, 8000, 2000)
     api.failure = error
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == []
 
 
@@ -295,7 +295,7 @@ async def test_less_in_leases_than_is_left_here_says_that_it_was_released(core, 
 async def test_what_others_use_is_no_reason_to_ask(core, leases, api, balance, reserved):
     await share(core, leases, api)
     push(core, leases, balance, reserved)
-    await leases._calls.drain(soon(1))
+    await leases._calls.drain(soon())
     assert api.acquires == []
 
 
@@ -304,7 +304,7 @@ async def test_a_lease_that_still_lives_is_kept_with_its_holds(core, leases, api
     hold(core, 300)
     api.ids = ["lse_theirs"]
     push(core, leases, 20_000)  # a top-up
-    await leases._calls.drain(soon(1))
+    await leases._calls.drain(soon())
     lease = core.lease(*SLOT)
     assert (lease.lease_id, lease.remaining, api.acquires) == ("lse_theirs", 700, [1000])
 
@@ -321,7 +321,7 @@ async def test_a_lease_that_nobody_shares_is_never_asked_about(core, leases, api
     push(core, leases, 9000, 10)
     push(core, leases, 10_000)
     push(core, leases, 10_000, kind="full")
-    await leases._calls.drain(soon(1))
+    await leases._calls.drain(soon())
     assert api.acquires == [1000]
 
 
@@ -335,7 +335,7 @@ async def test_a_slot_is_asked_about_once_in_a_while_and_the_last_hint_counts(fa
     endings = Endings(calls, replace, pause=0.01)
     for lease_id in ("lse_1", "lse_1", "lse_2"):
         endings.suspect(SLOT, lease_id)
-    await calls.drain(soon(1))
+    await calls.drain(soon())
     assert asked == ["lse_1"]
     await eventually_async(lambda: asked == ["lse_1", "lse_2"])
     await eventually_async(lambda: not endings._asked)

@@ -44,7 +44,7 @@ async def test_of_another_processs_lease_only_what_was_added_is_spent_and_nothin
     assert lease is not None
     assert api.extends == [("lse_theirs", 1000)]
     assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_theirs", 1000, 1000)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == []
 
 
@@ -57,7 +57,7 @@ async def test_what_is_shared_is_not_released_by_a_manager_on_a_later_loop(
     await leases.maybe_extend(*SLOT)
     following = Leases(Work(core, api, faults), LeaseSettings())
     following.inherit(leases)
-    await following.close(soon(1))
+    await following.close(soon())
     assert api.released == []
 
 
@@ -124,7 +124,7 @@ async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(
     assert lease is not None
     assert lease.remaining == lease.granted == api.totals["lse_ours"]
     assert api.extends == extends
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == ["lse_ours"]
 
 
@@ -185,7 +185,7 @@ async def test_a_retried_acquire_never_takes_what_a_sibling_has_added_to_the_lea
     assert lease is not None
     assert (lease.granted, lease.remaining) == (1000, 1000)
     assert api.extends == [("lse_1", 1000)] * extends
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == released
 
 
@@ -198,7 +198,7 @@ async def test_what_another_process_adds_to_our_lease_is_not_ours_to_spend(core,
     assert lease is not None
     assert (lease.granted, lease.remaining) == (2000, 1200)
     # Others spend it still: it ends at its expiry.
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == []
 
 
@@ -229,7 +229,7 @@ async def test_extends_that_are_answered_in_any_order_are_all_ours(core, leases,
     lease = core.lease(*SLOT)
     assert lease is not None
     assert lease.granted == api.totals["lse_0"]
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == ["lse_0"]
 
 
@@ -245,7 +245,7 @@ async def test_our_own_lease_that_the_service_still_has_is_used_further(core, le
     lease = await leases.acquire_if_needed(*SLOT)
     assert lease is not None
     assert (lease.lease_id, lease.granted, lease.remaining) == ("lse_0", 2000, 1200)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert api.released == ["lse_0"]
 
 

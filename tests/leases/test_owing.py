@@ -20,7 +20,7 @@ from schematic_native import (
 from schematic_native.leases.shared_store import SharedStore
 from schematic_native.redis import Operations, open_store
 from schematic_native.redis.keys import Keys
-from tests.conftest import ACME, API_KEY, eventually, eventually_async, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, eventually_async, streaming
 from tests.leases.gates import (
     USED,
     USED_UNITS,
@@ -174,9 +174,9 @@ def test_a_settle_that_is_under_way_at_a_shutdown_is_billed(
     settling = threading.Thread(target=settle)
     with redis_server.frozen():
         settling.start()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         user.shutdown()
-        settling.join(10)
+        settling.join(PATIENCE)
     assert failures == []
     assert emulator.state()["billed"] == {"comp_acme": {"inference_tokens": 3}}
 

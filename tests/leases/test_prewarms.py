@@ -7,7 +7,7 @@ import asyncio
 from schematic_native.config.lease_settings import LeaseSettings
 from schematic_native.leases.manager import Leases
 from schematic_native.leases.work import Work
-from tests.conftest import ACME
+from tests.conftest import ACME, PATIENCE
 from tests.leases.managers import CREDIT, api, clock, core, leases, soon
 
 __all__ = ["api", "clock", "core", "leases"]
@@ -37,7 +37,7 @@ async def test_a_prewarm_of_an_unknown_company_gives_up_in_time_and_says_so(
 
     settings = LeaseSettings(prewarm_resolve_timeout=0.5)
     leases = Leases(Work(core, api, faults), settings, request_company=request_company)
-    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT]), 5)
+    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT]), PATIENCE)
     assert asked >= 2
     assert api.acquires == []
     assert "no company was found" in caplog.text
@@ -49,4 +49,4 @@ async def test_a_prewarm_keeps_to_its_deadline_while_it_looks_for_the_company(co
 
     settings = LeaseSettings(prewarm_resolve_timeout=3600)
     leases = Leases(Work(core, api, faults), settings, request_company=request_company)
-    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT], soon(0.05)), 10)
+    await asyncio.wait_for(leases.prewarm({"id": "nobody"}, [CREDIT], soon(0.05)), PATIENCE)

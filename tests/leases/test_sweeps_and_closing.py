@@ -23,7 +23,7 @@ async def test_closing_drains_then_drops_and_releases_live_leases_and_skips_expi
     api.gate.clear()
     acquire = asyncio.create_task(leases.acquire_if_needed(COMPANY, "other"))
     await eventually_async(lambda: api.acquires)
-    close = asyncio.create_task(leases.close(soon(5)))
+    close = asyncio.create_task(leases.close(soon()))
     await asyncio.sleep(0)
     assert api.released == []
     api.gate.set()
@@ -33,7 +33,7 @@ async def test_closing_drains_then_drops_and_releases_live_leases_and_skips_expi
 
 
 async def test_nothing_new_starts_after_closing(core, leases, api):
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert await leases.acquire_if_needed(*SLOT) is None
     install(core, api)
     hold(core, 800)
@@ -61,7 +61,7 @@ async def test_closing_keeps_to_its_budget_when_the_server_hangs(core, leases, a
 async def test_a_failed_release_is_logged_and_raises_nothing(core, leases, api, caplog):
     install(core, api)
     api.failure = ApiError("no", 500)
-    await leases.close(soon(1))
+    await leases.close(soon())
     assert "lse_0 could not be released" in caplog.text
 
 
