@@ -38,6 +38,6 @@ PROGRAM = """
 def test_a_daemon_thread_in_a_call_does_not_abort_the_process(call):
     program = textwrap.dedent(PROGRAM.format(call=call))
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=250, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

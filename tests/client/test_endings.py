@@ -229,7 +229,7 @@ def test_what_memory_answers_after_a_shutdown_queues_no_event(emulator, kind):
 # The interpreter's exit
 
 
-def run(program: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: str, timeout: float = 250) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)]
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=timeout, check=False

@@ -232,7 +232,7 @@ except ImportError:
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="its own check comes first")
 def test_a_second_interpreter_is_refused_in_words():
     command = [sys.executable, "-W", "ignore", "-c", IMPORT_TWICE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True)
     assert "ImportError" in done.stdout
     assert "schematic_native works in one interpreter of a process" in done.stdout
     assert done.stderr == ""

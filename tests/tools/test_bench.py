@@ -296,7 +296,7 @@ def test_the_command_measures_saves_and_compares(tmp_path: Path):
             [*command, *more],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,
             check=False,
             cwd=tmp_path,
         )

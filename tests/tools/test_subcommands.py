@@ -21,7 +21,7 @@ from schematic_native.tools.subcommands import SUBCOMMANDS, main
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "schematic_native.tools.subcommands", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
 def test_help_names_every_subcommand() -> None:
@@ -55,7 +55,7 @@ def test_missing_dependencies_of_the_emulator_are_named_with_the_extra(
 ) -> None:
     blocked = f"import sys; sys.modules[{missing!r}] = None; {program}"
     done = subprocess.run(
-        [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 1
     assert missing in done.stderr
@@ -100,7 +100,7 @@ def test_the_doctor_tells_the_speed_the_clocks_and_what_redis_allows(redis_serve
         assert done.returncode == 0, done.stdout
         assert re.search(r"ok    speed: a check takes \d+\.\d\d us", done.stdout)
         assert "ok    clock of the service: unknown, as the response has no date" in done.stdout
-        assert re.search(r"ok    clock of Redis: 0\.\d+ s (ahead of|behind) this", done.stdout)
+        assert re.search(r"ok    clock of Redis: \d+\.\d+ s (ahead of|behind) this", done.stdout)
         assert f"ok    commands of leases: all {len(COMMANDS)} are allowed" in done.stdout
         assert redis_server.command("KEYS", "*") == []
         rule = acl_rule("schematic:").replace(">PASSWORD", ">of-a-test").replace("+evalsha ", "")
@@ -135,7 +135,9 @@ def test_the_doctor_says_that_the_clocks_differ() -> None:
         done = run("doctor", "--base-url", f"http://127.0.0.1:{server.server_port}")
         thread.join()
     assert done.returncode == 1
-    assert re.search(r"FAIL  clock of the service: (59|60|61) s ahead of this machine", done.stdout)
+    assert re.search(
+        r"FAIL  clock of the service: (5[5-9]|6[0-5]) s ahead of this machine", done.stdout
+    )
 
 
 @pytest.mark.parametrize(
