@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
@@ -30,12 +30,17 @@ from schematic_native import (
 )
 from tests.pods.journal import Journal
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FLAG, COMPANY = "inference", {"id": "acme"}
 LARGEST_USAGE = 20
 LARGEST_SLAB = 400.0
 # A hold that lapses within this many seconds is not settled any more: on a busy machine the settle
 # might come too late.
 LEFT = 0.3
+# Seconds between two looks at what is queued, and that its delivery may take.
+PAUSE, DELIVERY = 0.02, 40.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,13 @@ def _work(client: Schematic, worker: Worker, over: threading.Event) -> None:
             worker.raised(error)
 
 
+def _while_queued(client: Schematic | AsyncSchematic) -> Iterator[None]:
+    """Go on until every event is delivered: a shutdown has but 5 s for that, and the machine may be busy."""
+    until = time.monotonic() + DELIVERY
+    while client.status().queued_events and time.monotonic() < until:
+        yield
+
+
 def _run(job: Job, journal: Journal) -> None:
     over = threading.Event()
     # Waited for, not handled: a handler runs in the main thread alone, and would never run if the
@@ -156,6 +168,9 @@ def _run(job: Job, journal: Journal) -> None:
         over.set()
         for thread in threads:
             thread.join()
+        pause = threading.Event()
+        for _ in _while_queued(client):
+            pause.wait(PAUSE)
         client.shutdown()
         journal.write("ended", client.status().queued_events)
 
@@ -184,6 +199,8 @@ async def _run_async(job: Job, journal: Journal) -> None:
         client = AsyncSchematic(job.api_key, AsyncSchematicConfig(**job.fields(redis_client)))
         workers = [Worker(job, number, journal) for number in range(job.workers)]
         await asyncio.gather(*(_work_async(client, worker, over) for worker in workers))
+        for _ in _while_queued(client):
+            await asyncio.sleep(PAUSE)
         await client.shutdown()
         journal.write("ended", client.status().queued_events)
 
