@@ -15,7 +15,7 @@ SETTLES_PER_KILL = 100
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(300 + 10 * KILLS)
 @pytest.mark.parametrize("fsync", ["never", 0.01])
 def test_every_settle_that_returned_is_billed_once_whenever_its_process_was_killed(
     fsync: float | str,
