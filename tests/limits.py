@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 # All of them, before one is changed: a module that is imported later would keep the changed limit for good.
+from schematic_native.client import runtime, session
 from schematic_native.leases import lease_store, shared_store, slabs
 
 if TYPE_CHECKING:
@@ -36,3 +37,10 @@ def give_stores(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let a store take so many seconds to answer, instead of one."""
     for module in (lease_store, shared_store, slabs):
         monkeypatch.setattr(module, "STORE_TIMEOUT", seconds)
+
+
+def give_shutdowns(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a shutdown take so many seconds to deliver what is queued, instead of five."""
+    for module in (runtime, session):
+        monkeypatch.setattr(module, "SHUTDOWN_BUDGET", seconds)
+    monkeypatch.setattr(runtime.Runtime.close, "__defaults__", (seconds,))

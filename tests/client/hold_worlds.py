@@ -15,7 +15,7 @@ from schematic_native import (
     SchematicConfig,
 )
 from tests.conftest import API_KEY, PATIENCE, plain, streaming
-from tests.limits import give_stores
+from tests.limits import give_shutdowns, give_stores
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -64,6 +64,7 @@ class World:
 @pytest.fixture(params=STORES)
 def world(request, emulator, monkeypatch):
     give_stores(monkeypatch, PATIENCE)
+    give_shutdowns(monkeypatch, PATIENCE)
     shares = request.param in {"redis", "slabs"}
     server = request.getfixturevalue("redis_server") if shares else None
     world = World(request.param, emulator, server)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, Schematic, SchematicConfig
 from schematic_native.emulator import Emulator
 from tests.client.hold_worlds import billed
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import give_shutdowns
 
 INFERENCE = "inference"
 ERRORS = (ValueError, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, SystemExit)
@@ -114,7 +115,8 @@ async def run_async(client, ledger, block):
         ledger.add(hold.used)
 
 
-def test_threads_bill_what_was_used_however_their_blocks_end():
+def test_threads_bill_what_was_used_however_their_blocks_end(monkeypatch):
+    give_shutdowns(monkeypatch, PATIENCE)
     ledger = Ledger()
     with Emulator(process=False) as emulator:
         client = Schematic(API_KEY, SchematicConfig(**streaming(emulator)))
@@ -144,7 +146,8 @@ def test_threads_bill_what_was_used_however_their_blocks_end():
         assert emulator.audit()["balanced"]
 
 
-def test_tasks_bill_what_was_used_however_their_blocks_end():
+def test_tasks_bill_what_was_used_however_their_blocks_end(monkeypatch):
+    give_shutdowns(monkeypatch, PATIENCE)
     ledger = Ledger()
     with Emulator(process=False) as emulator:
         loop = asyncio.new_event_loop()

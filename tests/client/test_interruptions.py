@@ -14,7 +14,7 @@ import redis.asyncio
 from schematic_native import CreditLeaseConfig, LocalSlab, Schematic, SchematicConfig
 from schematic_native.redis import SyncStore
 from tests.conftest import ACME, API_KEY, PATIENCE, streaming
-from tests.limits import give_stores
+from tests.limits import give_shutdowns, give_stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +34,12 @@ LEASE_KEY = "schematic:credit-lease:comp_acme:credit_inference"
 # Places where Python and asyncio discard an exception, or only an OSError: finalizers, and the code
 # that wakes the event loop of another thread.
 DROPPING = {"__del__", "_write_to_self"}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, five seconds may be too short for a service that is there."""
+    give_shutdowns(monkeypatch, PATIENCE)
 
 
 class SoftTimeLimitError(TimeoutError):

@@ -15,7 +15,8 @@ import redis
 import redis.asyncio
 
 from schematic_native import CreditLeaseConfig, Schematic, SchematicConfig
-from tests.conftest import ACME, API_KEY, eventually, streaming
+from tests.conftest import ACME, API_KEY, PATIENCE, eventually, streaming
+from tests.limits import give_shutdowns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 INFERENCE = "inference"
 # Seconds after which an interrupted call counts as hanging.
 LIMIT = 20.0
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, five seconds may be too short for a service that is there."""
+    give_shutdowns(monkeypatch, PATIENCE)
 
 
 class Interruption:
