@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import json
 import os
-import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,8 @@ from tests.conftest import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+STDERR = 2  # itself, not what pytest puts in the place of sys.stderr
 
 
 def in_fork(work: Callable[[], object]) -> Any:
@@ -32,11 +32,11 @@ def in_fork(work: Callable[[], object]) -> Any:
 def _work_and_end(work: Callable[[], object], writing: int) -> None:
     """Do the work and end the process; nothing else of the parent's program may run here."""
     status = 1
-    with contextlib.suppress(BaseException):
-        try:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
-            os.write(writing, json.dumps(work()).encode())
-            status = 0
-        except BaseException:  # noqa: BLE001 - the parent is to see it, whatever it is
-            os.write(2, traceback.format_exc().encode())
-    os._exit(status)
+    try:
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=STDERR)
+        os.write(writing, json.dumps(work()).encode())
+        status = 0
+    except BaseException:  # noqa: BLE001 - the parent is to see it, whatever it is
+        os.write(STDERR, traceback.format_exc().encode())
+    finally:
+        os._exit(status)

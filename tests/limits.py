@@ -14,7 +14,7 @@ from schematic_native.leases import lease_store, shared_store, slabs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ATTEMPTS = 10
+ATTEMPTS = 30
 
 
 def within(seconds: float) -> Iterator[None]:

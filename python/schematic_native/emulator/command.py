@@ -62,7 +62,8 @@ async def _serve(server: Server, api_key: str, *, open_page: bool) -> None:
         stopping.add(loop.create_task(server.stop()))
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Not the loop's own handlers, which Windows does not have.
+        # Not the loop's own handlers, which Windows does not have. A signal that does not interrupt the
+        # wait of the loop is handled at the server's next sweep.
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
     def ready() -> None:
