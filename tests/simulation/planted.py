@@ -294,9 +294,9 @@ FAULTS = (
     Fault(
         "a shutdown drops the fraction of a unit that an open block has used",
         "client/hold/renewing.py",
-        "            units = math.ceil(self.used - ROUNDING) - self._billed\n"
+        "            units = math.ceil(self._used - ROUNDING) - self._billed\n"
         "            self._billed += units\n            endings = spread",
-        "            units = math.floor(self.used + ROUNDING) - self._billed\n"
+        "            units = math.floor(self._used + ROUNDING) - self._billed\n"
         "            self._billed += units\n            endings = spread",
     ),
     Fault(
@@ -380,14 +380,14 @@ FAULTS = (
     Fault(
         "a check in replicator mode waits as long as a read does",
         "leases/checks.py",
-        "return await within(loading, max(0.0, left))",
+        "return await before(deadline, loading)",
         "return await loading",
     ),
     Fault(
         "leases go back before the usage goes out",
         "client/runtime.py",
-        "        await self._sender.flush(budget * 0.6)\n        await self._finish_releases",
-        "        await self._finish_releases",
+        "        await self._sender.flush(budget * 0.6)\n        await ending\n",
+        "        await ending\n",
     ),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import redis.asyncio
 from redis._parsers.resp2 import _AsyncRESP2Parser
 
 from schematic_native.redis import scripts
-from tests.simulation.network import ENDS, LATE
+from tests.simulation.network import ENDS, HELD_UP, LATE
 from tests.simulation.redis_model import OK, ReplyError
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ class Transport:
         if kind == "cut after":
             self._reset()
             return
+        if kind == "held up":
+            self._comes_at = max(self._comes_at, link.world.now + HELD_UP)
         self.send(replies)
 
     def carry_out(self, commands: Sequence[list[bytes]]) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import worlds
-from tests.simulation.freshness import HEALTH, PREFIX, Freshness
+from tests.simulation.freshness import BEHIND, HEALTH, PREFIX, WAY, Freshness
 from tests.simulation.network import Fate
 from tests.simulation.redis_tracking import Tracking
 from tests.simulation.replicator import Replicator
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 HEALED = 2 * HEALTH + 5.0 + 6.0
 # Seconds between two changes of which somebody does not hear.
 UNHEARD = 0.3
+# Seconds between two changes of an entity that is read meanwhile: it changes during each read whose reply is held up.
+BETWEEN_CHANGES = 0.05
+# Reads of which that is so: of what it is found by, and as many of itself as are made before it is used as it is.
+READS = 6
 
 
 class ReplicatorSteps(Steps):
@@ -102,6 +107,18 @@ class ReplicatorSteps(Steps):
             (self._do_down if how == "down" else self._do_silent)(pod, "cache", seconds)
         self._do_change_often(company, 1 + int(seconds / UNHEARD), UNHEARD)
         self._do_ask_often(company, 4 + int(2 * seconds / UNHEARD), UNHEARD)
+
+    def _do_change_while_read(self, company: int, what: str, count: int, timeout: float) -> None:
+        """Change an entity again and again while all pods read it, and ask for it some time later."""
+        change = (
+            self._do_change_gate if what == "gate" else partial(self._do_change_company, company)
+        )
+        for number in range(count):
+            self._after(number * BETWEEN_CHANGES, change)
+        for pod in range(len(self.pods)):
+            self._link(pod, "cache").fates.extend([Fate("held up", operation="get")] * READS)
+            for after in (2 * BETWEEN_CHANGES, count * BETWEEN_CHANGES + BEHIND + WAY):
+                self._after(after, self._do_ask_gate, pod, company, timeout)
 
     def _next(self, name: str) -> int:
         self._changes[name] = self._changes.get(name, 0) + 1

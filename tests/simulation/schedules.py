@@ -127,6 +127,7 @@ class _Mood:
         # To look after a replicator for a day takes long.
         lacks += ("a day",) * scenario.is_replicated
         faults = FAULTS | (MEMORY_FAULTS if scenario.store == "memory" else {})
+        faults |= SLAB_FAULTS if scenario.store == "slabs" else {}
         faults |= REPLICATOR_FAULTS if scenario.is_replicated else {}
         self.faults = _swayed(draw, {k: v for k, v in faults.items() if not k.startswith(lacks)})
 
@@ -210,12 +211,13 @@ FAULTS: dict[str, float] = {
 }  # fmt: skip
 # Of leases that are in no shared store.
 MEMORY_FAULTS: dict[str, float] = {"roll": 4}
+SLAB_FAULTS: dict[str, float] = {"idle after refusal": 4}
 REPLICATOR_ACTIONS: dict[str, float] = {
     "ask gate": 30, "ask often": 4, "change company": 10, "change often": 4, "change gate": 4,
 }  # fmt: skip
 REPLICATOR_FAULTS: dict[str, float] = {
     "cache fate": 10, "health fate": 2, "replicator stops": 3, "replicator restarts": 5, "key is deleted": 5,
-    "change unheard": 8,
+    "change unheard": 8, "change while read": 8,
     "delete": 2, "company comes back": 4,
 }  # fmt: skip
 CACHE_OPERATIONS = (None, "get", "get", "client", "subscribe", "ping")
@@ -304,6 +306,9 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "settle refused": lambda d: (
         d.pod, d.of(("read only", "full")), d.of((0.7, 1.5)), d.of((1.0, 0.5)), d.company(),
     ),
+    "idle after refusal": lambda d: (
+        d.pod, d.of(("read only", "full")), d.of((1.5, 2.5)), d.of((1.0, 0.5)), d.company(),
+    ),
     "hand over and drain": lambda d: (
         d.pod, d.below(d.scenario.pods), d.company(), d.of((1.0, 2.0)),
     ),
@@ -351,6 +356,9 @@ _PARTICULARS: dict[str, Callable[[_Drawing], tuple[Any, ...]]] = {
     "change often": lambda d: (d.company(), d.of((3, 8)), d.of((0.004, 0.02, 0.1))),
     "change unheard": lambda d: (
         d.pod, d.company(), d.of(("down", "silent", "cut")), d.of((0.7, 1.5, 4.0)),
+    ),
+    "change while read": lambda d: (
+        d.company(), d.of(("company", "gate")), d.of((22, 25, 28, 31)), d.of((2.0, 2.0, 0.5)),
     ),
     "key is deleted": lambda d: (d.of(("flag", "company", "lookup")), d.company()),
 }  # fmt: skip

@@ -57,6 +57,19 @@ class Sequences(Steps):
             after = 1.0 + seconds + self.patience(mine)
             self._later(after + 0.2, mine, mine.die)
 
+    def _do_idle_after_refusal(
+        self, pod: int, how: str, seconds: float, share: float, company: int
+    ) -> None:
+        """Use a slab, settle while Redis refuses, and leave all alone until the pod dies: nothing more is billed."""
+        mine = self._pod(pod)
+        if mine.runs:
+            mine.be_busy(company, 1.0, 40, 0.06)
+            self._after(2.0, self._do_redis_refuses, how, seconds)
+            self._later(2.05, mine, partial(mine.settle_all, share))
+            dies = 2.0 + seconds + self.patience(mine) + 0.2
+            self._later(dies, mine, mine.die)
+            self.world.run(dies + 0.1)
+
     def _do_hand_over_and_drain(self, pod: int, other: int, company: int, usage: float) -> None:
         """Have another pod settle what is held of a slab, and check a lot when that has lapsed."""
         mine, scenario = self._pod(pod), self.schedule.scenario
