@@ -89,11 +89,14 @@ class ReplicatorSteps(Steps):
         if self._pod(pod).runs:
             self._pod(pod).ask_gate(company, timeout)
 
+    def _do_ask_everywhere(self, company: int) -> None:
+        for pod in range(len(self.pods)):
+            self._do_ask_gate(pod, company, 2.0)
+
     def _do_ask_often(self, company: int, count: int, gap: float) -> None:
         """Ask every pod again and again."""
         for number in range(count):
-            for pod in range(len(self.pods)):
-                self._after(number * gap, self._do_ask_gate, pod, company, 2.0)
+            self._after(number * gap, self._do_ask_everywhere, company)
 
     def _do_change_often(self, company: int, count: int, gap: float) -> None:
         for number in range(count):
@@ -109,7 +112,7 @@ class ReplicatorSteps(Steps):
         self._do_ask_often(company, 4 + int(2 * seconds / UNHEARD), UNHEARD)
 
     def _do_change_while_read(self, company: int, what: str, count: int, timeout: float) -> None:
-        """Change an entity again and again while all pods read it, and ask for it some time later."""
+        """Change an entity again and again while all pods read it, and ask for it some time later; nobody else does."""
         change = (
             self._do_change_gate if what == "gate" else partial(self._do_change_company, company)
         )
@@ -117,8 +120,9 @@ class ReplicatorSteps(Steps):
             self._after(number * BETWEEN_CHANGES, change)
         for pod in range(len(self.pods)):
             self._link(pod, "cache").fates.extend([Fate("held up", operation="get")] * READS)
-            for after in (2 * BETWEEN_CHANGES, count * BETWEEN_CHANGES + BEHIND + WAY):
-                self._after(after, self._do_ask_gate, pod, company, timeout)
+            self._after(2 * BETWEEN_CHANGES, self._do_ask_gate, pod, company, timeout)
+        self.world.run(count * BETWEEN_CHANGES + BEHIND + WAY)
+        self._do_ask_everywhere(company)
 
     def _next(self, name: str) -> int:
         self._changes[name] = self._changes.get(name, 0) + 1
@@ -174,9 +178,11 @@ class ReplicatorSteps(Steps):
         self._after(seconds, self._with_replicator, None, lambda it: setattr(it, "is_up", True))
 
     def _do_replicator_restarts(self, is_newer: bool, company: int, seconds: float) -> None:
-        """Have it write all anew, some time after a change; a newer version of it writes other keys."""
+        """Have it write all anew, some time after a change of what pods have; a newer version writes other keys."""
+        self._do_ask_everywhere(company)
         self._with_replicator("restarted", lambda it: setattr(it, "is_up", False))
         self._do_change_company(company)
+        self._do_change_gate()
         self._after(seconds, self._with_replicator, None, lambda it: it.restart(is_newer=is_newer))
         if is_newer:
             self._after(seconds, self._note_version)

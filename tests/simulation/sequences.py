@@ -62,7 +62,7 @@ class Sequences(Steps):
     ) -> None:
         """Use a slab, settle while Redis refuses, and leave all alone until the pod dies: nothing more is billed."""
         mine = self._pod(pod)
-        if mine.runs:
+        if mine.runs and not mine.loop.is_frozen:
             mine.be_busy(company, 1.0, 40, 0.06)
             self._after(2.0, self._do_redis_refuses, how, seconds)
             self._later(2.05, mine, partial(mine.settle_all, share))
