@@ -45,6 +45,8 @@ SOMETIMES = (
     "two pods put a lease into Redis at the same time",
     "a slab was closed",
     "a check of a flag could not be decided",
+    "a check of a flag waited for several reads",
+    "usage was billed while Redis could not hear of it",
     "usage was put aside that was too old to be sent",
     "a sweep ended the hold of another pod",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native import AsyncSchematic, CheckFlagOptions, CheckFlagResult
 from tests.simulation import worlds
 from tests.simulation.freshness import BEHIND
+from tests.simulation.network import HELD_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,7 +63,10 @@ class GateCaller:
             look(result.rule_id)
             return
         is_answered = result.error is None or result.rule_id is not None
-        simulation.judge.seen["a check of a flag could not be decided"] += not is_answered
+        seen = simulation.judge.seen
+        seen["a check of a flag could not be decided"] += not is_answered
+        waited = simulation.world.now - begun
+        seen["a check of a flag waited for several reads"] += waited > 2 * HELD_UP
         stood_still = self.loop.is_frozen or self.thawed_at > begun - BEHIND
         if is_answered and not stood_still:
             end = simulation.world.now
