@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import Loop, World
 
 # What becomes of one request: never arrives; arrives and is carried out, without an answer; the same with
-# the connection cut; takes effect long after, or at once with a late answer; or is answered with a status (HTTP) that is no success,
-# before or after it took effect; or it is carried out, and before the pod hears of that it is killed, begins to
-# shut down or changes its loop.
+# the connection cut; takes effect long after, or at once while its answer takes its time; or is answered with a
+# status (HTTP) that is no success, before or after it took effect; or it is carried out, and before the pod hears
+# of that it is killed, begins to shut down or changes its loop.
 Kind: TypeAlias = Literal[
     "lost",
     "cut",
@@ -35,7 +35,7 @@ KINDS: tuple[Kind, ...] = (
 ENDS = ("fatal", "shut down", "loop changes")
 # Seconds that a late request is on its way: longer than whoever sent it waits.
 LATE = 4.0
-# Seconds that a reply is on its way which is held up: shorter than that.
+# Seconds that a reply is on its way which is held up: shorter than whoever asked waits.
 HELD_UP = 0.3
 SLOW = 0.05
 # Seconds after which whoever waits for an answer may have given it up.

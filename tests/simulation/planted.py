@@ -392,15 +392,19 @@ FAULTS = (
 )  # fmt: skip
 
 
+def wrong_source(fault: Fault) -> str:
+    """Return the text of a file of the package with a wrong line in it."""
+    source = (PACKAGE / fault.file).read_text(encoding="utf-8")
+    if source.count(fault.right) != 1:
+        raise ValueError(f"{fault.name}: {fault.file} has {source.count(fault.right)} such places")
+    return source.replace(fault.right, fault.wrong)
+
+
 def plant(fault: Fault, folder: Path) -> None:
     """Put a wrong line into a copy of the package in a folder."""
     copy = folder / PACKAGE.name
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "bench"))
-    path = copy / fault.file
-    source = path.read_text(encoding="utf-8")
-    if source.count(fault.right) != 1:
-        raise ValueError(f"{fault.name}: {fault.file} has {source.count(fault.right)} such places")
-    path.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
+    (copy / fault.file).write_text(wrong_source(fault), encoding="utf-8")
 
 
 def find(fault: Fault, first_seed: int = 1, count: int = MOST_SCHEDULES) -> str | None:
