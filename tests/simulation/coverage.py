@@ -46,7 +46,7 @@ SOMETIMES = (
     "a slab was closed",
     "a check of a flag could not be decided",
     "a check of a flag waited for several reads",
-    "usage was billed while Redis could not hear of it",
+    "Redis refused to note what was used of a slab",
     "usage was put aside that was too old to be sent",
     "a sweep ended the hold of another pod",
 )

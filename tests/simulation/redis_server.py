@@ -63,6 +63,9 @@ class RedisServer:
             replies.append(written(reply))
             if type(reply) is list and words[0] in SCRIPTED:
                 self._see(operation_of([words]), reply)
+            elif isinstance(reply, ReplyError) and (self.model.is_read_only or self.model.is_full):
+                is_note = operation_of([words]) == "note"
+                self.seen["Redis refused to note what was used of a slab"] += is_note
             if self.trace is not None:
                 self._tell(self.trace, name, words, reply)
         return b"".join(replies)
