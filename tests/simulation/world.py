@@ -7,6 +7,7 @@ It never waits, starts no thread and reads no clock of the machine.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from asyncio import events
 from collections import deque
@@ -58,7 +59,7 @@ class World:
         self.random = random.Random(str(seed))
         self.now = 0.0
         self._timers: list[tuple[float, int, Handle, Loop | None]] = []
-        self._count = 0
+        self._next_number = itertools.count(1).__next__
         # Loops that have something to do, each once.
         self._ready: list[Loop] = []
         self.current: Loop | None = None
@@ -66,8 +67,7 @@ class World:
     def at(self, when: float, call: Callable[..., object], *arguments: Any) -> Handle:
         """Call something on no loop at an instant."""
         happening = Handle(call, *arguments)
-        self._count += 1
-        heappush(self._timers, (when, self._count, happening, None))
+        heappush(self._timers, (when, self._next_number(), happening, None))
         return happening
 
     def later(self, delay: float, call: Callable[..., object], *arguments: Any) -> Handle:
@@ -76,13 +76,11 @@ class World:
 
     def on(self, loop: Loop, when: float, call: Callable[..., object], *arguments: Any) -> None:
         """Call something on a loop at an instant."""
-        self._count += 1
-        heappush(self._timers, (when, self._count, Handle(call, *arguments), loop))
+        heappush(self._timers, (when, self._next_number(), Handle(call, *arguments), loop))
 
     def schedule(self, when: float, handle: Handle, loop: Loop) -> None:
         """Run a handle on a loop at an instant."""
-        self._count += 1
-        heappush(self._timers, (when, self._count, handle, loop))
+        heappush(self._timers, (when, self._next_number(), handle, loop))
 
     def wake(self, loop: Loop) -> None:
         """Note that a loop has something to do."""
@@ -95,42 +93,48 @@ class World:
     def run_until(self, end: float) -> None:
         """Let everything happen that happens until an instant."""
         timers, ready = self._timers, self._ready
-        while True:
-            if ready:
-                self.settle()
-            if not timers or timers[0][0] > end:
-                break
-            when, _, handle, loop = heappop(timers)
-            if handle._cancelled:
-                continue
-            self.now = max(self.now, when)
-            if loop is None:
-                handle()
-            elif not loop.is_dead:
-                loop.handles.append(handle)
-                if not (loop.is_awake or loop.is_frozen):
-                    loop.is_awake = True
-                    ready.append(loop)
+        try:
+            while True:
+                if ready:
+                    self._settle()
+                if not timers or timers[0][0] > end:
+                    break
+                when, _, handle, loop = heappop(timers)
+                if handle._cancelled:
+                    continue
+                if when > self.now:
+                    self.now = when
+                if loop is None:
+                    self._leave()
+                    handle()
+                elif not loop.is_dead:
+                    loop.handles.append(handle)
+                    if not (loop.is_awake or loop.is_frozen):
+                        loop.is_awake = True
+                        ready.append(loop)
+        finally:
+            self._leave()
         self.now = max(self.now, end)
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Let everything happen that happens without the clock moving."""
         ready, draw = self._ready, self.random.random
         left = MOST_AT_ONCE
-        try:
-            while ready:
-                at = int(draw() * len(ready)) if len(ready) > 1 else 0
-                loop = ready[at]
-                if loop is not self.current:
-                    self.current = loop
-                    events._set_running_loop(loop)
-                left -= loop.run_some()
-                if not loop.handles or loop.is_frozen or loop.is_dead:
-                    ready.remove(loop)
-                    loop.is_awake = False
-                if left < 0:
-                    raise EndlessError(f"{loop.name} goes round in circles at {self.now:.6f} s")
-        finally:
+        while ready:
+            loop = ready[int(draw() * len(ready))] if len(ready) > 1 else ready[0]
+            if loop is not self.current:
+                self.current = loop
+                events._set_running_loop(loop)
+            left -= loop.run_some()
+            if not loop.handles or loop.is_frozen or loop.is_dead:
+                ready.remove(loop)
+                loop.is_awake = False
+            if left < 0:
+                raise EndlessError(f"{loop.name} goes round in circles at {self.now:.6f} s")
+
+    def _leave(self) -> None:
+        """Be in no loop, as what happens on none expects."""
+        if self.current is not None:
             self.current = None
             events._set_running_loop(None)
 
@@ -175,10 +179,12 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_some(self) -> int:
         """Take a turn, as asyncio's own loops do: what was there at its start; tells how much that was."""
-        handles, count = self.handles, len(self.handles)
+        handles = self.handles
+        count = len(handles)
         for done in range(count):
-            is_cut_short = self.fuse is not None and not self._burn()
-            if is_cut_short or self.is_dead or self.is_frozen:
+            if self.fuse is not None and not self._burn():
+                return done + 1
+            if self.is_dead or self.is_frozen:
                 return done + 1
             handle = handles.popleft()
             if not handle._cancelled:
@@ -237,7 +243,12 @@ class Loop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        return self.call_at(self.world.now + delay, callback, *args, context=context)
+        world = self.world
+        when = world.now + delay
+        handle = Handle((copy_context() if context is None else context).run, callback, *args)
+        handle._when = when
+        world.schedule(when, handle, self)
+        return handle
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
