@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lupa.luajit21 import LuaError, LuaRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Hash: TypeAlias = "dict[bytes, bytes]"
 SortedSet: TypeAlias = "dict[bytes, float]"
@@ -36,7 +36,25 @@ redis = {call = function(name, ...)
   return (call(name, ...))
 end}
 cjson = {encode = function(list) return encode(unpack(list, 1, #list)) end}
-local function compile(text) return assert(loadstring('local KEYS, ARGV = ...\\n' .. text)) end
+-- A list comes back as its length and what is in it, which is less work than to ask for each.
+local function returned(value)
+  if type(value) ~= 'table' then return value end
+  local count = 0
+  while value[count + 1] ~= nil do
+    count = count + 1
+    if type(value[count]) == 'table' then return value end
+  end
+  if count == 0 then return value end
+  return count, unpack(value, 1, count)
+end
+local function compile(text)
+  local script = assert(loadstring('local KEYS, ARGV = ...\\n' .. text))
+  return function(count, ...)
+    local words = {...}
+    local keys = {unpack(words, 1, count)}
+    return returned(script(keys, {unpack(words, count + 1)}))
+  end
+end
 local function serve(model) call = model end
 return compile, serve
 """
@@ -69,7 +87,7 @@ class RedisModel:
         self.is_full = False
         self.is_spread = False  # as of a cluster: scripts of several keys are refused
         # Called with the words of each row that is written, or whose fields are.
-        self.on_row: Callable[[Words], None] | None = None
+        self.on_row: Callable[[Sequence[bytes]], None] | None = None
         # Called with each key that expires, and what was there.
         self.on_expire: Callable[[bytes, Any], None] | None = None
         # Called with each key that is deleted.
@@ -128,7 +146,7 @@ class RedisModel:
 
     # Commands and scripts
 
-    def _carry_out(self, name: bytes, arguments: Words) -> Any:
+    def _carry_out(self, name: bytes, arguments: Sequence[bytes]) -> Any:
         command = _COMMANDS.get(name)
         if command is None:
             raise ReplyError(f"ERR unknown command '{name.decode()}'")
@@ -145,12 +163,15 @@ class RedisModel:
 
     def _call(self, name: bytes, *arguments: Any) -> Any:
         """Carry out what a script calls: what is no text is written as Redis writes it."""
-        words = [word if type(word) is bytes else b"%.17g" % word for word in arguments]
-        reply = self._carry_out(name, words)
+        for word in arguments:
+            if type(word) is not bytes:
+                arguments = tuple(w if type(w) is bytes else b"%.17g" % w for w in arguments)
+                break
+        reply = self._carry_out(name, arguments)
         if name in WRITES:
             self._has_written = True
-        if name in LISTS:
-            return tuple(False if each is None else each for each in reply)
+        elif name in LISTS:
+            return tuple(False if w is None else w for w in reply) if None in reply else tuple(reply)
         return False if reply is None else reply
 
     def _run_known(self, words: Words) -> Any:
@@ -164,18 +185,21 @@ class RedisModel:
             raise ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
         self._lua.serve(self)
         try:
-            return self._lua.run(digest, words[3 : 3 + count], words[3 + count :])
+            return self._lua.run(digest, count, words[3:])
         finally:
             self._has_written = False
 
-    def _value(self, key: bytes, kind: str) -> Any:
+    def _value(self, key: bytes, kind: type) -> Any:
+        value = self._any(key)
+        if value is not None and type(value) is not kind:
+            raise ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return value
+
+    def _any(self, key: bytes) -> Any:
         ends = self.ends.get(key)
         if ends is not None and ends <= self.now():
             self._expire(key)
-        value = self.data.get(key)
-        if value is not None and _kind_of(value) != kind:
-            raise ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
-        return value
+        return self.data.get(key)
 
     def _expire(self, key: bytes) -> None:
         del self.ends[key]
@@ -206,9 +230,6 @@ class RedisModel:
     def _do_exists(self, key: bytes) -> int:
         return int(self._any(key) is not None)
 
-    def _any(self, key: bytes) -> Any:
-        return self._value(key, _kind_of(self.data.get(key)))
-
     def _do_del(self, *keys: bytes) -> int:
         return sum(map(self._delete, keys))
 
@@ -223,7 +244,7 @@ class RedisModel:
         return 1
 
     def _do_get(self, key: bytes) -> bytes | None:
-        return self._value(key, "text")
+        return self._value(key, bytes)
 
     def _do_set(self, key: bytes, value: bytes) -> _Done:
         self._any(key)
@@ -248,7 +269,7 @@ class RedisModel:
         return 1
 
     def _do_hset(self, key: bytes, *words: bytes) -> int:
-        row = self._value(key, "hash")
+        row = self._value(key, dict)
         if row is None:
             row = self.data[key] = {}
         before = len(row)
@@ -256,7 +277,7 @@ class RedisModel:
         return len(row) - before
 
     def _do_hsetnx(self, key: bytes, field: bytes, value: bytes) -> int:
-        row = self._value(key, "hash")
+        row = self._value(key, dict)
         if row is None:
             row = self.data[key] = {}
         if field in row:
@@ -265,24 +286,24 @@ class RedisModel:
         return 1
 
     def _do_hget(self, key: bytes, field: bytes) -> bytes | None:
-        return (self._value(key, "hash") or {}).get(field)
+        return (self._value(key, dict) or {}).get(field)
 
     def _do_hmget(self, key: bytes, *fields: bytes) -> list[bytes | None]:
-        row = self._value(key, "hash") or {}
+        row = self._value(key, dict) or {}
         return [row.get(field) for field in fields]
 
     def _do_hgetall(self, key: bytes) -> list[bytes]:
-        row = self._value(key, "hash") or {}
+        row = self._value(key, dict) or {}
         return [word for pair in row.items() for word in pair]
 
     def _do_hkeys(self, key: bytes) -> list[bytes]:
-        return list(self._value(key, "hash") or {})
+        return list(self._value(key, dict) or {})
 
     def _do_hvals(self, key: bytes) -> list[bytes]:
-        return list((self._value(key, "hash") or {}).values())
+        return list((self._value(key, dict) or {}).values())
 
     def _do_hdel(self, key: bytes, *fields: bytes) -> int:
-        row = self._value(key, "hash")
+        row = self._value(key, dict)
         if row is None:
             return 0
         gone = sum(row.pop(field, None) is not None for field in fields)
@@ -292,7 +313,7 @@ class RedisModel:
     def _do_zadd(self, key: bytes, *words: bytes) -> int:
         is_new_only = words[0].upper() == b"NX"
         score, name = words[-2:]
-        members = self._value(key, "zset")
+        members = self._value(key, _SortedSet)
         if members is None:
             members = self.data[key] = _SortedSet()
         is_new = name not in members
@@ -301,7 +322,7 @@ class RedisModel:
         return int(is_new)
 
     def _do_zrem(self, key: bytes, *names: bytes) -> int:
-        members = self._value(key, "zset")
+        members = self._value(key, _SortedSet)
         if members is None:
             return 0
         gone = sum(members.pop(name, None) is not None for name in names)
@@ -309,10 +330,10 @@ class RedisModel:
         return gone
 
     def _do_zcard(self, key: bytes) -> int:
-        return len(self._value(key, "zset") or ())
+        return len(self._value(key, _SortedSet) or ())
 
     def _do_zrangebyscore(self, key: bytes, least: bytes, most: bytes, *limit: bytes) -> Words:
-        members = self._value(key, "zset") or {}
+        members = self._value(key, _SortedSet) or {}
         low, high = float(least), float(most)
         found = sorted((s, name) for name, s in members.items() if low <= s <= high)
         start, count = (int(limit[1]), int(limit[2])) if limit else (0, len(found))
@@ -324,12 +345,6 @@ class _SortedSet(dict[bytes, float]):
 
     def copy(self) -> _SortedSet:
         return _SortedSet(self)
-
-
-def _kind_of(value: Hash | SortedSet | bytes | None) -> str:
-    if isinstance(value, bytes):
-        return "text"
-    return "zset" if isinstance(value, _SortedSet) else "hash"
 
 
 def _copied(data: dict[bytes, Any]) -> dict[bytes, Any]:
@@ -354,7 +369,6 @@ class _Lua:
             _PRELUDE.encode()
         )
         self._compile, self._serve = prelude(_encode)
-        self._table = self._lua.table_from
 
     def serve(self, model: RedisModel) -> None:
         """Let scripts call this model."""
@@ -367,12 +381,15 @@ class _Lua:
         if digest not in self._scripts:
             self._scripts[digest] = self._compile(text)
 
-    def run(self, digest: bytes, keys: Words, arguments: Words) -> Any:
-        """Run a script; what it returns, as the server replies."""
+    def run(self, digest: bytes, count: int, words: Words) -> Any:
+        """Run a script with so many keys, and what follows them; what it returns, as the server replies."""
         try:
-            reply = self._scripts[digest](self._table(keys), self._table(arguments))
+            reply = self._scripts[digest](count, *words)
         except LuaError as error:
             raise ReplyError(f"ERR {error}") from None
+        if type(reply) is tuple:
+            return [word if type(word) is bytes else _replied(word) for word in reply[1:]]
+        # No list, an empty one, or one that has lists in it.
         return _replied(reply)
 
 

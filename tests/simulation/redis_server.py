@@ -239,15 +239,16 @@ def read_commands(data: bytes) -> list[list[bytes]]:
 
 def written(reply: Any) -> bytes:
     """Write a reply as it goes over the wire."""
-    if reply is OK:
-        return b"+OK\r\n"
-    if isinstance(reply, bytes):
+    kind = type(reply)
+    if kind is bytes:
         return b"$%d\r\n%b\r\n" % (len(reply), reply)
-    if isinstance(reply, int):
+    if kind is int:
         return b":%d\r\n" % reply
     if reply is None:
         return b"$-1\r\n"
-    if isinstance(reply, ReplyError):
+    if reply is OK:
+        return b"+OK\r\n"
+    if kind is ReplyError:
         return b"-%b\r\n" % str(reply).encode()
     return b"*%d\r\n%b" % (len(reply), b"".join(map(written, reply)))
 

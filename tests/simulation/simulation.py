@@ -29,7 +29,7 @@ from tests.simulation.world import EndlessError, World
 if TYPE_CHECKING:
     import asyncio
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from schematic_native import Reservation
     from tests.simulation.schedules import Scenario, Schedule, Step
@@ -188,7 +188,7 @@ class Simulation(Ending, Sequences):
         for failure in (*pod.loop.failures, *self.service.loop.failures):
             raise ViolationError(f"{pod.name}: nobody took {failure!r}")
 
-    def _note_row(self, words: list[bytes]) -> None:
+    def _note_row(self, words: Sequence[bytes]) -> None:
         """A lease that is put into Redis may be there not to be spent, as nobody knows what was spent of it."""
         key, *pairs = words
         self.changes += 1
