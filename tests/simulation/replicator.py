@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from schematic_native.ground import json_text
 from tests.simulation.freshness import PREFIX
 from tests.simulation.redis_model import ReplyError
+from tests.simulation.worlds import GATE
 
 if TYPE_CHECKING:
     import random
@@ -62,6 +63,8 @@ class Replicator:
         self.is_up = True
         self.is_ready = True  # as far as it is not writing all anew
         self._is_filled = False
+        # The flag that is large, and its text.
+        self._flag: tuple[dict[str, Any], str] = ({}, "")
         self._later(0.0)
 
     @property
@@ -92,19 +95,31 @@ class Replicator:
 
     def _look(self) -> None:
         """Look what differs, if something was done to the service or to Redis."""
-        looked = self._service.obeyed, self.version
-        if self._looked == looked and self._wanted.keys() == self._written.keys():
+        if self._is_idle():
             self._is_filled = True
             return
-        self._looked = looked
-        self._wanted = {
-            name: json_text.write(each).decode() for name, each in self._entities().items()
-        }
+        self._looked = self._service.obeyed, self.version
+        self._wanted = {name: self._text_of(each) for name, each in self._entities().items()}
         self._due.extend(
             name for name, text in self._wanted.items() if self._written.get(name) != text
         )
         self._due.extend(name for name in self._written if name not in self._wanted)
         self._is_filled |= not self._due
+
+    def _is_idle(self) -> bool:
+        """Tell whether nothing was done to the service or to Redis since the last look."""
+        is_looked_at = self._looked == (self._service.obeyed, self.version)
+        return is_looked_at and self._wanted.keys() == self._written.keys()
+
+    def _text_of(self, entity: Any) -> str:
+        """Write an entity; the same flag is the same text, for it is replaced when it changes."""
+        flag, text = self._flag
+        if flag is entity:
+            return text
+        text = json_text.write(entity).decode()
+        if type(entity) is dict and entity.get("key") == GATE:
+            self._flag = entity, text
+        return text
 
     def _entities(self) -> dict[str, Any]:
         """Return what is to be in Redis, in the order in which it is written."""
@@ -133,7 +148,15 @@ class Replicator:
 
     def _later(self, pause: float) -> None:
         """Go on, on the loop of the service."""
-        self._world.later(pause, self._server.push, partial(self._work, self.version))
+        self._world.later(pause, self._begin, self.version)
+
+    def _begin(self, version: int) -> None:
+        """Go on; where there is nothing to do, the loop of the service need not be asked for that."""
+        if version == self.version and self.is_up and not self._due and self._is_idle():
+            self._is_filled = True
+            self._later(self._draw.uniform(0.0, LOOK))
+        else:
+            self._server.push(partial(self._work, version))
 
     def _write(self, name: str, text: str | None) -> None:
         key = f"{PREFIX}:{name}".encode()

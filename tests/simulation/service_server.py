@@ -71,6 +71,16 @@ class _Request:
         return self._body
 
 
+class _Service(Service):
+    """A service that keeps the events which it has just taken."""
+
+    captured: list[Any]
+
+    def capture(self, body: bytes, events: list[Any]) -> None:
+        self.captured = events
+        super().capture(body, events)
+
+
 class ServiceServer:
     """The emulated service on a loop of its own.
 
@@ -84,7 +94,7 @@ class ServiceServer:
     def __init__(self, world: World, seed: Seed, epoch: float) -> None:
         self.world = world
         self.loop = Loop(world, "service")
-        self.service = Service(seed, Clock(lambda: epoch + world.now))
+        self.service = _Service(seed, Clock(lambda: epoch + world.now))
         drawn = random.Random(f"service {world.random.random()}")
         commands.draw_token = lambda size: f"{drawn.getrandbits(8 * size):0{2 * size}x}"
         self.stream = DataStream(self.service)
@@ -113,7 +123,7 @@ class ServiceServer:
         try:
             if path == "/batch":
                 taken = capture.take(self.service, body)
-                self.on_capture(json_text.read(body)["events"])
+                self.on_capture(self.service.captured)
                 return Answer(200, json_text.write({"events": taken}), {})
             for methods, pattern, endpoint in self._routes:
                 found = pattern.fullmatch(path)
