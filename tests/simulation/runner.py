@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 U = TypeVar("U")
-# Schedules between two collections, and of which a process is told at once.
-COLLECT = 20
+# Schedules of which a process is told at once, and between two collections: what has just been left is still at hand.
+BATCH, COLLECT = 20, 2
 
 
 def run_seeds(seeds: range, steps: int, jobs: int = 1) -> Iterator[Outcome]:
     """Run a schedule of each seed, in so many processes; yields in the order of the seeds."""
-    batches = [seeds[at : at + COLLECT] for at in range(0, len(seeds), COLLECT)]
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     return chain.from_iterable(spread(partial(_run_batch, steps), batches, jobs))
 
 
@@ -40,14 +40,17 @@ def spread(call: Callable[[T], U], over: Iterable[T], jobs: int) -> Iterator[U]:
 
 
 def _run_batch(steps: int, seeds: Iterable[int]) -> list[Outcome]:
-    outcomes = [Simulation(draw_schedule(seed, steps)).run() for seed in seeds]
-    gc.collect()
+    outcomes: list[Outcome] = []
+    for seed in seeds:
+        outcomes.append(Simulation(draw_schedule(seed, steps)).run())
+        if len(outcomes) % COLLECT == 0:
+            gc.collect()
     return outcomes
 
 
 @contextmanager
 def _collected_rarely() -> Iterator[None]:
-    """Let the collector run between batches only, and look at what they have left only."""
+    """Let the collector run between schedules only, and look at what they have left only."""
     _settle_in()
     try:
         yield

@@ -94,11 +94,9 @@ class World:
         """Let everything happen that happens until an instant."""
         timers, ready = self._timers, self._ready
         try:
-            while True:
-                if ready:
-                    self._settle()
-                if not timers or timers[0][0] > end:
-                    break
+            if ready:
+                self._settle()
+            while timers and timers[0][0] <= end:
                 when, _, handle, loop = heappop(timers)
                 if handle._cancelled:
                     continue
@@ -112,6 +110,8 @@ class World:
                     if not (loop.is_awake or loop.is_frozen):
                         loop.is_awake = True
                         ready.append(loop)
+                if ready:
+                    self._settle()
         finally:
             self._leave()
         self.now = max(self.now, end)
@@ -121,7 +121,7 @@ class World:
         ready, draw = self._ready, self.random.random
         left = MOST_AT_ONCE
         while ready:
-            loop = ready[int(draw() * len(ready))] if len(ready) > 1 else ready[0]
+            loop = ready[int(draw() * len(ready)) if len(ready) > 1 else 0]
             if loop is not self.current:
                 self.current = loop
                 events._set_running_loop(loop)
