@@ -119,6 +119,8 @@ class Replica:
         self._reading: dict[str, list[_Reading]] = {}
         self._trackers = make_trackers(caches, self)
         self._tracked = dict.fromkeys(range(len(self._trackers)), False)
+        self._must_sweep = asyncio.Event()
+        self._must_sweep.set()
         self._paused_until = 0.0
         self.ready = False
         self._empty()
@@ -326,6 +328,10 @@ class Replica:
         if self._tracked[number] or is_complete:
             self.forget(None)
         self._tracked[number] = is_complete
+        if self.is_tracked:
+            self._must_sweep.clear()
+        else:
+            self._must_sweep.set()
 
     def untracked(self, error: Exception) -> None:
         """Report why changes are not tracked."""
@@ -367,7 +373,7 @@ class Replica:
 
     async def _sweep(self) -> None:
         """Forget what is too old, where changes are not reported."""
-        while True:
+        while await self._must_sweep.wait():
             await asyncio.sleep(SWEEP)
             if self.is_tracked:
                 continue
