@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 U = TypeVar("U")
-# Schedules of which a process is told at once, and between two collections: what has just been left is still at hand.
-BATCH, COLLECT = 20, 2
+# Schedules of which a process is told at once, and between two looks at all that is in memory.
+BATCH = 20
 
 
 def run_seeds(seeds: range, steps: int, jobs: int = 1) -> Iterator[Outcome]:
@@ -43,8 +43,9 @@ def _run_batch(steps: int, seeds: Iterable[int]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for seed in seeds:
         outcomes.append(Simulation(draw_schedule(seed, steps)).run())
-        if len(outcomes) % COLLECT == 0:
-            gc.collect()
+        # What a schedule leaves is young, and still at hand.
+        gc.collect(0)
+    gc.collect()
     return outcomes
 
 
