@@ -15,9 +15,9 @@ from tests.simulation.shrinking import as_test, breaks, shrink
 from tests.simulation.simulation import Outcome, Simulation
 
 STEPS = 50
-FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "1500"))
+FIXED = int(os.environ.get("SCHEMATIC_SCHEDULES", "1700"))
 # Other seeds each time: what they find need not be a fault of the change that is tested, but it is one.
-FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "100"))
+FRESH = int(os.environ.get("SCHEMATIC_FRESH_SCHEDULES", "300"))
 # So many seeds are one test: several processes of pytest share them.
 SHARE = 100
 
