@@ -171,7 +171,9 @@ class RedisModel:
         if name in WRITES:
             self._has_written = True
         elif name in LISTS:
-            return tuple(False if w is None else w for w in reply) if None in reply else tuple(reply)
+            return (
+                tuple(False if w is None else w for w in reply) if None in reply else tuple(reply)
+            )
         return False if reply is None else reply
 
     def _run_known(self, words: Words) -> Any:

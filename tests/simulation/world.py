@@ -100,8 +100,7 @@ class World:
                 when, _, handle, loop = heappop(timers)
                 if handle._cancelled:
                     continue
-                if when > self.now:
-                    self.now = when
+                self.now = max(self.now, when)
                 if loop is None:
                     self._leave()
                     handle()
