@@ -11,7 +11,7 @@ import pytest
 from schematic_native._native import Core, Pace, read_answer
 from schematic_native.config.settings import Settings
 from schematic_native.ground.threads import ThreadPool
-from schematic_native.service import connections, transport
+from schematic_native.service import connections, sender_threads
 from schematic_native.service.rest import Api
 from schematic_native.service.transport import SocketTransport
 from tests.conftest import eventually_async
@@ -154,9 +154,9 @@ async def test_a_request_ends_at_its_timeout_and_frees_its_thread(serve):
             for _ in within(SLACK):
                 with pytest.raises(TimeoutError):
                     await status(sender, slow.url, 0.1)
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
             assert await status(sender, peer.url) == 200
-            assert len(sender._threads) == 1
+            assert len(sender._threads._threads) == 1
 
 
 async def test_a_request_that_cannot_be_sent_ends_at_its_timeout():
@@ -165,7 +165,7 @@ async def test_a_request_that_cannot_be_sent_ends_at_its_timeout():
         async with sending() as sender:
             with pytest.raises(TimeoutError):
                 await sender.post(peer.url, batch, 0.2)
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
 
 
 async def test_a_host_that_does_not_respond_is_given_up_at_the_timeout():
@@ -194,7 +194,7 @@ async def test_a_cancelled_call_frees_its_thread():
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
 
 
 async def test_closing_ends_all_requests_and_threads():
@@ -203,7 +203,7 @@ async def test_closing_ends_all_requests_and_threads():
         sender = SocketTransport(HEADERS)
         waiting = [asyncio.create_task(status(sender, peer.url, 60.0)) for _ in range(5)]
         await eventually_async(lambda: peer.connections == 5)
-        assert len(sender._threads) == 5
+        assert len(sender._threads._threads) == 5
         await sender.close()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {ConnectionError}
@@ -214,25 +214,26 @@ async def test_closing_ends_all_requests_and_threads():
 
 
 async def test_idle_threads_end_except_one(monkeypatch):
-    monkeypatch.setattr(transport, "LONGEST_IDLE", 0.02)
+    monkeypatch.setattr(sender_threads, "LONGEST_IDLE", 0.02)
     with Peer(taking) as peer:
         async with sending() as sender:
             assert await asyncio.gather(*[status(sender, peer.url) for _ in range(8)]) == [200] * 8
-            await eventually_async(lambda: len(sender._threads) == 1)
+            await eventually_async(lambda: len(sender._threads._threads) == 1)
             assert await status(sender, peer.url) == 200
 
 
 async def test_one_thread_handles_all_requests_if_no_other_can_be_started(monkeypatch):
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    start_thread = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "schematic-native sender":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
 
     with Peer(taking) as peer:
         async with sending() as sender:
-            with monkeypatch.context() as patched:
-                patched.setattr(threading.Thread, "start", refuse)
-                # The peer cannot start one either: the requests share a connection.
-                waiting = [asyncio.create_task(status(sender, peer.url, 5.0)) for _ in range(4)]
-                await asyncio.sleep(0)
+            monkeypatch.setattr(threading.Thread, "start", start)
+            waiting = [status(sender, peer.url, 5.0) for _ in range(4)]
             assert await asyncio.gather(*waiting) == [200] * 4
         assert peer.connections == 1
 
@@ -288,13 +289,13 @@ async def test_a_redirect_that_keeps_the_request_is_followed(code):
 
 
 async def test_no_thread_outlives_an_event_loop_that_ended_without_closing(monkeypatch):
-    monkeypatch.setattr(transport, "LONGEST_IDLE", 0.02)
+    monkeypatch.setattr(sender_threads, "LONGEST_IDLE", 0.02)
 
     async def make_sender() -> SocketTransport:
         return SocketTransport(HEADERS)
 
     sender = await asyncio.to_thread(asyncio.run, make_sender())
-    await eventually_async(lambda: not sender._threads)
+    await eventually_async(lambda: not sender._threads._threads)
 
 
 # The native parts

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin
 
@@ -24,15 +21,14 @@ from schematic_native.service.connections import (
 )
 from schematic_native.service.proxies import UnusableTransportError
 from schematic_native.service.redirects import KEEPING_REDIRECTS, MOST_REDIRECTS
+from schematic_native.service.sender_threads import SenderThreads
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from schematic_native._native import EventBatch, HttpAnswer
 
-# Seconds that a thread waits for another request before it ends.
-LONGEST_IDLE = 30.0
 # Seconds that closing waits for threads: only looking up a host name cannot be interrupted.
 CLOSING_TIMEOUT = 1.0
 
@@ -47,17 +43,29 @@ class TimedResponse(NamedTuple):
 class _Post(Exchange):
     """A batch on its way, from the call of `post` until a thread has finished with it."""
 
-    def __init__(self, url: str, batch: EventBatch, timeout: float) -> None:
+    def __init__(
+        self, url: str, batch: EventBatch, timeout: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(timeout)
         self.url = url
         self.batch = batch
-        self.outcome: asyncio.Future[TimedResponse] = asyncio.get_running_loop().create_future()
+        self.until = loop.time() + timeout
+        self.outcome: asyncio.Future[TimedResponse] = loop.create_future()
+        # What came of it, on the thread.
+        self.response: TimedResponse | None = None
+        self.error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """End it without a response."""
+        self.abort()
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
 
 
 class SocketTransport:
     """Posts batches of events.
 
-    Make it on the event loop that uses it; everything but `_work` and what that calls runs there.
+    Make it on the event loop that uses it; everything but `_handle` and what that calls runs there.
 
     Args:
         headers: of each request.
@@ -77,18 +85,14 @@ class SocketTransport:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._connections = ConnectionPool(lines, context)
         self._follows = follows
-        self._posts: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # of the next two
-        self._threads: set[threading.Thread] = set()
-        self._unfinished: set[_Post] = set()
-        self._callbacks: deque[Callable[[], None]] = deque()
-        self._is_wake_up_scheduled = False
+        self._threads: SenderThreads[_Post] = SenderThreads(self._loop, self._handle, self._finish)
+        self._awaited: set[_Post] = set()
+        self._timer: asyncio.TimerHandle | None = None  # of the post whose time is over first
         self._closed = False
-        self._ended = asyncio.Event()
         # Early: when the interpreter exits, no thread can be started any more, and events are still to be
         # sent.
         with contextlib.suppress(UnusableTransportError):
-            self._start_thread()
+            self._threads.start()
 
     async def post(self, url: str, batch: EventBatch, timeout: float) -> TimedResponse:
         """Post a batch.
@@ -103,119 +107,74 @@ class SocketTransport:
         """
         if self._closed:
             raise ConnectionError("the client is shut down")
-        post = _Post(url, batch, timeout)
-        with self._lock:
-            self._unfinished.add(post)
-            is_thread_wanted = len(self._unfinished) > len(self._threads)
-        if is_thread_wanted:
-            try:
-                self._start_thread()
-            except UnusableTransportError:
-                self._unfinished.discard(post)
-                raise
-        self._posts.put(post)
-        timer = self._loop.call_later(timeout, self._time_out, post)
+        post = _Post(url, batch, timeout, self._loop)
+        self._threads.put(post)
+        self._awaited.add(post)
+        self._expect_end(post.until)
         try:
             return await post.outcome
         except asyncio.CancelledError:
             post.abort()
             raise
         finally:
-            timer.cancel()
+            self._awaited.discard(post)
 
     async def close(self) -> None:
         """Abort what is under way and end the threads."""
         self._closed = True
-        with self._lock:
-            unfinished, threads = list(self._unfinished), list(self._threads)
-        for post in unfinished:
-            post.abort()
-            if not post.outcome.done():
-                post.outcome.set_exception(ConnectionError("the client is shut down"))
-                post.outcome.exception()  # marks it as retrieved: maybe nobody waits for it any more
-        for _ in threads:
-            self._posts.put(None)
-        timer = self._loop.call_later(CLOSING_TIMEOUT, self._ended.set)
+        self._threads.finish_done()
+        for post in self._threads.unfinished:
+            post.fail(ConnectionError("the client is shut down"))
+            post.outcome.exception()  # marks it as retrieved: maybe nobody waits for it any more
+        ended = asyncio.Event()
+        threads = self._threads.close(ended.set)
+        timer = self._loop.call_later(CLOSING_TIMEOUT, ended.set)
         try:
-            if threads:
-                await self._ended.wait()
+            await ended.wait()
         finally:
             timer.cancel()
         for thread in threads:
-            if thread not in self._threads:
-                thread.join()  # it is about to return
+            if self._threads.is_ending(thread):
+                thread.join()
+        if self._timer is not None:
+            self._timer.cancel()
         self._connections.close()
 
-    def _time_out(self, post: _Post) -> None:
-        post.abort()
-        if not post.outcome.done():
-            post.outcome.set_exception(TimeoutError())
+    def _expect_end(self, when: float) -> None:
+        """Look for posts whose time is over, then at the latest: one timer does for all."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._end_late)
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="schematic-native sender", daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except RuntimeError as error:
-            with self._lock:
-                self._threads.discard(thread)
-                has_others = bool(self._threads)
-            # Otherwise another thread handles the post when it has finished its own.
-            if not has_others:
-                raise UnusableTransportError(str(error)) from None
+    def _end_late(self) -> None:
+        self._timer = None
+        self._threads.finish_done()
+        now = self._loop.time()
+        for post in self._awaited:
+            if post.until <= now:
+                post.fail(TimeoutError())
+        left = [post.until for post in self._awaited if post.until > now]
+        if left:
+            self._expect_end(min(left))
 
-    def _call_on_loop(self, callback: Callable[[], None]) -> None:
-        """Call a function on the loop; many threads that do so at once wake it up once."""
-        self._callbacks.append(callback)
-        if not self._is_wake_up_scheduled:
-            self._is_wake_up_scheduled = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._run_callbacks)
-
-    def _run_callbacks(self) -> None:
-        # First, so that a callback added after the last look schedules another wake-up.
-        self._is_wake_up_scheduled = False
-        while self._callbacks:
-            self._callbacks.popleft()()
+    def _finish(self, post: _Post) -> None:
+        """Hand over what came of a post."""
+        if post.outcome.done():
+            return
+        if post.response is not None:
+            post.outcome.set_result(post.response)
+        elif post.error is not None:
+            post.outcome.set_exception(post.error)
 
     # On the threads
 
-    def _work(self) -> None:
-        me = threading.current_thread()
-        while (post := self._next_post(me)) is not None:
-            callback = self._handle(post)
-            with self._lock:
-                self._unfinished.discard(post)
-            self._call_on_loop(callback)
-        with self._lock:
-            self._threads.discard(me)
-            is_last = not self._threads
-        if is_last and self._closed:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._ended.set)
-
-    def _next_post(self, me: threading.Thread) -> _Post | None:
-        while True:
-            try:
-                return self._posts.get(timeout=LONGEST_IDLE)
-            except queue.Empty:
-                with self._lock:
-                    # One thread stays: when the interpreter exits, no other can be started.
-                    fewest = 0 if self._loop.is_closed() else 1
-                    if len(self._threads) > max(fewest, len(self._unfinished)):
-                        self._threads.discard(me)
-                        return None
-
-    def _handle(self, post: _Post) -> Callable[[], None]:
-        """Post a batch; return what the loop is to call then."""
-        outcome = post.outcome
+    def _handle(self, post: _Post) -> None:
         try:
-            response = self._follow(post)
+            post.response = self._follow(post)
         except Exception as error:  # noqa: BLE001 - the caller handles it
-            failure = error
-            return lambda: None if outcome.done() else outcome.set_exception(failure)
-        return lambda: None if outcome.done() else outcome.set_result(response)
+            post.error = error
 
     def _follow(self, post: _Post) -> TimedResponse:
         url = post.url
