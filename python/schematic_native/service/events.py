@@ -36,6 +36,8 @@ FIRST_REQUESTS = 8
 # than queueing the event. If full batches come less often than every SELDOM seconds, each wakes the sender.
 FULL_BATCH_PERIOD = 0.01
 SELDOM = 0.05
+# Deliveries that are started in one turn of the event loop, so that a thread is woken for all of them.
+STARTS_PER_TURN = 4
 TOPIC = "event capture"
 QUEUE_TOPIC = "event queue"
 SPOOL_TOPIC = "event spool"
@@ -243,6 +245,7 @@ class EventSender:
     async def _drain(self, *, full: bool) -> bool:
         """Start a delivery for each batch, or each full one; return whether there was one."""
         has_started = False
+        started = 0
         while True:
             if self._is_full or self._paused_until:
                 await self._wait_for_room()
@@ -261,8 +264,9 @@ class EventSender:
             self._deliveries[batch] = asyncio.create_task(self._run_delivery(batch))
             for waiting in self._flushes:
                 waiting.set()
-            # The event loop is the program's: give it a turn after each start, as waiting for room does, too.
-            if not self._is_full:
+            # The event loop is the program's: give it a turn now and then, as waiting for room does, too.
+            started += 1
+            if started % STARTS_PER_TURN == 0 and not self._is_full:
                 await asyncio.sleep(0)
 
     @property

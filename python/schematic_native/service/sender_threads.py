@@ -25,6 +25,8 @@ LONGEST_IDLE = 30.0
 # Seconds that an item may wait for a thread that handles another. With a service nearby that is several requests,
 # which take less than waking a thread for each.
 LONGEST_WAIT = 0.005
+# When so many are done, the loop is woken before the last one is handled.
+MANY = 4
 # The weight of the newest item in the mean of how long they take.
 NEWEST = 0.25
 
@@ -222,7 +224,7 @@ class SenderThreads(Generic[T]):
                     self._threads.discard(me)
                     return None
         # The loop has time to put more while this one is being handled.
-        if self._done and not self._waiting:
+        if len(self._done) >= MANY and not self._waiting:
             self._wake_loop()
         return item
 
