@@ -567,6 +567,17 @@ class EventBatch:
     def request(self, head: bytes) -> bytes:
         """Return a whole HTTP/1.1 request: the lines of `head`, the length, the body."""
 
+    def exchange(self, descriptor: int, head: bytes) -> HttpAnswer:
+        """Send that request over a socket that blocks, and read the response; not on Windows.
+
+        The socket must stay open until then. The interpreter's lock is released in the meantime.
+
+        Raises:
+            OSError: the connection failed before any of the response came.
+            ValueError: it failed later, or what came is no HTTP response.
+
+        """
+
     def split(self) -> tuple[EventBatch, EventBatch] | None:
         """Return two halves, to find an event that the service refuses; None if there is only one event."""
 

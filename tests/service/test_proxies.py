@@ -92,7 +92,7 @@ async def test_a_proxy_that_never_responds_is_given_up_at_the_timeout(monkeypatc
         async with sending() as sender:
             with pytest.raises(TimeoutError):
                 await status(sender, f"https://{HOST}/batch", 0.2)
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ async def test_a_secure_request_ends_at_its_timeout(certified, serve):
         async with sending() as sender:
             with pytest.raises(TimeoutError):
                 await status(sender, peer.url, 0.3)
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
 
 
 async def test_a_handshake_without_a_response_ends_at_the_timeout():
@@ -71,7 +71,7 @@ async def test_a_handshake_without_a_response_ends_at_the_timeout():
         async with sending() as sender:
             with pytest.raises(TimeoutError):
                 await status(sender, peer.url.replace("http:", "https:"), 0.2)
-            await eventually_async(lambda: not sender._unfinished)
+            await eventually_async(lambda: not sender._threads.unfinished)
             assert not using_openssl.locked()
 
 

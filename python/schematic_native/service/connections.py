@@ -6,6 +6,7 @@ aborted. Nothing here is ever called on an event loop: all of it blocks.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import selectors
 import socket
@@ -21,7 +22,7 @@ from schematic_native.service.proxies import find_target
 from schematic_native.service.tls import make_context, using_openssl
 
 if TYPE_CHECKING:
-    from schematic_native._native import HttpAnswer
+    from schematic_native._native import EventBatch, HttpAnswer
     from schematic_native.service.proxies import Proxy, Target
 
 # Seconds that an idle connection is kept. Many load balancers close one after 60.
@@ -84,20 +85,36 @@ class Connection:
         self.sock = sock
         self.head = head
         self.used = 0.0  # when its last response came; 0 before the first
+        self._is_plain = _is_plain(sock)
 
     def close(self) -> None:
         """Close the socket."""
         with contextlib.suppress(OSError):
             self.sock.close()
 
-    def read_response(self, exchange: Exchange, request: bytes) -> HttpAnswer:
-        """Send a request and read its response.
+    def post(self, exchange: Exchange, batch: EventBatch) -> HttpAnswer:
+        """Send a batch and read the response.
 
         Raises:
             LostConnectionError: the connection was kept, and is closed.
             OSError, ValueError: there was no response, or it is not HTTP.
 
         """
+        if not self._is_plain:
+            return self._read_response(exchange, batch.request(self.head))
+        try:
+            return batch.exchange(self.sock.fileno(), self.head)
+        except OSError as error:
+            self._fail(exchange, error)
+            raise
+
+    def _fail(self, exchange: Exchange, error: OSError) -> None:
+        """Raise what it means that the connection failed before any of a response came."""
+        exchange.left()  # an aborted request has not lost its connection
+        if self.used:
+            raise LostConnectionError from error
+
+    def _read_response(self, exchange: Exchange, request: bytes) -> HttpAnswer:
         received = b""
         try:
             if _SOCKETS_NEED_TIMEOUT:
@@ -115,9 +132,10 @@ class Connection:
                 if _SOCKETS_NEED_TIMEOUT:
                     self.sock.settimeout(exchange.left())
         except OSError as error:
-            exchange.left()  # an aborted request has not lost its connection
-            if self.used and not received:
-                raise LostConnectionError from error
+            if received:
+                exchange.left()
+            else:
+                self._fail(exchange, error)
             raise
 
 
@@ -250,6 +268,12 @@ def _open_tunnel(exchange: Exchange, sock: socket.socket, target: Target, proxy:
         received += got
     if not 200 <= response.status < 300:  # noqa: PLR2004
         raise ConnectionError(f"the proxy refused the way to {authority}: HTTP {response.status}")
+
+
+def _is_plain(sock: socket.socket) -> bool:
+    """Tell whether Rust may wait for a socket: it is the system's own, without TLS, and not one of gevent."""
+    is_own = isinstance(sock, _socket.socket) and not isinstance(sock, ssl.SSLSocket)
+    return is_own and not _SOCKETS_NEED_TIMEOUT
 
 
 def _wait(sock: socket.socket, timeout: float, *, writing: bool) -> None:

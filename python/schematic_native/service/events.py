@@ -333,7 +333,9 @@ class EventSender:
         try:
             if batch.billing and self._prepare is not None:
                 await self._prepare()
-            await self._wait_for_turn()
+            # Waiting for nothing would cost each batch two coroutines.
+            if self._paused_until or self._requests >= self._pace.limit:
+                await self._wait_for_turn()
             self._requests += 1
             try:
                 posted = await self._post(batch)

@@ -6,7 +6,6 @@ Nothing here knows what the items are.
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections import deque
@@ -114,7 +113,7 @@ class SenderThreads(Generic[T]):
         with self._lock:
             self._waiting.append(item)
             self._unfinished.add(item)
-            is_busy_enough = self._busy >= self._wanted()
+            is_busy_enough = self._is_busy_enough()
         if not is_busy_enough:
             self._rouse_for(item)
         elif self._look is None:
@@ -147,10 +146,10 @@ class SenderThreads(Generic[T]):
     def _busy(self) -> int:
         return len(self._threads) - len(self._idle)
 
-    def _wanted(self) -> int:
-        """Return how many threads the items need."""
-        count = len(self._unfinished)
-        return max(1, min(count, math.ceil(count * self._seconds / LONGEST_WAIT)))
+    def _is_busy_enough(self) -> bool:
+        """Tell whether the threads that are awake will do for the items that there are."""
+        busy, count = self._busy, len(self._unfinished)
+        return busy >= count or (busy > 0 and count * self._seconds <= busy * LONGEST_WAIT)
 
     def _rouse_for(self, item: T) -> None:
         try:

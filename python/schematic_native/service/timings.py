@@ -5,15 +5,14 @@ Nothing here reports the numbers: `client/metrics.py` and `telemetry.py` do.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
 # Operations by the last part of their path; any other is named by the first part.
 _ENDINGS = {
@@ -33,12 +32,36 @@ class OperationTiming:
     seconds: float = 0.0
 
 
-@dataclass
 class Measurement:
-    """One call, which may also fail without an exception."""
+    """One call, as the body of a with statement; it may also fail without an exception."""
 
-    has_failed: bool = False
-    begun: float = field(default_factory=time.monotonic)
+    def __init__(
+        self, timing: OperationTiming, span: AbstractContextManager[object] | None
+    ) -> None:
+        self.has_failed = False
+        self._timing = timing
+        self._span = span
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Measurement:
+        if self._span is not None:
+            self._span.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            self.has_failed = True
+        if self.has_failed or kind is None:
+            self._timing.failed += self.has_failed
+            self._timing.done += not self.has_failed
+            self._timing.seconds += time.monotonic() - self._begun
+        if self._span is not None:
+            self._span.__exit__(kind, error, traceback)
 
 
 class Timings:
@@ -59,22 +82,12 @@ class Timings:
         """The timings so far, by operation."""
         return dict(self._operations)
 
-    @contextlib.contextmanager
-    def measure(self, operation: str) -> Iterator[Measurement]:
+    def measure(self, operation: str) -> Measurement:
         """Time the body of a with statement. An exception is a failure; a cancelled call is not counted."""
-        timing = self._operations.setdefault(operation, OperationTiming())
-        measurement = Measurement()
-        try:
-            with contextlib.nullcontext() if self.trace is None else self.trace(operation):
-                yield measurement
-        except Exception:
-            measurement.has_failed = True
-            raise
-        finally:
-            if measurement.has_failed or sys.exc_info()[0] is None:
-                timing.failed += measurement.has_failed
-                timing.done += not measurement.has_failed
-                timing.seconds += time.monotonic() - measurement.begun
+        timing = self._operations.get(operation)
+        if timing is None:
+            timing = self._operations[operation] = OperationTiming()
+        return Measurement(timing, None if self.trace is None else self.trace(operation))
 
 
 def operation_of(path: str) -> str:

@@ -200,9 +200,8 @@ class SocketTransport:
         is_reusable = False
         try:
             post.uses(connection.sock)
-            request = post.batch.request(connection.head)
             begun = time.monotonic()
-            response = connection.read_response(post, request)
+            response = connection.post(post, post.batch)
             seconds = time.monotonic() - begun
             is_reusable = response.reusable and not self._closed
         finally:

@@ -6,6 +6,9 @@ use parking_lot::Mutex;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 use schematic_core::events::{Batch, Pace, Response};
 
+#[cfg(unix)]
+use crate::exchange::exchange;
+
 /// Up to 100 events, written when they are asked for.
 #[pyclass(frozen, module = "schematic_native._native")]
 pub(crate) struct EventBatch(pub Batch);
@@ -39,6 +42,16 @@ impl EventBatch {
     fn request<'py>(&self, py: Python<'py>, head: &[u8]) -> Bound<'py, PyBytes> {
         let (memory, start) = py.detach(|| self.write_request(head));
         PyBytes::new(py, &memory[start..])
+    }
+
+    /// Sends that request over a socket that blocks, and reads the answer.
+    #[cfg(unix)]
+    fn exchange(&self, py: Python<'_>, descriptor: i32, head: &[u8]) -> PyResult<HttpAnswer> {
+        let answer = py.detach(|| {
+            let (memory, start) = self.write_request(head);
+            exchange(descriptor, &memory[start..])
+        })?;
+        Ok(HttpAnswer(answer))
     }
 
     #[getter]

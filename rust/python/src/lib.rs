@@ -8,6 +8,8 @@ mod core;
 mod defaults;
 mod engine;
 mod events;
+#[cfg(unix)]
+mod exchange;
 mod fork;
 mod interpreter;
 mod leases;
