@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from typing import ClassVar
 
 import pytest
 
-from schematic_native._native import Core, Pace, read_answer
+from schematic_native._native import Core, HttpAnswer, Pace, read_answer
 from schematic_native.config.settings import Settings
 from schematic_native.ground.threads import ThreadPool
 from schematic_native.service import connections, sender_threads
@@ -310,6 +311,65 @@ def test_a_response_is_parsed_as_it_arrives():
     assert (answer.header("retry-after"), answer.header("Location")) == ("7", None)
     with pytest.raises(ValueError, match="ended before"):
         read_answer(b"HTTP/1.1 200", True, False)
+
+
+def exchanged(answer: bytes, batch: object = BATCH) -> HttpAnswer:
+    """Post a batch over a socket whose other end sends this and no more."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+        return batch.exchange(ours.fileno(), b"POST / HTTP/1.1\r\n")
+
+
+def test_a_batch_is_sent_and_answered_in_one_call():
+    ours, theirs = socket.socketpair()
+    received = []
+
+    def serve() -> None:
+        received.append(read_request(theirs))
+        for at in range(len(TAKEN)):
+            theirs.sendall(TAKEN[at : at + 1])
+
+    peer = threading.Thread(target=serve)
+    peer.start()
+    with ours, theirs:
+        answer = BATCH.exchange(ours.fileno(), b"POST /batch HTTP/1.1\r\nX: y\r\n")
+        peer.join()
+    assert (answer.status, answer.body, answer.reusable) == (200, b"{}", True)
+    assert received == [BATCH.request(b"POST /batch HTTP/1.1\r\nX: y\r\n")]
+
+
+def test_a_connection_that_is_lost_before_the_response_is_told_from_half_a_response():
+    with pytest.raises(OSError):  # noqa: PT011 - of the kind that the system has
+        exchanged(b"")
+    closed = socket.socket()
+    closed.close()
+    with pytest.raises(OSError):  # noqa: PT011 - the same
+        BATCH.exchange(closed.fileno(), b"")
+    with pytest.raises(ValueError, match="ended before the response did"):
+        exchanged(TAKEN[:-1])
+    with pytest.raises(ValueError, match="not HTTP"):
+        exchanged(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+class Patched(socket.socket):
+    """A socket as a library makes them that sends and receives in its own way."""
+
+    sent: ClassVar[list[bytes]] = []
+
+    def sendall(self, content: bytes) -> None:
+        self.sent.append(content)
+        super().sendall(content)
+
+
+async def test_a_socket_of_another_library_is_used_as_it_wants(monkeypatch):
+    with Peer(taking) as peer:
+        async with sending() as sender:
+            monkeypatch.setattr(socket, "socket", Patched)
+            assert await status(sender, peer.url) == 200
+    # The peer is of this process, too.
+    assert [sent for sent in Patched.sent if sent.startswith(b"POST")] != []
 
 
 def test_the_pace_stays_between_one_and_its_maximum():

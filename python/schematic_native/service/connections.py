@@ -271,9 +271,12 @@ def _open_tunnel(exchange: Exchange, sock: socket.socket, target: Target, proxy:
 
 
 def _is_plain(sock: socket.socket) -> bool:
-    """Tell whether Rust may wait for a socket: it is the system's own, without TLS, and not one of gevent."""
-    is_own = isinstance(sock, _socket.socket) and not isinstance(sock, ssl.SSLSocket)
-    return is_own and not _SOCKETS_NEED_TIMEOUT
+    """Tell whether Rust may use a socket: the bytes go out as they are, and waiting stops this thread alone.
+
+    With TLS, or with gevent, another class sends and receives.
+    """
+    own, kind = _socket.socket, type(sock)
+    return (kind.sendall, kind.recv) == (own.sendall, own.recv) and not _SOCKETS_NEED_TIMEOUT
 
 
 def _wait(sock: socket.socket, timeout: float, *, writing: bool) -> None:
