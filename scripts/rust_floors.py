@@ -40,7 +40,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     ),
     "rust/python/src": (
         *("build", "clock", "fork", "interpreter", "python_call", "wake", "arguments"),
-        *("defaults", "spool", "resp", "results", "engine", "events", "leases", "core"),
+        *("defaults", "spool", "resp", "results", "engine", "exchange", "events", "leases", "core"),
         *("memory", "testing"),
     ),
 }

@@ -198,6 +198,19 @@ async def test_a_cancelled_call_frees_its_thread():
             await eventually_async(lambda: not sender._threads.unfinished)
 
 
+async def test_closing_right_after_a_call_was_cancelled_works():
+    with Peer(frozen) as peer:
+        sender = SocketTransport(HEADERS)
+        waiting = asyncio.create_task(status(sender, peer.url, 60.0))
+        await eventually_async(lambda: peer.connections == 1)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        # The thread has not noticed yet.
+        await sender.close()
+        assert waiting.cancelled()
+        assert sender._threads.unfinished == []
+
+
 async def test_closing_ends_all_requests_and_threads():
     with Peer(frozen) as peer:
         before = set(threading.enumerate())

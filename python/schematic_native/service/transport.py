@@ -60,6 +60,7 @@ class _Post(Exchange):
         self.abort()
         if not self.outcome.done():
             self.outcome.set_exception(error)
+            self.outcome.exception()  # marks it as retrieved: maybe nobody waits for it any more
 
 
 class SocketTransport:
@@ -125,7 +126,6 @@ class SocketTransport:
         self._threads.finish_done()
         for post in self._threads.unfinished:
             post.fail(ConnectionError("the client is shut down"))
-            post.outcome.exception()  # marks it as retrieved: maybe nobody waits for it any more
         ended = asyncio.Event()
         threads = self._threads.close(ended.set)
         timer = self._loop.call_later(CLOSING_TIMEOUT, ended.set)
