@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from typing_extensions import Self
+
 # Operations by the last part of their path; any other is named by the first part.
 _ENDINGS = {
     "extend": "extend",
@@ -43,7 +45,7 @@ class Measurement:
         self._span = span
         self._begun = time.monotonic()
 
-    def __enter__(self) -> Measurement:
+    def __enter__(self) -> Self:
         if self._span is not None:
             self._span.__enter__()
         return self
