@@ -179,3 +179,26 @@ async def test_what_waits_when_the_threads_are_closed_is_still_handled(monkeypat
         await asyncio.wait_for(ended.wait(), PATIENCE)
         assert one.threads.is_ending(thread)
         assert one.threads.unfinished == []
+
+
+async def test_a_thread_that_is_chosen_as_it_gives_up_waiting_takes_the_item(monkeypatch):
+    wait, late = sender_threads._Thread.wait, set()
+
+    def give_up_too_late(thread: sender_threads._Thread) -> bool:
+        is_woken = wait(thread)
+        if not is_woken or thread in late:
+            return is_woken
+        late.add(thread)
+        thread.wake()  # as if this came only now
+        return False
+
+    monkeypatch.setattr(sender_threads, "LONGEST_IDLE", FOREVER)
+    monkeypatch.setattr(sender_threads._Thread, "wait", give_up_too_late)
+    async with handling() as work:
+        work.threads.start()
+        work.threads.start()
+        await eventually_async(lambda: len(work.threads._idle) == 2)
+        for _ in range(3):
+            item = Item()
+            work.put(item)
+            await work.wait_for(item)

@@ -215,17 +215,25 @@ class SenderThreads(Generic[T]):
                     self._end(me)
                     return None
                 self._idle.append(me)
-            is_woken = me.wait()
-            with self._lock:
-                if me in self._idle:
-                    self._idle.remove(me)
-                if not is_woken and self._is_superfluous():
-                    self._threads.discard(me)
-                    return None
+            if not me.wait() and self._ends_idle(me):
+                return None
         # The loop has time to put more while this one is being handled.
         if len(self._done) >= MANY and not self._waiting:
             self._wake_loop()
         return item
+
+    def _ends_idle(self, me: _Thread) -> bool:
+        """Tell whether a thread that was not woken for long is to end."""
+        with self._lock:
+            if me in self._idle:
+                if self._is_superfluous():
+                    self._idle.remove(me)
+                    self._threads.discard(me)
+                    return True
+                self._idle.remove(me)
+                return False
+        me.wait()  # it has just been chosen, and is about to be woken
+        return False
 
     def _is_superfluous(self) -> bool:
         # One thread stays: when the interpreter exits, no other can be started.
