@@ -333,6 +333,7 @@ class Simulation(Ending, Sequences):
     def look_at_reserved(self, slot: tuple[str, str], told: float) -> None:
         """What is told to be reserved of a slot must be the holds of it, where each is one script's work."""
         scenario = self.schedule.scenario
+        self.model.expire()  # what nobody has swept in time leaves its place in the index behind
         if scenario.store != "redis" or scenario.is_spread or self.is_index_uncertain:
             return
         rows = self.model.rows(RESERVATIONS).values()
