@@ -342,3 +342,45 @@ def test_a_lease_that_was_joined_just_before_its_company_is_deleted_is_left_to_t
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_flag_that_is_gone_when_it_is_read_again_is_not_used_any_more() -> None:
+    schedule = Schedule(
+        30001427,
+        Scenario(
+            store="slabs",
+            duration=6.0,
+            sweep_interval=2.0,
+            shares_disk=True,
+            is_replicated=True,
+            is_tracked=False,
+        ),
+        (
+            (0.0, "change while read", (0, "gate", 31, 0.5)),
+            (0.0326, "key is deleted", ("flag", 1)),
+            (0.0, "change unheard", (0, 0, "down", 4.0)),
+            (0.0, "wait", (2.0,)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_check_during_which_a_newer_replicator_takes_over_does_not_mix_what_both_wrote() -> None:
+    schedule = Schedule(
+        30002208,
+        Scenario(
+            pods=1,
+            duration=20.0,
+            sweep_interval=2.0,
+            spool=0.5,
+            shares_disk=True,
+            is_replicated=True,
+        ),
+        (
+            (0.2, "ask gate", (1, 0, 0.5)),
+            (0.0, "change while read", (0, "company", 22, 2.0)),
+            (0.005547, "replicator restarts", (True, 0, 0.5)),
+            (0.0, "wait", (1.0,)),
+        ),
+    )
+    assert breaks(schedule) is None

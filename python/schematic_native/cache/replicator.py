@@ -266,6 +266,7 @@ class Replica:
         value, is_current = await self._read(kind.entities, self._keys.entity(kind.name, entity_id))
         document = as_document(value)
         if document is None:
+            self._drop(entity_type, entity_id)
             return False
         kept = self._entities.get((entity_type, entity_id))
         known = names if kept is None else _merged(kept.names, names)
@@ -285,6 +286,8 @@ class Replica:
         value, is_current = await self._read(self._caches.flag, name)
         flag = as_document(value)
         found = flag is not None and self._ingest(FLAG, "full", flag)
+        if not found:
+            self._drop_flag(flag_key)
         if is_current:
             self._flags[name] = flag["key"] if flag is not None and found else None
         elif flag is not None and found:
@@ -293,11 +296,11 @@ class Replica:
 
     async def _read(self, cache: Any, name: str) -> tuple[Any, bool]:
         """Read a value; return also whether it was unchanged while it was read."""
-        now = asyncio.get_running_loop().time
+        now, keys = asyncio.get_running_loop().time, self._keys
         if now() < self._paused_until:
             raise CacheError("it failed a moment ago")
         for _ in range(MOST_READS):
-            reading = _Reading()
+            begun, reading = now(), _Reading()
             self._reading.setdefault(name, []).append(reading)
             try:
                 value = await within(result_of(cache.get, name), READ_TIMEOUT)
@@ -310,10 +313,14 @@ class Replica:
                 readings.remove(reading)
                 if not readings:
                     del self._reading[name]
+            if self._keys is not keys:
+                raise CacheError("another version of the replicator writes other keys")
+            # A reply may be older than that of a read which began later.
+            reading.is_stale |= begun < self._read_at.get(name, begun)
             if not reading.is_stale:
                 break
         self._faults.cleared(TOPIC)
-        self._read_at[name] = now()
+        self._read_at[name] = max(begun, self._read_at.get(name, begun))
         return value, not reading.is_stale
 
     def _ingest(self, entity_type: str, message_type: str, data: Any) -> bool:
