@@ -281,11 +281,9 @@ class Judge:
                     f"{left} are left of {lent} of lease {lease_id}, {taken} are spent or held"
                 )
 
-    def check_shares(self, granted: Mapping[str, float], shares: Iterable[tuple[str, Any]]) -> None:
-        """After each step: what processes have of leases, by the name of each, where no store is shared."""
-        left: dict[str, float] = defaultdict(float)
+    def check_own(self, shares: Iterable[tuple[str, Any]]) -> None:
+        """After each step: what each process has of a lease, by its name, where no store is shared."""
         for pod, lease in shares:
-            left[lease.lease_id] += lease.remaining
             mine = [
                 hold.weight
                 for hold in self.holds.values()
@@ -295,6 +293,12 @@ class Judge:
                 raise ViolationError(
                     f"{pod}: {lease.remaining} are left of {lease.granted}, {sum(mine)} are spent or held"
                 )
+
+    def check_shares(self, granted: Mapping[str, float], shares: Iterable[tuple[str, Any]]) -> None:
+        """After each step: what all processes have of leases together, where no store is shared."""
+        left: dict[str, float] = defaultdict(float)
+        for _, lease in shares:
+            left[lease.lease_id] += lease.remaining
         spent = self.spent()
         for lease_id, free in left.items():
             taken, lent = spent.get(lease_id, 0.0), granted.get(lease_id, 0.0)

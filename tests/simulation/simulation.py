@@ -172,6 +172,8 @@ class Simulation(Ending, Sequences):
         if self.schedule.scenario.store == "memory":
             shares = [(pod.name, lease) for pod, lease in self._shares()]
             self.judge.check_shares(granted, shares)
+            if not self.may_rejoin:
+                self.judge.check_own(shares)
         for pod in self.pods:
             self._look_at_failures(pod)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LEASES = b"schematic:credit-lease:"
+PAYMENT_REQUIRED = 402
 
 
 class Steps:
@@ -44,6 +45,9 @@ class Steps:
     has_redis_forgotten = False
     # Whether holds may be listed that are not there, or the other way round.
     is_index_uncertain = False
+    # Whether a pod may have been told that its company has no credits, and have left a lease that lives: what it
+    # adds to it later then counts anew, and what it still holds of it does not.
+    may_rejoin = False
     # Whether nothing may go wrong any more.
     is_healed = False
 
@@ -185,6 +189,7 @@ class Steps:
 
     def _do_service_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
         self._link(pod, "service").fates.append(Fate(kind, status, operation))
+        self.may_rejoin |= status == PAYMENT_REQUIRED
 
     def _do_redis_fate(self, pod: int, kind: Any, status: int, operation: str | None) -> None:
         self._link(pod, "redis").fates.append(Fate(kind, status, operation))
@@ -192,6 +197,7 @@ class Steps:
     def _do_service_status(self, status: int, times: int, operation: str | None) -> None:
         for link in self._links("service"):
             link.fates.extend([Fate("status", status, operation)] * times)
+        self.may_rejoin |= status == PAYMENT_REQUIRED
 
     def _do_down(self, pod: int, server: str, seconds: float) -> None:
         link = self._link(pod, server)
