@@ -276,7 +276,7 @@ class Simulation(Ending, Sequences):
         judge.seen["a pod died with usage that was not delivered"] += has_usage
         mine = [h for h in judge.holds.values() if h.settler == pod.name and h.is_settling]
         # What was billed was told to Redis before, unless Redis did not hear.
-        was_deaf = pod.to_redis.failed_at > self.world.now - self.patience(pod)
+        was_deaf = self._may_be_deaf(pod)
         judge.doubt(
             h for h in mine if not self._is_claimed(h.id) and (was_deaf or h.id not in judge.billed)
         )
@@ -292,6 +292,11 @@ class Simulation(Ending, Sequences):
         is_frozen = pod.loop.is_frozen
         return math.inf if is_frozen else self.schedule.scenario.sweep_interval + PATIENCE
 
+    def _may_be_deaf(self, pod: Pod) -> bool:
+        """Tell whether Redis may not have heard lately of what a pod has to say."""
+        refuses = self.model.is_read_only or self.model.is_full
+        return refuses or pod.to_redis.failed_at > self.world.now - self.patience(pod)
+
     def lateness_of(self, hold_id: str) -> Callable[[], bool]:
         """Return what tells whether Redis need not have heard yet of the settle of a hold."""
 
@@ -299,8 +304,8 @@ class Simulation(Ending, Sequences):
             for pod in self.pods:
                 begun = pod.settling_at.get(hold_id)
                 if begun is not None:
-                    since = max(begun, pod.to_redis.failed_at)
-                    return not pod.runs or since > self.world.now - self.patience(pod)
+                    is_recent = begun > self.world.now - self.patience(pod)
+                    return not pod.runs or is_recent or self._may_be_deaf(pod)
             return True
 
         return may_be_late
@@ -311,8 +316,7 @@ class Simulation(Ending, Sequences):
         def is_deaf() -> bool:
             for pod in self.pods:
                 if hold_id in pod.settling_at and pod.state in {"runs", "closing"}:
-                    refuses = self.model.is_read_only or self.model.is_full
-                    return refuses or pod.to_redis.failed_at > self.world.now - self.patience(pod)
+                    return self._may_be_deaf(pod)
             return True
 
         return is_deaf
