@@ -149,7 +149,7 @@ FAULTS = (
     Fault(
         "a failure of the store is raised out of a check",
         STEPS,
-        "            faults.store_failed(pending.need, error)\n            answer =",
+        "            faults.store_failed(step.name, error)\n            answer =",
         "            if error.lost:\n                raise\n            answer =",
     ),
     Fault(
