@@ -341,6 +341,38 @@ async def test_a_slot_is_asked_about_once_in_a_while_and_the_last_hint_counts(fa
     await eventually_async(lambda: not endings._asked)
 
 
+async def test_a_lease_that_was_joined_is_asked_about_if_nothing_is_told_of_it(core, leases, api):
+    leases._endings._pause = 0.0
+    await share(core, leases, api, is_pushed=False)
+    await eventually_async(lambda: core.lease(*SLOT).lease_id == "lse_1")
+    assert api.acquires == [1000]
+
+
+async def test_only_what_nothing_was_told_of_is_asked_about(faults):
+    asked = []
+
+    async def replace(_slot: object, lease_id: str) -> None:
+        asked.append(lease_id)
+
+    endings = Endings(Calls(faults), replace, pause=0.0)
+    endings.confirm(SLOT, "lse_1", lambda _slot: True)
+    endings.confirm(SLOT, "lse_2", lambda _slot: False)
+    await eventually_async(lambda: asked)
+    assert asked == ["lse_2"]
+
+
+def test_what_was_told_before_a_lease_was_asked_for_says_nothing_of_it(core):
+    joins = Joins(core)
+    joins.begin(SLOT)
+    assert not joins.is_told(SLOT)
+    push(core, joins, 9000)
+    assert not joins.is_told(SLOT)
+    push(core, joins, 9000, 1000)
+    assert joins.is_told(SLOT)
+    joins.begin(SLOT)
+    assert not joins.is_told(SLOT)
+
+
 # Whatever is pushed
 
 

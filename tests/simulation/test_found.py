@@ -384,3 +384,25 @@ def test_a_check_during_which_a_newer_replicator_takes_over_does_not_mix_what_bo
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_lease_that_was_joined_and_given_back_between_two_pushes_is_replaced() -> None:
+    schedule = Schedule(
+        40014873,
+        Scenario(
+            store="memory",
+            duration=60.0,
+            sweep_interval=2.0,
+            buffer_period=0.25,
+            connections=2,
+            shares_disk=True,
+        ),
+        (
+            (0.0, "check", (1, 0, 1.0, 0.5, "fail-open")),
+            (0.0, "check", (0, 0, 3.0, 2.0, "fail-closed")),
+            (0.006572, "shut down", (0,)),
+            (0.0, "wait", (2.5,)),
+            (0.002057, "check", (1, 0, 1.0, 0.05, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None

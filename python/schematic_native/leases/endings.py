@@ -44,6 +44,18 @@ class Endings:
         self._asked[slot] = None
         self._calls.spawn(self._ask(slot, lease_id))
 
+    def confirm(self, slot: Slot, lease_id: str, is_told: Callable[[Slot], bool]) -> None:
+        """Ask about a lease that was joined if nothing has been told of it within the pause.
+
+        One that its owner gave back in the same moment may have come and gone between two pushes.
+        """
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._pause, self._ask_unless_told, slot, lease_id, is_told)
+
+    def _ask_unless_told(self, slot: Slot, lease_id: str, is_told: Callable[[Slot], bool]) -> None:
+        if not is_told(slot):
+            self.suspect(slot, lease_id)
+
     async def _ask(self, slot: Slot, lease_id: str) -> None:
         try:
             await self._replace(slot, lease_id)

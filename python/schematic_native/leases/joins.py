@@ -34,13 +34,14 @@ MOST_WATCHED = 100_000
 class Watched:
     """What was told of one slot."""
 
-    __slots__ = ("asked", "balance", "is_joined", "reserved")
+    __slots__ = ("asked", "balance", "is_joined", "is_told", "reserved")
 
     def __init__(self, balance: float | None) -> None:
         # Credits in leases of the slot, and credits in none, by the latest push.
         self.reserved = 0.0
         self.balance = balance
         self.is_joined = False  # whether others may have added to the lease
+        self.is_told = False  # whether any push has told of leases since this one was asked for
         # What own requests may have added that no push has told: credits, and the instant of the request.
         self.asked: deque[tuple[float, float]] = deque()
 
@@ -63,6 +64,7 @@ class Watched:
             self.balance = balance
         if reserved is None:
             return
+        self.is_told = True
         rise, self.reserved = reserved - self.reserved, reserved
         self._forget_until(now - LONGEST_PUSH)
         # One push may tell of several requests, and usage that came between makes a rise smaller.
@@ -88,7 +90,7 @@ class Joins:
     def begin(self, slot: Slot) -> None:
         """Note that a lease is about to be acquired; what was known of the one before is over."""
         watched = self._watch(slot)
-        watched.is_joined = self._is_blind
+        watched.is_joined, watched.is_told = self._is_blind, False
         watched.reserved = 0.0
 
     @contextmanager
@@ -118,6 +120,11 @@ class Joins:
         """Tell whether anything hints that others have added to the lease of a slot."""
         watched = self._slots.get(slot)
         return watched is not None and watched.is_joined
+
+    def is_told(self, slot: Slot) -> bool:
+        """Tell whether any push has told of leases of a slot since its lease was asked for."""
+        watched = self._slots.get(slot)
+        return watched is not None and watched.is_told
 
     def set_sight(self, *, is_clear: bool) -> None:
         """Note whether pushes arrive. While none do, anybody may join a lease unseen."""

@@ -192,6 +192,9 @@ class Leases:
             if not self._closing:
                 self._endings.suspect(slot, lease_id)
 
+    def _is_told(self, slot: Slot) -> bool:
+        return self._closing or self.joins.is_told(slot)
+
     def inherit(self, other: Leases) -> None:
         """Take over what a manager knew whose event loop has ended."""
         self._siblings.inherit(other._siblings)
@@ -305,6 +308,8 @@ class Leases:
         elif is_foreign(lease, ends):
             free = await self._rejoin(store, slot, lease, successor_of)
         kept = await self._install(slot, lease, plan, free, successor_of)
+        if not is_shared(store) and self._siblings.is_shared(kept):
+            self._endings.confirm(slot, kept, self._is_told)
         if is_shared(store) and free is not None and kept == lease.lease_id:
             lease = await self._renew(store, slot, lease, plan)
         if kept != lease.lease_id and not self._siblings.is_shared(lease.lease_id):
