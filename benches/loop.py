@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import time
+from types import SimpleNamespace
 
 from schematic_native.client.hold.schedule import Holds
 from schematic_native.rulesengine import RulesEngine
@@ -48,7 +49,7 @@ def settle(size, count):
 
 
 def hold(size, count):
-    client = hot(stocked(size, seed=7), Holds(None, None, time.monotonic))
+    client = hot(stocked(size, seed=7), Holds(SimpleNamespace(runtime=None), None, time.monotonic))
     for _ in range(count):
         with client.hold(FLAG, COMPANY, usage=10) as held:
             held.use(7)
