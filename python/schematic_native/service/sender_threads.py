@@ -226,12 +226,11 @@ class SenderThreads(Generic[T]):
         """Tell whether a thread that was not woken for long is to end."""
         with self._lock:
             if me in self._idle:
-                if self._is_superfluous():
-                    self._idle.remove(me)
-                    self._threads.discard(me)
-                    return True
                 self._idle.remove(me)
-                return False
+                is_over = self._is_superfluous()
+                if is_over:
+                    self._threads.discard(me)
+                return is_over
         me.wait()  # it has just been chosen, and is about to be woken
         return False
 
