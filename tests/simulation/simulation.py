@@ -79,6 +79,7 @@ class Simulation(Ending, Sequences):
         self.hits: Counter[tuple[str, str]] = Counter()
         self.deaths: Counter[str] = Counter()
         self.violation: str | None = None
+        self.disks: list[Disk] = []
         self.trace = None if tell is None else self._traced(tell)
         self.slots = worlds.slots(scenario)
         self.service = ServiceServer(self.world, worlds.load(scenario), EPOCH)
@@ -112,7 +113,12 @@ class Simulation(Ending, Sequences):
         self.has_redis_forgotten = False
 
     def _traced(self, tell: Callable[[str], None]) -> Callable[[str], None]:
-        return lambda text: tell(f"{self.world.now:10.6f}  {text}")
+        def trace(text: str) -> None:
+            for number, disk in enumerate(self.disks):
+                text = text.replace(f"{disk.root}", f"disk{number}")
+            tell(f"{self.world.now:10.6f}  {text}")
+
+        return trace
 
     def tell(self, text: Callable[[], str]) -> None:
         """Tell what happens, if anybody listens."""

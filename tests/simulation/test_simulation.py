@@ -55,7 +55,8 @@ def run_and_told(seed: int) -> tuple[Outcome, list[str]]:
 
 
 def test_a_seed_replays_to_the_letter() -> None:
-    for seed in (3, 14, 79):
+    # The last has a disk that is full: the error names a directory, and it has another name each time.
+    for seed in (3, 14, 79, 117):
         once, again = told(seed), told(seed)
         assert len(once) > STEPS
         assert once == again
