@@ -122,6 +122,13 @@ def test_an_unsupported_kind_of_proxy_is_refused(monkeypatch, proxy):
         find_target("https://service.invalid/batch")
 
 
+@pytest.mark.parametrize("proxy", ["http://[proxy", "http://proxy.invalid:99999", "proxy:a"])
+def test_a_malformed_proxy_is_refused_and_the_environment_is_named(monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ValueError, match="the proxy in HTTPS_PROXY"):
+        find_target("https://service.invalid/batch")
+
+
 @pytest.mark.parametrize(
     ("url", "lines"),
     [

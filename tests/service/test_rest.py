@@ -417,6 +417,18 @@ async def test_an_unsupported_proxy_is_a_connection_error_until_it_is_gone(waits
     await api.close()
 
 
+async def test_a_malformed_proxy_is_a_connection_error_that_names_the_environment(
+    waits, monkeypatch
+):
+    api = make_api("http://service.invalid", waits)
+    monkeypatch.setenv("ALL_PROXY", "http://user:pass/word@proxy.invalid")
+    for call in (api.post_events(BATCH), api.release_lease("lease")):
+        with pytest.raises(ApiConnectionError, match="the proxy in HTTPS_PROXY") as caught:
+            await call
+        assert "pass" not in str(caught.value)
+    await api.close()
+
+
 async def test_an_exception_of_a_given_client_is_a_connection_error(waits):
     def fail(_request: httpx.Request) -> httpx.Response:
         raise ValueError(f"a bug that tells {KEY}")

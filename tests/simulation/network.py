@@ -109,6 +109,12 @@ class Link:
         if seconds > IMPATIENT:
             self.fail()
 
+    def swallows(self) -> bool:
+        """Tell whether a reply that is sent now is lost, as nothing arrives; that is a failure."""
+        if self.is_silent:
+            self.fail()
+        return self.is_silent
+
     def cut(self) -> None:
         """Cut each open connection."""
         if self.ways:

@@ -181,7 +181,7 @@ class Transport:
             link.end(kind)
         if kind == "fatal":
             return
-        if link.is_silent or kind == "unanswered":
+        if link.swallows() or kind == "unanswered":
             return
         if kind == "cut after":
             self._reset()

@@ -230,7 +230,7 @@ class _Exchange:
             link.end(kind)
         if kind == "fatal":
             return
-        if kind == "unanswered" or link.is_silent:
+        if link.swallows() or kind == "unanswered":
             return
         if kind == "cut after":
             self._reset()

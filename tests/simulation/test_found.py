@@ -406,3 +406,36 @@ def test_a_lease_that_was_joined_and_given_back_between_two_pushes_is_replaced()
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_claim_that_waits_for_a_connection_while_all_are_silent_is_not_expected_in_time() -> None:
+    many = (0.0, "check many", (0, 0, 1.0, 2.0, "fail-closed", 3))
+    schedule = Schedule(
+        80000944,
+        Scenario(
+            is_spread=True,
+            pods=1,
+            balance=30.0,
+            lease_size=20.0,
+            duration=20.0,
+            sweep_interval=2.0,
+            connections=2,
+            shares_disk=True,
+        ),
+        (
+            (0.0, "check many", (0, 0, 1.0, 0.5, "fail-open", 12)),
+            (0.0, "check", (0, 0, 1.0, 0.5, "fail-closed")),
+            many,
+            many,
+            (0.0, "check", (0, 0, 24, 0.5, "fail-closed")),
+            (0.3351, "check", (0, 0, 0.8, 0.5, "fail-closed")),
+            (0.0, "check many", (0, 0, 1.0, 2.0, "fail-open", 3)),
+            (0.001448, "slow", (0, "service", 300.0, 4.0)),
+            (0.000386, "check", (0, 0, 24, 0.5, "fail-closed")),
+            (0.0, "settle", (0, 735, 1.3)),
+            (0.000702, "silent", (0, "redis", 1.5)),
+            (1.0, "redis fate", (0, "lost", 0, "record")),
+            (0.4, "be busy", (0, 0, 5.0, 20, 0.06)),
+        ),
+    )
+    assert breaks(schedule) is None

@@ -88,7 +88,14 @@ def test_the_ledger_adds_up_after_the_service_was_killed_and_came_back(kind: lis
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--seconds", "0"), ("--seconds", "nan"), ("--threads", "-1"), ("--outage", "-1")],
+    [
+        ("--seconds", "0"),
+        ("--seconds", "nan"),
+        ("--seconds", "1e400"),
+        ("--threads", "-1"),
+        ("--threads", "99999999999"),
+        ("--outage", "-1"),
+    ],
 )
 def test_an_impossible_run_is_refused(option: str, value: str) -> None:
     done = run(option, value)

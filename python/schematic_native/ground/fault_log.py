@@ -97,15 +97,16 @@ class FaultLog:
         else:
             self.raised(STORE_TOPIC, error)
 
-    def store_answered(self, *steps: str) -> None:
-        """Log that a shared store answers again, and which of its refused operations have now succeeded.
+    def store_answered(self, **succeeded: bool) -> None:
+        """Log that a shared store answers again, and that each operation succeeds again that has now succeeded.
 
         An operation that found nothing to do has not succeeded: it may have needed less than the one refused.
         """
         if self._open:
             self.cleared(STORE_TOPIC)
-            for step in steps:
-                self.cleared(f"{STORE_TOPIC}, {step}")
+            for step, has_succeeded in succeeded.items():
+                if has_succeeded:
+                    self.cleared(f"{STORE_TOPIC}, {step}")
 
     def noted(self, message: str) -> None:
         """Log something that does not last, such as one unreadable message; the same text only once."""

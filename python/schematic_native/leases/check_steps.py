@@ -51,7 +51,7 @@ def _reserve(
     if isinstance(debit, Refused):
         faults.store_answered()
         return pending.resume_refused(debit is Refused.SHORT)
-    faults.store_answered(*(("reserve", "record") if debit.recorded else ("reserve",)))
+    faults.store_answered(reserve=True, record=debit.recorded)
     return pending.resume_debited(
         debit.remaining, debit.granted, debit.lease_id, debit.at, debit.recorded
     )
@@ -61,7 +61,7 @@ def _record(
     operations: Operations, pending: PendingCheck, faults: FaultLog
 ) -> Operation[CheckResult | PendingCheck]:
     is_recorded = yield from operations.add(_hold(pending))
-    faults.store_answered("record")
+    faults.store_answered(record=True)
     return pending.resume(is_recorded)
 
 
@@ -72,7 +72,7 @@ def _cancel(
     if claimed is None:
         faults.store_answered()
         return pending.resume_gone()
-    faults.store_answered("claim")
+    faults.store_answered(claim=True)
     return pending.resume(True)
 
 
@@ -81,7 +81,7 @@ def _refund(
 ) -> Operation[CheckResult | PendingCheck]:
     hold = _hold(pending)
     yield from operations.refund(_slot(pending), hold.credits_reserved, hold.lease_id)
-    faults.store_answered("claim")
+    faults.store_answered(claim=True)
     return pending.resume(True)
 
 

@@ -391,7 +391,7 @@ class Checks:
         except StoreError as error:
             self._faults.store_failed("balance", error)
             return None
-        self._faults.store_answered("balance")
+        self._faults.store_answered(balance=True)
         # What was left of an expired lease is in the company's balance again.
         if lease is None:
             return None if balance is None else CreditBalance(balance, reserved, 0.0)

@@ -239,7 +239,7 @@ class Leases:
         except StoreError as error:
             self._faults.store_failed("slab", error)
         else:
-            self._faults.store_answered("slab")
+            self._faults.store_answered(slab=True)
         if extend:
             await self.maybe_extend(*slot)
 
@@ -458,7 +458,7 @@ class Leases:
         except StoreError as error:
             self._faults.store_failed("lease", error)
             return None
-        self._faults.store_answered("lease")
+        self._faults.store_answered(lease=True)
         return told
 
     async def _rejoin(

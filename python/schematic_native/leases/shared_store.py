@@ -129,7 +129,7 @@ class SharedStore:
         except StoreError as error:
             self._faults.store_failed("slabs", error)
         else:
-            self._faults.store_answered("slabs")
+            self._faults.store_answered(slabs=True)
 
     async def sweep(self) -> None:
         """Make the claims that are still open, and end expired holds of every process."""
@@ -235,7 +235,7 @@ class SharedStore:
         except StoreError as error:
             self._faults.store_failed("claim", error)
             return False
-        self._faults.store_answered(*(("claim",) if is_made else ()))
+        self._faults.store_answered(claim=is_made)
         return True
 
     async def _insist(self, claim: Claim | SlabClaim) -> None:

@@ -52,7 +52,7 @@ class StoreCalls:
         except StoreError as error:
             self._faults.store_failed("claim", error)
         else:
-            self._faults.store_answered(*(("claim",) if is_made else ()))
+            self._faults.store_answered(claim=is_made)
 
 
 def calls_of(store: Store, core: Core, faults: FaultLog) -> StoreCalls | None:

@@ -19,6 +19,7 @@ from schematic_native.config.http_clients import Response, adapt, send_over_http
 from schematic_native.ground.own_requests import own_request
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
+from schematic_native.service.proxies import MALFORMED_PROXY
 from schematic_native.service.redirects import KEEPING_REDIRECTS, MOST_REDIRECTS
 from schematic_native.service.tls import TRUSTING_NOBODY, make_context, using_openssl
 
@@ -134,7 +135,10 @@ class HttpSender:
             with using_openssl:
                 # Without the environment httpx leaves out SSL_CERT_FILE, too, which is to hold everywhere.
                 verify = make_context() if loopback else True
-                return httpx.AsyncClient(trust_env=not loopback, verify=verify)
+                try:
+                    return httpx.AsyncClient(trust_env=not loopback, verify=verify)
+                except httpx.InvalidURL:
+                    raise ApiConnectionError(MALFORMED_PROXY) from None
 
         # In a thread, as reading the system's certificates would block the loop.
         return await asyncio.to_thread(make)

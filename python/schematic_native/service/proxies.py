@@ -13,6 +13,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from schematic_native.ground.urls import is_loopback
 
+# Of the URL nothing is told, as what cannot be read may be part of a password.
+MALFORMED_PROXY = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no URL with a host and a port"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -52,7 +54,7 @@ def find_target(url: str) -> Target:
 
     Raises:
         UnknownProxyError: the proxy for it does not speak plain HTTP.
-        ValueError: the URL has no host, or is neither http nor https.
+        ValueError: the URL has no host, or is neither http nor https; or that of the proxy cannot be read.
 
     """
     parts = urlsplit(url)
@@ -89,8 +91,12 @@ def _find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     named = proxies.get(scheme) or proxies.get("all")
     if not named or proxy_bypass(f"{host}:{port}"):
         return None
-    parts = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        parts = urlsplit(named if "://" in named else f"http://{named}")
+        proxy_port = parts.port or _PORTS["http"]
+    except ValueError:
+        raise ValueError(MALFORMED_PROXY) from None
     if parts.scheme != "http" or not parts.hostname:
         raise UnknownProxyError(named)
     authorization = None if parts.username is None else _basic(parts)
-    return Proxy(parts.hostname, parts.port or _PORTS["http"], authorization)
+    return Proxy(parts.hostname, proxy_port, authorization)

@@ -44,6 +44,9 @@ MOST_QUEUED = 20_000
 DELIVERY = 60.0
 # Seconds until an interrupt is noticed, at most.
 INTERRUPT_POLL = 0.5
+# The most workers, and the longest run and outage in seconds.
+MOST_THREADS = 1000
+LONGEST = 86_400.0
 # Pairs of check and settle between two looks at the clock and the queue.
 STRIDE = 64
 
@@ -376,15 +379,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; 0 only if credits were held and the audit balances."""
-    numbers = {
-        "--seconds": arguments.seconds,
-        "--threads": arguments.threads,
-        "--outage": arguments.outage,
-    }
-    for name, value in numbers.items():
-        if value is not None and not value > 0:
+    numbers = (
+        ("--seconds", arguments.seconds, LONGEST),
+        ("--threads", arguments.threads, MOST_THREADS),
+        ("--outage", arguments.outage, LONGEST),
+    )
+    for name, value, most in numbers:
+        if value is not None and not 0 < value <= most:
             print(
-                f"schematic-native demo: {name} must be more than 0, not {value}", file=sys.stderr
+                f"schematic-native demo: {name} must be more than 0 and at most {most:,.0f}, not {value}",
+                file=sys.stderr,
             )
             return 2
     try:
