@@ -196,7 +196,7 @@ def rest(program: Program) -> None:
     async def rested() -> None:
         leases = runtime._leases
         while under_way := runtime._background | (
-            leases._calls.tasks if leases is not None else set()
+            {*leases._calls.tasks} if leases is not None else set()
         ):
             await asyncio.wait(set(under_way))
 

@@ -128,6 +128,25 @@ async def test_a_lease_that_ends_as_asked_is_ours_also_to_the_millisecond(
     assert api.released == ["lse_ours"]
 
 
+@pytest.mark.parametrize(
+    ("granted", "remaining"), [(1000.0, 1001.0), (2000.0, 0.0)], ids=["ours", "extended"]
+)
+async def test_in_a_shared_store_a_lease_that_ends_in_the_millisecond_asked_for_must_be_proven(
+    core, api, faults, granted, remaining
+):
+    async def handed_out(_company: str, _credit: str, _amount: float, ends: float) -> GrantedLease:
+        total = api.totals.setdefault("lse_lost", granted)
+        return GrantedLease("lse_lost", total, to_the_millisecond(ends))
+
+    api.acquire_lease = handed_out
+    store = SharedLedger(core)
+    leases = Leases(Work(core, api, faults), LeaseSettings(), store=store, jitter=lambda: 0.1234567)
+    lease = await leases.acquire_if_needed(*SLOT)
+    assert lease is not None
+    assert lease.remaining == remaining
+    assert api.extends == [("lse_lost", 1)]
+
+
 async def test_of_two_that_ask_for_one_millisecond_none_spends_what_the_other_was_given(
     clock, api, faults
 ):
@@ -145,7 +164,8 @@ async def test_of_two_that_ask_for_one_millisecond_none_spends_what_the_other_wa
         lease = await leases.acquire_if_needed(*SLOT)
         assert lease is not None
         held.append(lease.remaining)
-    assert held == [1001, 1001]
+    # Of the later one, the credit by which it looked is nobody's until the lease ends.
+    assert held == [1001, 1000]
     assert api.totals["lse_both"] == 2002
 
 

@@ -242,9 +242,10 @@ def test_a_slab_that_a_failover_has_lost_closes_at_the_next_note_of_use(
     # Its row may have told of less by then: what was used of it is taken off.
     gone = f"the row {row['id']} of a slab of {SLAB.min_credits:g} credits is gone"
     eventually(lambda: gone in caplog.text)  # it is told once the slab is closed
-    before = remaining(redis_server)
-    user.settle(user.check(2), 2)
-    assert remaining(redis_server) < before, "it was not served from the slab that is lost"
+    result = user.check(2)
+    # Its own row, or that of a slab that was taken meanwhile.
+    assert holds(redis_server), "it was served from the slab that is lost"
+    user.settle(result, 2)
 
 
 @pytest.mark.parametrize("ahead", [-100, 100])

@@ -33,7 +33,7 @@ KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 # What befalls the pod, and not the request.
 ENDS = ("fatal", "shut down", "loop changes")
-# Seconds that a late request is on its way: longer than whoever sent it waits.
+# Seconds that a late request is on its way: longer than whoever sent it waits. No message takes longer.
 LATE = 4.0
 # Seconds that a reply is on its way which is held up: shorter than whoever asked waits.
 HELD_UP = 0.3
@@ -81,7 +81,7 @@ class Link:
         seconds = 0.0001 - 0.0005 * math.log(1.0 - draw())
         if draw() < 0.02:
             seconds += SLOW * draw()
-        return seconds * self.slowness
+        return min(seconds * self.slowness, LATE)
 
     def fate(self, operation: str) -> Fate | None:
         """Take what becomes of a request."""

@@ -228,8 +228,8 @@ FAULTS = (
     Fault(
         "a process takes the lease of another for its own",
         SIBLINGS,
-        "if is_foreign(lease, asked_end) or _may_be_extended(lease, plan.requested_amount):",
-        "if _may_be_extended(lease, plan.requested_amount):",
+        "        if is_foreign(lease, asked_end):\n            return None",
+        "        if is_foreign(lease, asked_end):\n            return lease",
     ),
     Fault(
         "the first owner releases a lease that others have joined",

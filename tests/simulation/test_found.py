@@ -420,7 +420,6 @@ def test_a_claim_that_waits_for_a_connection_while_all_are_silent_is_not_expecte
             duration=20.0,
             sweep_interval=2.0,
             connections=2,
-            shares_disk=True,
         ),
         (
             (0.0, "check many", (0, 0, 1.0, 0.5, "fail-open", 12)),
@@ -436,6 +435,57 @@ def test_a_claim_that_waits_for_a_connection_while_all_are_silent_is_not_expecte
             (0.000702, "silent", (0, "redis", 1.5)),
             (1.0, "redis fate", (0, "lost", 0, "record")),
             (0.4, "be busy", (0, 0, 5.0, 20, 0.06)),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_a_lease_that_redis_has_lost_and_that_ends_in_the_millisecond_asked_for_is_not_ours() -> (
+    None
+):
+    schedule = Schedule(
+        80005728,
+        Scenario(is_spread=True, pods=3, rate=0.1, duration=6.0, sweep_interval=2.0, connections=2),
+        (
+            (0.1028, "check", (1, 0, 0.5, 0.5, "fail-closed")),
+            (0.010896, "check", (2, 0, 62.0, 0.05, "fail-closed")),
+            (0.005215, "hold and end", (2, 0, 0.4, 0.5, 0.7)),
+            (0.4336, "settle elsewhere", (2, 1, 766, 0.0)),
+            (0.006942, "check", (2, 0, 16.0, 0.5, "fail-open")),
+            (0.0, "redis restarts", ()),
+            (0.0, "check", (2, 0, 240, 0.05, "fail-closed")),
+            (0.0, "check", (2, 0, 3.0, 2.0, "fail-closed")),
+            (0.001958, "check", (2, 0, 0.5, 0.5, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None
+
+
+def test_no_request_reaches_redis_when_its_pod_has_long_ended() -> None:
+    schedule = Schedule(
+        80013852,
+        Scenario(pods=3, rate=2.5, lease_size=20.0, duration=20.0, sweep_interval=0.5),
+        (
+            (0.0043, "settle", (1, 287, 1.3)),
+            (0.002543, "settle", (1, 657, 0.0)),
+            (0.003338, "wait", (20.0,)),
+            (0.002284, "settle", (2, 675, 0.5)),
+            (0.0911, "settle", (0, 720, 1.0)),
+            (0.0, "hold", (2, 0, 3.0, 0.0, 0.1)),
+            (0.006457, "wait", (1.0,)),
+            (0.0, "check", (2, 0, 1.0, 2.0, "fail-closed")),
+            (0.1013, "redis fate", (1, "cut after", 0, "time")),
+            (0.00094, "settle", (1, 197, 0.5)),
+            (0.007343, "check", (0, 0, 10, 0.5, "fail-closed")),
+            (0.000954, "settle all", (0, 0.5)),
+            (0.0, "slow", (2, "redis", 300.0, 4.0)),
+            (0.0, "be busy", (2, 0, 1.0, 40, 0.06)),
+            (0.1392, "cancel", (1, 319)),
+            (0.001075, "redis fate", (0, "cut", 0, "settle")),
+            (1.363, "settle", (0, 616, 1.3)),
+            (0.2503, "cancel", (1, 386)),
+            (0.6357, "check", (1, 0, 0.88, 2.0, "fail-closed")),
+            (1.1, "check", (0, 0, 0.5, 2.0, "fail-closed")),
         ),
     )
     assert breaks(schedule) is None

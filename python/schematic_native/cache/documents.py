@@ -43,14 +43,15 @@ def as_document(value: Any) -> Document | None:
     return value if isinstance(value, dict) else None
 
 
-def lookup_keys(document: Document | None) -> set[tuple[str, str]]:
+def lookup_keys(document: Document | None) -> list[tuple[str, str]]:
     """Return the lookup keys of an entity in lower case: names and values compare case-insensitively."""
     keys = (document or {}).get("keys") or {}
-    return {
+    pairs = (
         (name.lower(), value.lower())
         for name, value in keys.items()
         if isinstance(name, str) and isinstance(value, str)
-    }
+    )
+    return list(dict.fromkeys(pairs))
 
 
 def merged_company(document: Document, partial: Document) -> Document:

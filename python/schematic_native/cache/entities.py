@@ -261,7 +261,9 @@ class EntityCaches:
                 return  # the next full message will write it
             data = kind.merge(before, data)
         now = lookup_keys(data)
-        await self._drop_lookups(kind, entity_id, lookup_keys(before) - now)
+        await self._drop_lookups(
+            kind, entity_id, [pair for pair in lookup_keys(before) if pair not in now]
+        )
         await result_of(kind.entities.set, name, data, self._ttl)
         if kind.lookups is not None:
             names = [self._keys.lookup(kind.name, *pair) for pair in now]
@@ -269,7 +271,9 @@ class EntityCaches:
                 [partial(kind.lookups.set, name, entity_id, self._ttl) for name in names]
             )
 
-    async def _drop_lookups(self, kind: _Kind, entity_id: str, pairs: set[tuple[str, str]]) -> None:
+    async def _drop_lookups(
+        self, kind: _Kind, entity_id: str, pairs: list[tuple[str, str]]
+    ) -> None:
         """Delete lookup keys, except those that name another entity by now."""
         if kind.lookups is None:
             return

@@ -20,12 +20,12 @@ class Calls:
 
     def __init__(self, faults: FaultLog) -> None:
         self._faults = faults
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], None] = {}
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run work in the background; an exception that escapes it is reported."""
         task = asyncio.create_task(work)
-        self.tasks.add(task)
+        self.tasks[task] = None
         task.add_done_callback(self._end)
         return task
 
@@ -40,7 +40,7 @@ class Calls:
         await asyncio.gather(*late, return_exceptions=True)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._faults.raised("credit leases", f"{type(error).__name__}: {error}")
 

@@ -83,7 +83,7 @@ class Joins:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._slots: dict[Slot, Watched] = {}
-        self._credits: dict[str, set[str]] = {}  # watched credit types, by company
+        self._credits: dict[str, dict[str, None]] = {}  # watched credit types, by company
         self._is_blind = False  # whether no pushes arrive
         self._has_stopped = False
 
@@ -111,7 +111,7 @@ class Joins:
         watched = self._slots.get(slot)
         if watched is None:
             watched = self._slots[slot] = Watched(self._core.company_balance(*slot))
-            self._credits.setdefault(slot[0], set()).add(slot[1])
+            self._credits.setdefault(slot[0], {})[slot[1]] = None
             if len(self._slots) > MOST_WATCHED:
                 self._forget(next(iter(self._slots)))
         return watched
@@ -184,7 +184,7 @@ class Joins:
     def _forget(self, slot: Slot) -> None:
         del self._slots[slot]
         of_company = self._credits[slot[0]]
-        of_company.discard(slot[1])
+        of_company.pop(slot[1], None)
         if not of_company:
             del self._credits[slot[0]]
 

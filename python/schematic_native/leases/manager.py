@@ -17,7 +17,7 @@ from schematic_native.leases.endings import Endings
 from schematic_native.leases.extend_backoff import ExtendBackoff
 from schematic_native.leases.flights import Calls, Flight, SingleFlight
 from schematic_native.leases.last_credits import affordable
-from schematic_native.leases.lease_ends import LeaseEnds, is_foreign
+from schematic_native.leases.lease_ends import LeaseEnds
 from schematic_native.leases.lease_store import is_shared
 from schematic_native.leases.process_store import ProcessStore
 from schematic_native.leases.siblings import Siblings
@@ -305,8 +305,11 @@ class Leases:
                 # Its owner has released it before this process added its share: the service grants another.
                 await self._obtain(slot, plan, successor_of, siblings_met + 1)
                 return
-        elif is_foreign(lease, ends):
-            free = await self._rejoin(store, slot, lease, successor_of)
+        else:
+            own = await self._siblings.own(slot, lease, plan, ends)
+            if own is None:
+                free = await self._rejoin(store, slot, lease, successor_of)
+            lease = own or lease
         kept = await self._install(slot, lease, plan, free, successor_of)
         if not is_shared(store) and self._siblings.is_shared(kept):
             self._endings.confirm(slot, kept, self._is_told)

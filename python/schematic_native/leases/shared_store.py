@@ -56,8 +56,8 @@ class SharedStore:
         self._checks = UnderWay()
         self._closing = False
         # Claims of settles under way, and pages of a sweep.
-        self._claiming: set[asyncio.Future[None]] = set()
-        self._ending: set[asyncio.Future[SweptPage]] = set()
+        self._claiming: dict[asyncio.Future[None], None] = {}
+        self._ending: dict[asyncio.Future[SweptPage], None] = {}
 
     async def live_lease(self, slot: Slot) -> HeldLease | None:
         """Return the slot's lease if it is live."""
@@ -156,7 +156,8 @@ class SharedStore:
         ending: list[asyncio.Future[Any]] = [*self._claiming, *self._ending]
         ending += [asyncio.ensure_future(self._insist(claim)) for claim in claims]
         if ending:
-            _, late = await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
+            await asyncio.wait(ending, timeout=max(0.0, until - loop.time()))
+            late = [one for one in ending if not one.done()]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -213,10 +214,10 @@ class SharedStore:
         If it fails, the core goes on owing it.
         """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._claiming.add(ended)
+        self._claiming[ended] = None
 
         def end(_: bool | None) -> None:
-            self._claiming.discard(ended)
+            self._claiming.pop(ended, None)
             ended.set_result(None)
 
         try:
@@ -291,12 +292,12 @@ class SharedStore:
     async def _end_page(self, ending: Operation[SweptPage]) -> SweptPage:
         """End the holds of a page; no cancellation interrupts that."""
         page = asyncio.ensure_future(self._ask(ending))
-        self._ending.add(page)
+        self._ending[page] = None
         page.add_done_callback(self._ended)
         return await asyncio.shield(page)
 
     def _ended(self, page: asyncio.Future[SweptPage]) -> None:
-        self._ending.discard(page)
+        self._ending.pop(page, None)
         if not page.cancelled():
             page.exception()  # retrieved here in case the sweep was cancelled
 

@@ -123,11 +123,9 @@ class Siblings:
 
         What it lacks of the plan is added by an extend.
         """
-        if is_foreign(lease, asked_end) or _may_be_extended(lease, plan.requested_amount):
-            return await self._add_share(slot, lease, plan)
-        if not ends_at(lease, asked_end):
-            return await self._prove(slot, lease, plan)
-        return lease
+        is_extended = _may_be_extended(lease, plan.requested_amount)
+        own = None if is_extended else await self.own(slot, lease, plan, asked_end)
+        return own or await self._add_share(slot, lease, plan)
 
     async def extend(self, slot: Slot, plan: ExtendPlan) -> tuple[GrantedLease, Overlap]:
         """Extend a lease; also returns the other extends of the slot that are under way."""
@@ -170,12 +168,18 @@ class Siblings:
         extended = await self._extend_by(lease, plan.requested_amount, plan)
         return replace(extended, granted=min(extended.granted, own + plan.requested_amount))
 
-    async def _prove(self, slot: Slot, lease: GrantedLease, plan: AcquirePlan) -> GrantedLease:
-        """Find out whether a lease is ours that has the end we asked for, but in milliseconds only.
+    async def own(
+        self, slot: Slot, lease: GrantedLease, plan: AcquirePlan, asked_end: float
+    ) -> GrantedLease | None:
+        """Return a lease if it was made for this process; None if another has it.
 
-        Of two processes that asked for an end in the same millisecond, the later one spends only what
-        it adds.
+        If it has the end that was asked for in milliseconds only, an extend proves it: of two processes that
+        asked for an end in the same millisecond, the later one may spend only what it adds.
         """
+        if is_foreign(lease, asked_end):
+            return None
+        if ends_at(lease, asked_end):
+            return lease
         try:
             with self.joins.asking(slot, PROOF):
                 proven = await self._extend_by(lease, PROOF, plan)
@@ -183,11 +187,7 @@ class Siblings:
             if lease.granted != plan.requested_amount:
                 raise  # a sibling has acquired or extended it, and has the credits
             return lease  # it took the company's last credits, so no sibling can have extended it
-        if proven.granted == plan.requested_amount + PROOF:
-            return proven
-        self.share(lease.lease_id)
-        extended = await self._extend_by(lease, plan.requested_amount, plan)
-        return replace(extended, granted=min(extended.granted, PROOF + plan.requested_amount))
+        return proven if proven.granted == plan.requested_amount + PROOF else None
 
     async def _extend_by(
         self, lease: GrantedLease, credits_added: float, plan: AcquirePlan

@@ -180,17 +180,17 @@ class _ConnectionPool:
         self.loop = loop
         self._make = make
         self._most = most
-        self._open: set[_Connection] = set()
+        self._open: dict[_Connection, None] = {}
         self._free: list[_Connection] = []
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[asyncio.Task[None], None] = {}
         self._waiting: deque[_Exchange] = deque()
         # One timer serves all exchanges under way, as most are answered long before their time is over.
-        self._under_way: set[_Exchange] = set()
+        self._under_way: dict[_Exchange, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, exchange: _Exchange) -> None:
         """Start the timer of an exchange, and carry it."""
-        self._under_way.add(exchange)
+        self._under_way[exchange] = None
         timer = self._timer
         if timer is None or timer.when() > exchange.limit:
             if timer is not None:
@@ -200,14 +200,14 @@ class _ConnectionPool:
 
     def end(self, exchange: _Exchange, outcome: Replies | BaseException) -> None:
         """End an exchange."""
-        self._under_way.discard(exchange)
+        self._under_way.pop(exchange, None)
         exchange.end(outcome)
 
     def _expire(self) -> None:
         """End the exchanges whose time is over, and set the timer for the next."""
         now = self.loop.time()
         for exchange in [one for one in self._under_way if one.limit <= now]:
-            self._under_way.discard(exchange)
+            self._under_way.pop(exchange, None)
             exchange.expire()
         limits = [exchange.limit for exchange in self._under_way]
         self._timer = self.loop.call_at(min(limits), self._expire) if limits else None
@@ -222,7 +222,7 @@ class _ConnectionPool:
             self.drop(connection)
         if len(self._open) + len(self._connecting) < self._most:
             task = self.loop.create_task(self._connect(exchange))
-            self._connecting.add(task)
+            self._connecting[task] = None
         else:
             self._waiting.append(exchange)
 
@@ -233,7 +233,7 @@ class _ConnectionPool:
 
     def drop(self, connection: _Connection) -> None:
         """Close a connection that is not to be used again."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         connection.close()
 
     def lose(self, connection: _Connection) -> None:
@@ -278,7 +278,7 @@ class _ConnectionPool:
             return
         self._connected()
         connection = _Connection(raw, self)
-        self._open.add(connection)
+        self._open[connection] = None
         if exchange.is_over:
             self.take_back(connection)
         else:
@@ -287,7 +287,7 @@ class _ConnectionPool:
     def _connected(self) -> None:
         task = asyncio.current_task()
         if task is not None:
-            self._connecting.discard(task)
+            self._connecting.pop(task, None)
 
 
 class _Connection(asyncio.Protocol):

@@ -118,9 +118,10 @@ class Tracker:
                 work.append(self._watch_map(frozenset(makers)))
             tasks = [asyncio.ensure_future(each) for each in work]
             try:
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in ended:
-                    task.result()
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task.done():
+                        task.result()
             finally:
                 for task in tasks:
                     task.cancel()

@@ -160,7 +160,7 @@ class DataStream:
         self._socket: ClientConnection | None = None
         self._requests: dict[tuple[str, frozenset[Pair]], _Request] = {}
         # Requests by entity type and each key, as an entity arrives under any of its keys.
-        self._by_pair: dict[tuple[str, Pair], set[_Request]] = {}
+        self._by_pair: dict[tuple[str, Pair], dict[_Request, None]] = {}
         # Entities that were wanted before the first connection.
         self._early: dict[tuple[str, frozenset[Pair]], Mapping[str, str]] = {}
         self._flags_arrived = asyncio.Event()
@@ -238,7 +238,7 @@ class DataStream:
         request = _Request(entity_type, keys)
         self._requests[request.name] = request
         for pair in request.pairs:
-            self._by_pair.setdefault((entity_type, pair), set()).add(request)
+            self._by_pair.setdefault((entity_type, pair), {})[request] = None
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._timing.request, request.resolve, False)
 
@@ -247,7 +247,7 @@ class DataStream:
             self._requests.pop(request.name, None)
             for pair in request.pairs:
                 waiting = self._by_pair[entity_type, pair]
-                waiting.discard(request)
+                waiting.pop(request, None)
                 if not waiting:
                     del self._by_pair[entity_type, pair]
 
@@ -288,9 +288,10 @@ class DataStream:
         try:
             # The subscriptions and the stability timer return; the reader and the pinger only end with
             # an exception.
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in ended:
-                task.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
             self._disconnected()
             for task in tasks:

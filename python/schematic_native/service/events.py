@@ -92,7 +92,7 @@ class EventSender:
         self._due = asyncio.Event()
         self._is_flush_due = False
         self._woken_at = 0.0  # by the latest full batch
-        self._backing_off: set[asyncio.Event] = set()
+        self._backing_off: dict[asyncio.Event, None] = {}
         self._pace = Pace(FIRST_REQUESTS, rhythm.max_requests)
         self._has_room = asyncio.Event()
         self._has_more = False  # whether more batches seem to be waiting
@@ -101,7 +101,7 @@ class EventSender:
         self._paused_until = 0.0
         self._deliveries: dict[EventBatch, asyncio.Task[None]] = {}
         self._taken = _EventCount()
-        self._flushes: set[asyncio.Event] = set()
+        self._flushes: dict[asyncio.Event, None] = {}
         self._pending = 0
         self._lost = 0
         # Batches taken from the queue and not delivered; and those of them, from an earlier sender, whose
@@ -232,13 +232,13 @@ class EventSender:
 
     async def _wait_for(self, target: _EventCount) -> None:
         started = asyncio.Event()
-        self._flushes.add(started)
+        self._flushes[started] = None
         try:
             while not self._taken.covers(target):
                 started.clear()
                 await started.wait()
         finally:
-            self._flushes.discard(started)
+            del self._flushes[started]
         if self._deliveries:
             await asyncio.wait(set(self._deliveries.values()))
 
@@ -321,12 +321,12 @@ class EventSender:
         """Wait for a delay, but only until another batch has been accepted."""
         over = asyncio.Event()
         timer = asyncio.get_running_loop().call_later(delay, over.set)
-        self._backing_off.add(over)
+        self._backing_off[over] = None
         try:
             await over.wait()
         finally:
             timer.cancel()
-            self._backing_off.discard(over)
+            del self._backing_off[over]
 
     async def _try(self, batch: EventBatch) -> str | None:
         """Post a batch once; return what went wrong if it must be posted again, else None."""

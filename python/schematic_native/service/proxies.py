@@ -14,7 +14,9 @@ from urllib.request import getproxies, proxy_bypass
 from schematic_native.ground.urls import is_loopback
 
 # Of the URL nothing is told, as what cannot be read may be part of a password.
-MALFORMED_PROXY = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no URL with a host and a port"
+MALFORMED_PROXY = (
+    "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no URL with a host and a port"
+)
 _PORTS = {"http": 80, "https": 443}
 
 
