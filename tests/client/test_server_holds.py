@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig, CreditLeaseConfig, Schematic
+from schematic_native.client import runtime
 from tests.client.sync_clients import INFERENCE, make
-from tests.conftest import ACME, API_KEY, plain
+from tests.conftest import ACME, API_KEY, PATIENCE, plain
+from tests.limits import give_shutdowns
 
 if TYPE_CHECKING:
     from schematic_native.emulator import Emulator
@@ -47,6 +49,25 @@ def test_when_the_io_thread_is_late_a_server_hold_fails(emulator, mode):
         client._session.thread._loop.call_soon_threadsafe(over.wait)
         assert_failed_on_the_server(client)
         over.set()
+
+
+async def test_the_end_of_a_block_does_not_wait_long_for_the_release_of_its_hold(
+    emulator, monkeypatch
+):
+    monkeypatch.setattr(runtime, "RELEASE_PATIENCE", 0.0)
+    give_shutdowns(monkeypatch, PATIENCE)
+
+    def statuses() -> list[str]:
+        return [each["status"] for each in emulator.state()["reservations"].values()]
+
+    fields = fields_of(emulator, "server")
+    async with AsyncSchematic(API_KEY, AsyncSchematicConfig(**fields)) as client:
+        async with client.hold(INFERENCE, ACME, usage=3) as hold:
+            assert hold.allowed
+            # So it is sent a second time, which takes a moment.
+            emulator.fail("status", on="release", times=1)
+        assert statuses() == ["held"]
+    assert statuses() == ["released"], "a shutdown waits for it"
 
 
 async def test_after_an_asynchronous_shutdown_a_server_hold_fails(emulator):

@@ -195,9 +195,10 @@ def rest(program: Program) -> None:
 
     async def rested() -> None:
         leases = runtime._leases
-        while under_way := runtime._background | (
-            {*leases._calls.tasks} if leases is not None else set()
-        ):
-            await asyncio.wait(set(under_way))
+        while under_way := [
+            *runtime._background,
+            *(() if leases is None else leases._calls.tasks),
+        ]:
+            await asyncio.wait(under_way)
 
     program.work(rested())

@@ -52,6 +52,11 @@ class RedisServer:
         self.seen: Counter[str] = Counter()  # states that schedules are to reach
         self.caller = ""  # whose batch is carried out
         self.sums: Counter[str] = Counter()  # of open holds that pods have asked for
+        self.process = 0  # which of those that have been the server, one after another
+
+    def begin_anew(self) -> None:
+        """Let another process be the server: it gets nothing that is on its way to the one before."""
+        self.process += 1
 
     def carry_out(self, name: str, commands: Sequence[list[bytes]]) -> bytes:
         """Carry a batch out; the replies as they go over the wire."""
@@ -172,9 +177,11 @@ class Transport:
         delay = link.delay() + (LATE if kind == "late" else self._server.slowness)
         self._goes_at = max(self._goes_at, world.now + delay)
         link.waited(self._goes_at - world.now)
-        world.at(self._goes_at, self._arrive, commands, kind)
+        world.at(self._goes_at, self._arrive, commands, kind, self._server.process)
 
-    def _arrive(self, commands: Sequence[list[bytes]], kind: str | None) -> None:
+    def _arrive(self, commands: Sequence[list[bytes]], kind: str | None, process: int) -> None:
+        if process != self._server.process:
+            return
         replies = self.carry_out(commands)
         link = self.link
         if kind in ENDS:

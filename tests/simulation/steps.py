@@ -245,6 +245,7 @@ class Steps:
         self.hits["restart", "redis"] += 1
         for link in self._links("redis") + self._links("cache"):
             link.cut()
+        self.redis.begin_anew()
         self.model.restart()
         self._copies.clear()
         self._forgotten()
@@ -264,6 +265,7 @@ class Steps:
             self.judge.allowance[lease_id] += gone
         for link in self._links("redis") + self._links("cache"):
             link.cut()
+        self.redis.begin_anew()
         self.model.fail_over(copies[-1])
         self._forgotten()
 

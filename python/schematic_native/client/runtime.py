@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Seconds that the end of a block waits for the release of its hold, as it would for a claim in a store.
+RELEASE_PATIENCE = 1.0
 # Seconds before a background service that failed is started again.
 RESTART_PAUSE = 1.0
 
@@ -103,8 +105,8 @@ class Runtime:
             self.spawn,
         )
         self._first_wait_until = self.loop.time() + INITIAL_WAIT
-        self._background: set[asyncio.Task[None]] = set()
-        self._releases: set[asyncio.Task[None]] = set()
+        self._background: dict[asyncio.Task[None], None] = {}
+        self._releases: dict[asyncio.Task[None], None] = {}
         self._services: list[asyncio.Task[None]] = []
         self._streaming: list[asyncio.Task[None]] = []
         self._sending = self._serve("event sender", self._sender.run)
@@ -212,17 +214,19 @@ class Runtime:
         await self._leases.prewarm(company, credit_type_ids, self.loop.time() + timeout)
 
     async def release(self, reservation_id: str) -> None:
-        """Release a hold that is kept on the server, best effort."""
-        await self._checks.release(reservation_id)
+        """Release a hold that is kept on the server, best effort; what takes long goes on in the background."""
+        releasing = self.give_back(reservation_id)
+        if releasing is not None:
+            await asyncio.wait({releasing}, timeout=RELEASE_PATIENCE)
 
-    def give_back(self, reservation_id: str) -> None:
+    def give_back(self, reservation_id: str) -> asyncio.Task[None] | None:
         """Release such a hold in the background; a shutdown that follows waits for it."""
         if self._closing is not None and self._closing.done():
-            return  # too late to send anything: the hold expires on the server
-        task = asyncio.create_task(self.release(reservation_id))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+            return None  # too late to send anything: the hold expires on the server
+        task = asyncio.create_task(self._checks.release(reservation_id))
+        self._releases[task] = None
         task.add_done_callback(self._finished)
+        return task
 
     def prewarm_after_identify(self, company: Keys, credit_type_ids: Sequence[str]) -> None:
         """Prewarm in the background, after the identify event has created the company."""
@@ -418,11 +422,12 @@ class Runtime:
             work.close()
             return
         task = asyncio.create_task(work)
-        self._background.add(task)
+        self._background[task] = None
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
+        self._background.pop(task, None)
+        self._releases.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._faults.raised("background work", f"{type(error).__name__}: {error}")
 

@@ -185,7 +185,7 @@ class EndingHold(OpenHold, Generic[C]):
     def _in_background(self, work: Callable[[Runtime], Coroutine[object, object, None]]) -> None:
         self._on_loop(lambda runtime: runtime.spawn(work(runtime)))
 
-    def _on_loop(self, call: Callable[[Runtime], None]) -> None:
+    def _on_loop(self, call: Callable[[Runtime], object]) -> None:
         runtime = self._client._runtime
         if runtime is not None:
             with contextlib.suppress(RuntimeError):  # of a loop that is closed
