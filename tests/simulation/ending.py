@@ -145,6 +145,7 @@ class Ending(ReplicatorSteps):
 
     def _check_service(self) -> None:
         """When the leases have ended, all is there again but what was billed."""
+        self.world.run(2 * LATE)  # then nothing that would acquire another is on its way
         service = self.service.service
         lent = (*service.ledger.leases.values(), *service.ledger.reservations.values())
         ends = [each.expires_at for each in lent]

@@ -173,3 +173,16 @@ def test_the_end_of_a_block_does_not_wait_for_a_service_that_says_nothing() -> N
         ),
     )
     assert breaks(schedule) is None
+
+
+def test_a_lease_that_is_acquired_while_the_books_are_closed_is_waited_for() -> None:
+    schedule = Schedule(
+        100013152,
+        Scenario(store="memory", pods=1, duration=20.0, sweep_interval=2.0, spool=0.5),
+        (
+            (0.0, "service fate", (0, "late", 500, "acquire")),
+            (0.0, "roll", (1, 48, 0.02)),
+            (0.5, "check", (0, 1, 0.5, 2.0, "fail-closed")),
+        ),
+    )
+    assert breaks(schedule) is None

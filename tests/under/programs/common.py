@@ -13,6 +13,11 @@ import httpx
 import redis
 
 from schematic_native import CreditLeaseConfig, LocalSlab, Schematic, SchematicConfig
+from schematic_native.client import base, runtime
+
+# Seconds that a first check waits for the DataStream: a busy machine may take longer to connect than the usual five,
+# and after that the service is asked for a verdict, without credits.
+base.INITIAL_WAIT = runtime.INITIAL_WAIT = 20.0
 
 API_KEY = "sch_dev_emulator"
 COMPANY = {"id": "acme"}
