@@ -145,7 +145,8 @@ async def test_usage_waits_for_the_claims_that_are_under_way(faults):
 
 
 def test_a_check_that_needs_more_than_the_lease_extends_it(make_user, emulator, redis_server):
-    user = make_user(default_lease_size=100)
+    # Nothing but the check extends it.
+    user = make_user(default_lease_size=100, low_water_mark=0.0)
     assert user.check(40).allowed
     assert user.check(40).allowed
     assert float(lease_row(redis_server)["grantedAmount"]) >= 160
