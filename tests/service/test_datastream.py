@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
 
 from schematic_native import AsyncSchematic, AsyncSchematicConfig
 from schematic_native._native import Core
@@ -302,6 +303,50 @@ async def test_a_second_caller_gives_up_at_its_own_deadline_and_the_request_goes
         message = {"entity_type": COMPANY, "message_type": "full", "data": entity("c1", id="acme")}
         await service.sockets[0].send(json.dumps(message))
         assert await asyncio.wait_for(first, PATIENCE)
+
+
+@pytest.mark.parametrize("leaves", ["cancelled", "in a hurry"])
+async def test_a_caller_that_leaves_while_the_socket_is_full_leaves_its_request_to_the_others(
+    core, faults, leaves
+):
+    timing = Timing(request=LONG)
+    async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
+        service.companies["acme"] = entity("c1", id="acme")
+        await stream.first_outcome.wait()
+        socket = stream._socket
+        assert socket is not None
+        send, has_room = socket.send, asyncio.Event()
+
+        async def send_later(*arguments: object, **keywords: object) -> None:
+            await has_room.wait()
+            await send(*arguments, **keywords)
+
+        socket.send = send_later
+        patience = LONG if leaves == "cancelled" else 0.02
+        first = asyncio.create_task(stream.request(COMPANY, {"id": "acme"}, soon(patience)))
+        second = asyncio.create_task(stream.request(COMPANY, {"id": "acme"}, soon(LONG)))
+        await asyncio.sleep(0)
+        if leaves == "cancelled":
+            first.cancel()
+        assert await asyncio.gather(first, return_exceptions=True) != [True]
+        has_room.set()
+        assert await asyncio.wait_for(second, PATIENCE)
+    assert service.asked.count((COMPANY, (("id", "acme"),))) == 1
+
+
+async def test_a_request_that_cannot_be_sent_ends_at_once(core, faults):
+    timing = Timing(request=LONG)
+    async with serving() as service, streaming(service.url, core, faults, timing=timing) as stream:
+        await stream.first_outcome.wait()
+        socket = stream._socket
+        assert socket is not None
+
+        async def fail(*_: object, **__: object) -> None:
+            raise ConnectionClosedError(None, None)
+
+        socket.send = fail
+        asked = stream.request(COMPANY, {"id": "acme"}, soon(LONG))
+        assert not await asyncio.wait_for(asked, PATIENCE)
 
 
 async def test_a_request_without_a_connection_fails_at_once(core, faults, dead_url):

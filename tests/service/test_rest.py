@@ -429,6 +429,35 @@ async def test_a_malformed_proxy_is_a_connection_error_that_names_the_environmen
     await api.close()
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_cancellation_at_the_moment_of_the_response_is_not_lost(waits, turns):
+    loop = asyncio.get_running_loop()
+    asked, answer = asyncio.Event(), loop.create_future()
+
+    async def respond(_request: httpx.Request) -> httpx.Response:
+        asked.set()
+        return await answer
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as given:
+        api = make_api("http://service.invalid", waits, httpx_client=given)
+        goes_on = asyncio.Event()
+
+        async def check() -> None:
+            await api.check_flag("f", None, None)
+            await goes_on.wait()
+
+        task = asyncio.create_task(check())
+        await asked.wait()
+        answer.set_result(httpx.Response(200, json=data(**VERDICT)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        goes_on.set()
+
+
 async def test_an_exception_of_a_given_client_is_a_connection_error(waits):
     def fail(_request: httpx.Request) -> httpx.Response:
         raise ValueError(f"a bug that tells {KEY}")

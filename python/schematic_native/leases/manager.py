@@ -12,6 +12,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from schematic_native.ground.store_errors import StoreError
+from schematic_native.ground.time_limit import before
 from schematic_native.leases.company_lookup import CompanyLookup
 from schematic_native.leases.endings import Endings
 from schematic_native.leases.extend_backoff import ExtendBackoff
@@ -454,8 +455,7 @@ class Leases:
             if deadline is None or not self._store.shared:
                 told = await answer
             else:
-                left = deadline - asyncio.get_running_loop().time()
-                told = await asyncio.wait_for(answer, left)
+                told = await before(deadline, answer)
         except asyncio.TimeoutError:
             return None
         except StoreError as error:

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from schematic_native._native import __version__
 from schematic_native.ground import json_text
 from schematic_native.ground.machine import THIS, Machine
+from schematic_native.ground.time_limit import within
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.reconnects import STABLE_AFTER, Backoff
 
@@ -82,6 +83,18 @@ class _Request:
         self.name = (entity_type, self.pairs)
         self.outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.is_refused = False  # the service has no such entity
+
+    def send(self, socket: ClientConnection, message: bytes) -> None:
+        """Send it on behalf of all callers: one that is cancelled, or in a hurry, does not take it along."""
+
+        async def send() -> None:
+            try:
+                await socket.send(message, text=True)
+            except (WebSocketException, OSError):
+                self.resolve(found=False)
+
+        sending = asyncio.create_task(send())
+        self.outcome.add_done_callback(lambda _: sending.cancel())
 
     def resolve(self, found: bool) -> None:
         if not self.outcome.done():
@@ -206,12 +219,9 @@ class DataStream:
         left = deadline - asyncio.get_running_loop().time()
         request = self._requests.get((entity_type, frozenset(_pairs(keys))))
         if request is None and left > 0:
+            message = _write_request(entity_type, keys)
             request = self._open_request(entity_type, keys)
-            try:
-                await asyncio.wait_for(_send_request(socket, entity_type, keys), left)
-            except (WebSocketException, asyncio.TimeoutError):
-                request.resolve(found=False)
-            left = deadline - asyncio.get_running_loop().time()
+            request.send(socket, message)
         if request is None:
             return None
         if left > 0:
@@ -388,7 +398,7 @@ class DataStream:
         await self._resubscribe(socket, COMPANY, self._core.company_subscriptions())
         await self._resubscribe(socket, USER, self._core.user_subscriptions())
         try:
-            await asyncio.wait_for(self._flags_arrived.wait(), self._timing.flags)
+            await within(self._flags_arrived.wait(), self._timing.flags)
         except asyncio.TimeoutError:
             raise ConnectionError("the flags did not arrive") from None
 
@@ -408,10 +418,14 @@ class DataStream:
 async def _send_request(
     socket: ClientConnection, entity_type: str, keys: Mapping[str, str] | None
 ) -> None:
+    await socket.send(_write_request(entity_type, keys), text=True)
+
+
+def _write_request(entity_type: str, keys: Mapping[str, str] | None) -> bytes:
     request: dict[str, object] = {"action": "start", "entity_type": entity_type}
     if keys is not None:
         request["keys"] = dict(keys)
-    await socket.send(json_text.write({"data": request}), text=True)
+    return json_text.write({"data": request})
 
 
 def _pairs(keys: Mapping[str, str]) -> Iterable[Pair]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schematic_native._native import Pace
 from schematic_native.config.defaults import MAX_EVENT_REQUESTS
+from schematic_native.ground.time_limit import within
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
 from schematic_native.service.event_retries import (
     FIRST_RETRY_DELAY,
@@ -216,7 +217,7 @@ class EventSender:
         self._is_flush_due = True
         self._due.set()
         try:
-            await asyncio.wait_for(self._wait_for(target), timeout)
+            await within(self._wait_for(target), timeout)
         except asyncio.TimeoutError:
             return False
         return True

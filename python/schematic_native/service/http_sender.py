@@ -17,6 +17,7 @@ import httpx
 from schematic_native._native import __version__
 from schematic_native.config.http_clients import Response, adapt, send_over_httpx
 from schematic_native.ground.own_requests import own_request
+from schematic_native.ground.time_limit import within
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.errors import ApiConnectionError, ApiTimeoutError
 from schematic_native.service.proxies import MALFORMED_PROXY
@@ -78,7 +79,7 @@ class HttpSender:
             # httpx limits each phase of a request, so a server could drip its response for ever: this
             # limits the request as a whole.
             with own_request():
-                return await asyncio.wait_for(self._follow(method, url, content, timeout), timeout)
+                return await within(self._follow(method, url, content, timeout), timeout)
         except asyncio.TimeoutError:
             raise ApiTimeoutError from None
         except ApiConnectionError:

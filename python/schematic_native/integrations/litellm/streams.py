@@ -231,7 +231,8 @@ class AsyncHeldStream(_Held):
     async def _drain(self, coming: asyncio.Future[Any] | None) -> None:
         try:
             with contextlib.suppress(Exception):  # of a stream that nobody reads any more
-                await asyncio.wait_for(self._read(coming), self._drain_for)
+                # It waits until the reading has ended, so no chunk comes after the bill is written.
+                await asyncio.wait_for(self._read(coming), self._drain_for)  # noqa: TID251
         finally:
             await self._finish()
 
