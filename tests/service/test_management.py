@@ -198,6 +198,25 @@ def test_a_synchronous_client_says_that_it_needs_a_synchronous_httpx_client() ->
         _ = Schematic(API_KEY, config).companies
 
 
+@both_clients
+def test_a_malformed_proxy_is_an_error_that_names_the_environment(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://user:pass/word@proxy.invalid")
+    url = "http://service.invalid"
+
+    def ask() -> None:
+        if kind == "sync":
+            Schematic(API_KEY, SchematicConfig(base_url=url)).companies.list_companies()
+        else:
+            client = AsyncSchematic(API_KEY, AsyncSchematicConfig(base_url=url))
+            asyncio.run(client.companies.list_companies())
+
+    with pytest.raises(httpx.InvalidURL, match="the proxy in HTTPS_PROXY") as caught:
+        ask()
+    assert "pass" not in str(caught.value)
+
+
 def test_the_timeout_is_that_of_the_client(service: Service) -> None:
     times = []
 

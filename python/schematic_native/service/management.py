@@ -9,13 +9,15 @@ import asyncio
 import threading
 import weakref
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
 
 from schematic_native.ground.urls import is_loopback
 from schematic_native.service.http_sender import USER_AGENT
+from schematic_native.service.proxies import MALFORMED_PROXY
 from schematic_native.service.tls import using_openssl
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from schematic.base_client import AsyncBaseSchematic, BaseSchematic
 
     from schematic_native.config.settings import Settings
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 # Seconds that a shutdown waits for the connections to close.
 CLOSING = 1.0
@@ -116,8 +120,7 @@ class Management:
                 "the REST resources of a Schematic need an httpx.Client as httpx_client, "
                 f"got {given!r}"
             )
-        with using_openssl:
-            client = httpx.Client(**self._arguments())
+        client = self._open(httpx.Client)
         self._owned.append(client)
         return client
 
@@ -133,13 +136,16 @@ class Management:
                 f"got {given!r}"
             )
 
-        def make() -> httpx.AsyncClient:
-            with using_openssl:
-                return httpx.AsyncClient(**self._arguments())
-
-        client = _ClientPerLoop(make)
+        client = _ClientPerLoop(partial(self._open, httpx.AsyncClient))
         self._owned.append(client)
         return cast("httpx.AsyncClient", client)
+
+    def _open(self, kind: type[C]) -> C:
+        with using_openssl:
+            try:
+                return kind(**self._arguments())
+            except httpx.InvalidURL:
+                raise httpx.InvalidURL(MALFORMED_PROXY) from None
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {
