@@ -241,11 +241,15 @@ class Steps:
                     each.kill(0)
             self.judge.excused |= disk.lose_power()
 
-    def _do_redis_restarts(self) -> None:
-        self.hits["restart", "redis"] += 1
+    def _replace_redis(self) -> None:
+        """Have another process be the server: its connections are new."""
         for link in self._links("redis") + self._links("cache"):
             link.cut()
         self.redis.begin_anew()
+
+    def _do_redis_restarts(self) -> None:
+        self.hits["restart", "redis"] += 1
+        self._replace_redis()
         self.model.restart()
         self._copies.clear()
         self._forgotten()
@@ -263,9 +267,7 @@ class Steps:
             taken[row[b"leaseId"].decode()] = gone
         for lease_id, gone in taken.items():
             self.judge.allowance[lease_id] += gone
-        for link in self._links("redis") + self._links("cache"):
-            link.cut()
-        self.redis.begin_anew()
+        self._replace_redis()
         self.model.fail_over(copies[-1])
         self._forgotten()
 

@@ -87,7 +87,7 @@ class SocketTransport:
         self._connections = ConnectionPool(lines, context)
         self._follows = follows
         self._threads: SenderThreads[_Post] = SenderThreads(self._loop, self._handle, self._finish)
-        self._awaited: set[_Post] = set()
+        self._awaited: dict[_Post, None] = {}
         self._timer: asyncio.TimerHandle | None = None  # of the post whose time is over first
         self._closed = False
         # Early: when the interpreter exits, no thread can be started any more, and events are still to be
@@ -110,7 +110,7 @@ class SocketTransport:
             raise ConnectionError("the client is shut down")
         post = _Post(url, batch, timeout, self._loop)
         self._threads.put(post)
-        self._awaited.add(post)
+        self._awaited[post] = None
         self._expect_end(post.until)
         try:
             return await post.outcome
@@ -118,7 +118,7 @@ class SocketTransport:
             post.abort()
             raise
         finally:
-            self._awaited.discard(post)
+            self._awaited.pop(post, None)
 
     async def close(self) -> None:
         """Abort what is under way and end the threads."""
