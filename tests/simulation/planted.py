@@ -216,7 +216,7 @@ FAULTS = (
     Fault(
         "a request has no limit",
         "service/http_sender.py",
-        "return await asyncio.wait_for(self._follow(method, url, content, timeout), timeout)",
+        "return await within(self._follow(method, url, content, timeout), timeout)",
         "return await self._follow(method, url, content, timeout)",
     ),
     Fault(
