@@ -73,7 +73,8 @@ class Stage:
         # On a busy machine nothing is to time out but what the vector gives no time.
         monkeypatch.setattr("schematic_native.client.blocking.GRACE", LIMIT)
         give_stores(monkeypatch, LIMIT)
-        monkeypatch.setattr("schematic_native.redis.cluster_routing.MAP_TIMEOUT", LIMIT)
+        for name in ("MAP_TIMEOUT", "FIRST_MAP_TIMEOUT"):
+            monkeypatch.setattr(f"schematic_native.redis.cluster_routing.{name}", LIMIT)
         # So that an end that is asked for is the one that was planned.
         monkeypatch.setattr("schematic_native.leases.lease_ends.EXPIRY_JITTER", 0.0)
         from schematic_native.leases.flights import Flight  # noqa: PLC0415 - what is wrapped

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.stores.callers import Caller
+from tests.stores.callers import PATIENCE, Caller
 from tests.stores.servers import ClusterServers, RedisServer
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def cluster(three_servers: ClusterServers) -> ClusterServers:
 
 
 @pytest.fixture
-def make_caller() -> Iterator[Callable[..., Caller]]:
+def make_caller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Caller]]:
+    # On a busy machine a program that has time waits for the map of its cluster.
+    monkeypatch.setattr("schematic_native.redis.cluster_routing.FIRST_MAP_TIMEOUT", PATIENCE)
     callers: list[Caller] = []
 
     def make(*arguments: Any, **options: Any) -> Caller:

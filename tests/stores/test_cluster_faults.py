@@ -20,7 +20,7 @@ from schematic_native import (
 )
 from schematic_native.ground.store_errors import StoreError
 from schematic_native.redis.cluster_map import ClusterMap
-from schematic_native.redis.cluster_routing import SpreadBatch
+from schematic_native.redis.cluster_routing import GET_MAP, Router, SpreadBatch
 from schematic_native.redis.commands import Command
 from schematic_native.redis.keys import Keys
 from tests.conftest import ACME, API_KEY, eventually, streaming
@@ -228,6 +228,27 @@ def test_the_map_is_read_from_known_servers_before_the_configured_ones():
     servers = ClusterMap(["seed:1"], Teller())
     servers.read([[0, 16383, ["there", 2]]], "seed:1")
     assert list(servers.sources()) == ["there:2", "seed:1"]
+
+
+@pytest.mark.parametrize(
+    ("is_known", "timeout", "limit"),
+    [
+        (False, 30.0, 1.0),
+        (False, 1.0, 0.5),
+        (False, None, 0.5),
+        (True, 30.0, 0.25),
+        (True, 0.1, 0.05),
+    ],
+)
+def test_the_first_map_has_the_time_that_a_new_connection_needs(is_known, timeout, limit):
+    servers = ClusterMap(["seed:1"], Teller())
+    if is_known:
+        servers.read([[0, 16383, ["there", 2]]], "seed:1")
+    deadline = None if timeout is None else 100.0 + timeout
+    routing = Router(servers).route([Command("key", ())], deadline, lambda: 100.0, in_full=False)
+    [request] = next(routing)
+    assert request.batch == GET_MAP
+    assert request.deadline == 100.0 + limit
 
 
 def stored_balance(cluster: ClusterServers) -> float:

@@ -36,6 +36,11 @@ class ClusterMap:
         self._breaker = CircuitBreaker()
         self.is_stale = True
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a map, be it an old one."""
+        return bool(self._servers)
+
     def server_of(self, key: str) -> str:
         """Return the server that has a key.
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 # How often a command is sent, each time to the server that the cluster names.
 MOST_REDIRECTIONS = 3
-# Seconds that one server is given to return the map.
+# Seconds that one server is given to return the map: while an older one serves, and while there is none, as a
+# new connection may take several round trips for TLS and the login.
 MAP_TIMEOUT = 0.25
+FIRST_MAP_TIMEOUT = CONNECT_TIMEOUT
 GET_MAP = [Command("", ("CLUSTER", "SLOTS"))]
 
 
@@ -146,11 +148,12 @@ class Router:
         self, deadline: float | None, clock: Callable[[], float]
     ) -> Generator[Sequence[ServerRequest], Sequence[Outcome], None]:
         """Read the map from one server after another, if it is time for that."""
+        limit = MAP_TIMEOUT if self._map.is_known else FIRST_MAP_TIMEOUT
         for server in self._map.sources():
             now = clock()
             left = CONNECT_TIMEOUT if deadline is None else deadline - now
             # So that time is left for the next server, and for the batch itself.
-            soon = now + min(MAP_TIMEOUT, left / 2)
+            soon = now + min(limit, left / 2)
             [outcome] = yield [ServerRequest(server, GET_MAP, soon, in_full=False)]
             if not isinstance(outcome, StoreError) and self._map.read(outcome[0], server):
                 return
