@@ -25,7 +25,7 @@ ASKED = [{"role": "user", "content": "Which numbers are prime?"}]
 
 
 class Provider:
-    """Answers by the name of the model: `good`, `slow` in mid-stream until `go_on`, `bad`, `breaks`."""
+    """Answers by the name of the model: `good`, `bad`; `slow` and `breaks` wait in mid-stream until `go_on`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -89,10 +89,10 @@ class Provider:
     async def _chunks(self, model: str, tells: bool) -> AsyncIterator[str]:
         for number in range(WORDS):
             if number == WORDS // 2:
+                if model in {"slow", "breaks"}:
+                    await self._going_on.wait()
                 if model == "breaks":
                     raise ConnectionError("the provider has gone")
-                if model == "slow":
-                    await self._going_on.wait()
             yield _event(
                 model, [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]
             )

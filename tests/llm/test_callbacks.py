@@ -80,6 +80,7 @@ async def test_a_stream_that_breaks_off_or_is_left_holds_nothing_once_it_is_coll
             await stream.__anext__()
         assert client.status().open_holds == 1
         if model == "breaks":
+            provider.go_on()
             with pytest.raises(Exception, match=r".*"):
                 [_ async for _ in stream]
         else:
